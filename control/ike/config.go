@@ -1,0 +1,74 @@
+package ike
+
+import (
+	"crypto"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ikecrypto"
+	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// Config is shared by many machines and never changed; a reload makes a new
+// one for machines to come.
+type Config struct {
+	// Suites for the IKE SA, best first.
+	Suites []ikecrypto.Suite
+	// ESP algorithms, best first.
+	ESP []dataplane.Algorithm
+
+	// ID of this side, sent as IDr or IDi.
+	ID *ikewire.ID
+	// Credentials of this side, best first: the first that the peer can verify
+	// is used.
+	Credentials []Credential
+	// TrustAnchors go into CERTREQ: SHA-1 of the SubjectPublicKeyInfo of each
+	// CA that is accepted (RFC 7296 section 3.7).
+	TrustAnchors [][20]byte
+
+	// ForceUDP makes the peer encapsulate ESP in UDP by a false
+	// NAT_DETECTION_SOURCE_IP (for a data plane without raw ESP).
+	ForceUDP bool
+
+	// HalfOpen: how long an IKE SA may take to be established.
+	HalfOpen time.Duration
+	// Retransmit: the first wait for an answer; it doubles with each of Tries.
+	Retransmit time.Duration
+	// Tries: how often a request is sent before the peer counts as gone.
+	Tries int
+
+	// Childs' limits (RFC 4301 section 4.4.2.1).
+	Soft, Hard dataplane.Limits
+
+	// ExportKeys asks for KeysDerived outputs. For debugging only.
+	ExportKeys bool
+
+	// Rand is the source of nonces, SPIs and private keys. It must be safe for
+	// concurrent use.
+	Rand io.Reader
+}
+
+// Credential is a certificate chain and its key.
+type Credential struct {
+	// Chain in DER, own certificate first, without the root.
+	Chain  [][]byte
+	Signer crypto.Signer
+}
+
+// InitiatorConfig is what an initiator needs beyond Config.
+type InitiatorConfig struct {
+	*Config
+	// Local and Remote address to start with; the exchange moves to RemoteNATT
+	// when a NAT is found (RFC 7296 section 2.23).
+	Local, Remote         netip.AddrPort
+	LocalNATT, RemoteNATT netip.AddrPort
+	// RemoteID to ask for; nil sends no IDr.
+	RemoteID *ikewire.ID
+	// Want is the address to ask for; the zero Addr asks for any IPv4 address.
+	Want netip.Addr
+	// Networks to ask for as traffic selectors of the responder; empty means
+	// everything.
+	Networks []netip.Prefix
+}

@@ -1,0 +1,222 @@
+package ike
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ikecrypto"
+	"github.com/roamgate/roamgate/control/ikewire"
+)
+
+// IKE_SA_INIT, responder (RFC 7296 section 1.2).
+//
+//	request:  SA, KE, Ni, N(NAT_DETECTION_*), N(SIGNATURE_HASH_ALGORITHMS)
+//	response: SA, KE, Nr, N(NAT_DETECTION_*), CERTREQ, N(SIGNATURE_HASH_ALGORITHMS)
+//
+// COOKIE is answered before a machine exists (package gate). An offer that is
+// refused leaves no state.
+
+// initOffer is what a request or response has to have.
+type initOffer struct {
+	sa    *ikewire.SA
+	ke    *ikewire.KE
+	nonce *ikewire.Nonce
+}
+
+func readInit(payloads []ikewire.Payload) (o initOffer, ok bool) {
+	var sa, ke, nonce bool
+	o.sa, sa = ikewire.Find[*ikewire.SA](payloads)
+	o.ke, ke = ikewire.Find[*ikewire.KE](payloads)
+	o.nonce, nonce = ikewire.Find[*ikewire.Nonce](payloads)
+	return o, sa && ke && nonce && len(o.nonce.Data) >= 16 && len(o.nonce.Data) <= 256
+}
+
+func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
+	if m.initiator() || msg.MessageID != 0 {
+		m.note(NoteUnexpected, msg.Exchange.String())
+		return
+	}
+	if m.state != stateNew {
+		m.repeatInit(in)
+		return
+	}
+	p := path{local: in.Local, remote: in.Remote, marker: in.Marker}
+	offer, ok := readInit(msg.Payloads)
+	if !ok {
+		m.closed(now, CloseMalformed, "IKE_SA_INIT without SA, KE or a nonce of 16 to 256 octets", false)
+		return
+	}
+	if t, critical := unknownCritical(msg.Payloads); critical {
+		m.refuseInit(now, p, notify(ikewire.NotifyUnsupportedCriticalPayload, []byte{byte(t)}), CloseMalformed, "unknown critical payload "+t.String())
+		return
+	}
+	supported, between := natDetect(msg.Payloads, m.spiI, msg.ResponderSPI, p)
+	if m.cfg.ForceUDP && !supported {
+		m.refuseInit(now, p, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoNATDetection,
+			"the peer does not detect NATs, so it can't be made to encapsulate ESP in UDP")
+		return
+	}
+	suite, number, ok := chooseSuite(m.cfg.Suites, offer.sa, offer.ke.Group)
+	if !ok {
+		m.refuseInit(now, p, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "offered "+describe(offer.sa))
+		return
+	}
+	if suite.Group != offer.ke.Group {
+		want := binary.BigEndian.AppendUint16(nil, suite.Group)
+		m.refuseInit(now, p, notify(ikewire.NotifyInvalidKEPayload, want), CloseInvalidKE,
+			fmt.Sprintf("key exchange of group %d, want %d", offer.ke.Group, suite.Group))
+		return
+	}
+	m.acceptInit(now, in, msg, offer, suite, number, between)
+}
+
+// repeatInit answers the retransmission of a request whose answer is known.
+func (m *Machine) repeatInit(in Message) {
+	switch {
+	case !m.in.sameRequest(in.Data):
+		m.note(NoteUnexpected, "another IKE_SA_INIT with the same SPI")
+	case m.in.busy || m.in.last == nil || m.state != stateAuth:
+		m.note(NoteWorking, "")
+	default:
+		m.note(NoteRetransmission, "")
+		m.send(m.in.last, path{local: in.Local, remote: in.Remote, marker: in.Marker})
+	}
+}
+
+// refuseInit answers with one notification and keeps nothing.
+func (m *Machine) refuseInit(now time.Time, p path, n *ikewire.Notify, reason CloseReason, detail string) {
+	h := m.header(ikewire.IKESAInit, 0, true)
+	h.ResponderSPI = 0
+	if raw, err := m.encode(h, []ikewire.Payload{n}); err == nil {
+		m.send(raw, p)
+	}
+	m.closed(now, reason, detail, false)
+}
+
+// initKeys is the result of the responder's key exchange.
+type initKeys struct {
+	public []byte
+	keys   *ikecrypto.Keys
+	err    error
+}
+
+func (m *Machine) acceptInit(now time.Time, in Message, msg *ikewire.Message, offer initOffer, suite ikecrypto.Suite, number uint8, between bool) {
+	m.state = stateInit
+	m.expires = now.Add(m.cfg.HalfOpen)
+	m.suite = suite
+	m.path = path{local: in.Local, remote: in.Remote, marker: in.Marker}
+	m.in = window{busy: true, from: m.path, lastRequest: in.Data}
+	hs := m.handshake
+	hs.initReq = in.Data
+	hs.natBetween = between || m.cfg.ForceUDP
+	hs.peerHashes = hashesOf(msg.Payloads)
+	hs.nonceI = offer.nonce.Data
+	hs.nonceR = make([]byte, nonceLen)
+	if !m.random(now, hs.nonceR) {
+		return
+	}
+	spiI, spiR, nonceI, nonceR, rand, peer := m.spiI, m.spiR, hs.nonceI, hs.nonceR, m.cfg.Rand, offer.ke.Data
+	m.work("key exchange", func() any {
+		kx, err := ikecrypto.NewKeyExchange(suite.Group, rand)
+		if err != nil {
+			return initKeys{err: err}
+		}
+		shared, err := kx.Shared(peer)
+		if err != nil {
+			return initKeys{err: err}
+		}
+		defer clear(shared)
+		keys, err := ikecrypto.DeriveKeys(suite, shared, nonceI, nonceR, spiI, spiR)
+		return initKeys{public: kx.Public(), keys: keys, err: err}
+	}, func(now time.Time, result any) {
+		m.answerInit(now, number, result.(initKeys))
+	})
+}
+
+func (m *Machine) answerInit(now time.Time, number uint8, r initKeys) {
+	if r.err != nil {
+		m.closed(now, CloseMalformed, "key exchange: "+r.err.Error(), false)
+		return
+	}
+	if !m.useKeys(now, r.keys) {
+		return
+	}
+	payloads := []ikewire.Payload{
+		&ikewire.SA{Proposals: []ikewire.Proposal{chosenSuite(m.suite, number)}},
+		&ikewire.KE{Group: m.suite.Group, Data: r.public},
+		&ikewire.Nonce{Data: m.handshake.nonceR},
+	}
+	payloads = append(payloads, m.natPayloads(m.spiR, m.in.from)...)
+	payloads = append(payloads, m.certRequest()...)
+	payloads = append(payloads, hashesPayload())
+	m.respond(ikewire.IKESAInit, payloads)
+	m.handshake.initResp = m.in.last
+	m.state = stateAuth
+}
+
+// useKeys takes the keys of the IKE SA into use.
+func (m *Machine) useKeys(now time.Time, keys *ikecrypto.Keys) bool {
+	m.keys = keys
+	i, errI := ikecrypto.NewProtector(m.suite, keys.Ei, keys.Ai, m.cfg.Rand)
+	r, errR := ikecrypto.NewProtector(m.suite, keys.Er, keys.Ar, m.cfg.Rand)
+	if errI != nil || errR != nil {
+		m.closed(now, CloseInternal, fmt.Sprint("protection of the IKE SA: ", errI, errR), false)
+		return false
+	}
+	m.seal, m.open = r, i
+	if m.initiator() {
+		m.seal, m.open = i, r
+	}
+	if m.cfg.ExportKeys {
+		m.emit(KeysDerived{IKE: &IKEKeyLog{
+			InitiatorSPI: m.spiI, ResponderSPI: m.spiR,
+			Encryption: m.suite.Encryption, Integrity: m.suite.Integrity, KeyBits: m.suite.KeyBits,
+			Ei: clone(keys.Ei), Er: clone(keys.Er), Ai: clone(keys.Ai), Ar: clone(keys.Ar),
+		}})
+	}
+	return true
+}
+
+func (m *Machine) random(now time.Time, b []byte) bool {
+	if _, err := m.cfg.Rand.Read(b); err != nil {
+		m.closed(now, CloseInternal, "randomness: "+err.Error(), false)
+		return false
+	}
+	return true
+}
+
+// hashesPayload announces what we verify with method 14 (RFC 7427 section 4).
+func hashesPayload() ikewire.Payload {
+	var b []byte
+	for _, h := range []uint16{ikewire.HashSHA256, ikewire.HashSHA384, ikewire.HashSHA512} {
+		b = binary.BigEndian.AppendUint16(b, h)
+	}
+	return notify(ikewire.NotifySignatureHashAlgorithms, b)
+}
+
+func hashesOf(payloads []ikewire.Payload) []uint16 {
+	n := ikewire.FindNotify(payloads, ikewire.NotifySignatureHashAlgorithms)
+	if n == nil {
+		return nil
+	}
+	var hashes []uint16
+	for b := n.Data; len(b) >= 2 && len(hashes) < 16; b = b[2:] {
+		hashes = append(hashes, binary.BigEndian.Uint16(b))
+	}
+	return hashes
+}
+
+// certRequest names the CAs that are accepted (RFC 7296 section 3.7).
+func (m *Machine) certRequest() []ikewire.Payload {
+	if len(m.cfg.TrustAnchors) == 0 {
+		return nil
+	}
+	var hashes []byte
+	for _, a := range m.cfg.TrustAnchors {
+		hashes = append(hashes, a[:]...)
+	}
+	return []ikewire.Payload{&ikewire.CertReq{Encoding: ikewire.CertX509Signature, Data: hashes}}
+}
+
+func clone(b []byte) []byte { return append([]byte(nil), b...) }

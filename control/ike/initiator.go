@@ -1,0 +1,259 @@
+package ike
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ikecrypto"
+	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// The initiator's side of IKE_SA_INIT and IKE_AUTH:
+//
+//	Work "key exchange" -> IKE_SA_INIT (again after COOKIE or
+//	INVALID_KE_PAYLOAD) -> Work "key exchange" -> Reserve -> Work "sign" ->
+//	IKE_AUTH -> AskAdmit -> Work "verify" -> Apply
+
+// maxInitRetries after COOKIE or INVALID_KE_PAYLOAD, so that forged answers
+// can't keep an initiator busy.
+const maxInitRetries = 5
+
+// ephemeral is the result of making a key pair.
+type ephemeral struct {
+	kx  ikecrypto.KeyExchange
+	err error
+}
+
+func (m *Machine) startInit(now time.Time) {
+	m.state = stateInit
+	m.expires = now.Add(m.cfg.HalfOpen)
+	m.handshake.nonceI = make([]byte, nonceLen)
+	if m.random(now, m.handshake.nonceI) {
+		m.newExchange(m.cfg.Suites[0].Group)
+	}
+}
+
+func (m *Machine) newExchange(group uint16) {
+	rand := m.cfg.Rand
+	m.work("key exchange", func() any {
+		kx, err := ikecrypto.NewKeyExchange(group, rand)
+		return ephemeral{kx, err}
+	}, func(now time.Time, result any) {
+		e := result.(ephemeral)
+		if e.err != nil {
+			m.closed(now, CloseInternal, e.err.Error(), false)
+			return
+		}
+		m.handshake.exchange = e.kx
+		m.sendInit(now)
+	})
+}
+
+func (m *Machine) sendInit(now time.Time) {
+	hs := m.handshake
+	var payloads []ikewire.Payload
+	if hs.cookie != nil {
+		payloads = append(payloads, notify(ikewire.NotifyCookie, hs.cookie))
+	}
+	payloads = append(payloads,
+		offerSuites(m.cfg.Suites),
+		&ikewire.KE{Group: hs.exchange.Group(), Data: hs.exchange.Public()},
+		&ikewire.Nonce{Data: hs.nonceI})
+	payloads = append(payloads, m.natPayloads(0, m.path)...)
+	payloads = append(payloads, hashesPayload())
+	if m.sendRequest(now, ikewire.IKESAInit, payloads) {
+		hs.initReq = m.request.raw
+	}
+}
+
+// initResponse takes an answer that nothing authenticates yet: whatever makes
+// no sense is passed over, the real one may still come.
+func (m *Machine) initResponse(now time.Time, in Message, msg *ikewire.Message) {
+	if m.state != stateInit || m.then != nil {
+		m.note(NoteUnexpected, msg.Exchange.String())
+		return
+	}
+	if c := ikewire.FindNotify(msg.Payloads, ikewire.NotifyCookie); c != nil {
+		m.cookieWanted(now, c)
+		return
+	}
+	if n := errorNotify(msg.Payloads); n != nil {
+		m.initRefused(now, n)
+		return
+	}
+	answer, ok := readInit(msg.Payloads)
+	if !ok || msg.ResponderSPI == 0 || len(answer.sa.Proposals) != 1 {
+		m.note(NoteMalformed, "IKE_SA_INIT response")
+		return
+	}
+	hs := m.handshake
+	suite, _, ok := chooseSuite(m.cfg.Suites, answer.sa, hs.exchange.Group())
+	if !ok || suite.Group != hs.exchange.Group() || answer.ke.Group != suite.Group {
+		m.closed(now, CloseNoProposal, "the peer chose what was not offered: "+describe(answer.sa), false)
+		return
+	}
+	_, between := natDetect(msg.Payloads, m.spiI, msg.ResponderSPI, m.path)
+	m.answered()
+	m.suite, m.spiR = suite, msg.ResponderSPI
+	hs.initResp, hs.nonceR = in.Data, answer.nonce.Data
+	hs.peerHashes = hashesOf(msg.Payloads)
+	hs.natBetween = between || m.cfg.ForceUDP
+	if hs.natBetween {
+		m.path = path{local: m.ini.LocalNATT, remote: m.ini.RemoteNATT, marker: true}
+	}
+	m.agree(answer.ke.Data)
+}
+
+// again repeats IKE_SA_INIT with something changed; its message ID stays 0
+// (RFC 7296 section 2.6).
+func (m *Machine) again() bool {
+	m.handshake.retries++
+	m.request = request{}
+	return m.handshake.retries <= maxInitRetries
+}
+
+func (m *Machine) cookieWanted(now time.Time, c *ikewire.Notify) {
+	if len(c.Data) == 0 || len(c.Data) > 64 || !m.again() {
+		m.note(NoteMalformed, "cookie")
+		return
+	}
+	m.note(NoteCookie, "")
+	m.handshake.cookie = c.Data
+	m.sendInit(now)
+}
+
+func (m *Machine) initRefused(now time.Time, n *ikewire.Notify) {
+	if n.NotifyType == ikewire.NotifyInvalidKEPayload && len(n.Data) == 2 {
+		group := binary.BigEndian.Uint16(n.Data)
+		known := slices.ContainsFunc(m.cfg.Suites, func(s ikecrypto.Suite) bool { return s.Group == group })
+		if known && group != m.handshake.exchange.Group() && m.again() {
+			m.newExchange(group)
+			return
+		}
+	}
+	m.closed(now, ClosePeerRefused, n.NotifyType.String(), false)
+}
+
+func (m *Machine) agree(peer []byte) {
+	hs := m.handshake
+	kx, suite, nonceI, nonceR, spiI, spiR := hs.exchange, m.suite, hs.nonceI, hs.nonceR, m.spiI, m.spiR
+	m.work("key exchange", func() any {
+		shared, err := kx.Shared(peer)
+		if err != nil {
+			return initKeys{err: err}
+		}
+		defer clear(shared)
+		keys, err := ikecrypto.DeriveKeys(suite, shared, nonceI, nonceR, spiI, spiR)
+		return initKeys{keys: keys, err: err}
+	}, func(now time.Time, result any) {
+		r := result.(initKeys)
+		if r.err != nil {
+			m.closed(now, CloseMalformed, "key exchange: "+r.err.Error(), false)
+			return
+		}
+		if !m.useKeys(now, r.keys) {
+			return
+		}
+		m.state = stateAuth
+		m.ask(Reserve{Hint: m.ini.Want}, m.sendAuth)
+	})
+}
+
+func (m *Machine) sendAuth(now time.Time, in Input) {
+	r, ok := in.(Reserved)
+	if !ok {
+		m.closed(now, CloseInternal, "no room in the data plane", false)
+		return
+	}
+	m.child = &child{inbound: r.SPI}
+	m.sign(func(now time.Time, s signature) {
+		if s.err != nil {
+			m.closed(now, CloseInternal, "own signature: "+s.err.Error(), false)
+			return
+		}
+		m.sendRequest(now, ikewire.IKEAuth, m.authPayloads(s))
+	})
+}
+
+func (m *Machine) authPayloads(s signature) []ikewire.Payload {
+	payloads := m.identify(s)
+	payloads = append(payloads, m.certRequest()...)
+	if id := m.ini.RemoteID; id != nil {
+		idr := *id
+		idr.Initiator = false
+		payloads = append(payloads, &idr)
+	}
+	offer := &ikewire.SA{}
+	for i, a := range m.cfg.ESP {
+		offer.Proposals = append(offer.Proposals, espProposal(a, uint8(i+1), m.child.inbound, true))
+	}
+	return append(payloads,
+		askConfig(m.ini.Want),
+		offer,
+		tsPayload(true, []dataplane.Selector{everythingIPv4}),
+		tsPayload(false, networks(m.ini.Networks)))
+}
+
+func (m *Machine) authResponse(now time.Time, inner []ikewire.Payload) {
+	a := &authPayloads{id: identityOf(inner, false), chain: chainOf(inner)}
+	a.auth, _ = ikewire.Find[*ikewire.Auth](inner)
+	a.sa, _ = ikewire.Find[*ikewire.SA](inner)
+	a.tsi, a.tsr = selectorsOf(inner)
+	if n := errorNotify(inner); n != nil && a.auth == nil {
+		m.closed(now, ClosePeerRefused, n.NotifyType.String(), false)
+		return
+	}
+	if a.id == nil || a.auth == nil {
+		m.closed(now, CloseMalformed, "IKE_AUTH response without IDr or AUTH", false)
+		return
+	}
+	m.handshake.auth = a
+	m.ask(AskAdmit{ID: a.id, Chain: a.chain}, func(now time.Time, in Input) {
+		switch in := in.(type) {
+		case Refused:
+			m.closed(now, CloseRefused, in.Reason, false)
+		case Admitted:
+			m.handshake.peer = in
+			m.verify(in.PublicKey, func(now time.Time, result any) {
+				if err, bad := result.(error); bad {
+					m.closed(now, CloseAuthFailed, err.Error(), false)
+					return
+				}
+				m.takeChild(now, inner)
+			})
+		}
+	})
+}
+
+// takeChild installs what an authenticated responder granted.
+func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload) {
+	a := m.handshake.auth
+	if n := errorNotify(inner); n != nil {
+		// The IKE SA is up, the Child SA isn't: nothing to keep it for.
+		m.state = stateEstablished
+		m.handshake = nil
+		m.expires = time.Time{}
+		m.note(NoteChildRefused, n.NotifyType.String())
+		m.sendDelete(now, ClosePeerRefused)
+		return
+	}
+	cp, _ := ikewire.Find[*ikewire.CP](inner)
+	a.addrs, a.settings = assigned(cp)
+	if a.sa == nil || a.tsi == nil || a.tsr == nil || len(a.addrs) == 0 {
+		m.closed(now, CloseMalformed, "IKE_AUTH response without SA, TS or an address", false)
+		return
+	}
+	choice, ok := chooseESP(m.cfg.ESP, a.sa)
+	local := narrow(a.tsi.Selectors, hosts(a.addrs))
+	remote := narrow(a.tsr.Selectors, networks(m.ini.Networks))
+	if !ok || len(local) == 0 || len(remote) == 0 {
+		m.closed(now, CloseNoChild, fmt.Sprintf("the peer chose what was not offered: %s", describe(a.sa)), false)
+		return
+	}
+	a.choice = choice
+	m.summary.LocalTS, m.summary.RemoteTS = local, remote
+	m.install(now, m.established)
+}

@@ -1,0 +1,219 @@
+package ike
+
+import (
+	"crypto"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
+// Leased, LeaseFailed, Reserved, ReserveFailed, Applied, Probe or Close.
+type Input interface{ input() }
+
+// Message is an IKE message from the network, as it came, without the non-ESP
+// marker. The machine may keep Data and aliases of it.
+type Message struct {
+	Data   []byte
+	Local  netip.AddrPort
+	Remote netip.AddrPort
+	// Marker: it came through the port for UDP encapsulation.
+	Marker bool
+}
+
+// Tick says only that time has passed. It is due when Machine.Deadline is
+// reached; one too many does no harm.
+type Tick struct{}
+
+// WorkDone is the result of a Work output.
+type WorkDone struct {
+	ID     WorkID
+	Result any
+}
+
+// Admitted answers AskAdmit: the peer may come in if its AUTH payload verifies
+// under PublicKey.
+type Admitted struct {
+	// Device is the name under which the peer is known from now on.
+	Device string
+	// Group that the device belongs to; may be empty.
+	Group     string
+	PublicKey crypto.PublicKey
+	// Until is when the admission ends, the end of the certificate's validity;
+	// zero if it doesn't.
+	Until time.Time
+}
+
+// Refused answers AskAdmit: the peer may not come in. The machine tells the
+// peer AUTHENTICATION_FAILED and nothing else.
+type Refused struct{ Reason string }
+
+// Leased answers AskLease.
+type Leased struct {
+	// Addresses for the device, at most one of each family.
+	Addresses []netip.Addr
+	// Settings for the configuration payload.
+	Settings Settings
+}
+
+// LeaseFailed answers AskLease: there is no address. The peer is told
+// INTERNAL_ADDRESS_FAILURE.
+type LeaseFailed struct{ Reason string }
+
+// Reserved answers Reserve.
+type Reserved struct{ SPI dataplane.SPI }
+
+// ReserveFailed answers Reserve: the data plane is full.
+type ReserveFailed struct{ Err error }
+
+// Applied answers the Apply output of the same number.
+type Applied struct {
+	ID  WorkID
+	Err error
+}
+
+// Probe asks for a liveness check (RFC 7296 section 2.4).
+type Probe struct{}
+
+// Close asks to delete the IKE SA and tell the peer.
+type Close struct{ Reason CloseReason }
+
+func (Message) input()       {}
+func (Tick) input()          {}
+func (WorkDone) input()      {}
+func (Admitted) input()      {}
+func (Refused) input()       {}
+func (Leased) input()        {}
+func (LeaseFailed) input()   {}
+func (Reserved) input()      {}
+func (ReserveFailed) input() {}
+func (Applied) input()       {}
+func (Probe) input()         {}
+func (Close) input()         {}
+
+// Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
+// Reserve, Apply, KeysDerived, Established, Noted, Closed or Forget. Outputs are
+// carried out in their order.
+type Output interface{ output() }
+
+// Send is a message for the network. Data is not changed after it was given
+// out.
+type Send struct {
+	Data   []byte
+	Local  netip.AddrPort
+	Remote netip.AddrPort
+	Marker bool
+}
+
+// WorkID ties an answer to its question within one Machine.
+type WorkID uint32
+
+// Work is a computation for another goroutine. Do touches nothing of the
+// machine; its result comes back by WorkDone.
+type Work struct {
+	ID WorkID
+	// Name for transcripts and metrics: "key exchange", "verify", "sign".
+	Name string
+	Do   func() any
+}
+
+// AskAdmit asks whether a peer with this identity and these certificates may
+// come in. Answered by Admitted or Refused.
+type AskAdmit struct {
+	ID *ikewire.ID
+	// Chain in DER as the peer sent it, its own certificate first.
+	Chain [][]byte
+}
+
+// AskLease asks for addresses for a device that has proven who it is.
+// Answered by Leased or LeaseFailed.
+type AskLease struct {
+	Device string
+	Group  string
+	// IPv4 and IPv6: the family is wanted.
+	IPv4, IPv6 bool
+	// Want are the addresses the peer asks for; may be empty.
+	Want []netip.Addr
+}
+
+// Reserve asks for an inbound SPI. Answered by Reserved or ReserveFailed.
+type Reserve struct{ Hint netip.Addr }
+
+// Apply asks to carry out changes in the data plane in one go. Answered by
+// Applied with the first error. With Wait false nobody waits for the answer
+// and none is given.
+type Apply struct {
+	ID      WorkID
+	Wait    bool
+	Changes []dataplane.Change
+}
+
+// KeysDerived hands keys to whoever debugs with a packet dissector. Given out
+// only if Config.ExportKeys is set.
+type KeysDerived struct {
+	IKE   *IKEKeyLog
+	Child *ChildKeyLog
+}
+
+// Established: the IKE SA and its first Child SA are up.
+type Established struct{ Summary Summary }
+
+// Noted is an event worth a counter and a log line at debug level; Note is a
+// stable name such as "retransmission_answered".
+type Noted struct {
+	Note   Note
+	Detail string
+}
+
+// Closed: the IKE SA is over; its Child SAs were removed by an Apply before it.
+// It is told once for each machine. Unless Linger is set it is the last output
+// and the machine can be forgotten.
+type Closed struct {
+	Reason CloseReason
+	Detail string
+	// Linger: the peer may not have seen our last answer. Messages and Ticks
+	// go on to the machine, which answers retransmissions from its cache, until
+	// it gives out Forget.
+	Linger bool
+}
+
+// Forget is the last output of a machine that lingered.
+type Forget struct{}
+
+func (Send) output()        {}
+func (Work) output()        {}
+func (AskAdmit) output()    {}
+func (AskLease) output()    {}
+func (Reserve) output()     {}
+func (Apply) output()       {}
+func (KeysDerived) output() {}
+func (Established) output() {}
+func (Noted) output()       {}
+func (Closed) output()      {}
+func (Forget) output()      {}
+
+// Settings of the configuration payload (RFC 7296 section 3.15).
+type Settings struct {
+	DNS  []netip.Addr
+	WINS []netip.Addr
+	// Networks behind the gateway, told as INTERNAL_IP4_SUBNET and used as the
+	// gateway's traffic selectors; empty means everything.
+	Networks []netip.Prefix
+}
+
+// Summary of an established IKE SA, for people and metrics.
+type Summary struct {
+	Device, Group     string
+	InitiatorSPI      uint64
+	ResponderSPI      uint64
+	IKE               string // "AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519"
+	ESP               string // "AES_GCM_16_128"
+	Auth              string // how the peer signed
+	Local, Remote     netip.AddrPort
+	VirtualIPs        []netip.Addr
+	Inbound, Outbound dataplane.SPI
+	LocalTS, RemoteTS []dataplane.Selector
+	Until             time.Time
+}

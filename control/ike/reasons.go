@@ -1,0 +1,73 @@
+package ike
+
+import (
+	"net/netip"
+
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// CloseReason says why an IKE SA ended. The names label metrics.
+type CloseReason string
+
+// Reasons of Closed.
+const (
+	// Before it was established, by our decision.
+	CloseNoProposal      CloseReason = "no_proposal_chosen"
+	CloseInvalidKE       CloseReason = "invalid_ke_payload"
+	CloseNoNATDetection  CloseReason = "no_nat_detection"
+	CloseMalformed       CloseReason = "malformed"
+	CloseRefused         CloseReason = "refused"
+	CloseAuthFailed      CloseReason = "auth_failed"
+	CloseAuthMethod      CloseReason = "auth_method"
+	CloseNoAddress       CloseReason = "no_address"
+	CloseNoChild         CloseReason = "no_child"
+	CloseHalfOpenTimeout CloseReason = "half_open_timeout"
+	CloseInternal        CloseReason = "internal_error"
+	// Told by the peer.
+	ClosePeerRefused CloseReason = "peer_refused"
+	ClosePeerDeleted CloseReason = "peer_deleted"
+	// Afterwards.
+	CloseTimeout  CloseReason = "peer_timeout"
+	CloseReplaced CloseReason = "replaced"
+	CloseExpired  CloseReason = "expired"
+	CloseKilled   CloseReason = "killed"
+	CloseShutdown CloseReason = "shutdown"
+)
+
+// Note names an event that is counted and doesn't end the IKE SA.
+type Note string
+
+// Notes.
+const (
+	NoteRetransmission  Note = "retransmission_answered"
+	NoteWorking         Note = "request_while_working"
+	NoteOutsideWindow   Note = "outside_window"
+	NoteUnprotected     Note = "unprotected_message"
+	NoteIntegrity       Note = "integrity"
+	NoteMalformed       Note = "malformed"
+	NoteUnexpected      Note = "unexpected_exchange"
+	NoteCriticalPayload Note = "unsupported_critical_payload"
+	NoteInvalidKE       Note = "invalid_ke_payload"
+	NoteCookie          Note = "cookie_returned"
+	NoteChildRefused    Note = "child_refused"
+	NoteNoAdditionalSAs Note = "no_additional_sas"
+	NoteUnknownNotify   Note = "unknown_notify"
+	NoteResent          Note = "request_resent"
+)
+
+// IKEKeyLog holds the keys of an IKE SA in the form that packet dissectors
+// take.
+type IKEKeyLog struct {
+	InitiatorSPI, ResponderSPI uint64
+	Encryption, Integrity      uint16
+	KeyBits                    uint16
+	Ei, Er, Ai, Ar             []byte
+}
+
+// ChildKeyLog holds the keys of both directions of a Child SA.
+type ChildKeyLog struct {
+	// Gateway and Peer are the outer addresses.
+	Gateway, Peer     netip.Addr
+	Algorithm         dataplane.Algorithm
+	Inbound, Outbound dataplane.SA
+}

@@ -1,0 +1,31 @@
+package dataplane
+
+// Change is one of Install, UseOutbound, Move and Remove.
+type Change interface{ change() }
+
+// Install makes a Child SA known under an SPI that was reserved. Its inbound
+// SA accepts at once; its outbound SA sends nothing before UseOutbound, so
+// that a rekeyed Child SA can be received before it is used (RFC 7296 section
+// 2.8). Errors: ErrNotReserved, ErrAlgorithm, ErrKeyLength, ErrInvalid.
+type Install struct{ Child Child }
+
+// UseOutbound makes a Child SA the one that carries what its selectors allow
+// to its virtual addresses. Where several could, the one that was told last
+// does. Errors: ErrUnknownSPI.
+type UseOutbound struct{ Inbound SPI }
+
+// Move gives a Child SA another path; sequence numbers and the replay window
+// go on (RFC 4555 section 3.5). Errors: ErrUnknownSPI, ErrInvalid.
+type Move struct {
+	Inbound SPI
+	Path    Path
+}
+
+// Remove forgets a Child SA, or gives back a reserved SPI, and erases its
+// keys. The SPI rests before it is handed out again. Errors: ErrUnknownSPI.
+type Remove struct{ Inbound SPI }
+
+func (Install) change()     {}
+func (UseOutbound) change() {}
+func (Move) change()        {}
+func (Remove) change()      {}

@@ -1,0 +1,22 @@
+package dataplane
+
+import "errors"
+
+// Errors of a Backend. A change that returns one has had no effect.
+var (
+	// ErrFull: no room for another Child SA.
+	ErrFull = errors.New("no free SPI")
+	// ErrNotReserved: the inbound SPI was not reserved, or is installed already.
+	ErrNotReserved = errors.New("inbound SPI is not reserved")
+	// ErrUnknownSPI: no Child SA with that inbound SPI.
+	ErrUnknownSPI = errors.New("unknown inbound SPI")
+	// ErrAlgorithm: not among Features.Algorithms, or ESN where there is none.
+	ErrAlgorithm = errors.New("algorithm is not supported")
+	// ErrKeyLength: a key does not fit its algorithm.
+	ErrKeyLength = errors.New("wrong key length")
+	// ErrInvalid: a child without virtual address or selector, a path without
+	// an address, an encapsulation that the backend can't do.
+	ErrInvalid = errors.New("invalid child")
+	// ErrClosed: the backend was closed, or handed over by Export.
+	ErrClosed = errors.New("backend is closed")
+)
