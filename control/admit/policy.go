@@ -1,0 +1,184 @@
+package admit
+
+import (
+	"crypto/sha1"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Limits on what a peer may present.
+const (
+	// DefaultMaxCertificates is what a zero Config.MaxCertificates means.
+	DefaultMaxCertificates = 4
+	// LimitMaxCertificates is the highest Config.MaxCertificates.
+	LimitMaxCertificates = 10
+	// MaxCertificateBytes is the longest certificate that is parsed, in DER.
+	MaxCertificateBytes = 8192
+)
+
+// StaleList says what to do with a device whose issuer's revocation list is
+// past its nextUpdate.
+type StaleList uint8
+
+const (
+	// StaleRefuse refuses it. The default: whoever can hold back a new list
+	// can't keep a revoked device connected, but a list that nobody renews
+	// keeps every device out. Watch Policy.RevocationExpires.
+	StaleRefuse StaleList = iota
+	// StaleAdmit believes the old list: what it lists stays revoked, the rest
+	// is admitted.
+	StaleAdmit
+)
+
+// Config of a Policy. New copies what it keeps; the certificates themselves
+// must not change afterwards.
+type Config struct {
+	// Roots are the trust anchors, at least one. Only they are trusted.
+	Roots []*x509.Certificate
+	// Intermediates help to build a path and to check revocation lists.
+	Intermediates []*x509.Certificate
+	// InstanceOIDs: the leaf must carry one of them; empty means any.
+	InstanceOIDs []x509.OID
+	// RevocationLists, each signed by one of Roots or Intermediates. Of two by
+	// the same issuer the one with the higher number counts. With no list at
+	// all nothing is checked; with any, the issuer of every leaf needs one,
+	// while an intermediate is checked where its issuer has one. Delta,
+	// indirect and partial lists are not taken.
+	RevocationLists []*x509.RevocationList
+	// StaleList is the answer to a list past its nextUpdate.
+	StaleList StaleList
+	// Barred devices by name; the case does not matter.
+	Barred []string
+	// Group that every admitted device gets.
+	Group string
+	// MaxCertificates that a peer may send, and the most between a device and
+	// its root, the leaf counted. Zero means DefaultMaxCertificates.
+	MaxCertificates int
+}
+
+// Policy decides. It is immutable and safe for concurrent use.
+type Policy struct {
+	roots         *x509.CertPool
+	intermediates *x509.CertPool
+	authorities   []*x509.Certificate // roots, then intermediates
+	instanceOIDs  []x509.OID
+	lists         map[issuer]*revocationList
+	staleList     StaleList
+	barred        map[string]struct{}
+	group         string
+	max           int
+}
+
+// New validates a Config. Every error is an ErrConfig.
+func New(c Config) (*Policy, error) {
+	if len(c.Roots) == 0 {
+		return nil, fmt.Errorf("%w: no root certificate", ErrConfig)
+	}
+	p := &Policy{
+		roots:         x509.NewCertPool(),
+		intermediates: x509.NewCertPool(),
+		lists:         make(map[issuer]*revocationList),
+		staleList:     c.StaleList,
+		barred:        make(map[string]struct{}, len(c.Barred)),
+		group:         c.Group,
+		max:           c.MaxCertificates,
+	}
+	if p.max == 0 {
+		p.max = DefaultMaxCertificates
+	}
+	if p.max < 1 || p.max > LimitMaxCertificates {
+		return nil, fmt.Errorf("%w: certificates in a chain: %d is not in 1..%d", ErrConfig, c.MaxCertificates, LimitMaxCertificates)
+	}
+	if c.StaleList > StaleAdmit {
+		return nil, fmt.Errorf("%w: stale revocation lists: unknown answer %d", ErrConfig, c.StaleList)
+	}
+	for i, root := range c.Roots {
+		if err := checkAuthority(root); err != nil {
+			return nil, fmt.Errorf("%w: root certificate %d: %w", ErrConfig, i+1, err)
+		}
+		p.roots.AddCert(root)
+	}
+	for i, intermediate := range c.Intermediates {
+		if err := checkAuthority(intermediate); err != nil {
+			return nil, fmt.Errorf("%w: intermediate certificate %d: %w", ErrConfig, i+1, err)
+		}
+		p.intermediates.AddCert(intermediate)
+	}
+	p.authorities = append(append(p.authorities, c.Roots...), c.Intermediates...)
+	for i, oid := range c.InstanceOIDs {
+		if oid.Equal(x509.OID{}) {
+			return nil, fmt.Errorf("%w: instance OID %d is empty", ErrConfig, i+1)
+		}
+		if oid.Equal(anyPolicy) || oid.EqualASN1OID(anyExtendedKeyUsage) {
+			return nil, fmt.Errorf("%w: instance OID %s stands for anything", ErrConfig, oid)
+		}
+		p.instanceOIDs = append(p.instanceOIDs, oid)
+	}
+	for i, list := range c.RevocationLists {
+		if err := p.addRevocationList(list); err != nil {
+			return nil, fmt.Errorf("%w: revocation list %d: %w", ErrConfig, i+1, err)
+		}
+	}
+	for _, name := range c.Barred {
+		device, err := DeviceName(name)
+		if err != nil {
+			return nil, fmt.Errorf("%w: barred device: %w", ErrConfig, err)
+		}
+		p.barred[device] = struct{}{}
+	}
+	return p, nil
+}
+
+func checkAuthority(c *x509.Certificate) error {
+	if c == nil || len(c.Raw) == 0 {
+		return errors.New("was not parsed")
+	}
+	if !c.BasicConstraintsValid || !c.IsCA {
+		return fmt.Errorf("%q is not a CA", c.Subject)
+	}
+	if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return fmt.Errorf("%q may not sign certificates", c.Subject)
+	}
+	if fault := keyFault(c.PublicKey); fault != "" {
+		return fmt.Errorf("%q: %s", c.Subject, fault)
+	}
+	return nil
+}
+
+// Authorities are the SHA-1 hashes of the SubjectPublicKeyInfo of every root
+// and intermediate, as a CERTREQ payload carries them (RFC 7296 section 3.7).
+func (p *Policy) Authorities() [][sha1.Size]byte {
+	hashes := make([][sha1.Size]byte, len(p.authorities))
+	for i, c := range p.authorities {
+		hashes[i] = sha1.Sum(c.RawSubjectPublicKeyInfo)
+	}
+	return hashes
+}
+
+// RevocationExpires is the earliest nextUpdate of all lists; false without
+// any list.
+func (p *Policy) RevocationExpires() (time.Time, bool) {
+	var first time.Time
+	for _, list := range p.lists {
+		if first.IsZero() || list.nextUpdate.Before(first) {
+			first = list.nextUpdate
+		}
+	}
+	return first, !first.IsZero()
+}
+
+var anyExtendedKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37, 0}
+
+// anyPolicy of RFC 5280 section 4.2.1.4.
+var anyPolicy = mustOID(2, 5, 29, 32, 0)
+
+func mustOID(arcs ...uint64) x509.OID {
+	oid, err := x509.OIDFromInts(arcs)
+	if err != nil {
+		panic(err)
+	}
+	return oid
+}
