@@ -3,6 +3,8 @@ package ikecrypto
 import (
 	"crypto"
 	"crypto/hmac"
+	_ "crypto/sha256" // crypto.Hash finds what is linked in
+	_ "crypto/sha512"
 
 	"github.com/roamgate/roamgate/control/ikewire"
 )

@@ -47,13 +47,6 @@ const (
 	AttrInternalIP6Subnet   uint16 = 15 // 17: address, prefix length
 	AttrInternalDNSDomain   uint16 = 25 // text, RFC 8598
 	AttrInternalDNSSECTA    uint16 = 26 // RFC 8598
-	AttrInternalIP4ServerMS uint16 = 23456
-	AttrInternalIP6ServerMS uint16 = 23457
-	AttrUnityBanner         uint16 = 28672
-	AttrUnityDefDomain      uint16 = 28674
-	AttrUnitySplitDNSName   uint16 = 28675
-	AttrUnitySplitInclude   uint16 = 28676
-	AttrUnityLocalLAN       uint16 = 28678
 )
 
 // MaxConfigAttributes in one configuration payload. A reply with 200 subnets

@@ -1,9 +1,9 @@
 package ikewire
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"strconv"
-	"strings"
 )
 
 // IDType says what an identification is (IANA "IKEv2 Identification Payload
@@ -69,20 +69,11 @@ func (p *ID) String() string {
 			return a.String()
 		}
 	case IDFQDN, IDRFC822Addr:
-		return strings.Trim(strconv.QuoteToASCII(string(p.Data)), `"`)
+		quoted := strconv.QuoteToASCII(string(p.Data))
+		return quoted[1 : len(quoted)-1]
 	case IDDERASN1DN, IDDERASN1GN, IDKeyID, IDNull:
 	}
-	return p.IDType.String() + ":" + hexString(p.Data)
-}
-
-func hexString(b []byte) string {
-	const digits = "0123456789abcdef"
-	var s strings.Builder
-	for _, c := range b {
-		s.WriteByte(digits[c>>4])
-		s.WriteByte(digits[c&15])
-	}
-	return s.String()
+	return p.IDType.String() + ":" + hex.EncodeToString(p.Data)
 }
 
 func parseID(initiator bool, b []byte) (Payload, error) {
