@@ -1,0 +1,46 @@
+package tun
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// sum adds the octets of b to the running one's complement sum (RFC 1071) in
+// native byte order: the order doesn't matter to the sum (RFC 1071 section 2
+// (B)), and not swapping is faster. An odd last octet is padded with a zero.
+func sum(b []byte, acc uint64) uint64 {
+	var carry uint64
+	for len(b) >= 32 {
+		acc, carry = bits.Add64(acc, binary.NativeEndian.Uint64(b), carry)
+		acc, carry = bits.Add64(acc, binary.NativeEndian.Uint64(b[8:]), carry)
+		acc, carry = bits.Add64(acc, binary.NativeEndian.Uint64(b[16:]), carry)
+		acc, carry = bits.Add64(acc, binary.NativeEndian.Uint64(b[24:]), carry)
+		b = b[32:]
+	}
+	for len(b) >= 8 {
+		acc, carry = bits.Add64(acc, binary.NativeEndian.Uint64(b), carry)
+		b = b[8:]
+	}
+	if len(b) > 0 {
+		var tail [8]byte
+		copy(tail[:], b)
+		acc, carry = bits.Add64(acc, binary.NativeEndian.Uint64(tail[:]), carry)
+	}
+	// With a carry, acc is less than 2^64-1: this one doesn't carry.
+	return acc + carry
+}
+
+// putChecksum stores the complement of the folded sum in field. Zero is stored
+// as its other form, 0xffff: in UDP zero means that there is no checksum (RFC
+// 768), elsewhere both mean the same.
+func putChecksum(field []byte, acc uint64) {
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>16 + acc&0xffff
+	acc = acc>>16 + acc&0xffff
+	c := ^uint16(acc)
+	if c == 0 {
+		c = 0xffff
+	}
+	binary.NativeEndian.PutUint16(field, c)
+}

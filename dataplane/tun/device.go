@@ -1,0 +1,137 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const clonePath = "/dev/net/tun"
+
+// Offloads that the Segmenter can undo. TSO_ECN: the kernel hands over
+// super-packets with CWR too. USO exists from Linux 6.2 on and only as a pair.
+const (
+	offloadTCP = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
+	offloadUDP = unix.TUN_F_USO4 | unix.TUN_F_USO6
+)
+
+// Config of a device.
+type Config struct {
+	// Name of the interface, at most 15 octets. A "%d" in it is replaced by the
+	// kernel; an empty name is "tun%d".
+	Name string
+	// MTU in octets; 0 leaves the kernel's default of 1,500.
+	MTU int
+}
+
+// Device is one queue of a TUN device. Read and Write may be called at the same
+// time; Close must not overlap with either.
+type Device struct {
+	fd     int
+	name   string
+	closed atomic.Bool
+}
+
+// Create makes a TUN interface, which exists until Close, and is down until
+// someone brings it up. It needs CAP_NET_ADMIN.
+func Create(c Config) (*Device, error) {
+	if len(c.Name) >= unix.IFNAMSIZ {
+		return nil, fmt.Errorf("TUN %q: name is longer than %d octets", c.Name, unix.IFNAMSIZ-1)
+	}
+	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", clonePath, err)
+	}
+	d := &Device{fd: fd}
+	if err := d.configure(c); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("TUN %q: %w", c.Name, err)
+	}
+	return d, nil
+}
+
+func (d *Device) configure(c Config) error {
+	ifr, err := unix.NewIfreq(c.Name)
+	if err != nil {
+		return err
+	}
+	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(d.fd, unix.TUNSETIFF, ifr); err != nil {
+		return fmt.Errorf("TUNSETIFF: %w", err)
+	}
+	d.name = ifr.Name()
+	if err := unix.IoctlSetPointerInt(d.fd, unix.TUNSETVNETHDRSZ, HeaderLen); err != nil {
+		return fmt.Errorf("TUNSETVNETHDRSZ: %w", err)
+	}
+	if err := unix.IoctlSetPointerInt(d.fd, unix.TUNSETVNETLE, 1); err != nil {
+		return fmt.Errorf("TUNSETVNETLE: %w", err)
+	}
+	err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, offloadTCP|offloadUDP)
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, offloadTCP)
+	}
+	if err != nil {
+		return fmt.Errorf("TUNSETOFFLOAD: %w", err)
+	}
+	return d.setMTU(c.MTU)
+}
+
+func (d *Device) setMTU(mtu int) error {
+	if mtu == 0 {
+		return nil
+	}
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(s)
+	ifr, err := unix.NewIfreq(d.name)
+	if err != nil {
+		return err
+	}
+	ifr.SetUint32(uint32(mtu))
+	if err := unix.IoctlIfreq(s, unix.SIOCSIFMTU, ifr); err != nil {
+		return fmt.Errorf("MTU %d: %w", mtu, err)
+	}
+	return nil
+}
+
+// FD is the non-blocking descriptor, for poll. It stays the device's.
+func (d *Device) FD() int { return d.fd }
+
+// Name of the interface.
+func (d *Device) Name() string { return d.name }
+
+// Read stores one frame, virtio header first, in p and returns its length; p
+// should have room for MaxFrame. When there is none it returns unix.EAGAIN.
+//
+// The system call is raw: it can't block, so the scheduler need not know of it.
+func (d *Device) Read(p []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(d.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// Write hands one frame, virtio header first, to the kernel. It returns the
+// kernel's error as it is: unix.EAGAIN when it has no room, unix.EIO when the
+// interface is down, unix.EINVAL when header and packet don't agree.
+func (d *Device) Write(p []byte) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(d.fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// Close removes the interface. It is safe to call twice.
+func (d *Device) Close() error {
+	if d.closed.Swap(true) {
+		return nil
+	}
+	return unix.Close(d.fd)
+}
