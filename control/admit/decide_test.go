@@ -195,6 +195,10 @@ func TestUsage(t *testing.T) {
 		{"no extension", w.issuing, usages(nil), true},
 		{"contentCommitment", w.issuing, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageContentCommitment }, true},
 		{"clientAuth below a CA for clients", clientOnly, usages([]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}), true},
+		{"a CA with all that a device has", w.issuing, func(c *x509.Certificate) {
+			c.IsCA, c.BasicConstraintsValid = true, true
+			c.KeyUsage |= x509.KeyUsageCertSign
+		}, false},
 		{"an unknown one only", w.issuing, usages(nil, asn1.ObjectIdentifier{1, 2, 3}), false},
 		{"key encipherment only", w.issuing, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment }, false},
 		{"clientAuth below a CA for mail", mailOnly, usages([]x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}), false},

@@ -19,14 +19,14 @@ const cbcHeaderLen = fixedLen + aes.BlockSize
 // mac is an HMAC-SHA-2 integrity transform (RFC 4868 section 2.3): its key is as
 // long as the hash, its ICV half of that.
 type mac struct {
-	hash           func() hash.Hash
-	keyLen, icvLen int
+	hash   func() hash.Hash
+	icvLen int
 }
 
 var macs = map[uint16]mac{
-	authHMACSHA256128: {sha256.New, 32, 16},
-	authHMACSHA384192: {sha512.New384, 48, 24},
-	authHMACSHA512256: {sha512.New, 64, 32},
+	dataplane.IntegrityHMACSHA256: {sha256.New, 16},
+	dataplane.IntegrityHMACSHA384: {sha512.New384, 24},
+	dataplane.IntegrityHMACSHA512: {sha512.New, 32},
 }
 
 // ivSetter is met by the block modes that crypto/aes makes; crypto/tls stands

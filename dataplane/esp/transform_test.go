@@ -234,18 +234,18 @@ func TestIVs(t *testing.T) {
 }
 
 func TestNewErrors(t *testing.T) {
-	gcm128 := dataplane.Algorithm{Encryption: encrAESGCM16, KeyBits: 128}
-	cbc128 := dataplane.Algorithm{Encryption: encrAESCBC, KeyBits: 128, Integrity: authHMACSHA256128}
+	gcm128 := dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16, KeyBits: 128}
+	cbc128 := dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA256}
 	for name, c := range map[string]struct {
 		alg  dataplane.Algorithm
 		keys dataplane.Keys
 		want error
 	}{
 		"3DES":              {dataplane.Algorithm{Encryption: 3, Integrity: 2}, dataplane.Keys{}, dataplane.ErrAlgorithm},
-		"no key length":     {dataplane.Algorithm{Encryption: encrAESGCM16}, dataplane.Keys{}, dataplane.ErrAlgorithm},
-		"CBC without HMAC":  {dataplane.Algorithm{Encryption: encrAESCBC, KeyBits: 128}, dataplane.Keys{Encryption: make([]byte, 16)}, dataplane.ErrAlgorithm},
-		"GCM with HMAC":     {dataplane.Algorithm{Encryption: encrAESGCM16, KeyBits: 128, Integrity: authHMACSHA256128}, dataplane.Keys{}, dataplane.ErrAlgorithm},
-		"CBC with SHA1":     {dataplane.Algorithm{Encryption: encrAESCBC, KeyBits: 128, Integrity: 2}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"no key length":     {dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"CBC without HMAC":  {dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128}, dataplane.Keys{Encryption: make([]byte, 16)}, dataplane.ErrAlgorithm},
+		"GCM with HMAC":     {dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA256}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"CBC with SHA1":     {dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: 2}, dataplane.Keys{}, dataplane.ErrAlgorithm},
 		"GCM without salt":  {gcm128, dataplane.Keys{Encryption: make([]byte, 16)}, dataplane.ErrKeyLength},
 		"GCM and a MAC key": {gcm128, dataplane.Keys{Encryption: make([]byte, 20), Integrity: make([]byte, 32)}, dataplane.ErrKeyLength},
 		"CBC, short MAC":    {cbc128, dataplane.Keys{Encryption: make([]byte, 16), Integrity: make([]byte, 20)}, dataplane.ErrKeyLength},
@@ -303,7 +303,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(withTrailer(nil, 14, 59))
 	f.Add([]byte{255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, alg := range []dataplane.Algorithm{Supported()[0], {Encryption: encrAESCBC, KeyBits: 128, Integrity: authHMACSHA384192}} {
+		for _, alg := range []dataplane.Algorithm{Supported()[0], {Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA384}} {
 			tr := newTransform(t, alg, true)
 			if _, _, err := tr.Open(bytes.Clone(data), 1); err == nil {
 				t.Fatal("a packet that nobody sealed was accepted")

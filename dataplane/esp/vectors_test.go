@@ -156,7 +156,7 @@ func TestGCMVectors(t *testing.T) {
 	for i, v := range gcmVectors {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			key := unhex(t, v.key)
-			alg := dataplane.Algorithm{Encryption: encrAESGCM16, KeyBits: uint16(len(key) * 8)}
+			alg := dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16, KeyBits: uint16(len(key) * 8)}
 			tr, err := New(alg, dataplane.Keys{Encryption: append(key, unhex(t, v.salt)...)}, v.esn)
 			if err != nil {
 				t.Fatal(err)
@@ -226,7 +226,7 @@ var cbcVectors = []struct {
 }
 
 func TestCBCVectors(t *testing.T) {
-	alg := dataplane.Algorithm{Encryption: encrAESCBC, KeyBits: 128, Integrity: authHMACSHA256128}
+	alg := dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA256}
 	for i, v := range cbcVectors {
 		t.Run(strconv.Itoa(i+5), func(t *testing.T) {
 			tr, err := New(alg, dataplane.Keys{Encryption: unhex(t, v.key), Integrity: make([]byte, 32)}, false)
@@ -253,12 +253,16 @@ func TestCBCVectors(t *testing.T) {
 // TestICVVectors: RFC 4868 section 2.7.2, cases AUTH256-1, AUTH384-1, AUTH512-1.
 func TestICVVectors(t *testing.T) {
 	for integrity, want := range map[uint16]string{
-		authHMACSHA256128: "198a607eb44bfbc69903a0f1cf2bbdc5",
-		authHMACSHA384192: "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973",
-		authHMACSHA512256: "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8",
+		dataplane.IntegrityHMACSHA256: "198a607eb44bfbc69903a0f1cf2bbdc5",
+		dataplane.IntegrityHMACSHA384: "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973",
+		dataplane.IntegrityHMACSHA512: "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8",
 	} {
-		alg := dataplane.Algorithm{Encryption: encrAESCBC, KeyBits: 128, Integrity: integrity}
-		keys := dataplane.Keys{Encryption: make([]byte, 16), Integrity: bytes.Repeat([]byte{0x0b}, macs[integrity].keyLen)}
+		alg := dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: integrity}
+		_, keyLen, err := KeyLen(alg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := dataplane.Keys{Encryption: make([]byte, 16), Integrity: bytes.Repeat([]byte{0x0b}, keyLen)}
 		tr, err := New(alg, keys, false)
 		if err != nil {
 			t.Fatal(err)

@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
 )
@@ -173,48 +171,4 @@ func asSigner(key any, path string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("%w: %s can't sign", ErrKey, path)
 	}
 	return signer, nil
-}
-
-// WriteFile writes a file so that a crash leaves the old content or the new
-// one, never a part: temporary file, fsync, rename, fsync of the directory.
-// Without replace an existing file is an ErrExists, even against a writer at
-// the same moment.
-func WriteFile(path string, data []byte, mode fs.FileMode, replace bool) error {
-	dir, name := filepath.Split(path)
-	if dir == "" {
-		dir = "."
-	}
-	f, err := os.CreateTemp(dir, "."+strings.TrimPrefix(name, ".")+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if replace {
-		err = os.Rename(f.Name(), path)
-	} else if err = os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s: %w", path, ErrExists)
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
