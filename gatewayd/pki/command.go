@@ -1,0 +1,174 @@
+package pki
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
+)
+
+// Directories that zero Defaults mean.
+const (
+	DefaultDir       = "/var/lib/gatewayd/pki"
+	DefaultConfigDir = "/etc/gatewayd"
+)
+
+// Defaults of the flags.
+type Defaults struct {
+	// Dir of the CA.
+	Dir string
+	// ConfigDir takes the gateway's certificate and key.
+	ConfigDir string
+}
+
+// UsageError is a command line that makes no sense; the process should exit
+// with ExitCode.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// ExitCode is 2; for any other error it is 1.
+func (e *UsageError) ExitCode() int { return 2 }
+
+func usagef(format string, args ...any) error {
+	return &UsageError{fmt.Errorf(format, args...)}
+}
+
+// format of results; a flag that checks itself.
+type format string
+
+func (f *format) String() string { return string(*f) }
+func (f *format) Type() string   { return "format" }
+
+func (f *format) Set(value string) error {
+	switch value {
+	case "table", "json", "yaml":
+		*f = format(value)
+		return nil
+	}
+	return fmt.Errorf("want table, json or yaml")
+}
+
+// state that the flags of one command tree fill.
+type state struct {
+	dir        string
+	configDir  string
+	output     format
+	passphrase secretFlags
+}
+
+// Command is the tree `pki`. Errors are returned, not printed; a *UsageError
+// among them asks for exit code 2.
+func Command(d Defaults) *cobra.Command {
+	if d.Dir == "" {
+		d.Dir = DefaultDir
+	}
+	if d.ConfigDir == "" {
+		d.ConfigDir = DefaultConfigDir
+	}
+	s := &state{configDir: d.ConfigDir, output: "table"}
+	c := &cobra.Command{
+		Use:   "pki",
+		Short: "Run a small certification authority for devices and gateways",
+		Long: `Run a small certification authority for devices and gateways.
+
+Every device certificate carries the instance OID of this installation; a
+gateway that knows it admits the devices of this CA and no others.`,
+		Example: `  gatewayd pki init
+  gatewayd pki gateway vpn.example.org 203.0.113.7
+  gatewayd pki device phone-1 --format p12
+  gatewayd pki list
+  gatewayd pki revoke phone-1 --reason key-compromise`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return c.Help()
+		},
+	}
+	c.PersistentFlags().StringVar(&s.dir, "dir", d.Dir, "directory of the CA")
+	c.PersistentFlags().VarP(&s.output, "output", "o", "table, json or yaml")
+	s.passphrase.add(c.PersistentFlags(), "ca-passphrase", "passphrase of the CA's keys")
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{err} })
+	c.AddCommand(s.initCommand(), s.gatewayCommand(), s.deviceCommand(), s.revokeCommand(),
+		s.crlCommand(), s.listCommand(), s.showCommand())
+	return c
+}
+
+func noArgs(c *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(c, args); err != nil {
+		return &UsageError{err}
+	}
+	return nil
+}
+
+// open the CA with its key.
+func (s *state) open(c *cobra.Command) (*ca.CA, error) {
+	a, err := ca.Open(s.dir, func() ([]byte, error) {
+		return s.passphrase.read(c, false)
+	})
+	return a, s.hint(err)
+}
+
+// openReadOnly needs no passphrase.
+func (s *state) openReadOnly() (*ca.CA, error) {
+	a, err := ca.OpenSigner(s.dir, nil)
+	return a, s.hint(err)
+}
+
+func (s *state) hint(err error) error {
+	if errors.Is(err, ca.ErrNoCA) {
+		return fmt.Errorf("%w; `gatewayd pki init --dir %s` makes one", err, s.dir)
+	}
+	return err
+}
+
+// row of a result in the table form.
+type row struct{ name, value string }
+
+// print a result: rows as a table, or value as JSON or YAML.
+func (s *state) print(w io.Writer, value any, rows []row) error {
+	if s.output != "table" {
+		return s.encode(w, value)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, r := range rows {
+		fmt.Fprintf(t, "%s\t%s\n", r.name, r.value)
+	}
+	return t.Flush()
+}
+
+func (s *state) encode(w io.Writer, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	if s.output == "yaml" {
+		if data, err = yaml.JSONToYAML(data); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(w, strings.TrimSuffix(string(data), "\n"))
+	return err
+}
+
+func day(t time.Time) string {
+	return t.UTC().Format("2006-01-02 15:04Z")
+}
+
+func keyAlgorithms() string {
+	var names []string
+	for _, a := range ca.KeyAlgorithms {
+		names = append(names, string(a))
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,259 @@
+package pki
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
+)
+
+// issueResult of gateway and device.
+type issueResult struct {
+	Name     string    `json:"name"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+	Files    []string  `json:"files"`
+}
+
+func (s *state) printIssued(c *cobra.Command, certificate *x509.Certificate, files ...string) error {
+	r := issueResult{
+		Name: certificate.Subject.CommonName, Serial: ca.SerialString(certificate.SerialNumber),
+		NotAfter: certificate.NotAfter, Files: files,
+	}
+	return s.print(c.OutOrStdout(), r, []row{
+		{"name", r.Name}, {"serial", r.Serial}, {"until", day(r.NotAfter)}, {"files", strings.Join(files, " ")},
+	})
+}
+
+func (s *state) gatewayCommand() *cobra.Command {
+	var (
+		key, out string
+		days     int
+		force    bool
+	)
+	c := &cobra.Command{
+		Use:   "gateway NAME-OR-ADDRESS...",
+		Short: "Issue the certificate of a gateway",
+		Long: `Issue the certificate of a gateway, for every host name and address by which
+devices reach it.`,
+		Example: `  gatewayd pki gateway vpn.example.org 203.0.113.7
+  gatewayd pki gateway vpn.example.org --key rsa-3072 --out ./gw2`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("a gateway needs a host name or an address")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			request := ca.Request{Profile: ca.Gateway}
+			for _, arg := range args {
+				if address, err := netip.ParseAddr(arg); err == nil {
+					request.Addresses = append(request.Addresses, address)
+				} else {
+					request.DNSNames = append(request.DNSNames, arg)
+				}
+			}
+			private, err := prepare(&request, key, days)
+			if err != nil {
+				return err
+			}
+			base := filepath.Join(out, "gateway")
+			if !force {
+				if err := checkAbsent(base+".pem", base+".key"); err != nil {
+					return err
+				}
+			}
+			a, err := s.open(c)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			certificate, err := a.Issue(time.Now(), request)
+			if err != nil {
+				return err
+			}
+			if err := writePair(a, base, certificate, private, force); err != nil {
+				return err
+			}
+			return s.printIssued(c, certificate, base+".pem", base+".key")
+		},
+	}
+	c.Flags().StringVar(&key, "key", string(ca.KeyAlgorithms[0]), "kind of key: "+keyAlgorithms())
+	c.Flags().StringVar(&out, "out", s.configDir, "directory for gateway.pem and gateway.key")
+	c.Flags().IntVar(&days, "days", int(ca.GatewayLifetime/(24*time.Hour)), "lifetime in days")
+	c.Flags().BoolVar(&force, "force", false, "overwrite files")
+	return c
+}
+
+// prepare makes the key and checks everything that needs no CA.
+func prepare(request *ca.Request, key string, days int) (crypto.Signer, error) {
+	// Above a century of days the product would overflow.
+	if days < 1 || days > 36500 {
+		return nil, usagef("--days %d is not in 1..36500", days)
+	}
+	request.Lifetime = time.Duration(days) * 24 * time.Hour
+	var private crypto.Signer
+	if request.PublicKey == nil {
+		var err error
+		if private, err = ca.GenerateKey(ca.KeyAlgorithm(key)); err != nil {
+			return nil, &UsageError{fmt.Errorf("--key: %w", err)}
+		}
+		request.PublicKey = private.Public()
+	}
+	if err := ca.CheckRequest(*request); err != nil {
+		return nil, &UsageError{err}
+	}
+	return private, nil
+}
+
+// deviceFlags of the command device.
+type deviceFlags struct {
+	key, format, csr, out string
+	days                  int
+	force                 bool
+	password              secretFlags
+}
+
+func (s *state) deviceCommand() *cobra.Command {
+	var f deviceFlags
+	c := &cobra.Command{
+		Use:   "device NAME",
+		Short: "Issue the certificate of a device",
+		Long: `Issue the certificate of a device.
+
+Format pem writes NAME.pem, NAME.key and NAME.ca.pem. Format p12 writes NAME.p12
+with AES-256 for current systems; p12-legacy uses 3DES and SHA-1, for older
+Windows, iOS and macOS that can't read the other: use it with a long random
+password only.
+
+With --csr the device keeps its key: the public key is taken from the PKCS#10
+request, everything else in the request is ignored.`,
+		Example: `  gatewayd pki device phone-1 --format p12 --password-file ./phone-1.pass
+  gatewayd pki device laptop-7 --key rsa-3072 --days 30 --out ./laptop-7
+  gatewayd pki device till-2 --csr till-2.csr`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("want the name of one device, got %d", len(args))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return s.issueDevice(c, args[0], f) },
+	}
+	c.Flags().StringVar(&f.key, "key", string(ca.KeyAlgorithms[0]), "kind of key: "+keyAlgorithms())
+	c.Flags().StringVar(&f.format, "format", "pem", "pem, p12 or p12-legacy")
+	c.Flags().StringVar(&f.csr, "csr", "", "PKCS#10 request in PEM with the device's public key")
+	c.Flags().StringVar(&f.out, "out", ".", "directory for the files")
+	c.Flags().IntVar(&f.days, "days", int(ca.DeviceLifetime/(24*time.Hour)), "lifetime in days")
+	c.Flags().BoolVar(&f.force, "force", false, "overwrite files")
+	f.password.add(c.Flags(), "password", "password of the PKCS#12 file")
+	return c
+}
+
+// encoders of PKCS#12 by the name of the format.
+var encoders = map[string]*pkcs12.Encoder{
+	"p12":        pkcs12.Modern2023.WithIterations(100_000),
+	"p12-legacy": pkcs12.LegacyDES,
+}
+
+func (s *state) issueDevice(c *cobra.Command, name string, f deviceFlags) error {
+	request := ca.Request{Profile: ca.Device, Name: name}
+	encoder, isP12 := encoders[f.format]
+	if !isP12 && f.format != "pem" {
+		return usagef("--format %q is none of pem, p12, p12-legacy", f.format)
+	}
+	if f.csr != "" {
+		if isP12 {
+			return usagef("--csr: without its private key there is no PKCS#12 file to write")
+		}
+		var err error
+		if request.PublicKey, err = publicKeyOf(f.csr); err != nil {
+			return err
+		}
+	}
+	private, err := prepare(&request, f.key, f.days)
+	if err != nil {
+		return err
+	}
+	base := filepath.Join(f.out, strings.ToLower(name))
+	files := []string{base + ".pem", base + ".key", base + ".ca.pem"}
+	switch {
+	case isP12:
+		files = []string{base + ".p12"}
+	case private == nil:
+		files = []string{base + ".pem", base + ".ca.pem"}
+	}
+	if !f.force {
+		if err := checkAbsent(files...); err != nil {
+			return err
+		}
+	}
+	var password []byte
+	if isP12 {
+		if password, err = f.password.read(c, true); err != nil {
+			return err
+		}
+		defer clear(password)
+	}
+	a, err := s.open(c)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	certificate, err := a.Issue(time.Now(), request)
+	if err != nil {
+		return err
+	}
+	if isP12 {
+		err = writeP12(encoder, a, files[0], certificate, private, password, f.force)
+	} else {
+		err = writePair(a, base, certificate, private, f.force)
+		if err == nil {
+			err = ca.WriteFile(base+".ca.pem", ca.EncodeCertificates(a.Issuing(), a.Root()), 0o644, f.force)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("certificate %s was issued, but: %w", ca.SerialString(certificate.SerialNumber), err)
+	}
+	return s.printIssued(c, certificate, files...)
+}
+
+func writeP12(encoder *pkcs12.Encoder, a *ca.CA, path string, certificate *x509.Certificate, key crypto.Signer, password []byte, replace bool) error {
+	data, err := encoder.Encode(key, certificate, []*x509.Certificate{a.Issuing(), a.Root()}, string(password))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return ca.WriteFile(path, data, 0o600, replace)
+}
+
+// publicKeyOf a request whose signature shows that its sender has the key.
+func publicKeyOf(path string) (crypto.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
+		return nil, fmt.Errorf("%s is not a PKCS#10 request in PEM", path)
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return request.PublicKey, nil
+}
