@@ -1,0 +1,198 @@
+package dptest
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// changeScenarios need no packets.
+var changeScenarios = []scenario{
+	{"reserve and give back", reserveAndGiveBack},
+	{"no room", noRoom},
+	{"an SPI rests", spiRests},
+	{"install is refused", installRefused},
+	{"changes to what isn't there", unknownChanges},
+	{"a path that can't be", movesRefused},
+	{"a failed change doesn't stop others", failureInTheMiddle},
+	{"counters of installed children only", countersOfInstalled},
+	{"exported and imported unchanged", exportImport},
+	{"import of all or none", importAllOrNone},
+	{"after export", afterExport},
+	{"after close", afterClose},
+}
+
+// manySPIs is how often scenarios reserve where the number doesn't matter.
+const manySPIs = 300
+
+func isError(err, want error) bool { return errors.Is(err, want) }
+
+func reserveAndGiveBack(e *env) {
+	seen := make(map[dataplane.SPI]bool)
+	for range min(manySPIs, e.Backend.Features().MaxChildren) {
+		spi := e.reserve()
+		if spi < 256 || seen[spi] {
+			e.Fatalf("Reserve gave %#08x, reserved by RFC 4303 or in use", uint32(spi))
+		}
+		seen[spi] = true
+	}
+	for spi := range seen {
+		e.apply(dataplane.Remove{Inbound: spi})
+		e.refused(dataplane.Remove{Inbound: spi}, dataplane.ErrUnknownSPI)
+	}
+}
+
+func noRoom(e *env) {
+	room := e.Backend.Features().MaxChildren
+	var last dataplane.SPI
+	for range room {
+		last = e.reserve()
+	}
+	if spi, err := e.Backend.Reserve(virtual4); !errors.Is(err, dataplane.ErrFull) {
+		e.Fatalf("Reserve beyond MaxChildren %d: %#08x, %v", room, uint32(spi), err)
+	}
+	e.apply(dataplane.Remove{Inbound: last})
+	e.reserve()
+}
+
+func spiRests(e *env) {
+	seen := make(map[dataplane.SPI]bool)
+	for range manySPIs {
+		spi, err := e.Backend.Reserve(virtual4)
+		if errors.Is(err, dataplane.ErrFull) {
+			break // all others rest
+		}
+		if err != nil || seen[spi] {
+			e.Fatalf("Reserve: %#08x, %v; it was given back just now", uint32(spi), err)
+		}
+		seen[spi] = true
+		e.apply(dataplane.Remove{Inbound: spi})
+	}
+	if e.Advance == nil {
+		return
+	}
+	e.Advance(3 * time.Minute)
+	for range min(manySPIs, e.Backend.Features().MaxChildren) {
+		e.reserve()
+	}
+}
+
+func installRefused(e *env) {
+	child := e.child(nil)
+	edits := []struct {
+		name string
+		want error
+		edit func(*dataplane.Child)
+	}{
+		{"SPI not reserved", dataplane.ErrNotReserved, func(c *dataplane.Child) { c.Inbound.SPI ^= 1 }},
+		{"unknown encryption", dataplane.ErrAlgorithm, func(c *dataplane.Child) { c.Algorithm.Encryption = 0xFFFF }},
+		{"short inbound key", dataplane.ErrKeyLength, func(c *dataplane.Child) { c.Inbound.Keys.Encryption = c.Inbound.Keys.Encryption[1:] }},
+		{"long outbound key", dataplane.ErrKeyLength, func(c *dataplane.Child) { c.Outbound.Keys.Integrity = make([]byte, 99) }},
+		{"no virtual address", dataplane.ErrInvalid, func(c *dataplane.Child) { c.VirtualIPs = nil }},
+		{"two of a family", dataplane.ErrInvalid, func(c *dataplane.Child) { c.VirtualIPs = []netip.Addr{virtual4, host4} }},
+		{"zero virtual address", dataplane.ErrInvalid, func(c *dataplane.Child) { c.VirtualIPs = []netip.Addr{{}} }},
+		{"no local selector", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Local = nil }},
+		{"no remote selector", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Remote = nil }},
+		{"range of two families", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Local = []dataplane.Selector{{First: host4, Last: host6}} }},
+		{"range backwards", dataplane.ErrInvalid, func(c *dataplane.Child) {
+			c.Local = []dataplane.Selector{{First: host4, Last: host4, FirstPort: 2, LastPort: 1}}
+		}},
+		{"no remote address", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Path.Remote = netip.AddrPort{} }},
+		{"local address of somebody else", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Path.Local = netip.MustParseAddrPort("192.0.2.99:4500") }},
+		{"reserved outbound SPI", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Outbound.SPI = 255 }},
+	}
+	if !e.Backend.Features().RawESP {
+		edits = append(edits, edits[len(edits)-1])
+		edits[len(edits)-1].name, edits[len(edits)-1].edit = "raw ESP", func(c *dataplane.Child) { c.Path.Encapsulation = dataplane.EncapsulationNone }
+	}
+	if !e.Backend.Features().ESN {
+		edits = append(edits, edits[1])
+		edits[len(edits)-1].name, edits[len(edits)-1].edit = "ESN", func(c *dataplane.Child) { c.ESN = true }
+	}
+	for _, bad := range edits {
+		broken := child
+		bad.edit(&broken)
+		if errs := e.Backend.Apply([]dataplane.Change{dataplane.Install{Child: broken}}); !errors.Is(errs[0], bad.want) {
+			e.Errorf("%s: %v, want %v", bad.name, errs[0], bad.want)
+		}
+	}
+	// None of them took the reservation.
+	e.apply(dataplane.Install{Child: child})
+	e.refused(dataplane.Install{Child: child}, dataplane.ErrNotReserved)
+}
+
+func unknownChanges(e *env) {
+	child := e.child(nil)
+	reserved, path := child.Inbound.SPI, child.Path
+	for _, spi := range []dataplane.SPI{0, 255, reserved, reserved ^ 1, 0xFFFFFFFF} {
+		e.refused(dataplane.UseOutbound{Inbound: spi}, dataplane.ErrUnknownSPI)
+		e.refused(dataplane.Move{Inbound: spi, Path: path}, dataplane.ErrUnknownSPI)
+		if spi != reserved {
+			e.refused(dataplane.Remove{Inbound: spi}, dataplane.ErrUnknownSPI)
+		}
+	}
+}
+
+func movesRefused(e *env) {
+	child := e.child(nil)
+	e.apply(dataplane.Install{Child: child})
+	spi := child.Inbound.SPI
+	nowhere, elsewhere, otherFamily := child.Path, child.Path, child.Path
+	nowhere.Remote = netip.AddrPort{}
+	elsewhere.Local = netip.MustParseAddrPort("192.0.2.99:4500")
+	otherFamily.Remote = netip.AddrPortFrom(host6, 4500)
+	if child.Path.Local.Addr().Is6() {
+		otherFamily.Remote = netip.AddrPortFrom(host4, 4500)
+	}
+	for _, path := range []dataplane.Path{nowhere, elsewhere, otherFamily} {
+		e.refused(dataplane.Move{Inbound: spi, Path: path}, dataplane.ErrInvalid)
+	}
+	e.apply(dataplane.Move{Inbound: spi, Path: child.Path})
+}
+
+func failureInTheMiddle(e *env) {
+	first, second := e.child(nil), e.child(nil)
+	errs := e.Backend.Apply([]dataplane.Change{
+		dataplane.Install{Child: first},
+		dataplane.UseOutbound{Inbound: second.Inbound.SPI}, // too early
+		dataplane.Install{Child: second},
+		dataplane.UseOutbound{Inbound: second.Inbound.SPI},
+	})
+	for i, want := range []error{nil, dataplane.ErrUnknownSPI, nil, nil} {
+		if !errors.Is(errs[i], want) {
+			e.Errorf("change %d: %v, want %v", i, errs[i], want)
+		}
+	}
+	if errs := e.Backend.Apply(nil); len(errs) != 0 {
+		e.Errorf("no changes: %v", errs)
+	}
+}
+
+func countersOfInstalled(e *env) {
+	e.reserve()
+	want := make(map[dataplane.SPI]bool)
+	for range 3 {
+		child := e.child(nil)
+		e.apply(dataplane.Install{Child: child})
+		want[child.Inbound.SPI] = true
+	}
+	yielded := 0
+	for c := range e.Backend.Counters {
+		if !want[c.Inbound] || c != (dataplane.ChildCounters{Inbound: c.Inbound}) {
+			e.Errorf("counters %+v", c)
+		}
+		yielded++
+	}
+	if yielded != 3 {
+		e.Errorf("counters of %d children, want 3", yielded)
+	}
+	for range e.Backend.Counters {
+		yielded++
+		break
+	}
+	if yielded != 4 {
+		e.Error("Counters goes on after yield returned false")
+	}
+}

@@ -1,0 +1,191 @@
+package dptest
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// Harness is a backend under test and the ground it stands on. It is taken down
+// by t.Cleanup of the test that it was built for.
+type Harness struct {
+	Backend dataplane.Backend
+	// IKE and Encap are the gateway's addresses, to which devices send.
+	IKE, Encap netip.AddrPort
+	// Outside opens a socket of a device, each time on another port or address.
+	// Outside and Inside are nil where the backend carries no packets; then
+	// only the scenarios that need none are run.
+	Outside func(t *testing.T) net.PacketConn
+	Inside  Inside
+	// Advance moves the clock of the backend on; nil where it has a clock that
+	// can't be moved.
+	Advance func(time.Duration)
+}
+
+// Inside is a host behind the gateway. Packets are whole IP packets.
+type Inside interface {
+	Send(packet []byte) error
+	// Receive returns the next packet; false if none came within timeout.
+	Receive(timeout time.Duration) ([]byte, bool)
+}
+
+// patience is how long something that has to happen may take.
+const patience = 10 * time.Second
+
+// NewBackend builds a backend that tells events.
+type NewBackend func(t *testing.T, events chan<- dataplane.Event) *Harness
+
+// Run runs the conformance suite. Each scenario gets a new backend.
+func Run(t *testing.T, newBackend NewBackend) {
+	wire := newRecorder()
+	run := func(name string, scenario func(*env)) {
+		t.Run(name, func(t *testing.T) { scenario(newEnv(t, newBackend, wire)) })
+	}
+	for _, s := range changeScenarios {
+		run(s.name, s.run)
+	}
+	if newEnv(t, newBackend, wire).Inside == nil {
+		return
+	}
+	for _, s := range trafficScenarios {
+		run(s.name, s.run)
+	}
+	wire.verify(t)
+}
+
+type scenario struct {
+	name string
+	run  func(*env)
+}
+
+// env is what a scenario works with.
+type env struct {
+	*testing.T
+	*Harness
+	newBackend NewBackend
+	events     chan dataplane.Event
+	wire       *recorder
+}
+
+func newEnv(t *testing.T, newBackend NewBackend, wire *recorder) *env {
+	events := make(chan dataplane.Event, 64)
+	return &env{T: t, Harness: newBackend(t, events), newBackend: newBackend, events: events, wire: wire}
+}
+
+// successor is an environment for a backend that takes over.
+func (e *env) successor() *env { return newEnv(e.T, e.newBackend, e.wire) }
+
+// apply carries out changes that have to succeed.
+func (e *env) apply(changes ...dataplane.Change) {
+	e.Helper()
+	for i, err := range e.Backend.Apply(changes) {
+		if err != nil {
+			e.Fatalf("change %d, %T: %v", i, changes[i], err)
+		}
+	}
+}
+
+// refused carries out one change and wants that error.
+func (e *env) refused(change dataplane.Change, want error) {
+	e.Helper()
+	if errs := e.Backend.Apply([]dataplane.Change{change}); len(errs) != 1 || !isError(errs[0], want) {
+		e.Errorf("%T: errors %v, want %v", change, errs, want)
+	}
+}
+
+func (e *env) reserve() dataplane.SPI {
+	e.Helper()
+	spi, err := e.Backend.Reserve(virtual4)
+	if err != nil {
+		e.Fatalf("Reserve: %v", err)
+	}
+	return spi
+}
+
+// dropped waits until one more packet was dropped for that reason, since the
+// drops of before.
+func (e *env) dropped(before dataplane.Drops, reason dataplane.Reason) {
+	e.Helper()
+	e.eventually("drop "+reason.String(), func() bool { return e.Backend.Drops()[reason] == before[reason]+1 })
+}
+
+func (e *env) eventually(what string, condition func() bool) {
+	e.Helper()
+	for end := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			e.Fatalf("%s did not happen; drops %v", what, e.Backend.Drops())
+		}
+	}
+}
+
+// inside waits for the next packet of the suite behind the gateway; others, such
+// as a kernel's own, are passed over.
+func (e *env) inside() []byte {
+	e.Helper()
+	for {
+		p, ok := e.Inside.Receive(patience)
+		if !ok {
+			e.Fatalf("no packet came to the inside; drops %v", e.Backend.Drops())
+		}
+		if bytes.Contains(p, mark) {
+			return p
+		}
+	}
+}
+
+// wantInside waits for a packet with that payload.
+func (e *env) wantInside(payload []byte) {
+	e.Helper()
+	if p := e.inside(); !bytes.HasSuffix(p, payload) {
+		e.Fatalf("inside got %q, want %q", p, payload)
+	}
+}
+
+func (e *env) sendInside(packet []byte) {
+	e.Helper()
+	if err := e.Inside.Send(packet); err != nil {
+		e.Fatalf("send from the inside: %v", err)
+	}
+}
+
+// event waits for an event of one type; others are passed over.
+func event[T dataplane.Event](e *env) T {
+	e.Helper()
+	timeout := time.After(patience)
+	for {
+		select {
+		case got := <-e.events:
+			if wanted, ok := got.(T); ok {
+				return wanted
+			}
+		case <-timeout:
+			var wanted T
+			e.Fatalf("no %T; drops %v", wanted, e.Backend.Drops())
+		}
+	}
+}
+
+// noEvent says that no event waits.
+func (e *env) noEvent() {
+	e.Helper()
+	select {
+	case got := <-e.events:
+		e.Errorf("unexpected event %#v", got)
+	default:
+	}
+}
+
+func (e *env) counters(spi dataplane.SPI) dataplane.ChildCounters {
+	e.Helper()
+	for c := range e.Backend.Counters {
+		if c.Inbound == spi {
+			return c
+		}
+	}
+	e.Fatalf("no counters of %#08x", uint32(spi))
+	return dataplane.ChildCounters{}
+}

@@ -1,0 +1,132 @@
+package encap
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// kernelBuffer is what a socket asks for in each direction, in octets: about
+// 2,000 packets of full size, so that a burst survives a busy moment.
+const kernelBuffer = 4 << 20
+
+// Socket is a non-blocking UDP socket bound to one unicast address.
+type Socket struct {
+	fd    int
+	local netip.AddrPort
+}
+
+// Listen binds a socket. Port 0 draws one, see [Socket.Local]. The address must
+// be a specific one, because it becomes the source of what is sent: ErrAddress.
+// Link-local IPv6 addresses are not supported.
+//
+// Outer packets carry no DF bit and learn no path MTU from ICMP, which anybody
+// could forge: a large IKE message may be fragmented by IP, and ESP is kept
+// below a configured path MTU by its sender.
+func Listen(local netip.AddrPort) (*Socket, error) {
+	addr := local.Addr().Unmap()
+	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" || addr.Is6() && addr.IsLinkLocalUnicast() {
+		return nil, fmt.Errorf("listen on %v: %w", local, ErrAddress)
+	}
+	local = netip.AddrPortFrom(addr, local.Port())
+	domain := unix.AF_INET
+	if addr.Is6() {
+		domain = unix.AF_INET6
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %v: %w", local, err)
+	}
+	s := &Socket{fd: fd, local: local}
+	if err := s.setup(); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("listen on %v: %w", local, err)
+	}
+	return s, nil
+}
+
+func (s *Socket) setup() error {
+	type option struct{ level, name, value int }
+	options := []option{
+		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT},
+	}
+	if s.local.Addr().Is6() {
+		options = []option{
+			{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
+			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT},
+		}
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(s.fd, o.level, o.name, o.value); err != nil {
+			return err
+		}
+	}
+	// Beyond net.core.[rw]mem_max only with CAP_NET_ADMIN; what is allowed
+	// otherwise has to do.
+	for _, name := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+		if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, name[0], kernelBuffer) != nil {
+			if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, name[1], kernelBuffer); err != nil {
+				return err
+			}
+		}
+	}
+	if err := unix.Bind(s.fd, sockaddr(s.local)); err != nil {
+		return err
+	}
+	bound, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return err
+	}
+	switch a := bound.(type) {
+	case *unix.SockaddrInet4:
+		s.local = netip.AddrPortFrom(s.local.Addr(), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		s.local = netip.AddrPortFrom(s.local.Addr(), uint16(a.Port))
+	}
+	return nil
+}
+
+// FD is the descriptor to poll.
+func (s *Socket) FD() int { return s.fd }
+
+// Local is the bound address, with the port that was drawn if 0 was asked for.
+func (s *Socket) Local() netip.AddrPort { return s.local }
+
+// Send sends one datagram made of parts. It may be called from any goroutine
+// and is for IKE messages; ESP goes by a Sender. Errors: ErrAddress, and those
+// of sendmsg(2).
+func (s *Socket) Send(parts [][]byte, remote netip.AddrPort) error {
+	if !s.Reaches(remote) {
+		return fmt.Errorf("send to %v: %w", remote, ErrAddress)
+	}
+	for {
+		_, err := unix.SendmsgBuffers(s.fd, parts, nil, sockaddr(remote), unix.MSG_DONTWAIT)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("send to %v: %w", remote, err)
+		}
+		return nil
+	}
+}
+
+// Reaches says whether remote is an address that the socket can send to: of its
+// family and with a port.
+func (s *Socket) Reaches(remote netip.AddrPort) bool {
+	return remote.Port() != 0 && remote.Addr().BitLen() == s.local.Addr().BitLen() && remote.Addr().Zone() == ""
+}
+
+// Close closes the descriptor. Nobody may use the socket any more.
+func (s *Socket) Close() error { return unix.Close(s.fd) }
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}

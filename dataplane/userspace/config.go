@@ -1,0 +1,93 @@
+package userspace
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/esp"
+)
+
+// Inside is the device to the networks behind the gateway: a *tun.Device, or
+// something else that carries frames of a virtio header and an IP packet.
+type Inside interface {
+	// FD is polled for input.
+	FD() int
+	// Read stores one frame in p and returns its length; without a frame it
+	// returns unix.EAGAIN. It doesn't block.
+	Read(p []byte) (int, error)
+	// Write takes one frame; where it can't at once, it fails. It doesn't keep p.
+	Write(p []byte) error
+}
+
+// Config of a Backend.
+type Config struct {
+	// IKE (port 500) and Encap (port 4500) are the local addresses of the
+	// sockets, of one address family. Port 0 draws one.
+	IKE, Encap netip.AddrPort
+	// Inside stays the caller's, who closes it after the backend.
+	Inside Inside
+	// PathMTU of every outer path in octets; 0 is 1,500.
+	PathMTU int
+	// MaxChildren is how many SPIs may be reserved and installed at once; 0 is
+	// 4,096, and at most about a million are possible.
+	MaxChildren int
+	// CopyDSCP shows the DSCP of inner packets on the outer ones. Otherwise
+	// theirs is 0.
+	CopyDSCP bool
+	// Member, 0 or 1, tells the SPIs of the two processes of a hand-over apart.
+	Member uint8
+	// Logger is never used for a packet; nil discards.
+	Logger *slog.Logger
+	// Now is the clock; nil is time.Now. It has to be monotonic.
+	Now func() time.Time
+}
+
+const (
+	defaultPathMTU     = 1500
+	defaultMaxChildren = 4096
+	maxPathMTU         = 65535
+)
+
+func (c *Config) setDefaults() {
+	if c.PathMTU == 0 {
+		c.PathMTU = defaultPathMTU
+	}
+	if c.MaxChildren == 0 {
+		c.MaxChildren = defaultMaxChildren
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Inside == nil:
+		return fmt.Errorf("%w: no inside device", ErrConfig)
+	case c.IKE.Addr().BitLen() != c.Encap.Addr().BitLen():
+		return fmt.Errorf("%w: %v and %v are of different families", ErrConfig, c.IKE, c.Encap)
+	case c.PathMTU < 0 || c.PathMTU > maxPathMTU:
+		return fmt.Errorf("%w: path MTU %d", ErrConfig, c.PathMTU)
+	case c.MaxChildren < 1 || c.MaxChildren > maxSlots-firstSlot:
+		return fmt.Errorf("%w: %d children", ErrConfig, c.MaxChildren)
+	case c.Member > 1:
+		return fmt.Errorf("%w: member %d", ErrConfig, c.Member)
+	}
+	// The weakest child decides whether the path is of any use.
+	for _, alg := range features().Algorithms {
+		if _, err := InnerMTU(c.PathMTU, alg, c.Encap.Addr().Is6()); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
+	return nil
+}
+
+func features() dataplane.Features {
+	return dataplane.Features{Name: "userspace", Algorithms: esp.Supported(), ESN: true}
+}

@@ -1,0 +1,6 @@
+package userspace
+
+import "errors"
+
+// ErrConfig: a Config that no backend can be built from.
+var ErrConfig = errors.New("invalid data plane configuration")

@@ -1,0 +1,138 @@
+package userspace
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/dptest"
+	"github.com/roamgate/roamgate/dataplane/tun"
+)
+
+// pipe is an inside device made of a socket pair: packets keep their bounds, as
+// with TUN. device is the backend's end, host the end of a host behind it.
+type pipe struct {
+	device, host int
+	buffer       []byte
+}
+
+func newPipe(t *testing.T) *pipe {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pipe{device: fds[0], host: fds[1], buffer: make([]byte, tun.MaxFrame)}
+	t.Cleanup(func() {
+		unix.Close(p.device)
+		unix.Close(p.host)
+	})
+	return p
+}
+
+func (p *pipe) FD() int                    { return p.device }
+func (p *pipe) Read(b []byte) (int, error) { return unix.Read(p.device, b) }
+
+func (p *pipe) Write(b []byte) error {
+	_, err := unix.Write(p.device, b)
+	return err
+}
+
+// Send hands an IP packet to the backend, with the header of a complete one.
+func (p *pipe) Send(packet []byte) error {
+	return p.sendFrame(append(make([]byte, tun.HeaderLen), packet...))
+}
+
+func (p *pipe) sendFrame(frame []byte) error {
+	_, err := unix.Write(p.host, frame)
+	return err
+}
+
+func (p *pipe) Receive(timeout time.Duration) ([]byte, bool) {
+	for end := time.Now().Add(timeout); ; {
+		n, err := unix.Read(p.host, p.buffer)
+		if err == nil && n > tun.HeaderLen {
+			return append([]byte(nil), p.buffer[tun.HeaderLen:n]...), true
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return nil, false
+		}
+		unix.Poll([]unix.PollFd{{Fd: int32(p.host), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+	}
+}
+
+// fakeClock stands still between calls of advance, so that no rate limit lets
+// more through on a slow machine.
+type fakeClock struct{ elapsed atomic.Int64 }
+
+var clockStart = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func (c *fakeClock) now() time.Time          { return clockStart.Add(time.Duration(c.elapsed.Load())) }
+func (c *fakeClock) advance(d time.Duration) { c.elapsed.Add(int64(d)) }
+
+// harness builds a backend on loopback and a pipe.
+type harness struct {
+	*dptest.Harness
+	backend *Backend
+	pipe    *pipe
+	clock   *fakeClock
+}
+
+func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config)) *harness {
+	t.Helper()
+	h := &harness{pipe: newPipe(t), clock: new(fakeClock)}
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	config := Config{IKE: loopback, Encap: loopback, Inside: h.pipe, MaxChildren: 64, Now: h.clock.now}
+	if edit != nil {
+		edit(&config)
+	}
+	b, err := New(config, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	h.backend = b
+	h.Harness = &dptest.Harness{
+		Backend: b, IKE: b.LocalIKE(), Encap: b.LocalEncap(),
+		Inside: h.pipe, Advance: h.clock.advance,
+		Outside: func(t *testing.T) net.PacketConn {
+			t.Helper()
+			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(config.Encap.Addr(), 0)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return conn
+		},
+	}
+	return h
+}
+
+func TestConformance(t *testing.T) {
+	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
+		return newHarness(t, events, nil).Harness
+	})
+}
+
+func TestConformanceIPv6(t *testing.T) {
+	if conn, err := net.ListenPacket("udp6", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 loopback: %v", err)
+	} else {
+		conn.Close()
+	}
+	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
+		return newHarness(t, events, func(c *Config) {
+			c.IKE = netip.MustParseAddrPort("[::1]:0")
+			c.Encap = c.IKE
+		}).Harness
+	})
+}

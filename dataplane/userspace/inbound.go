@@ -1,0 +1,190 @@
+package userspace
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/encap"
+	"github.com/roamgate/roamgate/dataplane/esp"
+	"github.com/roamgate/roamgate/dataplane/tun"
+)
+
+/* Outside to inside
+ *
+ * 1. A batch of datagrams                             inbound
+ * 2. IKE, ESP or NAT keepalive                        fromEncap
+ * 3. SPI: the SA, and whether it may carry more       fromESP
+ * 4. Sequence number against the replay window        fromESP
+ * 5. Authenticate and decrypt, in place               fromESP
+ * 6. Window, counters, limits, hint of a new address  authenticated
+ * 7. Inner packet: header, source, selectors, ECN     fromTunnel
+ * 8. (to come: coalescing into super-packets)
+ * 9. Write to the inside                              fromTunnel
+ *
+ * All of them run one after the other in the loop's goroutine, a packet at a
+ * time; the datagram's memory is the receiver's and is free again when the
+ * batch is done. Between loops the stages run in parallel: each has its own
+ * sockets and SAs.
+ */
+
+const (
+	// espFixedLen: SPI and sequence number (RFC 4303 section 2).
+	espFixedLen = 8
+	// hintInterval is how often AddressChanged is repeated for an SA.
+	hintInterval = time.Second
+)
+
+// inbound handles one batch from the socket for UDP encapsulation.
+func (l *loop) inbound() (worked bool) {
+	n := l.receiver.Receive(l.encap)
+	for i := range n {
+		d := l.receiver.Datagram(i)
+		if d.Truncated {
+			l.drop(dataplane.ReasonTruncated)
+			continue
+		}
+		l.fromEncap(&d)
+	}
+	return n > 0
+}
+
+// ikeInbound handles one batch from the socket that has IKE only.
+func (l *loop) ikeInbound() (worked bool) {
+	n := l.receiver.Receive(l.ike)
+	for i := range n {
+		d := l.receiver.Datagram(i)
+		switch {
+		case d.Truncated:
+			l.drop(dataplane.ReasonTruncated)
+		case len(d.Payload) == 0:
+			l.drop(dataplane.ReasonShort)
+		case !l.ikeQueue.put(d.Payload, l.ike.Local(), d.Remote, false):
+			l.drop(dataplane.ReasonIKEQueueFull)
+		}
+	}
+	return n > 0
+}
+
+func (l *loop) fromEncap(d *encap.Datagram) {
+	kind, payload := encap.Classify(d.Payload)
+	switch kind {
+	case encap.KindESP:
+		l.fromESP(d)
+	case encap.KindIKE:
+		if !l.ikeQueue.put(payload, l.encap.Local(), d.Remote, true) {
+			l.drop(dataplane.ReasonIKEQueueFull)
+		}
+	case encap.KindKeepalive: // it did its work in the NAT
+	case encap.KindShort:
+		l.drop(dataplane.ReasonShort)
+	}
+}
+
+func (l *loop) fromESP(d *encap.Datagram) {
+	packet := d.Payload
+	if len(packet) < espFixedLen {
+		l.drop(dataplane.ReasonShort)
+		return
+	}
+	spi := dataplane.SPI(binary.BigEndian.Uint32(packet))
+	s := l.installed(spi)
+	if s == nil {
+		l.drop(dataplane.ReasonUnknownSPI)
+		if l.unknownSPI.take(l.now) {
+			l.tell(dataplane.UnknownSPI{SPI: spi, Local: l.encap.Local(), Remote: d.Remote, Encapsulation: dataplane.EncapsulationUDP})
+		}
+		return
+	}
+	if s.counters.reached(&s.hard) {
+		l.drop(dataplane.ReasonHardLimit)
+		return
+	}
+	seq, verdict := s.window.Check(binary.BigEndian.Uint32(packet[4:]), s.esn)
+	switch verdict {
+	case esp.Fresh:
+	case esp.Replayed:
+		l.drop(dataplane.ReasonReplay)
+		return
+	case esp.TooOld:
+		l.drop(dataplane.ReasonReplayOld)
+		return
+	}
+	inner, nextHeader, err := s.open.Open(packet, seq)
+	if err != nil {
+		l.drop(reasonOf(err))
+		return
+	}
+	l.authenticated(s, d, seq, len(inner))
+	l.fromTunnel(s, packet, inner, nextHeader, d.TOS)
+}
+
+func reasonOf(err error) dataplane.Reason {
+	switch {
+	case errors.Is(err, esp.ErrShort):
+		return dataplane.ReasonShort
+	case errors.Is(err, esp.ErrPadding):
+		return dataplane.ReasonPadding
+	}
+	return dataplane.ReasonIntegrity
+}
+
+// authenticated notes that a packet came that only the peer can have made. It
+// counts whatever is inside: limits are on the use of the key.
+func (l *loop) authenticated(s *sa, d *encap.Datagram, seq uint64, length int) {
+	advanced := s.window.Advance(seq)
+	s.counters.packetsIn++
+	s.counters.bytesIn += uint64(length)
+	s.counters.lastIn = l.now
+	l.checkLimits(s)
+	// Only the newest packet says where the device is: an older one may come
+	// late from where it was. Once in a while is enough, and a device that
+	// shows two addresses in turn must not fill the channel.
+	if advanced && d.Remote != s.peer && (s.hinted == 0 || l.now-s.hinted >= hintInterval) {
+		if l.tell(dataplane.AddressChanged{Inbound: s.spi, Local: l.encap.Local(), Remote: d.Remote}) {
+			s.hinted = l.now
+		}
+	}
+}
+
+// fromTunnel checks an inner packet, a slice of the ESP packet, and writes it to
+// the inside.
+func (l *loop) fromTunnel(s *sa, packet, inner []byte, nextHeader byte, outerTOS uint8) {
+	switch nextHeader {
+	case protoIPv4, protoIPv6:
+	case protoNone:
+		return // dummy packet (RFC 4303 section 2.6)
+	default:
+		l.drop(dataplane.ReasonNextHeader)
+		return
+	}
+	p, ok := parse(inner)
+	if !ok || p.v6 != (nextHeader == protoIPv6) {
+		l.drop(dataplane.ReasonInnerMalformed)
+		return
+	}
+	if p.src != s.virtual4 && p.src != s.virtual6 {
+		l.drop(dataplane.ReasonInnerSource)
+		return
+	}
+	if !selected(s.remoteSelectors, &p, p.src, p.srcPort) || !selected(s.localSelectors, &p, p.dst, p.dstPort) {
+		l.drop(dataplane.ReasonSelectorIn)
+		return
+	}
+	if !decapsulateECN(inner, &p, outerTOS) {
+		l.drop(dataplane.ReasonECN)
+		return
+	}
+	clampMSS(inner[:p.length], &p, s.innerMTU)
+
+	// The end of the ESP header becomes the virtio header: ten zero octets, one
+	// whole packet. What lies behind p.length is TFC padding (RFC 4303 section
+	// 2.7). The kernel decrements the TTL when it forwards the packet.
+	at := s.open.HeaderLen()
+	frame := packet[at-tun.HeaderLen : at+p.length]
+	clear(frame[:tun.HeaderLen])
+	if l.config.Inside.Write(frame) != nil {
+		l.drop(dataplane.ReasonInsideWrite)
+	}
+}

@@ -1,0 +1,250 @@
+package userspace
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/encap"
+	"github.com/roamgate/roamgate/dataplane/tun"
+)
+
+const (
+	// batch is how many datagrams one system call takes or sends, and so how
+	// much a round does in each direction.
+	batch = 64
+	// commandQueue bounds what waits for a round to end.
+	commandQueue = 64
+)
+
+// Places in the set that the loop polls.
+const (
+	pollEncap = iota
+	pollIKE
+	pollInside
+	pollWake
+	polled
+)
+
+// loop carries the packets of its SAs both ways. Its goroutine, run, is the
+// only one that touches what stands below "owned"; do brings others in.
+//
+// A round is: commands, a batch of each socket, some frames of the inside, and
+// all that came of them sent. A round without work ends in poll, through the
+// scheduler's normal path, so that garbage collection need not wait for it;
+// all other system calls are raw, because none of them blocks.
+type loop struct {
+	config   Config
+	encap    *encap.Socket
+	ike      *encap.Socket
+	ikeQueue *ikeQueue
+	events   chan<- dataplane.Event
+	epoch    time.Time
+	commands chan command
+	done     chan struct{}
+
+	// wakeMu keeps wake, an eventfd, open under those who write to it; -1 when
+	// it is closed.
+	wakeMu sync.RWMutex
+	wake   int
+
+	// Owned.
+	*sadb
+	ended      bool // leave after this round
+	forwarding bool // false after an export
+	now        time.Duration
+	receiver   *encap.Receiver
+	sender     *encap.Sender
+	segmenter  tun.Segmenter
+	frame      []byte // one frame from the inside
+	scratch    []byte // one segment that doesn't fit through the path
+	answer     []byte // a frame back to the inside
+	fragments  fragmenter
+	pollSet    [polled]unix.PollFd
+	sealed     int // packets in this round
+	drops      dataplane.Drops
+	unknownSPI bucket
+	icmp       bucket
+}
+
+type command struct {
+	run  func()
+	done chan struct{}
+}
+
+func newLoop(config Config, ikeSocket, encapSocket *encap.Socket, queue *ikeQueue, events chan<- dataplane.Event) (*loop, error) {
+	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{
+		config: config, encap: encapSocket, ike: ikeSocket, ikeQueue: queue, events: events,
+		// A little before now, so that no time of this loop is 0.
+		epoch:    config.Now().Add(-time.Second),
+		commands: make(chan command, commandQueue),
+		wake:     wake,
+		done:     make(chan struct{}),
+
+		sadb:       newSADB(config.Member, 0, config.MaxChildren),
+		forwarding: true,
+		receiver:   encap.NewReceiver(batch),
+		sender:     encap.NewSender(encapSocket, batch, sendBufferLen(config.PathMTU)),
+		frame:      make([]byte, tun.MaxFrame),
+		scratch:    make([]byte, tun.MaxFrame),
+		answer:     make([]byte, tooBigFrameLen),
+		unknownSPI: bucket{interval: 100 * time.Millisecond, burst: 10},
+		icmp:       bucket{interval: 10 * time.Millisecond, burst: 50},
+	}
+	for i, fd := range [polled]int{pollEncap: encapSocket.FD(), pollIKE: ikeSocket.FD(), pollInside: config.Inside.FD(), pollWake: wake} {
+		l.pollSet[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	}
+	return l, nil
+}
+
+// do has run called by the loop between two rounds and waits for it. The error
+// is ErrClosed where the loop has ended, with run not called.
+func (l *loop) do(run func()) error {
+	c := command{run: run, done: make(chan struct{})}
+	select {
+	case l.commands <- c:
+	case <-l.done:
+		return dataplane.ErrClosed
+	}
+	l.wakeUp()
+	select {
+	case <-c.done:
+		return nil
+	case <-l.done:
+	}
+	select {
+	case <-c.done: // it was the one that ended the loop
+		return nil
+	default:
+		return dataplane.ErrClosed
+	}
+}
+
+// wakeUp ends the loop's sleep, the next one if it is awake.
+func (l *loop) wakeUp() {
+	l.wakeMu.RLock()
+	defer l.wakeMu.RUnlock()
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	// It fails when 2^64 calls are pending, and after the loop has ended.
+	unix.Write(l.wake, one)
+}
+
+// run returns after end was called; nobody polls any more.
+func (l *loop) run() {
+	defer func() {
+		l.wakeMu.Lock()
+		unix.Close(l.wake)
+		l.wake = -1
+		l.wakeMu.Unlock()
+		close(l.done)
+	}()
+	for {
+		worked := l.runCommands()
+		if l.ended {
+			return
+		}
+		l.tick()
+		if l.forwarding {
+			worked = l.inbound() || worked
+			worked = l.ikeInbound() || worked
+			worked = l.outbound() || worked
+		}
+		if !worked {
+			l.sleep()
+		}
+	}
+}
+
+// tick reads the clock, once a round and once a command.
+func (l *loop) tick() { l.now = l.config.Now().Sub(l.epoch) }
+
+// runCommands is called with nothing in the sender, so that a command finds
+// every sequence number that was used on the wire, and none after it.
+func (l *loop) runCommands() (worked bool) {
+	for range commandQueue {
+		select {
+		case c := <-l.commands:
+			l.tick()
+			c.run()
+			close(c.done)
+			worked = true
+		default:
+			return worked
+		}
+	}
+	return worked
+}
+
+// sleep waits for input or a command.
+func (l *loop) sleep() {
+	set := l.pollSet[:]
+	if !l.forwarding {
+		set = l.pollSet[pollWake:]
+	}
+	if _, err := unix.Poll(set, -1); err != nil {
+		return // EINTR; anything else would show in the calls of the next round
+	}
+	if l.pollSet[pollWake].Revents != 0 {
+		var count [8]byte
+		unix.Read(l.wake, count[:])
+	}
+}
+
+// insideFailed stops polling the inside device once it is gone, which poll
+// would report without end.
+func (l *loop) insideFailed(err error) {
+	if l.pollSet[pollInside].Fd >= 0 {
+		l.pollSet[pollInside].Fd = -1
+		l.config.Logger.Error("inside device failed", slog.Int("loop", int(l.sadb.loop)), slog.Any("error", err))
+	}
+}
+
+func (l *loop) drop(r dataplane.Reason) { l.drops[r]++ }
+
+// tell sends an event unless the channel is full; false if it was lost.
+func (l *loop) tell(e dataplane.Event) bool {
+	select {
+	case l.events <- e:
+		return true
+	default:
+		l.drop(dataplane.ReasonEventsLost)
+		return false
+	}
+}
+
+// checkLimits tells about limits that were reached, once each.
+func (l *loop) checkLimits(s *sa) {
+	if !s.softTold && s.counters.reached(&s.soft) {
+		s.softTold = true
+		l.tell(dataplane.LimitReached{Inbound: s.spi})
+	}
+	if !s.hardTold && s.counters.reached(&s.hard) {
+		s.hardTold = true
+		l.tell(dataplane.LimitReached{Inbound: s.spi, Hard: true})
+	}
+}
+
+// bucket lets burst events through at once, and one each interval on average.
+type bucket struct {
+	interval time.Duration
+	burst    int
+	// full is when the bucket will be full again.
+	full time.Duration
+}
+
+func (b *bucket) take(now time.Duration) bool {
+	full := max(b.full, now) + b.interval
+	if full-now > time.Duration(b.burst)*b.interval {
+		return false
+	}
+	b.full = full
+	return true
+}

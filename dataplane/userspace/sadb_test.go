@@ -1,0 +1,234 @@
+package userspace
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+func TestSPILayout(t *testing.T) {
+	for _, c := range []struct {
+		member, loop uint8
+		slot         uint32
+		tag          uint8
+		want         dataplane.SPI
+	}{
+		{0, 0, firstSlot, 0, 256},
+		{0, 0, firstSlot, 63, 319},
+		{0, 1, 0, 0, 0x0400_0000},
+		{1, 0, 0, 0, 0x8000_0000},
+		{1, 31, maxSlots - 1, 63, 0xFFFF_FFFF},
+		{0, 5, 0xABCDE, 0x2A, 0x16AF_37AA},
+	} {
+		spi := makeSPI(c.member, c.loop, c.slot, c.tag)
+		if spi != c.want || memberOf(spi) != c.member || loopOf(spi) != c.loop || slotOf(spi) != c.slot || tagOf(spi) != c.tag {
+			t.Errorf("%+v: %#08x", c, uint32(spi))
+		}
+	}
+}
+
+// TestSlotsRest: a slot comes back after two minutes, not before, and with
+// another tag.
+func TestSlotsRest(t *testing.T) {
+	const children = 8
+	db := newSADB(1, 3, children)
+	now := time.Hour
+	seen := make(map[uint32]dataplane.SPI)
+	for range 2 * children {
+		spi, err := db.reserve(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, again := seen[slotOf(spi)]; again || memberOf(spi) != 1 || loopOf(spi) != 3 {
+			t.Fatalf("SPI %#08x", uint32(spi))
+		}
+		seen[slotOf(spi)] = spi
+		db.free(db.find(spi), now)
+	}
+	if spi, err := db.reserve(now + restTime - 1); !errors.Is(err, dataplane.ErrFull) {
+		t.Fatalf("SPI %#08x, %v while all slots rest", uint32(spi), err)
+	}
+	now += restTime
+	for range children {
+		spi, err := db.reserve(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before, ok := seen[slotOf(spi)]; !ok || before == spi {
+			t.Errorf("SPI %#08x after %#08x", uint32(spi), uint32(before))
+		}
+		if db.find(seen[slotOf(spi)]) != nil {
+			t.Errorf("the last SPI of a slot is still known")
+		}
+	}
+	if _, err := db.reserve(now); !errors.Is(err, dataplane.ErrFull) {
+		t.Errorf("reserved more than %d: %v", children, err)
+	}
+}
+
+// TestImportedSlots: slots that came in are never drawn while they are in use,
+// and rest like others when they are freed.
+func TestImportedSlots(t *testing.T) {
+	const children = 8
+	db := newSADB(0, 0, children)
+	imported := makeSPI(0, 0, firstSlot+2, 9)
+	s, err := db.place(imported)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := func(now time.Duration) (found bool) {
+		var all []dataplane.SPI
+		for {
+			spi, err := db.reserve(now)
+			if err != nil {
+				break
+			}
+			all = append(all, spi)
+			found = found || slotOf(spi) == slotOf(imported)
+		}
+		for _, spi := range all {
+			db.free(db.find(spi), now)
+		}
+		return found
+	}
+	if drawn(time.Hour) || drawn(2*time.Hour) {
+		t.Error("drew the slot of an imported SPI")
+	}
+	db.free(s, 3*time.Hour)
+	if drawn(3*time.Hour) || drawn(3*time.Hour+restTime-1) {
+		t.Error("drew the slot of an imported SPI while it rests")
+	}
+	if !drawn(4 * time.Hour) {
+		t.Error("never drew the slot of an imported SPI that was freed")
+	}
+}
+
+func TestPlaceRefuses(t *testing.T) {
+	db := newSADB(0, 2, 8)
+	taken, err := db.reserve(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		spi  dataplane.SPI
+		want error
+	}{
+		{"slot in use", taken, dataplane.ErrInvalid},
+		{"another loop's", makeSPI(0, 1, 9, 0), dataplane.ErrInvalid},
+		{"slot that is never drawn", makeSPI(0, 2, 0, 0), dataplane.ErrInvalid},
+		{"slot beyond the table", makeSPI(0, 2, 500, 0), dataplane.ErrFull},
+		{"other member, without a table", makeSPI(1, 2, 9, 0), dataplane.ErrFull},
+	} {
+		if s, err := db.place(c.spi); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, %v; want %v", c.name, s, err, c.want)
+		}
+	}
+}
+
+// TestMembers: a successor with the other member bit takes children over and
+// draws SPIs of its own that never meet theirs.
+func TestMembers(t *testing.T) {
+	old := newHarness(t, nil, func(c *Config) { c.MaxChildren = 600 })
+	for range 500 {
+		if _, err := old.backend.Reserve(virtual4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := newPeer(t, old, nil)
+	if inner, _ := p.down(down4.UDP(1, 2, nil)); inner == nil {
+		t.Fatal("no traffic before the hand-over")
+	}
+	var states []dataplane.ChildState
+	err := old.backend.Export(func(s dataplane.ChildState) bool {
+		states = append(states, s)
+		return true
+	})
+	if err != nil || len(states) != 1 {
+		t.Fatalf("exported %d children, %v", len(states), err)
+	}
+
+	heir := newHarness(t, nil, func(c *Config) { c.Member = 1 })
+	var own []dataplane.SPI
+	for range 63 {
+		spi, err := heir.backend.Reserve(virtual4)
+		if err != nil || memberOf(spi) != 1 {
+			t.Fatalf("SPI %#08x, %v", uint32(spi), err)
+		}
+		own = append(own, spi)
+	}
+	states[0].Child.Path.Local = heir.Encap
+	if err := heir.backend.Import(states); err != nil {
+		t.Fatal(err)
+	}
+	p.harness = heir
+	if inner, _ := p.down(down4.UDP(1, 2, nil)); inner == nil {
+		t.Error("no traffic after the hand-over")
+	}
+	if _, err := heir.backend.Reserve(virtual4); !errors.Is(err, dataplane.ErrFull) {
+		t.Errorf("imported children don't count: %v", err)
+	}
+	p.apply(dataplane.Remove{Inbound: p.child.Inbound.SPI})
+	p.apply(dataplane.Remove{Inbound: own[0]})
+}
+
+// TestKeysAreErased: what can be erased is, when a child goes, when it is
+// refused and when the backend closes.
+func TestKeysAreErased(t *testing.T) {
+	zero := func(k dataplane.Keys) bool {
+		for _, b := range append(append([]byte(nil), k.Encryption...), k.Integrity...) {
+			if b != 0 {
+				return false
+			}
+		}
+		return true
+	}
+	h := newHarness(t, nil, nil)
+	keysOf := func(p *peer) (in, out dataplane.Keys) {
+		h.backend.loop.do(func() {
+			c := h.backend.loop.installed(p.child.Inbound.SPI).child
+			in, out = c.Inbound.Keys, c.Outbound.Keys
+		})
+		if zero(in) || zero(out) {
+			t.Fatal("keys of a live child are erased")
+		}
+		return in, out
+	}
+	removed, closed := newPeer(t, h, nil), newPeer(t, h, nil)
+	in, out := keysOf(removed)
+	removed.apply(dataplane.Remove{Inbound: removed.child.Inbound.SPI})
+	if !zero(in) || !zero(out) {
+		t.Error("Remove leaves keys")
+	}
+	in, out = keysOf(closed)
+	if err := h.backend.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !zero(in) || !zero(out) {
+		t.Error("Close leaves keys")
+	}
+	if zero(closed.child.Inbound.Keys) {
+		t.Error("the caller's keys were erased")
+	}
+}
+
+// TestNewestRoute: of several children the newest whose selectors match carries
+// the packet.
+func TestNewestRoute(t *testing.T) {
+	h := newHarness(t, nil, nil)
+	wide := newPeer(t, h, nil)
+	narrow := newPeer(t, h, func(c *dataplane.Child) {
+		c.Local = []dataplane.Selector{{First: netip.MustParseAddr("10.2.0.200"), Last: netip.MustParseAddr("10.2.0.200"), LastPort: 0xFFFF}}
+	})
+	near := down4
+	near.Src = netip.MustParseAddr("10.2.0.200")
+	if inner, _ := narrow.down(near.UDP(1, 2, nil)); inner == nil {
+		t.Error("the newest child doesn't carry what it may")
+	}
+	if inner, _ := wide.down(down4.UDP(1, 2, nil)); inner == nil {
+		t.Error("the older child doesn't carry what the newest may not")
+	}
+}
