@@ -1,7 +1,8 @@
 package ike
 
 import (
-	"net"
+	"encoding/binary"
+	"math/bits"
 	"net/netip"
 
 	"github.com/roamgate/roamgate/control/ikewire"
@@ -57,8 +58,8 @@ func (r configRequest) reply(addrs []netip.Addr, s Settings) *ikewire.CP {
 	servers(ikewire.AttrInternalIP4NBNS, s.WINS)
 	for _, p := range s.Networks {
 		if r.asked[ikewire.AttrInternalIP4Subnet] && p.Addr().Is4() {
-			mask := net.CIDRMask(p.Bits(), 32)
-			add(ikewire.AttrInternalIP4Subnet, append(p.Masked().Addr().AsSlice(), mask...))
+			mask := ^uint32(0) << (32 - p.Bits())
+			add(ikewire.AttrInternalIP4Subnet, binary.BigEndian.AppendUint32(p.Masked().Addr().AsSlice(), mask))
 		}
 	}
 	return cp
@@ -103,8 +104,8 @@ func assigned(cp *ikewire.CP) (addrs []netip.Addr, s Settings) {
 				continue
 			}
 			addr, _ := netip.AddrFromSlice(a.Value[:4])
-			ones, bits := net.IPMask(a.Value[4:]).Size()
-			if bits == 32 {
+			mask := binary.BigEndian.Uint32(a.Value[4:])
+			if ones := bits.LeadingZeros32(^mask); mask == ^uint32(0)<<(32-ones) {
 				s.Networks = append(s.Networks, netip.PrefixFrom(addr, ones))
 			}
 		}

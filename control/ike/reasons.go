@@ -30,6 +30,7 @@ const (
 	CloseTimeout  CloseReason = "peer_timeout"
 	CloseReplaced CloseReason = "replaced"
 	CloseExpired  CloseReason = "expired"
+	CloseRevoked  CloseReason = "revoked"
 	CloseKilled   CloseReason = "killed"
 	CloseShutdown CloseReason = "shutdown"
 )

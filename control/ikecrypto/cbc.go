@@ -4,35 +4,59 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/des"
 	"crypto/hmac"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/roamgate/roamgate/control/ikewire"
 )
 
-// cbc is AES-CBC with HMAC-SHA2, encrypt then authenticate (RFC 7296 section
-// 3.14, RFC 4868).
+// cbc is AES-CBC or 3DES-CBC with an HMAC, encrypt then authenticate (RFC 7296
+// section 3.14, RFC 2451, RFC 4868, RFC 2404).
 type cbc struct {
-	block  cipher.Block // nil after Erase
+	block  cipher.Block
 	hash   crypto.Hash
 	key    []byte // of the HMAC
 	icvLen int
 	rand   io.Reader
 }
 
-func newCBC(h crypto.Hash, encKey, integKey []byte, rand io.Reader) (*cbc, error) {
-	block, err := aes.NewCipher(encKey)
+func newCBC(s Suite, encKey, integKey []byte, rand io.Reader) (*cbc, error) {
+	c := &cbc{key: slices.Clone(integKey), rand: rand}
+	c.hash, c.icvLen = integrityHash(s.Integrity)
+	var err error
+	if s.Encryption == ikewire.Encr3DES {
+		c.block, err = des.NewTripleDESCipher(encKey)
+	} else {
+		c.block, err = aes.NewCipher(encKey)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyLength, err)
 	}
-	return &cbc{
-		block:  block,
-		hash:   h,
-		key:    append(make([]byte, 0, len(integKey)), integKey...),
-		icvLen: h.Size() / 2,
-		rand:   rand,
-	}, nil
+	return c, nil
+}
+
+// integrityHash is the hash of an HMAC integrity algorithm, 0 if it isn't
+// here, and the length of its checksum in octets: half of SHA-2 (RFC 4868
+// section 2.3), 96 bits of SHA-1 (RFC 2404).
+func integrityHash(id uint16) (h crypto.Hash, icvLen int) {
+	switch id {
+	case ikewire.IntegHMACSHA1:
+		return crypto.SHA1, 12
+	case ikewire.IntegHMACSHA256:
+		return crypto.SHA256, 16
+	case ikewire.IntegHMACSHA384:
+		return crypto.SHA384, 24
+	case ikewire.IntegHMACSHA512:
+		return crypto.SHA512, 32
+	}
+	return 0, 0
+}
+
+func (c *cbc) lens() (iv, align, icv int) {
+	return c.block.BlockSize(), c.block.BlockSize(), c.icvLen
 }
 
 // icv is over everything before it, the IKE header included.
@@ -42,50 +66,31 @@ func (c *cbc) icv(message []byte) []byte {
 	return mac.Sum(nil)[:c.icvLen]
 }
 
-func (c *cbc) Seal(dst []byte, m *ikewire.Message, inner []ikewire.Payload) ([]byte, error) {
-	if c.block == nil {
-		return dst, ErrErased
+func (c *cbc) seal(message []byte, body int) error {
+	size, end := c.block.BlockSize(), len(message)-c.icvLen
+	iv, plain := message[body:body+size], message[body+size:end]
+	if _, err := io.ReadFull(c.rand, iv); err != nil {
+		return fmt.Errorf("ikecrypto: IV: %w", err)
 	}
-	var iv [aes.BlockSize]byte
-	if _, err := io.ReadFull(c.rand, iv[:]); err != nil {
-		return dst, fmt.Errorf("ikecrypto: IV: %w", err)
-	}
-	start := len(dst)
-	out, body, err := frame(dst, m, inner, aes.BlockSize, aes.BlockSize, c.icvLen)
-	if err != nil {
-		return dst, err
-	}
-	copy(out[body:], iv[:])
-	end := len(out) - c.icvLen
-	plain := out[body+aes.BlockSize : end]
-	cipher.NewCBCEncrypter(c.block, iv[:]).CryptBlocks(plain, plain)
-	copy(out[end:], c.icv(out[start:end]))
-	return out, nil
+	cipher.NewCBCEncrypter(c.block, iv).CryptBlocks(plain, plain)
+	copy(message[end:], c.icv(message[:end]))
+	return nil
 }
 
-func (c *cbc) Open(raw []byte, m *ikewire.Message) ([]ikewire.Payload, error) {
-	if c.block == nil {
-		return nil, ErrErased
-	}
-	sk, body, err := encrypted(raw, m)
-	if err != nil {
-		return nil, err
-	}
-	n := len(raw) - body - c.icvLen - aes.BlockSize
-	if n < aes.BlockSize || n%aes.BlockSize != 0 {
+func (c *cbc) open(raw []byte, body int) ([]byte, error) {
+	size := c.block.BlockSize()
+	n := len(raw) - body - c.icvLen - size
+	if n < size || n%size != 0 {
 		return nil, ErrIntegrity
 	}
 	end := len(raw) - c.icvLen
 	if !hmac.Equal(raw[end:], c.icv(raw[:end])) {
 		return nil, ErrIntegrity
 	}
-	iv, sealed := raw[body:body+aes.BlockSize], raw[body+aes.BlockSize:end]
+	iv, sealed := raw[body:body+size], raw[body+size:end]
 	plain := make([]byte, n)
 	cipher.NewCBCDecrypter(c.block, iv).CryptBlocks(plain, sealed)
-	return unframe(sk.First, plain)
+	return plain, nil
 }
 
-func (c *cbc) Erase() {
-	c.block = nil
-	clear(c.key)
-}
+func (c *cbc) erase() { clear(c.key) }

@@ -48,6 +48,16 @@ func TestKeyExchangeVectors(t *testing.T) {
 			"11187331C279962D93D604243FD592CB9D0A926F422E47187521287E7156C5C4D603135569B9E9D09CF5D4A270F59746",
 		},
 		{
+			"RFC 5903 section 8.3", ikewire.GroupECP521,
+			"0037ade9319a89f4dabdb3ef411aaccca5123c61acab57b5393dce47608172a095aa85a30fe1c2952c6771d937ba9777f5957b2639bab072462f68c27a57382d4a52",
+			"0145ba99a847af43793fdd0e872e7cdfa16be30fdc780f97bccc3f078380201e9c677d600b343757a3bdbf2a3163e4c2f869cca7458aa4a4effc311f5cb151685eb9",
+			`0015417e84dbf28c0ad3c278713349dc7df153c897a1891bd98bab4357c9ecbee1e3bf42e00b8e380aeae57c2d107564941885942af5a7f4601723c4195d176ced3e
+			 017cae20b6641d2eeb695786d8c946146239d099e18e1d5a514c739d7cb4a10ad8a788015ac405d7799dc75e7b7d5b6cf2261a6a7f1507438bf01beb6ca3926f9582`,
+			`00d0b3975ac4b799f5bea16d5e13e9af971d5e9b984c9f39728b5e5739735a219b97c356436adc6e95bb0352f6be64a6c2912d4ef2d0433ced2b6171640012d9460f
+			 015c68226383956e3bd066e797b623c27ce0eac2f551a10c2c724d9852077b87220b6536c5c408a1d2aebb8e86d678ae49cb57091f4732296579ab44fcd17f0fc56a`,
+			"01144c7d79ae6956bc8edb8e7c787c4521cb086fa64407f97894e5e6b2d79b04d1427e73ca4baa240a34786859810c06b3c715a3a8cc3151f2bee417996d19f3ddea",
+		},
+		{
 			"RFC 5114 section 2.6, 256-bit", ikewire.GroupECP256,
 			"814264145F2F56F2E96A8E337A1284993FAF432A5ABCE59E867B7291D507A3AF",
 			"2CE1788EC197E096DB95A200CC0AB26A19CE6BCCAD562B8EEE1B593761CF7F41",
@@ -80,6 +90,9 @@ func TestKeyExchangeVectors(t *testing.T) {
 				if shared, err := side.own.Shared(side.peer); err != nil || !bytes.Equal(shared, unhex(test.shared)) {
 					t.Errorf("shared %x, error %v", shared, err)
 				}
+				if _, err := side.own.Shared(side.peer); !errors.Is(err, ErrErased) {
+					t.Errorf("used twice: %v", err)
+				}
 			}
 		})
 	}
@@ -103,8 +116,8 @@ func TestScalarsByRejection(t *testing.T) {
 	if _, err := NewKeyExchange(ikewire.GroupECP384, strings.NewReader("short")); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("short source: %v", err)
 	}
-	if _, err := NewKeyExchange(ikewire.GroupMODP1024, rand.Reader); !errors.Is(err, ErrAlgorithm) {
-		t.Errorf("MODP-1024: %v", err)
+	if _, err := NewKeyExchange(ikewire.GroupMODP768, rand.Reader); !errors.Is(err, ErrAlgorithm) {
+		t.Errorf("MODP-768: %v", err)
 	}
 }
 
@@ -128,6 +141,8 @@ func TestHostilePublicValues(t *testing.T) {
 		{"ECP-256, compressed", ikewire.GroupECP256, append([]byte{2}, make([]byte, 32)...)},
 		{"ECP-384, of ECP-256", ikewire.GroupECP384, make([]byte, 64)},
 		{"ECP-384, beyond the field", ikewire.GroupECP384, bytes.Repeat([]byte{0xff}, 96)},
+		{"ECP-521, of ECP-384", ikewire.GroupECP521, make([]byte, 96)},
+		{"ECP-521, beyond the field", ikewire.GroupECP521, bytes.Repeat([]byte{0xff}, 132)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			kex, err := NewKeyExchange(test.group, rand.Reader)

@@ -46,11 +46,21 @@ const (
 var (
 	suiteGCM = Suite{Encryption: ikewire.EncrAESGCM16, KeyBits: 128, PRF: prf256, Group: ikewire.GroupCurve25519}
 	suiteCBC = Suite{Encryption: ikewire.EncrAESCBC, KeyBits: 256, Integrity: ikewire.IntegHMACSHA256, PRF: prf256, Group: ikewire.GroupECP256}
+
+	suiteChaCha = Suite{Encryption: ikewire.EncrChaCha20Poly1305, PRF: prf256, Group: ikewire.GroupCurve25519}
+	// suiteOld is the worst of what Windows offers by default.
+	suiteOld = Suite{
+		Encryption: ikewire.Encr3DES, Integrity: ikewire.IntegHMACSHA1,
+		PRF: ikewire.PRFHMACSHA1, Group: ikewire.GroupMODP1024,
+		Allow: Legacy{HMACSHA1: true, MODP1024: true, TripleDES: true},
+	}
 )
 
-// RFC 4231 section 4.3, test case 2.
+// RFC 4231 section 4.3 and RFC 2202 section 3, test case 2 of both.
 func TestPRF(t *testing.T) {
 	for id, want := range map[uint16]string{
+		ikewire.PRFHMACSHA1: "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",
+
 		prf256: "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
 		prf384: "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649",
 		prf512: "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737",
@@ -159,35 +169,67 @@ func TestErase(t *testing.T) {
 	k.Erase() // once more does no harm
 }
 
+// SKEYSEED with HMAC-SHA1, from the NIST validation program for IKEv1, whose
+// SKEYID for signatures is the same function of nonces and g^ir.
+func TestSKEYSEEDWithSHA1(t *testing.T) {
+	nonces := unhex("69a62284195f1680 80c94ba25c8abda5")
+	shared := unhex("8ba4cbc73c0187301dc19a975823854dbd641c597f637f8d053a83b9514673eb")
+	if got := PRF(ikewire.PRFHMACSHA1).Sum(nonces, shared); !bytes.Equal(got, unhex("707197817fb2d90cf54d1842606bdea59b9f4823")) {
+		t.Errorf("got %x", got)
+	}
+	k, err := DeriveKeys(suiteOld, shared, nonces[:8], nonces[8:], 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(k.D) != 20 || len(k.Ai) != 20 || len(k.Ei) != 24 || len(k.Pr) != 20 {
+		t.Errorf("lengths %d, %d, %d, %d", len(k.D), len(k.Ai), len(k.Ei), len(k.Pr))
+	}
+}
+
 func TestSuite(t *testing.T) {
-	if s := suiteGCM.String(); s != "AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519" {
-		t.Error(s)
-	}
-	if s := suiteCBC.String(); s != "AES_CBC_256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/ECP_256" {
-		t.Error(s)
-	}
-	for _, s := range []Suite{suiteGCM, suiteCBC} {
-		if err := s.Check(); err != nil {
+	for _, test := range []struct {
+		s    Suite
+		want string
+	}{
+		{suiteGCM, "AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519"},
+		{suiteCBC, "AES_CBC_256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/ECP_256"},
+		{suiteChaCha, "CHACHA20_POLY1305/PRF_HMAC_SHA2_256/CURVE_25519"},
+		{suiteOld, "3DES_CBC/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_1024"},
+	} {
+		if got := test.s.String(); got != test.want {
+			t.Errorf("%s, want %s", got, test.want)
+		}
+		if err := test.s.Check(); err != nil {
 			t.Error(err)
 		}
 	}
-	for name, f := range map[string]func(*Suite){
-		"3DES":               func(s *Suite) { s.Encryption = ikewire.Encr3DES },
-		"AES of 512 bits":    func(s *Suite) { s.KeyBits = 512 },
-		"AES without length": func(s *Suite) { s.KeyBits = 0 },
-		"CBC alone":          func(s *Suite) { s.Integrity = 0 },
-		"GCM with HMAC":      func(s *Suite) { s.Encryption = ikewire.EncrAESGCM16 },
-		"HMAC-SHA1":          func(s *Suite) { s.Integrity = ikewire.IntegHMACSHA1 },
-		"PRF-HMAC-MD5":       func(s *Suite) { s.PRF = ikewire.PRFHMACMD5 },
-		"MODP-1024":          func(s *Suite) { s.Group = ikewire.GroupMODP1024 },
+	for _, test := range []struct {
+		name   string
+		change func(*Suite)
+		want   error
+	}{
+		{"3DES with a length", func(s *Suite) { s.Encryption = ikewire.Encr3DES }, ErrAlgorithm},
+		{"3DES", func(s *Suite) { s.Encryption, s.KeyBits = ikewire.Encr3DES, 0 }, ErrLegacy},
+		{"ChaCha20 with a length", func(s *Suite) { s.Encryption, s.Integrity = ikewire.EncrChaCha20Poly1305, 0 }, ErrAlgorithm},
+		{"ChaCha20 with HMAC", func(s *Suite) { s.Encryption, s.KeyBits = ikewire.EncrChaCha20Poly1305, 0 }, ErrAlgorithm},
+		{"AES of 512 bits", func(s *Suite) { s.KeyBits = 512 }, ErrAlgorithm},
+		{"AES without length", func(s *Suite) { s.KeyBits = 0 }, ErrAlgorithm},
+		{"AES-CTR", func(s *Suite) { s.Encryption = ikewire.EncrAESCTR }, ErrAlgorithm},
+		{"CBC alone", func(s *Suite) { s.Integrity = 0 }, ErrAlgorithm},
+		{"GCM with HMAC", func(s *Suite) { s.Encryption = ikewire.EncrAESGCM16 }, ErrAlgorithm},
+		{"HMAC-SHA1", func(s *Suite) { s.Integrity = ikewire.IntegHMACSHA1 }, ErrLegacy},
+		{"PRF-HMAC-SHA1", func(s *Suite) { s.PRF = ikewire.PRFHMACSHA1 }, ErrLegacy},
+		{"PRF-HMAC-MD5", func(s *Suite) { s.PRF = ikewire.PRFHMACMD5 }, ErrAlgorithm},
+		{"MODP-1024", func(s *Suite) { s.Group = ikewire.GroupMODP1024 }, ErrLegacy},
+		{"MODP-768", func(s *Suite) { s.Group = ikewire.GroupMODP768 }, ErrAlgorithm},
 	} {
 		s := suiteCBC
-		f(&s)
-		if err := s.Check(); !errors.Is(err, ErrAlgorithm) {
-			t.Errorf("%s: %v", name, err)
+		test.change(&s)
+		if err := s.Check(); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v", test.name, err)
 		}
-		if _, err := DeriveKeys(s, nistShared, nistNi, nistNr, 1, 2); !errors.Is(err, ErrAlgorithm) {
-			t.Errorf("%s: keys derived: %v", name, err)
+		if _, err := DeriveKeys(s, nistShared, nistNi, nistNr, 1, 2); !errors.Is(err, test.want) {
+			t.Errorf("%s: keys derived: %v", test.name, err)
 		}
 	}
 }

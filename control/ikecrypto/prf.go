@@ -3,7 +3,8 @@ package ikecrypto
 import (
 	"crypto"
 	"crypto/hmac"
-	_ "crypto/sha256" // crypto.Hash finds what is linked in
+	_ "crypto/sha1" // crypto.Hash finds what is linked in
+	_ "crypto/sha256"
 	_ "crypto/sha512"
 
 	"github.com/roamgate/roamgate/control/ikewire"
@@ -15,6 +16,8 @@ type PRF uint16
 // hash is 0 if the function isn't here.
 func (p PRF) hash() crypto.Hash {
 	switch uint16(p) {
+	case ikewire.PRFHMACSHA1:
+		return crypto.SHA1
 	case ikewire.PRFHMACSHA256:
 		return crypto.SHA256
 	case ikewire.PRFHMACSHA384:
@@ -26,7 +29,7 @@ func (p PRF) hash() crypto.Hash {
 }
 
 // PRFLen is the length of output and preferred key in octets, 0 if the
-// function isn't here.
+// function isn't here. Legacy ones are.
 func PRFLen(id uint16) int {
 	if h := PRF(id).hash(); h != 0 {
 		return h.Size()

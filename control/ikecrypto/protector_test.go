@@ -25,14 +25,14 @@ func suites() []Suite {
 		s.KeyBits = bits
 		all = append(all, s)
 		for _, integ := range []uint16{ikewire.IntegHMACSHA256, ikewire.IntegHMACSHA384, ikewire.IntegHMACSHA512} {
-			all = append(all, Suite{ikewire.EncrAESCBC, bits, integ, prf256, ikewire.GroupECP256})
+			all = append(all, Suite{ikewire.EncrAESCBC, bits, integ, prf256, ikewire.GroupECP256, Legacy{}})
 		}
 	}
-	return all
+	return append(all, suiteChaCha, suiteOld)
 }
 
-// protector with the keys of the initiator from the NIST vectors.
-func protector(t testing.TB, s Suite) Protector {
+// newProtector has the keys of the initiator from the NIST vectors.
+func newProtector(t testing.TB, s Suite) Protector {
 	t.Helper()
 	k, err := DeriveKeys(s, nistShared, nistNi, nistNr, nistSPIi, nistSPIr)
 	if err != nil {
@@ -74,7 +74,7 @@ func seal(t testing.TB, p Protector, m *ikewire.Message, inner ...ikewire.Payloa
 func TestSealOpen(t *testing.T) {
 	for _, s := range suites() {
 		t.Run(s.String(), func(t *testing.T) {
-			out, in := protector(t, s), protector(t, s)
+			out, in := newProtector(t, s), newProtector(t, s)
 			for n := range 35 {
 				inner := []ikewire.Payload{
 					&ikewire.Notify{SPI: []byte{}, NotifyType: ikewire.NotifyInitialContact, Data: []byte{}},
@@ -103,7 +103,7 @@ func TestSealOpen(t *testing.T) {
 // Liveness: an SK payload with nothing inside, behind what dst held.
 func TestSealNothing(t *testing.T) {
 	for _, s := range []Suite{suiteGCM, suiteCBC} {
-		p := protector(t, s)
+		p := newProtector(t, s)
 		m := request()
 		before := m.Header
 		out, err := p.Seal([]byte("before"), m, nil)
@@ -118,7 +118,7 @@ func TestSealNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := protector(t, s).Open(raw, parsed); err != nil || len(got) != 0 {
+		if got, err := newProtector(t, s).Open(raw, parsed); err != nil || len(got) != 0 {
 			t.Errorf("%s: payloads %v, error %v", s, got, err)
 		}
 	}
@@ -129,15 +129,15 @@ func TestSealBehindCleartext(t *testing.T) {
 	for _, s := range []Suite{suiteGCM, suiteCBC} {
 		m := request()
 		m.Payloads = []ikewire.Payload{&ikewire.Vendor{Data: []byte("in the clear")}}
-		raw, parsed := seal(t, protector(t, s), m, &ikewire.Vendor{Data: []byte("hidden")})
+		raw, parsed := seal(t, newProtector(t, s), m, &ikewire.Vendor{Data: []byte("hidden")})
 		if len(parsed.Payloads) != 2 || len(m.Payloads) != 1 {
 			t.Fatalf("%d payloads", len(parsed.Payloads))
 		}
-		if _, err := protector(t, s).Open(raw, parsed); err != nil {
+		if _, err := newProtector(t, s).Open(raw, parsed); err != nil {
 			t.Error(err)
 		}
 		raw[ikewire.HeaderLen+4] ^= 1
-		if _, err := protector(t, s).Open(raw, parsed); !errors.Is(err, ErrIntegrity) {
+		if _, err := newProtector(t, s).Open(raw, parsed); !errors.Is(err, ErrIntegrity) {
 			t.Errorf("%s: changed cleartext: %v", s, err)
 		}
 	}
@@ -146,7 +146,7 @@ func TestSealBehindCleartext(t *testing.T) {
 // The layout of RFC 5282, put together by hand: salt | IV as nonce, everything
 // up to the IV as associated data, padding of nothing but its length.
 func TestGCMLayout(t *testing.T) {
-	raw, m := seal(t, protector(t, suiteGCM), request(), &ikewire.Vendor{Data: []byte("x")})
+	raw, m := seal(t, newProtector(t, suiteGCM), request(), &ikewire.Vendor{Data: []byte("x")})
 	key := nistKeys[32:52]
 	block, err := aes.NewCipher(key[:16])
 	if err != nil {
@@ -175,7 +175,7 @@ func TestGCMLayout(t *testing.T) {
 
 // The layout of RFC 7296 section 3.14 with HMAC-SHA2-256-128, by hand.
 func TestCBCLayout(t *testing.T) {
-	raw, _ := seal(t, protector(t, suiteCBC), request(), &ikewire.Vendor{Data: []byte("x")})
+	raw, _ := seal(t, newProtector(t, suiteCBC), request(), &ikewire.Vendor{Data: []byte("x")})
 	integ, enc := nistKeys[32:64], nistKeys[96:128]
 	end := len(raw) - 16
 	mac := hmac.New(sha256.New, integ)
@@ -208,22 +208,22 @@ func TestForeignPadding(t *testing.T) {
 		{"longer than the content", []byte{200}, ikewire.ErrLength},
 	} {
 		plain := append(unhex("00000005 78"), test.tail...)
-		ps, err := unframe(ikewire.PayloadVendor, plain)
-		if !errors.Is(err, test.want) || err == nil && len(ps) != 1 {
-			t.Errorf("%s: payloads %v, error %v", test.name, ps, err)
+		content, err := unpad(plain)
+		if !errors.Is(err, test.want) || err == nil && !bytes.Equal(content, plain[:5]) {
+			t.Errorf("%s: content %x, error %v", test.name, content, err)
 		}
 	}
-	if _, err := unframe(ikewire.PayloadNone, nil); !errors.Is(err, ikewire.ErrLength) {
+	if _, err := unpad(nil); !errors.Is(err, ikewire.ErrLength) {
 		t.Errorf("nothing at all: %v", err)
 	}
 }
 
 // Each single bit of a message is protected, and each cut is noticed.
 func TestOpenTampered(t *testing.T) {
-	for _, s := range []Suite{suiteGCM, suiteCBC} {
+	for _, s := range []Suite{suiteGCM, suiteCBC, suiteChaCha, suiteOld} {
 		t.Run(s.String(), func(t *testing.T) {
-			in := protector(t, s)
-			raw, m := seal(t, protector(t, s), request(), &ikewire.Vendor{Data: []byte("secret")})
+			in := newProtector(t, s)
+			raw, m := seal(t, newProtector(t, s), request(), &ikewire.Vendor{Data: []byte("secret")})
 			for i := range raw {
 				for bit := range 8 {
 					raw[i] ^= 1 << bit
@@ -259,7 +259,7 @@ func TestOpenOtherDirection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, m := seal(t, protector(t, s), request())
+		raw, m := seal(t, newProtector(t, s), request())
 		if _, err := r.Open(raw, m); !errors.Is(err, ErrIntegrity) {
 			t.Errorf("%s: %v", s, err)
 		}
@@ -268,7 +268,7 @@ func TestOpenOtherDirection(t *testing.T) {
 
 func TestOpenWhatIsNotSealed(t *testing.T) {
 	for _, s := range []Suite{suiteGCM, suiteCBC} {
-		p := protector(t, s)
+		p := newProtector(t, s)
 		m := request()
 		if _, err := p.Open(nil, m); !errors.Is(err, ErrNotEncrypted) {
 			t.Errorf("no payload: %v", err)
@@ -292,8 +292,8 @@ func TestOpenWhatIsNotSealed(t *testing.T) {
 func TestOpenSyntax(t *testing.T) {
 	for _, s := range []Suite{suiteGCM, suiteCBC} {
 		inner := &ikewire.Unknown{PayloadType: ikewire.PayloadKE, Data: []byte{0}}
-		raw, m := seal(t, protector(t, s), request(), inner)
-		_, err := protector(t, s).Open(raw, m)
+		raw, m := seal(t, newProtector(t, s), request(), inner)
+		_, err := newProtector(t, s).Open(raw, m)
 		if !errors.Is(err, ikewire.ErrTruncated) || errors.Is(err, ErrIntegrity) {
 			t.Errorf("%s: %v", s, err)
 		}
@@ -303,7 +303,7 @@ func TestOpenSyntax(t *testing.T) {
 // No IV comes twice under one key (RFC 5282 section 3.1), not even after a
 // message that could not be written; and the counter stops at its end.
 func TestGCMCounter(t *testing.T) {
-	p := protector(t, suiteGCM).(*gcm)
+	p := newProtector(t, suiteGCM)
 	ivs := make(map[uint64]bool)
 	for range 100 {
 		raw, _ := seal(t, p, request())
@@ -316,7 +316,7 @@ func TestGCMCounter(t *testing.T) {
 			t.Fatalf("unwritable payload: %q, %v", out, err)
 		}
 	}
-	p.next = 1<<64 - 1
+	p.(*protector).transform.(*aead).next = 1<<64 - 1
 	if _, err := p.Seal(nil, request(), nil); !errors.Is(err, ErrExhausted) {
 		t.Errorf("counter at its end: %v", err)
 	}
@@ -360,22 +360,22 @@ func TestNewProtectorRefuses(t *testing.T) {
 }
 
 func TestProtectorErase(t *testing.T) {
-	g := protector(t, suiteGCM).(*gcm)
-	c := protector(t, suiteCBC).(*cbc)
-	key := c.key
+	g, c := newProtector(t, suiteGCM), newProtector(t, suiteCBC)
+	salted := g.(*protector).transform.(*aead)
+	key := c.(*protector).transform.(*cbc).key
 	for _, p := range []Protector{g, c} {
 		raw, m := seal(t, p, request())
 		p.Erase()
 		p.Erase()
 		if _, err := p.Seal(nil, request(), nil); !errors.Is(err, ErrErased) {
-			t.Errorf("%T seals after Erase: %v", p, err)
+			t.Errorf("seals after Erase: %v", err)
 		}
 		if _, err := p.Open(raw, m); !errors.Is(err, ErrErased) {
-			t.Errorf("%T opens after Erase: %v", p, err)
+			t.Errorf("opens after Erase: %v", err)
 		}
 	}
-	if g.salt != [gcmSaltLen]byte{} || !bytes.Equal(key, make([]byte, len(key))) {
-		t.Errorf("left: salt %x, key %x", g.salt, key)
+	if salted.salt != [saltLen]byte{} || !bytes.Equal(key, make([]byte, len(key))) {
+		t.Errorf("left: salt %x, key %x", salted.salt, key)
 	}
 }
 
@@ -383,7 +383,7 @@ func TestProtectorErase(t *testing.T) {
 func FuzzOpen(f *testing.F) {
 	sealed := make(map[string]bool)
 	var in []Protector
-	for _, s := range []Suite{suiteGCM, suiteCBC} {
+	for _, s := range []Suite{suiteGCM, suiteCBC, suiteChaCha, suiteOld} {
 		k, err := DeriveKeys(s, nistShared, nistNi, nistNr, nistSPIi, nistSPIr)
 		if err != nil {
 			f.Fatal(err)
@@ -403,13 +403,13 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, p := range in {
+		for i, p := range in {
 			_, err := p.Open(raw, m)
 			if err == nil && !sealed[string(raw)] {
-				t.Errorf("%T accepted %x", p, raw)
+				t.Errorf("number %d accepted %x", i, raw)
 			}
 			if err != nil && !errors.Is(err, ErrIntegrity) && !errors.Is(err, ErrNotEncrypted) && !errors.Is(err, ErrFragment) {
-				t.Errorf("%T: %v", p, err)
+				t.Errorf("number %d: %v", i, err)
 			}
 		}
 	})

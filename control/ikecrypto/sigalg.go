@@ -13,20 +13,22 @@ import (
 // signatureAlgorithm is what an AlgorithmIdentifier of RFC 7427 says.
 type signatureAlgorithm struct {
 	scheme  signatureScheme
-	hash    crypto.Hash
-	saltLen int // of RSASSA-PSS, at least 1
+	hash    crypto.Hash // 0 for Ed25519, which takes the octets as they are
+	saltLen int         // of RSASSA-PSS, at least 1
 }
 
 type signatureScheme uint8
 
 const (
-	schemeECDSA signatureScheme = iota
-	schemePKCS1                 // RSASSA-PKCS1-v1_5
-	schemePSS                   // RSASSA-PSS
+	schemeECDSA   signatureScheme = iota
+	schemePKCS1                   // RSASSA-PKCS1-v1_5
+	schemePSS                     // RSASSA-PSS
+	schemeEd25519                 // RFC 8420
 )
 
-// AlgorithmIdentifiers in DER (RFC 7427 appendix A): ECDSA without parameters,
-// RSASSA-PKCS1-v1_5 with NULL.
+// AlgorithmIdentifiers in DER (RFC 7427 appendix A, RFC 8420 appendix A): ECDSA
+// and Ed25519 without parameters, RSASSA-PKCS1-v1_5 with NULL, RSASSA-PSS with
+// a salt as long as the hash.
 var (
 	ecdsaIdentifiers = map[crypto.Hash][]byte{
 		crypto.SHA256: {0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02},
@@ -38,7 +40,24 @@ var (
 		crypto.SHA384: {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0c, 0x05, 0x00},
 		crypto.SHA512: {0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d, 0x05, 0x00},
 	}
+	pssIdentifiers = map[crypto.Hash][]byte{
+		crypto.SHA256: pssIdentifier(0x01, 32),
+		crypto.SHA384: pssIdentifier(0x02, 48),
+		crypto.SHA512: pssIdentifier(0x03, 64),
+	}
+	ed25519Identifier = []byte{0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70}
 )
+
+// pssIdentifier is the one of RFC 7427 appendix A.4.3 with another
+// hash, by the last arc of its OID, and salt length.
+func pssIdentifier(hash, saltLen byte) []byte {
+	id := []byte{0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, hash, 0x05, 0x00}
+	der := []byte{0x30, 0x46, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a, 0x30, 0x39, 0xa0, 0x0f}
+	der = append(der, id...)
+	der = append(der, 0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08)
+	der = append(der, id...)
+	return append(der, 0xa2, 0x03, 0x02, 0x01, saltLen, 0xa3, 0x03, 0x02, 0x01, 0x01)
+}
 
 var (
 	oidPSS  = encasn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}
@@ -55,6 +74,7 @@ var (
 		"1.2.840.113549.1.1.11": {scheme: schemePKCS1, hash: crypto.SHA256},
 		"1.2.840.113549.1.1.12": {scheme: schemePKCS1, hash: crypto.SHA384},
 		"1.2.840.113549.1.1.13": {scheme: schemePKCS1, hash: crypto.SHA512},
+		"1.3.101.112":           {scheme: schemeEd25519},
 	}
 	hashOIDs = map[string]crypto.Hash{
 		"1.3.14.3.2.26":          crypto.SHA1,
@@ -79,9 +99,10 @@ func parseSignatureAlgorithm(der []byte) (signatureAlgorithm, error) {
 	if !ok {
 		return signatureAlgorithm{}, fmt.Errorf("%w: %s", ErrSignatureAlgorithm, oid)
 	}
-	// RFC 5758 section 3.2: ECDSA has no parameters. RFC 4055 section 5: RSA
-	// has NULL, and verifiers accept their absence.
-	if !params.Empty() && (alg.scheme == schemeECDSA || !isNULL(params)) {
+	// RFC 5758 section 3.2 and RFC 8410 section 3: ECDSA and Ed25519 have no
+	// parameters. RFC 4055 section 5: RSA has NULL, and verifiers accept their
+	// absence.
+	if !params.Empty() && (alg.scheme != schemePKCS1 || !isNULL(params)) {
 		return signatureAlgorithm{}, fmt.Errorf("%w: parameters of %s", ErrSignatureAlgorithm, oid)
 	}
 	if alg.hash == crypto.SHA1 {

@@ -3,6 +3,7 @@ package ikecrypto
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"fmt"
 	"io"
@@ -25,21 +26,33 @@ func SignedOctets(prf uint16, firstMessage, peerNonce, skP []byte, id *ikewire.I
 
 // Sign makes the AUTH data of octets. peerHashes are those of the peer's
 // SIGNATURE_HASH_ALGORITHMS, nil if it sent none. The method is 14 (RFC 7427)
-// where the peer announced a hash that the key can sign with. Otherwise an
-// ECDSA key signs by method 9, 10 or 11 (RFC 4754), and an RSA key can't.
+// where the peer announced a hash that the key can sign with: SHA-2, or for
+// Ed25519 the identity (RFC 8420). Otherwise an ECDSA key signs by method 9, 10
+// or 11 (RFC 4754), and the others can't. Legacy.Sign knows method 1 besides.
 //
 // RSA signs by RSASSA-PKCS1-v1_5, which every client that knows method 14
-// takes, while not all of them take RSASSA-PSS.
+// takes, while not all of them take RSASSA-PSS: that is for a PSS signer.
 //
 // rand goes to the signer, which may have its own; with nil, keys of the
-// standard library sign deterministically (RFC 6979). Errors: ErrNeedsSHA1,
-// ErrNoCommonHash, ErrAuthMethod, ErrKeySize, those of the signer.
+// standard library sign deterministically (RFC 6979), but for RSASSA-PSS, which
+// needs it. Errors: ErrNeedsSHA1, ErrNoCommonHash, ErrAuthMethod, ErrKeySize,
+// those of the signer.
 func Sign(signer crypto.Signer, peerHashes []uint16, octets []byte, rand io.Reader) (method ikewire.AuthMethod, data []byte, err error) {
+	return sign(Legacy{}, signer, peerHashes, octets, rand)
+}
+
+// PSS is a signer with an RSA key that signs by RSASSA-PSS, with a salt as long
+// as the hash.
+type PSS struct{ crypto.Signer }
+
+func sign(allow Legacy, signer crypto.Signer, peerHashes []uint16, octets []byte, rand io.Reader) (ikewire.AuthMethod, []byte, error) {
 	switch pub := signer.Public().(type) {
 	case *ecdsa.PublicKey:
 		return signECDSA(signer, pub, peerHashes, octets, rand)
 	case *rsa.PublicKey:
-		return signRSA(signer, pub, peerHashes, octets, rand)
+		return signRSA(allow, signer, pub, peerHashes, octets, rand)
+	case ed25519.PublicKey:
+		return signEd25519(signer, peerHashes, octets, rand)
 	}
 	return 0, nil, fmt.Errorf("%w: key of type %T", ErrAuthMethod, signer.Public())
 }
@@ -50,11 +63,7 @@ func signECDSA(signer crypto.Signer, pub *ecdsa.PublicKey, peerHashes []uint16, 
 		return 0, nil, err
 	}
 	if h, ok := chooseHash(peerHashes, h, crypto.SHA512, crypto.SHA384, crypto.SHA256); ok {
-		sig, err := signer.Sign(rand, digest(h, octets), h)
-		if err != nil {
-			return 0, nil, fmt.Errorf("ikecrypto: sign: %w", err)
-		}
-		return ikewire.AuthSignature, signatureData(ecdsaIdentifiers[h], sig), nil
+		return signature(signer, ecdsaIdentifiers[h], digest(h, octets), h, rand)
 	}
 	der, err := signer.Sign(rand, digest(h, octets), h)
 	if err != nil {
@@ -64,22 +73,50 @@ func signECDSA(signer crypto.Signer, pub *ecdsa.PublicKey, peerHashes []uint16, 
 	return method, sig, err
 }
 
-func signRSA(signer crypto.Signer, pub *rsa.PublicKey, peerHashes []uint16, octets []byte, rand io.Reader) (ikewire.AuthMethod, []byte, error) {
+func signRSA(allow Legacy, signer crypto.Signer, pub *rsa.PublicKey, peerHashes []uint16, octets []byte, rand io.Reader) (ikewire.AuthMethod, []byte, error) {
 	if err := checkRSA(pub); err != nil {
 		return 0, nil, err
 	}
-	if len(peerHashes) == 0 {
+	h, ok := chooseHash(peerHashes, crypto.SHA256, crypto.SHA384, crypto.SHA512)
+	pss, isPSS := signer.(PSS)
+	switch {
+	case ok && isPSS:
+		opts := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: h}
+		return signature(pss.Signer, pssIdentifiers[h], digest(h, octets), opts, rand)
+	case ok:
+		return signature(signer, rsaIdentifiers[h], digest(h, octets), h, rand)
+	case allow.SHA1Signatures && !isPSS:
+		sig, err := signer.Sign(rand, digest(crypto.SHA1, octets), crypto.SHA1)
+		if err != nil {
+			return 0, nil, fmt.Errorf("ikecrypto: sign: %w", err)
+		}
+		return ikewire.AuthRSA, sig, nil
+	case len(peerHashes) == 0:
 		return 0, nil, ErrNeedsSHA1
 	}
-	h, ok := chooseHash(peerHashes, crypto.SHA256, crypto.SHA384, crypto.SHA512)
-	if !ok {
+	return 0, nil, fmt.Errorf("%w: peer announced %v", ErrNoCommonHash, peerHashes)
+}
+
+// signEd25519 signs the octets themselves (RFC 8420 section 2).
+func signEd25519(signer crypto.Signer, peerHashes []uint16, octets []byte, rand io.Reader) (ikewire.AuthMethod, []byte, error) {
+	if !slices.Contains(peerHashes, ikewire.HashIdentity) {
 		return 0, nil, fmt.Errorf("%w: peer announced %v", ErrNoCommonHash, peerHashes)
 	}
-	sig, err := signer.Sign(rand, digest(h, octets), h)
+	return signature(signer, ed25519Identifier, octets, crypto.Hash(0), rand)
+}
+
+// signature is the AUTH data of method 14: the length of the
+// AlgorithmIdentifier in one octet, itself, the signature (RFC 7427 section 3).
+func signature(signer crypto.Signer, identifier, digest []byte, opts crypto.SignerOpts, rand io.Reader) (ikewire.AuthMethod, []byte, error) {
+	sig, err := signer.Sign(rand, digest, opts)
 	if err != nil {
 		return 0, nil, fmt.Errorf("ikecrypto: sign: %w", err)
 	}
-	return ikewire.AuthSignature, signatureData(rsaIdentifiers[h], sig), nil
+	return ikewire.AuthSignature, signatureData(identifier, sig), nil
+}
+
+func signatureData(identifier, sig []byte) []byte {
+	return slices.Concat([]byte{byte(len(identifier))}, identifier, sig)
 }
 
 // hashIDs are the SHA-2 hashes of SIGNATURE_HASH_ALGORITHMS.
@@ -132,12 +169,6 @@ func checkRSA(pub *rsa.PublicKey) error {
 		return fmt.Errorf("%w: RSA of %d bits", ErrKeySize, n)
 	}
 	return nil
-}
-
-// signatureData is the AUTH data of method 14: the length of the
-// AlgorithmIdentifier in one octet, itself, the signature (RFC 7427 section 3).
-func signatureData(identifier, sig []byte) []byte {
-	return slices.Concat([]byte{byte(len(identifier))}, identifier, sig)
 }
 
 // rawECDSA turns an Ecdsa-Sig-Value in DER into r | s of size octets each (RFC

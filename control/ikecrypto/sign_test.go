@@ -205,12 +205,12 @@ func TestVerifyPSS(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, null := range []bool{true, false} {
-				data := signatureData(pssIdentifier(t, h, h, saltLen, null), sig)
+				data := signatureData(marshalPSS(t, h, h, saltLen, null), sig)
 				if err := Verify(key.Public(), ikewire.AuthSignature, data, testOctets); err != nil {
 					t.Errorf("%s, salt of %d, NULL %v: %v", h, saltLen, null, err)
 				}
 			}
-			other := signatureData(pssIdentifier(t, h, h, saltLen+1, true), sig)
+			other := signatureData(marshalPSS(t, h, h, saltLen+1, true), sig)
 			if err := Verify(key.Public(), ikewire.AuthSignature, other, testOctets); !errors.Is(err, ErrSignature) {
 				t.Errorf("%s: salt of another length: %v", h, err)
 			}
@@ -218,9 +218,9 @@ func TestVerifyPSS(t *testing.T) {
 	}
 }
 
-// pssIdentifier is an AlgorithmIdentifier put together by encoding/asn1, which
+// marshalPSS is an AlgorithmIdentifier put together by encoding/asn1, which
 // the code doesn't parse with.
-func pssIdentifier(t testing.TB, h, mgf crypto.Hash, saltLen int, null bool) []byte {
+func marshalPSS(t testing.TB, h, mgf crypto.Hash, saltLen int, null bool) []byte {
 	t.Helper()
 	oids := map[crypto.Hash]asn1.ObjectIdentifier{
 		crypto.SHA1:   {1, 3, 14, 3, 2, 26},
@@ -287,8 +287,8 @@ func TestSignatureAlgorithms(t *testing.T) {
 		{"RSASSA-PSS with trailer 2", strings.Replace(pss256, "a303020101", "a303020102", 1), signatureAlgorithm{}, ErrSignatureAlgorithm},
 		{"RSASSA-PSS with another mask", strings.Replace(pss256, "2a864886f70d010108", "2a864886f70d010109", 1), signatureAlgorithm{}, ErrSignatureAlgorithm},
 		{"RSASSA-PSS with an unknown hash", strings.Replace(pss256, "608648016503040201", "60864801650304020f", 1), signatureAlgorithm{}, ErrSignatureAlgorithm},
-		{"RSASSA-PSS with SHA-384 in the mask", fmt.Sprintf("%x", pssIdentifier(t, crypto.SHA256, crypto.SHA384, 32, true)), signatureAlgorithm{}, ErrSignatureAlgorithm},
-		{"RSASSA-PSS with SHA-1 in the mask", fmt.Sprintf("%x", pssIdentifier(t, crypto.SHA256, crypto.SHA1, 32, true)), signatureAlgorithm{}, ErrSHA1},
+		{"RSASSA-PSS with SHA-384 in the mask", fmt.Sprintf("%x", marshalPSS(t, crypto.SHA256, crypto.SHA384, 32, true)), signatureAlgorithm{}, ErrSignatureAlgorithm},
+		{"RSASSA-PSS with SHA-1 in the mask", fmt.Sprintf("%x", marshalPSS(t, crypto.SHA256, crypto.SHA1, 32, true)), signatureAlgorithm{}, ErrSHA1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := parseSignatureAlgorithm(unhex(test.der))
@@ -353,7 +353,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	for h, id := range rsaIdentifiers {
 		f.Add(byte(14), signatureData(id, make([]byte, 256)))
-		f.Add(byte(14), signatureData(pssIdentifier(f, h, h, h.Size(), true), make([]byte, 256)))
+		f.Add(byte(14), signatureData(marshalPSS(f, h, h, h.Size(), true), make([]byte, 256)))
 	}
 	f.Add(byte(9), make([]byte, 64))
 	f.Fuzz(func(t *testing.T, method byte, data []byte) {

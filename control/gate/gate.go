@@ -1,0 +1,204 @@
+package gate
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// Config bounds what strangers can make the gateway hold.
+//
+// Cookies prove that a source can receive. They are asked for below the
+// maximum, so that forged sources use up at most the lower number: neither the
+// rest nor the share of somebody's prefix can be taken from afar.
+type Config struct {
+	// MaxHalfOpen is how many half-open IKE SAs there may be.
+	MaxHalfOpen int
+	// CookieAt is from how many half-open IKE SAs on each new one has to bring
+	// a cookie; zero means always.
+	CookieAt int
+	// MaxHalfOpenPrefix and CookieAtPrefix are the same for each source prefix,
+	// an IPv4 /24 or an IPv6 /64. Carriers put many devices behind one address.
+	MaxHalfOpenPrefix, CookieAtPrefix int
+	// AnswersPerSecond bounds unprotected answers other than cookies, which
+	// are never longer than what they answer.
+	AnswersPerSecond int
+}
+
+// DefaultConfig suits a gateway of some ten thousand devices.
+func DefaultConfig() Config {
+	return Config{
+		MaxHalfOpen: 8192, CookieAt: 1024,
+		MaxHalfOpenPrefix: 2048, CookieAtPrefix: 128,
+		AnswersPerSecond: 10,
+	}
+}
+
+// Validate names the first value that can't be.
+func (c *Config) Validate() error {
+	switch {
+	case c.MaxHalfOpen < 1:
+		return fmt.Errorf("%w: MaxHalfOpen is %d, must be positive", ErrConfig, c.MaxHalfOpen)
+	case c.CookieAt < 0 || c.CookieAt >= c.MaxHalfOpen:
+		return fmt.Errorf("%w: CookieAt is %d, must be 0 to %d", ErrConfig, c.CookieAt, c.MaxHalfOpen-1)
+	case c.MaxHalfOpenPrefix < 1:
+		return fmt.Errorf("%w: MaxHalfOpenPrefix is %d, must be positive", ErrConfig, c.MaxHalfOpenPrefix)
+	case c.CookieAtPrefix < 0 || c.CookieAtPrefix >= c.MaxHalfOpenPrefix:
+		return fmt.Errorf("%w: CookieAtPrefix is %d, must be 0 to %d", ErrConfig, c.CookieAtPrefix, c.MaxHalfOpenPrefix-1)
+	case c.AnswersPerSecond < 0:
+		return fmt.Errorf("%w: AnswersPerSecond is %d, must not be negative", ErrConfig, c.AnswersPerSecond)
+	}
+	return nil
+}
+
+// Verdict about a message.
+type Verdict uint8
+
+const (
+	// Drop the message without an answer.
+	Drop Verdict = iota
+	// Pass the message on.
+	Pass
+	// Answer the message with Result.Answer and forget it.
+	Answer
+)
+
+// Result of a check.
+type Result struct {
+	Verdict Verdict
+	// Reason of Drop and Answer; ReasonNone with Pass.
+	Reason Reason
+	// Header is set with Pass.
+	Header Header
+	// Answer lies in the buffer given to Check.
+	Answer []byte
+}
+
+// Gate is safe for concurrent use.
+type Gate struct {
+	secret   Secret
+	cfg      atomic.Pointer[Config]
+	answers  atomic.Pointer[Rate]
+	keys     atomic.Pointer[cookieKeys]
+	halfOpen halfOpen
+}
+
+// New makes a gate. The same secret lets cookies outlive a restart and be made
+// elsewhere.
+func New(cfg Config, secret Secret) (*Gate, error) {
+	g := &Gate{secret: secret, halfOpen: halfOpen{prefix: make(map[netip.Prefix]int)}}
+	if err := g.Update(cfg); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// Update replaces the bounds; what is half-open stays counted. With an error
+// nothing has changed.
+func (g *Gate) Update(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	g.cfg.Store(&cfg)
+	g.answers.Store(&Rate{PerSecond: cfg.AnswersPerSecond})
+	return nil
+}
+
+// Check decides about a datagram from remote. It looks at state only for an
+// IKE_SA_INIT, and changes none: whoever makes an IKE SA calls Open. An answer
+// is written over buffer, which is long enough from 64 octets on.
+func (g *Gate) Check(now time.Time, remote netip.AddrPort, data, buffer []byte) Result {
+	h, ok := readHeader(data)
+	if !ok {
+		return Result{Reason: ReasonShort}
+	}
+	if major := h.version >> 4; major != version2>>4 {
+		return g.otherVersion(now, &h, buffer)
+	}
+	if r := h.check(len(data)); r != ReasonNone {
+		return Result{Reason: r}
+	}
+	if h.Init {
+		if res := g.checkInit(now, remote, &h, data, buffer); res.Verdict != Pass {
+			return res
+		}
+	}
+	return Result{Verdict: Pass, Header: h}
+}
+
+// otherVersion answers requests of a higher major version with the one that is
+// spoken here (RFC 7296 section 2.5).
+func (g *Gate) otherVersion(now time.Time, h *Header, buffer []byte) Result {
+	if h.version>>4 < version2>>4 || h.flags&flagResponse != 0 {
+		return Result{Reason: ReasonOldVersion}
+	}
+	if !g.answers.Load().Allow(now) {
+		return Result{Reason: ReasonAnswerRate}
+	}
+	return Result{
+		Verdict: Answer, Reason: ReasonNewVersion,
+		Answer: appendResponse(buffer[:0], h, notifyInvalidMajorVersion, nil),
+	}
+}
+
+// checkInit treats a wrong cookie like a missing one (RFC 7296 section 2.6).
+func (g *Gate) checkInit(now time.Time, remote netip.AddrPort, h *Header, data, buffer []byte) Result {
+	nonce, cookie, reason := scanInit(data, h.first)
+	if reason != ReasonNone {
+		return Result{Reason: reason}
+	}
+	if !g.cookieNeeded(remote.Addr()) {
+		return Result{Verdict: Pass}
+	}
+	keys := g.keysAt(now)
+	reason = ReasonCookieRequired
+	if cookie != nil {
+		if keys.verify(cookie, remote, h.InitiatorSPI, nonce) {
+			return Result{Verdict: Pass}
+		}
+		reason = ReasonCookieWrong
+	}
+	var made [cookieLen]byte
+	return Result{
+		Verdict: Answer, Reason: reason,
+		Answer: appendResponse(buffer[:0], h, notifyCookie, keys.append(made[:0], remote, h.InitiatorSPI, nonce)),
+	}
+}
+
+func (g *Gate) cookieNeeded(source netip.Addr) bool {
+	cfg := g.cfg.Load()
+	total, prefix := g.halfOpen.count(prefixOf(source))
+	return total >= cfg.CookieAt || prefix >= cfg.CookieAtPrefix
+}
+
+// keysAt computes the keys of a period once; two goroutines that do it at the
+// same time get the same.
+func (g *Gate) keysAt(now time.Time) *cookieKeys {
+	period := cookiePeriodAt(now)
+	if k := g.keys.Load(); k != nil && k.period == period {
+		return k
+	}
+	k := newCookieKeys(&g.secret, period)
+	g.keys.Store(k)
+	return k
+}
+
+// Open counts a new half-open IKE SA from source, unless there are too many:
+// then it returns why. Each one that was counted is given back by Close when it
+// is established or gone.
+func (g *Gate) Open(source netip.Addr) Reason {
+	return g.halfOpen.open(prefixOf(source), g.cfg.Load())
+}
+
+// Close takes back one Open for the same source.
+func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixOf(source)) }
+
+// HalfOpen is how many half-open IKE SAs are counted.
+func (g *Gate) HalfOpen() int {
+	total, _ := g.halfOpen.count(netip.Prefix{})
+	return total
+}
+
+// AllowAnswer takes one from the budget of unprotected answers.
+func (g *Gate) AllowAnswer(now time.Time) bool { return g.answers.Load().Allow(now) }

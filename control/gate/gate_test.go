@@ -1,0 +1,439 @@
+package gate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+var (
+	start  = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	phone  = netip.MustParseAddrPort("192.0.2.7:500")
+	laptop = netip.MustParseAddrPort("198.51.100.9:4500")
+)
+
+// newGate asks for a cookie from the third half-open IKE SA on, or the second
+// of a prefix.
+func newGate(t *testing.T) *Gate {
+	t.Helper()
+	g, err := New(Config{MaxHalfOpen: 4, CookieAt: 2, MaxHalfOpenPrefix: 2, CookieAtPrefix: 1, AnswersPerSecond: 2}, Secret{1, 2, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+type payload struct {
+	kind uint8
+	body []byte
+}
+
+// message writes payloads behind a header whose fields are set right for an
+// initiator's request.
+func message(exchange uint8, spiI, spiR uint64, id uint32, payloads ...payload) []byte {
+	b := binary.BigEndian.AppendUint64(nil, spiI)
+	b = binary.BigEndian.AppendUint64(b, spiR)
+	b = append(b, 0, version2, exchange, flagInitiator)
+	b = binary.BigEndian.AppendUint32(b, id)
+	b = binary.BigEndian.AppendUint32(b, 0)
+	next := 16
+	for _, p := range payloads {
+		b[next] = p.kind
+		next = len(b)
+		b = append(b, 0, 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(4+len(p.body)))
+		b = append(b, p.body...)
+	}
+	binary.BigEndian.PutUint32(b[24:], uint32(len(b)))
+	return b
+}
+
+var nonce = payload{payloadNonce, bytes.Repeat([]byte{7}, 32)}
+
+func initMessage(payloads ...payload) []byte {
+	return message(exchangeInit, 0xabcdef, 0, 0, payloads...)
+}
+
+func goodInit() []byte {
+	return initMessage(payload{payloadSA, make([]byte, 40)}, payload{payloadKE, make([]byte, 36)}, nonce)
+}
+
+func cookieNotify(cookie []byte) payload {
+	return payload{payloadNotify, append([]byte{0, 0, 0x40, 0x06}, cookie...)}
+}
+
+func edit(b []byte, at int, v byte) []byte { b[at] = v; return b }
+
+func TestPass(t *testing.T) {
+	g := newGate(t)
+	for name, b := range map[string][]byte{
+		"IKE_SA_INIT":       goodInit(),
+		"nonce first":       initMessage(nonce),
+		"IKE_AUTH":          message(exchangeAuth, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}),
+		"IKE_AUTH fragment": message(exchangeAuth, 1, 2, 1, payload{payloadFragment, make([]byte, 40)}),
+		"answer to ours":    edit(message(exchangeInformational, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}), 19, flagInitiator|flagResponse),
+		"version 2.1":       edit(goodInit(), 17, 0x21),
+	} {
+		res := g.Check(start, phone, b, nil)
+		if res.Verdict != Pass || res.Reason != ReasonNone {
+			t.Errorf("%s: verdict %v, reason %v", name, res.Verdict, res.Reason)
+		}
+		if want := binary.BigEndian.Uint64(b); res.Header.InitiatorSPI != want {
+			t.Errorf("%s: initiator SPI %x, want %x", name, res.Header.InitiatorSPI, want)
+		}
+	}
+}
+
+// Every reason has to be caused by something that a stranger can send.
+func TestEveryReason(t *testing.T) {
+	sk := payload{payloadEncrypted, make([]byte, 40)}
+	check := func(b []byte) func(*Gate) Reason {
+		return func(g *Gate) Reason { return g.Check(start, phone, b, nil).Reason }
+	}
+	causes := map[Reason]func(*Gate) Reason{
+		ReasonNone:         check(goodInit()),
+		ReasonShort:        check(goodInit()[:27]),
+		ReasonOldVersion:   check(edit(goodInit(), 17, 0x10)),
+		ReasonNewVersion:   check(edit(goodInit(), 17, 0x30)),
+		ReasonLength:       check(append(goodInit(), 0)),
+		ReasonInitTooLong:  check(initMessage(nonce, payload{payloadVendor, make([]byte, maxInit)})),
+		ReasonExchange:     check(edit(goodInit(), 18, 40)),
+		ReasonFlags:        check(edit(goodInit(), 19, flagInitiator|flagResponse)),
+		ReasonInitiatorSPI: check(message(exchangeInit, 0, 0, 0, nonce)),
+		ReasonResponderSPI: check(message(exchangeInformational, 1, 0, 0, sk)),
+		ReasonMessageID:    check(message(exchangeInit, 1, 0, 1, nonce)),
+		ReasonFirstPayload: check(message(exchangeAuth, 1, 2, 1, nonce)),
+		ReasonNonce:        check(initMessage(payload{payloadSA, nil})),
+		ReasonAnswerRate: func(g *Gate) Reason {
+			for range 2 {
+				g.Check(start, phone, edit(goodInit(), 17, 0x30), nil)
+			}
+			return g.Check(start, phone, edit(goodInit(), 17, 0x30), nil).Reason
+		},
+		ReasonCookieRequired: func(g *Gate) Reason {
+			g.Open(phone.Addr())
+			return g.Check(start, phone, goodInit(), nil).Reason
+		},
+		ReasonCookieWrong: func(g *Gate) Reason {
+			g.Open(phone.Addr())
+			return g.Check(start, phone, initMessage(cookieNotify(make([]byte, cookieLen)), nonce), nil).Reason
+		},
+		ReasonPrefixFull: func(g *Gate) Reason {
+			g.Open(phone.Addr())
+			g.Open(phone.Addr().Next())
+			return g.Open(phone.Addr())
+		},
+		ReasonHalfOpenFull: func(g *Gate) Reason {
+			for _, a := range []string{"192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1"} {
+				if r := g.Open(netip.MustParseAddr(a)); r != ReasonNone {
+					t.Errorf("open %s: %v", a, r)
+				}
+			}
+			return g.Open(netip.MustParseAddr("10.0.0.1"))
+		},
+	}
+	// A chain that is cut off: the header names a payload that isn't there.
+	cut := initMessage(payload{payloadSA, nil})[:headerLen]
+	binary.BigEndian.PutUint32(cut[24:], headerLen)
+	causes[ReasonPayloads] = check(cut)
+
+	names := make(map[string]bool)
+	for r := range Reason(NumReasons) {
+		cause, ok := causes[r]
+		if !ok {
+			t.Errorf("nothing causes %v", r)
+			continue
+		}
+		if got := cause(newGate(t)); got != r {
+			t.Errorf("cause of %v gave %v", r, got)
+		}
+		if r.String() == "" || names[r.String()] {
+			t.Errorf("reason %d has no name of its own: %q", r, r)
+		}
+		names[r.String()] = true
+	}
+}
+
+func TestMoreThanOneWayToBeRefused(t *testing.T) {
+	sk := payload{payloadEncrypted, make([]byte, 40)}
+	many := make([]payload, maxPayloads+1)
+	for i := range many {
+		many[i] = payload{payloadVendor, nil}
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		want Reason
+	}{
+		"empty":                      {nil, ReasonShort},
+		"version 3 response":         {edit(edit(goodInit(), 17, 0x30), 19, flagResponse), ReasonOldVersion},
+		"length field too small":     {edit(goodInit(), 27, 28), ReasonLength},
+		"IKEv1 exchange":             {edit(goodInit(), 18, 2), ReasonExchange},
+		"not from an initiator":      {edit(goodInit(), 19, 0), ReasonFlags},
+		"IKE_AUTH response":          {edit(message(exchangeAuth, 1, 2, 1, sk), 19, flagInitiator|flagResponse), ReasonFlags},
+		"responder SPI in INIT":      {message(exchangeInit, 1, 2, 0, nonce), ReasonResponderSPI},
+		"INIT that begins with SK":   {initMessage(sk), ReasonFirstPayload},
+		"INIT without payloads":      {initMessage(), ReasonFirstPayload},
+		"unprotected INFORMATIONAL":  {message(exchangeInformational, 1, 2, 0, payload{payloadNotify, make([]byte, 8)}), ReasonFirstPayload},
+		"nonce of 15 octets":         {initMessage(payload{payloadNonce, make([]byte, 15)}), ReasonNonce},
+		"nonce of 257 octets":        {initMessage(payload{payloadNonce, make([]byte, 257)}), ReasonNonce},
+		"two nonces":                 {initMessage(nonce, nonce), ReasonNonce},
+		"too many payloads":          {initMessage(many...), ReasonPayloads},
+		"payload length below four":  {edit(initMessage(nonce), headerLen+3, 3), ReasonPayloads},
+		"payload beyond the message": {edit(initMessage(nonce), headerLen+2, 1), ReasonPayloads},
+		"octets behind the chain":    {edit(initMessage(nonce, payload{payloadVendor, nil}), headerLen, 0), ReasonPayloads},
+	} {
+		if got := newGate(t).Check(start, phone, c.data, nil); got.Verdict != Drop || got.Reason != c.want {
+			t.Errorf("%s: %v, want %v", name, got.Reason, c.want)
+		}
+	}
+}
+
+// An IKE_SA_INIT under load is answered with a cookie; repeated with it, it
+// passes; with a cookie that was made for anything else it doesn't.
+func TestCookieRoundTrip(t *testing.T) {
+	g := newGate(t)
+	g.Open(phone.Addr())
+	first := goodInit()
+	res := g.Check(start, phone, first, make([]byte, 0, 64))
+	if res.Verdict != Answer || res.Reason != ReasonCookieRequired {
+		t.Fatalf("first request: %v %v", res.Verdict, res.Reason)
+	}
+	if len(res.Answer) > len(initMessage(nonce)) {
+		t.Errorf("answer of %d octets is longer than the shortest request", len(res.Answer))
+	}
+	if h, _ := readHeader(res.Answer); h.InitiatorSPI != 0xabcdef || h.ResponderSPI != 0 ||
+		h.exchange != exchangeInit || h.flags != flagResponse || h.first != payloadNotify || int(h.length) != len(res.Answer) {
+		t.Errorf("header of the answer: %+v", h)
+	}
+	cookie := cookieOf(res.Answer[headerLen+4:])
+	if len(cookie) != cookieLen {
+		t.Fatalf("cookie of %d octets", len(cookie))
+	}
+	with := func(c []byte, n payload) []byte { return initMessage(cookieNotify(c), payload{payloadSA, nil}, n) }
+	verdict := func(now time.Time, remote netip.AddrPort, b []byte) Reason {
+		return g.Check(now, remote, b, nil).Reason
+	}
+	if r := verdict(start, phone, with(cookie, nonce)); r != ReasonNone {
+		t.Fatalf("with its cookie: %v", r)
+	}
+	if r := verdict(start.Add(cookiePeriod), phone, with(cookie, nonce)); r != ReasonNone {
+		t.Errorf("one period later: %v", r)
+	}
+	g.Open(laptop.Addr())
+	for name, r := range map[string]Reason{
+		"two periods later":  verdict(start.Add(2*cookiePeriod), phone, with(cookie, nonce)),
+		"before it was made": verdict(start.Add(-cookiePeriod), phone, with(cookie, nonce)),
+		"another address":    verdict(start, laptop, with(cookie, nonce)),
+		"another port":       verdict(start, netip.AddrPortFrom(phone.Addr(), 501), with(cookie, nonce)),
+		"another nonce":      verdict(start, phone, with(cookie, payload{payloadNonce, make([]byte, 32)})),
+		"another SPI":        verdict(start, phone, edit(with(cookie, nonce), 0, 9)),
+		"one bit flipped":    verdict(start, phone, with(edit(bytes.Clone(cookie), 8, cookie[8]^1), nonce)),
+		"cut off":            verdict(start, phone, with(cookie[:8], nonce)),
+		"empty":              verdict(start, phone, with([]byte{}, nonce)),
+	} {
+		if r != ReasonCookieWrong {
+			t.Errorf("%s: %v", name, r)
+		}
+	}
+	if r := verdict(start, phone, initMessage(payload{payloadSA, nil}, cookieNotify(cookie), nonce)); r != ReasonCookieRequired {
+		t.Errorf("cookie that isn't the first payload: %v", r)
+	}
+}
+
+// The same secret and time give the same cookies in another process, and in
+// XDP: the octets are an interface.
+func TestCookieIsReproducible(t *testing.T) {
+	k := newCookieKeys(&Secret{1, 2, 3}, cookiePeriodAt(start))
+	got := k.append(nil, phone, 0xabcdef, nonce.body)
+	mapped := netip.AddrPortFrom(netip.AddrFrom16(phone.Addr().As16()), phone.Port())
+	if again := k.append(nil, mapped, 0xabcdef, nonce.body); !bytes.Equal(got, again) {
+		t.Errorf("IPv4-mapped source gives %x, plain %x", again, got)
+	}
+	var in []byte
+	in = binary.BigEndian.AppendUint64(in, 0xabcdef)
+	in = append(in, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7)
+	in = append(in, 500>>8, 500&0xff, got[0], 0, 0, 32, 0, 0)
+	in = append(in, nonce.body...)
+	want := binary.BigEndian.AppendUint64([]byte{uint8(k.period)}, Sum64(&k.current, in))
+	if !bytes.Equal(got, want) {
+		t.Errorf("cookie %x, by its documented layout %x", got, want)
+	}
+	if g := newCookieKeys(&Secret{1, 2, 3}, k.period+1); g.previous != k.current {
+		t.Error("the next period does not know the key of this one")
+	}
+}
+
+func TestInvalidMajorVersionIsAnswered(t *testing.T) {
+	g := newGate(t)
+	request := edit(message(exchangeAuth, 5, 6, 7, nonce), 17, 0x30)
+	res := g.Check(start, phone, request, nil)
+	if res.Verdict != Answer {
+		t.Fatalf("verdict %v", res.Verdict)
+	}
+	want := message(exchangeAuth, 5, 6, 7, payload{payloadNotify, []byte{0, 0, 0, notifyInvalidMajorVersion}})
+	want[19] = flagResponse
+	if !bytes.Equal(res.Answer, want) {
+		t.Errorf("answer %x, want %x", res.Answer, want)
+	}
+	// Where the original responder asks, the original initiator answers.
+	if res := g.Check(start, phone, edit(request, 19, 0), nil); res.Answer[19] != flagResponse|flagInitiator {
+		t.Errorf("flags of the answer: %#x", res.Answer[19])
+	}
+	if g.AllowAnswer(start) {
+		t.Error("budget of two allowed a third answer")
+	}
+	if !g.AllowAnswer(start.Add(time.Second)) {
+		t.Error("budget does not come back")
+	}
+}
+
+func TestInvalidSPI(t *testing.T) {
+	want := message(exchangeInformational, 0, 0, 0, payload{payloadNotify, []byte{0, 0, 0, notifyInvalidSPI, 1, 2, 3, 4}})
+	if got := AppendInvalidSPI(nil, 0x01020304); !bytes.Equal(got, want) {
+		t.Errorf("%x, want %x", got, want)
+	}
+}
+
+func TestCheckDoesNotAllocate(t *testing.T) {
+	g := newGate(t)
+	g.Open(phone.Addr())
+	data, buffer := goodInit(), make([]byte, 0, 64)
+	if n := testing.AllocsPerRun(100, func() { g.Check(start, phone, data, buffer) }); n != 0 {
+		t.Errorf("%v allocations for a cookie", n)
+	}
+}
+
+func TestConfigNamesWhatIsWrong(t *testing.T) {
+	good := DefaultConfig()
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"MaxHalfOpen":       func(c *Config) { c.MaxHalfOpen = 0 },
+		"CookieAt":          func(c *Config) { c.CookieAt = c.MaxHalfOpen },
+		"MaxHalfOpenPrefix": func(c *Config) { c.MaxHalfOpenPrefix = -1 },
+		"CookieAtPrefix":    func(c *Config) { c.CookieAtPrefix = -1 },
+		"AnswersPerSecond":  func(c *Config) { c.AnswersPerSecond = -1 },
+	} {
+		bad := good
+		change(&bad)
+		g := newGate(t)
+		if err := g.Update(bad); err == nil || !bytes.Contains([]byte(err.Error()), []byte(name)) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+// The table of prefixes holds only those with something half-open.
+func TestHalfOpenTableIsBounded(t *testing.T) {
+	g := newGate(t)
+	sources := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("2001:db8:0:1::1"), netip.MustParseAddr("2001:db8:0:2::1")}
+	for _, a := range sources {
+		g.Open(a)
+	}
+	if n := g.HalfOpen(); n != 3 || len(g.halfOpen.prefix) != 3 {
+		t.Fatalf("%d half-open, %d prefixes", n, len(g.halfOpen.prefix))
+	}
+	g.Close(netip.MustParseAddr("172.16.0.1"))
+	for _, a := range sources {
+		g.Close(a)
+	}
+	if n := g.HalfOpen(); n != 0 || len(g.halfOpen.prefix) != 0 {
+		t.Errorf("%d half-open, %d prefixes are left", n, len(g.halfOpen.prefix))
+	}
+}
+
+// FuzzCheck: whatever comes, nothing panics, an answer is never longer than 64
+// octets, and what passes is in order.
+func FuzzCheck(f *testing.F) {
+	f.Add(goodInit())
+	f.Add(initMessage(cookieNotify(make([]byte, 9)), nonce))
+	f.Add(message(exchangeAuth, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}))
+	f.Add(edit(goodInit(), 17, 0x30))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		g, err := New(Config{MaxHalfOpen: 2, MaxHalfOpenPrefix: 2, AnswersPerSecond: 1}, Secret{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res := g.Check(start, phone, b, nil)
+		switch res.Verdict {
+		case Pass:
+			if res.Reason != ReasonNone || len(b) < headerLen || res.Header.InitiatorSPI == 0 {
+				t.Fatalf("passed: %+v", res)
+			}
+			if res.Header.Init {
+				t.Fatal("passed without a cookie")
+			}
+		case Answer:
+			if len(res.Answer) == 0 || len(res.Answer) > 64 {
+				t.Fatalf("answer of %d octets", len(res.Answer))
+			}
+			if res.Reason != ReasonNewVersion && len(res.Answer) > len(b) {
+				t.Fatalf("answer of %d octets to %d", len(res.Answer), len(b))
+			}
+		case Drop:
+			if res.Reason == ReasonNone {
+				t.Fatal("dropped without a reason")
+			}
+		}
+		if len(b) > headerLen {
+			scanInit(b, b[16])
+		}
+	})
+}
+
+// Cookies are asked for by the share of a prefix and by the whole, and only of
+// those whom it concerns.
+func TestWhoNeedsACookie(t *testing.T) {
+	g := newGate(t)
+	check := func(a string) Reason {
+		return g.Check(start, netip.AddrPortFrom(netip.MustParseAddr(a), 500), goodInit(), nil).Reason
+	}
+	g.Open(netip.MustParseAddr("192.0.2.7"))
+	for a, want := range map[string]Reason{
+		"192.0.2.7":          ReasonCookieRequired,
+		"192.0.2.255":        ReasonCookieRequired,
+		"::ffff:192.0.2.200": ReasonCookieRequired,
+		"192.0.3.7":          ReasonNone,
+		"2001:db8::1":        ReasonNone,
+	} {
+		if got := check(a); got != want {
+			t.Errorf("one half-open of 192.0.2.0/24, %s: %v, want %v", a, got, want)
+		}
+	}
+	g.Close(netip.MustParseAddr("192.0.2.9"))
+	g.Open(netip.MustParseAddr("2001:db8:0:1:ffff::1"))
+	for a, want := range map[string]Reason{
+		"2001:db8:0:1::2": ReasonCookieRequired,
+		"2001:db8:0:2::2": ReasonNone,
+		"192.0.2.7":       ReasonNone,
+	} {
+		if got := check(a); got != want {
+			t.Errorf("one half-open of 2001:db8:0:1::/64, %s: %v, want %v", a, got, want)
+		}
+	}
+	g.Open(netip.MustParseAddr("203.0.113.1"))
+	if got := check("192.0.2.7"); got != ReasonCookieRequired {
+		t.Errorf("two half-open elsewhere: %v", got)
+	}
+}
+
+func TestRate(t *testing.T) {
+	r := Rate{PerSecond: 2}
+	allowed := func(now time.Time) (n int) {
+		for r.Allow(now) {
+			n++
+		}
+		return n
+	}
+	for _, c := range []struct {
+		at   time.Duration
+		want int
+	}{{0, 2}, {0, 0}, {500 * time.Millisecond, 1}, {time.Hour, 2}, {time.Minute, 0}, {time.Hour + time.Second, 2}} {
+		if got := allowed(start.Add(c.at)); got != c.want {
+			t.Errorf("at %v: %d, want %d", c.at, got, c.want)
+		}
+	}
+}

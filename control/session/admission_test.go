@@ -1,0 +1,77 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/admit"
+	"github.com/roamgate/roamgate/control/ike"
+)
+
+func (w *world) reload(p *admit.Policy) {
+	w.t.Helper()
+	settings := *w.server.settings.Load()
+	settings.Admit = p
+	if err := w.server.Update(settings); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// The peer learns nothing but that it failed; log and metrics have the reason.
+func TestRefusedDevice(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		w.reload(w.ca.policy("stolen"))
+		d := w.connect("stolen")
+		w.want("device", d.state(), "closed: "+string(ike.ClosePeerRefused))
+		w.want("detail", d.closed.Detail, "AUTHENTICATION_FAILED")
+		st := w.server.Stats()
+		w.want("refused", st.Refused[admit.ReasonBarred.String()], uint64(1))
+		w.want("closed", st.Closed[ike.CloseRefused], uint64(1))
+		w.want("leases", w.leases.Stats().Assigned, 0)
+		w.wantLog(`msg="session refused"`, "refused: barred")
+		w.later(time.Minute)
+		w.want("half-open", w.server.Stats().HalfOpen, 0)
+	})
+}
+
+// A reload that bars a device ends its session, and no other.
+func TestReloadEndsWhoIsNoLongerAdmitted(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		stolen, kept := w.connect("stolen"), w.connect("kept")
+		w.reload(w.ca.policy("stolen"))
+		w.settled()
+		w.want("stolen", stolen.state(), "closed: "+string(ike.ClosePeerDeleted))
+		w.want("kept", kept.state(), "up")
+		w.want("refused", w.server.Stats().Refused[admit.ReasonBarred.String()], uint64(1))
+		w.wantLog(`msg="session no longer admitted" device=stolen`)
+	})
+}
+
+// A decision that was under way when the policy changed is made again.
+func TestReloadDuringAdmission(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		m := w.open(1)
+		old := w.server.settings.Load().Admit
+		sh := w.shardOf(m)
+		w.on(sh, func(time.Time) { sh.sessions[m.spi].evidence = &admit.Evidence{} })
+		w.reload(w.ca.policy("stolen"))
+		sh.mail.put(decided{spi: m.spi, policy: old})
+		w.settled()
+		w.want("asked again", w.server.Stats().Refused[admit.ReasonNoCertificate.String()], uint64(1))
+		if _, ok := m.last().(ike.Refused); !ok {
+			t.Errorf("the machine was told %T", m.last())
+		}
+	})
+}
+
+// A session does not outlive its certificate.
+func TestAdmissionExpires(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		d := w.connectWith(w.ca.ike("phone", 2*time.Hour))
+		w.later(2*time.Hour - 2*time.Second)
+		w.want("before", d.state(), "up")
+		w.later(3 * time.Second)
+		w.want("after", d.state(), "closed: "+string(ike.ClosePeerDeleted))
+		w.want("expired", w.server.Stats().Closed[ike.CloseExpired], uint64(1))
+	})
+}

@@ -1,0 +1,145 @@
+package session
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// maxApply is how many machines' changes go into one call of the backend.
+const maxApply = 256
+
+// applier is the one goroutine that changes the data plane, which may take its
+// time. It takes whatever waits: first all changes, then the reservations, then
+// the ends of leases. So a lease ends after the Remove that was asked for
+// before it, and an SPI that was given back can be reserved.
+type applier struct {
+	backend dataplane.Backend
+	leases  Leases
+	log     *slog.Logger
+	tasks   *queue[task]
+}
+
+// task is one of apply, reserve and end.
+type task struct {
+	sh  *shard
+	spi uint64 // whose answer it is
+
+	apply   *ike.Apply
+	reserve *ike.Reserve
+	end     *heldLease
+}
+
+// heldLease is a lease that a session was granted.
+type heldLease struct {
+	device  string
+	session lease.SessionID
+}
+
+// run ends with quit, after all that was put before.
+func (a *applier) run(quit <-chan struct{}, wg *sync.WaitGroup) {
+	wg.Go(func() {
+		var tasks []task
+		for stop := false; !stop; {
+			select {
+			case <-quit:
+				stop = true
+			case <-a.tasks.wake:
+			}
+			tasks = a.tasks.drain(tasks)
+			a.do(tasks)
+		}
+	})
+}
+
+func (a *applier) do(tasks []task) {
+	var batch []task
+	for _, t := range tasks {
+		if t.apply == nil {
+			continue
+		}
+		if batch = append(batch, t); len(batch) == maxApply {
+			a.apply(batch)
+			batch = batch[:0]
+		}
+	}
+	a.apply(batch)
+	for _, t := range tasks {
+		switch {
+		case t.reserve != nil:
+			spi, err := a.backend.Reserve(t.reserve.Hint)
+			t.sh.mail.put(reserved{spi: t.spi, inbound: spi, err: err})
+		case t.end != nil:
+			a.leases.End(t.end.device, t.end.session)
+		}
+	}
+}
+
+// apply makes one call of several machines' changes and gives each the first
+// error of its own. Keys are erased: the backend has copied them.
+func (a *applier) apply(batch []task) {
+	if len(batch) == 0 {
+		return
+	}
+	var changes []dataplane.Change
+	for _, t := range batch {
+		changes = append(changes, t.apply.Changes...)
+	}
+	errs := a.backend.Apply(changes)
+	for _, t := range batch {
+		n := len(t.apply.Changes)
+		err := firstError(errs[:n])
+		errs = errs[n:]
+		eraseKeys(t.apply.Changes)
+		switch {
+		case t.apply.Wait:
+			t.sh.mail.put(answer{t.spi, ike.Applied{ID: t.apply.ID, Err: err}})
+		case err != nil:
+			a.log.Warn("data plane refused a change", "error", err)
+		}
+	}
+}
+
+func firstError(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eraseKeys(changes []dataplane.Change) {
+	for _, c := range changes {
+		if in, ok := c.(dataplane.Install); ok {
+			for _, k := range []dataplane.Keys{in.Child.Inbound.Keys, in.Child.Outbound.Keys} {
+				clear(k.Encryption)
+				clear(k.Integrity)
+			}
+		}
+	}
+}
+
+// reserved answers ike.Reserve.
+type reserved struct {
+	spi     uint64
+	inbound dataplane.SPI
+	err     error
+}
+
+func (r reserved) deliver(sh *shard, now time.Time) {
+	s := sh.sessions[r.spi]
+	switch {
+	case s != nil && !s.closed && r.err != nil:
+		sh.step(now, s, ike.ReserveFailed{Err: r.err})
+	case s != nil && !s.closed:
+		sh.step(now, s, ike.Reserved{SPI: r.inbound})
+	case r.err == nil:
+		// The machine is gone and can't give it back.
+		sh.server.data.tasks.put(task{apply: &ike.Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: r.inbound}}}})
+	}
+}

@@ -1,0 +1,126 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gate"
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+var errRand = errors.New("no randomness")
+
+// goodFor reads zeros until it has given out so many octets.
+type goodFor struct{ left int }
+
+func (g *goodFor) Read(b []byte) (int, error) {
+	if g.left -= len(b); g.left < 0 {
+		return 0, errRand
+	}
+	clear(b)
+	return len(b), nil
+}
+
+var _ io.Reader = (*goodFor)(nil)
+
+// Every reason has to be caused by something that happens.
+func TestEveryReason(t *testing.T) {
+	causes := map[Reason]struct {
+		options
+		cause func(w *world)
+	}{
+		ReasonInboxFull: {options{scripted: true, config: func(c *Config) { c.Shards = 1 }}, func(w *world) {
+			// The shard is busy with its mail meanwhile.
+			release := make(chan struct{})
+			w.server.shards[0].mail.put(onShard(func(time.Time) { <-release }))
+			w.settled()
+			for n := range inboxLen + 1 {
+				w.net.send(informational(uint64(n + 1)))
+				w.settled()
+			}
+			close(release)
+		}},
+		ReasonUnknownIKESPI: {options{scripted: true}, func(w *world) {
+			w.net.send(informational(1))
+			w.net.send(informational(0xff << 56)) // no such shard
+		}},
+		ReasonWorkersBusy: {options{scripted: true, config: func(c *Config) { c.Workers = 1 }}, func(w *world) {
+			release := make(chan struct{})
+			for range backlogPerWorker + 1 {
+				w.server.work.jobs.put(func() { <-release })
+			}
+			w.settled()
+			w.net.send(initFrom(1, 1))
+			w.settled()
+			close(release)
+		}},
+		ReasonShuttingDown: {options{scripted: true}, func(w *world) {
+			m := w.open(1)
+			// Takes its time to go.
+			m.set(func() { m.answer = nil })
+			go func() { _ = w.stop() }()
+			w.settled()
+			w.net.send(initFrom(2, 2))
+		}},
+		ReasonNoRandomness: {options{scripted: true, config: func(c *Config) { c.IKE.Rand = &goodFor{16 + 32} }}, func(w *world) {
+			w.net.send(initFrom(1, 1))
+		}},
+		ReasonSessionsFull: {options{config: func(c *Config) { c.MaxSessions = 1 }}, func(w *world) {
+			w.connect("one")
+			w.connect("two")
+		}},
+		ReasonSendFailed: {options{scripted: true}, func(w *world) {
+			m := w.open(1)
+			w.net.set(func() { w.net.unsent = true })
+			w.emit(m, ike.Send{Data: []byte("lost")}, ike.Send{Data: []byte("lost too")})
+		}},
+		ReasonESPUnanswered: {options{scripted: true}, func(w *world) {
+			w.net.Tell(dataplane.UnknownSPI{SPI: 0x1234, Encapsulation: dataplane.EncapsulationNone})
+		}},
+	}
+	names := make(map[string]bool)
+	for r := range gate.Reason(gate.NumReasons) {
+		names[r.String()] = true
+	}
+	for r := range Reason(NumReasons) {
+		c, ok := causes[r]
+		if !ok {
+			t.Errorf("nothing causes %v", r)
+			continue
+		}
+		run(t, c.options, func(w *world) {
+			before := w.server.Stats().Drops[r.String()]
+			c.cause(w)
+			w.settled()
+			if before != 0 || w.server.Stats().Drops[r.String()] == 0 {
+				t.Errorf("%v was not counted", r)
+			}
+		})
+		if r.String() == "" || names[r.String()] {
+			t.Errorf("reason %d has no name of its own: %q", r, r)
+		}
+		names[r.String()] = true
+	}
+}
+
+// What the gate drops or answers is counted too.
+func TestGateReasonsAreCounted(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		d := initFrom(1, 1)
+		d.Data[17] = 0x30 // version 3
+		w.net.send(d)
+		short := initFrom(1, 1)
+		short.Data = short.Data[:20]
+		w.net.send(short)
+		w.settled()
+		drops := w.server.Stats().Drops
+		w.want("new version", drops[gate.ReasonNewVersion.String()], uint64(1))
+		w.want("short", drops[gate.ReasonShort.String()], uint64(1))
+		w.want("answers", len(w.net.sentTo(netip.MustParseAddr("10.1.0.1"))), 1)
+		w.want("machines", w.server.Stats().Initiated, uint64(0))
+	})
+}

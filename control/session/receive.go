@@ -1,0 +1,119 @@
+package session
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gate"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+const (
+	receiveBatch  = 32
+	maxDatagram   = 65535
+	answerBuffer  = 64
+	receiveRetry  = 100 * time.Millisecond
+	receiveErrors = 10
+)
+
+// packet is a message that passed the gate. Its data is a copy of its own,
+// which the machine may keep.
+type packet struct {
+	header        gate.Header
+	data          []byte
+	local, remote netip.AddrPort
+	marker        bool
+}
+
+// receive reads until the transport is closed, which it reports, or quit.
+func (s *Server) receive(quit <-chan struct{}) error {
+	buffers := make([]byte, receiveBatch*maxDatagram)
+	batch := make([]dataplane.Datagram, receiveBatch)
+	answer := make([]byte, answerBuffer)
+	failed := 0
+	for {
+		for i := range batch {
+			batch[i].Data = buffers[i*maxDatagram : (i+1)*maxDatagram : (i+1)*maxDatagram]
+		}
+		n, err := s.transport.Receive(batch)
+		select {
+		case <-quit:
+			return nil
+		default:
+		}
+		now := time.Now()
+		for i := range batch[:n] {
+			s.admitMessage(now, &batch[i], answer)
+		}
+		switch {
+		case err == nil:
+			failed = 0
+			continue
+		case errors.Is(err, dataplane.ErrClosed):
+			return err
+		}
+		if failed++; failed == receiveErrors {
+			return err
+		}
+		s.log.Warn("receiving IKE messages failed", "error", err)
+		select {
+		case <-quit:
+			return nil
+		case <-time.After(receiveRetry):
+		}
+	}
+}
+
+// admitMessage has the gate look at a message and does what it says.
+func (s *Server) admitMessage(now time.Time, d *dataplane.Datagram, answer []byte) {
+	res := s.gate.Check(now, d.Remote, d.Data, answer)
+	if res.Reason != gate.ReasonNone {
+		s.stats.gateDrop(res.Reason)
+	}
+	switch res.Verdict {
+	case gate.Drop:
+	case gate.Answer:
+		s.sendUnprotected(dataplane.Datagram{Data: res.Answer, Local: d.Local, Remote: d.Remote, Marker: d.Marker})
+	case gate.Pass:
+		s.route(d, res.Header)
+	}
+}
+
+// route hands a message to its shard. The receiver is the only one who does, so
+// an inbox that has room has it still when the copy is made.
+func (s *Server) route(d *dataplane.Datagram, h gate.Header) {
+	n := h.ResponderSPI >> 56
+	if h.Init {
+		n = s.initShard(d.Remote, h.InitiatorSPI)
+	}
+	if n >= uint64(len(s.shards)) {
+		s.stats.drop(ReasonUnknownIKESPI)
+		return
+	}
+	inbox := s.shards[n].inbox
+	if len(inbox) == cap(inbox) {
+		s.stats.drop(ReasonInboxFull)
+		return
+	}
+	inbox <- packet{header: h, data: slices.Clone(d.Data), local: d.Local, remote: d.Remote, marker: d.Marker}
+}
+
+// initShard spreads IKE_SA_INIT so that nobody can aim at one shard.
+func (s *Server) initShard(remote netip.AddrPort, spi uint64) uint64 {
+	var b [26]byte
+	address := remote.Addr().As16()
+	copy(b[:], address[:])
+	binary.BigEndian.PutUint16(b[16:], remote.Port())
+	binary.BigEndian.PutUint64(b[18:], spi)
+	return gate.Sum64(&s.initSecret, b[:]) % uint64(len(s.shards))
+}
+
+// sendUnprotected sends an answer to a stranger.
+func (s *Server) sendUnprotected(d dataplane.Datagram) {
+	if n, err := s.transport.Send([]dataplane.Datagram{d}); err != nil || n == 0 {
+		s.stats.drop(ReasonSendFailed)
+	}
+}

@@ -1,0 +1,176 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gate"
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+const (
+	// shutdownGrace is how long peers have to answer our DELETE.
+	shutdownGrace = 3 * time.Second
+	// refusedLogRate bounds log lines that strangers can cause, per second.
+	refusedLogRate = 50
+)
+
+// Server runs the IKE SAs of a gateway.
+type Server struct {
+	backend     dataplane.Backend
+	transport   dataplane.IKETransport
+	events      <-chan dataplane.Event
+	leases      Leases
+	keys        func(ike.KeysDerived)
+	log         *slog.Logger
+	logRate     gate.Rate
+	maxSessions int
+	newMachine  func(cfg *ike.Config, spiI, spiR uint64) stepper
+	initSecret  [16]byte
+
+	settings atomic.Pointer[Settings]
+	update   sync.Mutex // one Update at a time
+	gate     *gate.Gate
+	shards   []*shard
+	work     *workers
+	data     *applier
+	seats    atomic.Int64 // sessions that were granted a lease
+	draining atomic.Bool
+	stats    *stats
+	infos    infos
+}
+
+// New makes a server that does nothing before Run. Errors: ErrConfig, and those
+// of Settings.IKE.Rand.
+func New(cfg Config) (*Server, error) {
+	return newServer(cfg, func(c *ike.Config, spiI, spiR uint64) stepper { return ike.NewResponder(c, spiI, spiR) })
+}
+
+// newServer takes the machines' maker, for tests.
+func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper) (*Server, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	s := &Server{
+		backend: cfg.Backend, transport: cfg.Backend.Transport(), events: cfg.Events, leases: cfg.Leases,
+		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate},
+		maxSessions: cfg.MaxSessions, newMachine: newMachine,
+		work:  &workers{n: cfg.Workers, jobs: newQueue[func()]()},
+		data:  &applier{backend: cfg.Backend, leases: cfg.Leases, log: cfg.Logger, tasks: newQueue[task]()},
+		stats: newStats(),
+		infos: infos{m: make(map[lease.SessionID]Info)},
+	}
+	s.settings.Store(&cfg.Settings)
+	if _, err := cfg.IKE.Rand.Read(s.initSecret[:]); err != nil {
+		return nil, fmt.Errorf("draw a secret: %w", err)
+	}
+	secret := cfg.CookieSecret
+	if secret == (gate.Secret{}) {
+		if _, err := cfg.IKE.Rand.Read(secret[:]); err != nil {
+			return nil, fmt.Errorf("draw a secret: %w", err)
+		}
+	}
+	var err error
+	if s.gate, err = gate.New(cfg.Gate, secret); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	for n := range max(cfg.Shards, 1) {
+		s.shards = append(s.shards, newShard(s, uint8(n)))
+	}
+	return s, nil
+}
+
+// Run serves until ctx ends; then it deletes all sessions, waits for their
+// peers' answers for three seconds at most, ends their leases and returns nil.
+// If the transport fails before, it does the same and returns why. It is
+// called once.
+//
+// One goroutine stays in IKETransport.Receive until the backend is closed,
+// which is for the caller to do afterwards; it uses nothing else then.
+func (s *Server) Run(ctx context.Context) error {
+	var front, back sync.WaitGroup
+	quit, backQuit := make(chan struct{}), make(chan struct{})
+	s.work.run(backQuit, &back)
+	s.data.run(backQuit, &back)
+	for _, sh := range s.shards {
+		front.Go(func() { sh.run(quit) })
+	}
+	front.Go(func() { s.watch(quit) })
+	received := make(chan error, 1)
+	go func() { received <- s.receive(quit) }()
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-received:
+		err = fmt.Errorf("receive IKE messages: %w", err)
+	}
+	s.drain()
+	close(quit)
+	front.Wait()
+	// Shards are gone: what they asked for last is in the applier's queue.
+	close(backQuit)
+	back.Wait()
+	return err
+}
+
+// drain deletes all sessions, within shutdownGrace.
+func (s *Server) drain() {
+	s.draining.Store(true)
+	grace := time.NewTimer(shutdownGrace)
+	defer grace.Stop()
+	var wait []<-chan struct{}
+	for _, sh := range s.shards {
+		emptied := make(chan struct{})
+		sh.mail.put(closeAll{emptied})
+		wait = append(wait, emptied)
+	}
+	for _, emptied := range wait {
+		select {
+		case <-emptied:
+		case <-grace.C:
+			return
+		}
+	}
+}
+
+// Update replaces the settings. New machines get them; running ones keep
+// theirs, but whoever is no longer admitted is closed. Errors: ErrConfig, with
+// which nothing has changed.
+func (s *Server) Update(settings Settings) error {
+	if err := settings.check(); err != nil {
+		return err
+	}
+	s.update.Lock()
+	defer s.update.Unlock()
+	if err := s.gate.Update(settings.Gate); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	before := s.settings.Swap(&settings)
+	if before.Admit != settings.Admit {
+		s.broadcast(recheckAll{})
+	}
+	return nil
+}
+
+// order hands an order to the shard that o.spi, one of ours, belongs to.
+func (s *Server) order(o closeOrder) { s.shards[o.spi>>56].mail.put(o) }
+
+func (s *Server) broadcast(m mail) {
+	for _, sh := range s.shards {
+		sh.mail.put(m)
+	}
+}

@@ -1,0 +1,300 @@
+package session
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gate"
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// A device connects, is listed, and goes by itself.
+func TestDeviceConnectsAndLeaves(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		d := w.connect("phone")
+		w.want("device", d.state(), "up")
+		w.net.heard(d.virtualIP(), time.Now())
+		sessions := w.server.Sessions()
+		if len(sessions) != 1 {
+			t.Fatalf("%d sessions", len(sessions))
+		}
+		i := sessions[0]
+		w.want("name", i.Device, "phone")
+		w.want("group", i.Group, "field")
+		w.want("virtual IP", i.VirtualIPs[0], d.virtualIP())
+		w.want("established", i.Established, time.Now())
+		w.want("bytes in", i.BytesIn, uint64(100))
+		w.want("packets in", i.PacketsIn, uint64(1))
+		w.want("last in", i.LastIn, time.Now())
+		w.want("SPI", uint64(i.ID), i.ResponderSPI)
+		st := w.server.Stats()
+		w.want("established", st.Established, 1)
+		w.want("half-open", st.HalfOpen, 0)
+		w.want("initiated", st.Initiated, uint64(1))
+		w.want("handshakes", st.Handshake.Counts[0], uint64(1))
+		w.want("live leases", w.leases.Stats().Live, 1)
+		w.wantLog(`msg="session established" device=phone`)
+
+		d.order <- ike.Close{Reason: ike.CloseKilled}
+		w.settled()
+		st = w.server.Stats()
+		w.want("closed by the peer", st.Closed[ike.ClosePeerDeleted], uint64(1))
+		w.want("established", st.Established, 0)
+		w.want("live leases", w.leases.Stats().Live, 0)
+		w.wantEmpty()
+		w.wantLog(`msg="session closed" device=phone`, "reason=peer_deleted")
+		w.later(time.Minute)
+		w.want("lingering", w.server.Stats().HalfOpen, 0)
+	})
+}
+
+// Whichever message of the handshake is lost, or sent twice, the device comes
+// up, and the gateway makes one machine for it.
+func TestHandshakeSurvivesLoss(t *testing.T) {
+	for lost := range 4 {
+		run(t, options{}, func(w *world) {
+			n := 0
+			w.net.lose = func(dataplane.Datagram) bool { n++; return n == lost+1 }
+			d := w.start(w.ca.ike("phone", time.Hour))
+			w.later(5 * time.Second)
+			w.want("device", d.state(), "up")
+			w.want("machines", w.server.Stats().Initiated, uint64(1))
+			w.want("sessions", len(w.server.Sessions()), 1)
+			answered := uint64(lost % 2) // the answer was lost, not the request
+			w.want("retransmissions answered", w.server.Stats().Notes[ike.NoteRetransmission], answered)
+		})
+	}
+}
+
+// A second login of a device gets the same address and ends the first one,
+// whatever shards they are on.
+func TestSecondLoginReplacesTheFirst(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		before := w.connect("phone")
+		for range 10 {
+			d := w.connect("phone")
+			w.want("second login", d.state(), "up")
+			w.want("first login", before.state(), "closed: "+string(ike.ClosePeerDeleted))
+			w.want("address", d.virtualIP(), before.virtualIP())
+			w.want("sessions", len(w.server.Sessions()), 1)
+			if r, i := w.net.state(); r != 0 || i != 1 {
+				t.Errorf("%d SPIs reserved, %d installed", r, i)
+			}
+			before = d
+		}
+		w.want("replaced", w.server.Stats().Closed[ike.CloseReplaced], uint64(10))
+		w.want("live leases", w.leases.Stats().Live, 1)
+		w.want("seats", w.server.seats.Load(), int64(1))
+	})
+}
+
+// The first login is silent: the new one doesn't wait for it.
+func TestSecondLoginReplacesAVanishedOne(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		old := w.connect("phone")
+		old.vanish()
+		d := w.connect("phone")
+		w.want("second login", d.state(), "up")
+		if _, installed := w.net.state(); installed != 1 {
+			t.Errorf("%d Child SAs installed", installed)
+		}
+		w.later(time.Minute)
+		w.want("replaced", w.server.Stats().Closed[ike.CloseReplaced], uint64(1))
+		w.want("second login", d.state(), "up")
+		w.want("live leases", w.leases.Stats().Live, 1)
+	})
+}
+
+// A second login that fails after it was given the lease: the first one, which
+// uses the address, is closed, and only then the lease ends.
+func TestFailedLoginKeepsTheAddressUntilItIsUnused(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		first := w.connect("phone")
+		w.net.set(func() {
+			w.net.applyErr = dataplane.ErrInvalid
+			w.net.onRemove = func(netip.Addr) {
+				if w.leases.Stats().Live != 1 {
+					t.Error("the lease ended before the Child SA was removed")
+				}
+			}
+		})
+		second := w.connect("phone")
+		w.want("second login", second.state(), "closed: "+string(ike.ClosePeerRefused))
+		w.want("first login", first.state(), "closed: "+string(ike.ClosePeerDeleted))
+		w.want("live leases", w.leases.Stats().Live, 0)
+		w.wantEmpty()
+	})
+}
+
+func TestReservationFails(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		w.net.fullErr = dataplane.ErrFull
+		d := w.connect("phone")
+		if d.state() == "up" {
+			t.Error("up without an SPI")
+		}
+		w.later(time.Minute)
+		w.want("no Child SA", w.server.Stats().Closed[ike.CloseNoChild], uint64(1))
+		w.want("live leases", w.leases.Stats().Live, 0)
+	})
+}
+
+// A silent peer is asked; one that answers stays for hours, one that doesn't is
+// given up. ESP from a peer spares it the question.
+func TestLiveness(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		alive, gone, busy := w.connect("alive"), w.connect("gone"), w.connect("busy")
+		gone.vanish()
+		before := len(w.net.sentTo(busy.addr))
+		for range 120 {
+			w.net.heard(busy.virtualIP(), time.Now())
+			w.later(30 * time.Second)
+		}
+		w.want("alive", alive.state(), "up")
+		w.want("busy", busy.state(), "up")
+		w.want("messages to the busy one", len(w.net.sentTo(busy.addr))-before, 0)
+		if n := len(w.net.sentTo(alive.addr)); n < 40 || n > 70 {
+			t.Errorf("%d messages to the silent one in an hour of minutes", n)
+		}
+		w.want("given up", w.server.Stats().Closed[ike.CloseTimeout], uint64(1))
+		w.want("sessions", len(w.server.Sessions()), 2)
+		w.wantLog("reason=peer_timeout")
+	})
+}
+
+func TestNoLivenessChecksWithoutIdle(t *testing.T) {
+	run(t, options{config: func(c *Config) { c.Liveness.Idle = 0 }}, func(w *world) {
+		d := w.connect("phone")
+		before := len(w.net.sentTo(d.addr))
+		w.later(5 * time.Hour)
+		w.want("messages", len(w.net.sentTo(d.addr)), before)
+		settings := *w.server.settings.Load()
+		settings.Liveness.Idle = time.Minute
+		if err := w.server.Update(settings); err != nil {
+			t.Fatal(err)
+		}
+		w.later(2 * time.Minute)
+		if len(w.net.sentTo(d.addr)) == before {
+			t.Error("a reload did not start liveness checks")
+		}
+	})
+}
+
+func TestKill(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		one, two := w.connect("one"), w.connect("two")
+		w.want("killed", w.server.Kill(func(i Info) bool { return i.Device == "one" }), 1)
+		w.settled()
+		w.want("one", one.state(), "closed: "+string(ike.ClosePeerDeleted))
+		w.want("two", two.state(), "up")
+		w.want("closed", w.server.Stats().Closed[ike.CloseKilled], uint64(1))
+		w.want("killed again", w.server.Kill(func(i Info) bool { return i.Device == "one" }), 0)
+	})
+}
+
+// At the end every peer is told; one that doesn't answer holds nobody up for
+// more than three seconds.
+func TestShutdown(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		polite, gone := w.connect("polite"), w.connect("gone")
+		gone.vanish()
+		begin := time.Now()
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.want("took", time.Since(begin), shutdownGrace)
+		w.want("polite", polite.state(), "closed: "+string(ike.ClosePeerDeleted))
+		w.want("closed", w.server.Stats().Closed[ike.CloseShutdown], uint64(2))
+		w.want("sessions", len(w.server.Sessions()), 0)
+		w.settled()
+		w.want("live leases", w.leases.Stats().Live, 0)
+		w.wantEmpty()
+	})
+}
+
+func TestShutdownIsImmediateWhenAllAnswer(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		w.connect("phone")
+		begin := time.Now()
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		w.want("took", time.Since(begin), time.Duration(0))
+	})
+}
+
+func TestTransportThatClosesEndsRun(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		w.connect("phone")
+		_ = w.net.Close()
+		w.later(time.Minute)
+		if err := w.stop(); !errors.Is(err, dataplane.ErrClosed) {
+			t.Errorf("Run: %v", err)
+		}
+		w.stop = func() error { return nil }
+	})
+}
+
+// Addresses run out: that is an answer, and nobody loses his.
+func TestAddressesExhausted(t *testing.T) {
+	run(t, options{pool: "10.9.0.0/30"}, func(w *world) {
+		one, two := w.connect("one"), w.connect("two")
+		three := w.connect("three")
+		if three.state() == "up" || one.state() != "up" || two.state() != "up" {
+			t.Errorf("%s, %s, %s", one.state(), two.state(), three.state())
+		}
+		w.settled()
+		w.want("no address", w.server.Stats().Closed[ike.CloseNoAddress], uint64(1))
+		one.order <- ike.Close{Reason: ike.CloseKilled}
+		w.settled()
+		w.want("three, later", w.connect("three").state(), "up")
+	})
+}
+
+// MaxSessions holds for devices; one that comes back isn't another.
+func TestMaxSessions(t *testing.T) {
+	run(t, options{config: func(c *Config) { c.MaxSessions = 2 }}, func(w *world) {
+		w.connect("one")
+		w.connect("two")
+		if d := w.connect("three"); d.state() == "up" {
+			t.Error("a third session")
+		}
+		w.want("turned away", w.server.Stats().Drops[ReasonSessionsFull.String()], uint64(1))
+		w.want("two again", w.connect("two").state(), "up")
+		w.want("sessions", len(w.server.Sessions()), 2)
+		w.want("live leases", w.leases.Stats().Live, 2)
+	})
+}
+
+func TestCookieUnderLoad(t *testing.T) {
+	run(t, options{config: func(c *Config) { c.Gate.CookieAt = 0 }}, func(w *world) {
+		d := w.connect("phone")
+		w.want("device", d.state(), "up")
+		w.want("cookies", w.server.Stats().Drops[gate.ReasonCookieRequired.String()], uint64(1))
+		w.want("machines", w.server.Stats().Initiated, uint64(1))
+	})
+}
+
+// A request that is answered with a cookie only when it is repeated, because
+// its first answer was lost and load came up meanwhile.
+func TestCookieForARetransmission(t *testing.T) {
+	run(t, options{}, func(w *world) {
+		n := 0
+		w.net.lose = func(dataplane.Datagram) bool { n++; return n == 2 }
+		d := w.start(w.ca.ike("phone", time.Hour))
+		w.settled()
+		settings := *w.server.settings.Load()
+		settings.Gate.CookieAt = 0
+		if err := w.server.Update(settings); err != nil {
+			t.Fatal(err)
+		}
+		w.later(5 * time.Second)
+		w.want("device", d.state(), "up")
+		w.later(time.Minute)
+		w.want("half-open", w.server.Stats().HalfOpen, 0)
+		w.want("first machine", w.server.Stats().Closed[ike.CloseHalfOpenTimeout], uint64(1))
+	})
+}
