@@ -57,7 +57,7 @@ func (sh *shard) refused(now time.Time, s *session, d decided) {
 	if d.again {
 		sh.server.log.Info("session no longer admitted",
 			slog.String("device", s.device), slog.String("remote", s.remote.String()), slog.Any("reason", d.err))
-		sh.close(now, s, ike.CloseRefused)
+		sh.close(now, s, ike.CloseRevoked)
 		return
 	}
 	sh.step(now, s, ike.Refused{Reason: d.err.Error()})
