@@ -7,79 +7,193 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-// child is what a machine remembers of its Child SA; keys and counters are in
+// childState says what is being done to a Child SA.
+type childState uint8
+
+const (
+	childUp       childState = iota
+	childRekeying            // our CREATE_CHILD_SA for it is open, or about to be
+	childReplaced            // the peer rekeyed it and is to delete it
+	childDeleting            // our DELETE is open, or about to be
+)
+
+// child is what a machine remembers of a Child SA; keys and counters are in
 // the data plane.
 type child struct {
 	inbound, outbound dataplane.SPI
+	algorithm         dataplane.Algorithm
+	esn               bool
+	group             uint16 // of its own key exchange; 0: none
+	local, remote     []dataplane.Selector
+
+	state            childState
+	rekeyAt, expires time.Time
+	// heir is the Child SA that the peer made in place of this one. It is
+	// received already; sending changes over when this one is deleted (RFC
+	// 7296 section 2.8).
+	heir *child
+	// lowNonce of the exchange that made heir, for the case that both sides
+	// rekeyed at once (RFC 7296 section 2.8.1).
+	lowNonce []byte
 }
 
-// install derives the keys of the Child SA (RFC 7296 section 2.17), installs
-// it and goes on when the data plane knows it.
-func (m *Machine) install(now time.Time, then func(time.Time)) {
-	hs := m.handshake
-	a := hs.auth
-	alg := a.choice.algorithm
-	encryption, integrity, ok := alg.KeyLengths()
+// childSpec is what was agreed about a new Child SA.
+type childSpec struct {
+	child
+	nonceI, nonceR []byte // of the exchange
+	shared         []byte // of its own key exchange, or nil; erased by install
+	ours           bool   // we began the exchange
+	activate       bool   // send by it at once
+}
+
+// install derives the keys of a Child SA (RFC 7296 section 2.17), installs it
+// and goes on when the data plane knows it, with an error or the child.
+func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err error)) {
+	encryption, integrity, ok := s.algorithm.KeyLengths()
 	if !ok {
-		m.closed(now, CloseInternal, "unknown ESP algorithm "+alg.String(), false)
-		return
+		// Only what the data plane offers is negotiated.
+		encryption, integrity = 0, 0
 	}
-	fromI, fromR := ikecrypto.ChildKeys(m.suite.PRF, m.keys.D, hs.nonceI, hs.nonceR, nil, encryption, integrity)
+	fromI, fromR := ikecrypto.ChildKeys(m.suite.PRF, m.keys.D, s.nonceI, s.nonceR, s.shared, encryption, integrity)
+	clear(s.shared)
 	inKeys, outKeys := dataplane.Keys(fromI), dataplane.Keys(fromR)
-	if m.initiator() {
+	if s.ours {
 		inKeys, outKeys = outKeys, inKeys
 	}
-	m.child.outbound = a.choice.peerSPI
-	encapsulation := dataplane.EncapsulationNone
-	if hs.natBetween {
-		encapsulation = dataplane.EncapsulationUDP
-	}
-	c := dataplane.Child{
-		Inbound:    dataplane.SA{SPI: m.child.inbound, Keys: inKeys},
-		Outbound:   dataplane.SA{SPI: m.child.outbound, Keys: outKeys},
-		Algorithm:  alg,
-		VirtualIPs: a.addrs,
-		Local:      m.summary.LocalTS,
-		Remote:     m.summary.RemoteTS,
-		Path:       dataplane.Path{Local: m.path.local, Remote: m.path.remote, Encapsulation: encapsulation},
+	c := s.child
+	changes := []dataplane.Change{dataplane.Install{Child: dataplane.Child{
+		Inbound:    dataplane.SA{SPI: c.inbound, Keys: inKeys},
+		Outbound:   dataplane.SA{SPI: c.outbound, Keys: outKeys},
+		Algorithm:  c.algorithm,
+		ESN:        c.esn,
+		VirtualIPs: m.summary.VirtualIPs,
+		Local:      c.local,
+		Remote:     c.remote,
+		Path:       m.childPath(),
 		Soft:       m.cfg.Soft,
 		Hard:       m.cfg.Hard,
+	}}}
+	if s.activate {
+		changes = append(changes, dataplane.UseOutbound{Inbound: c.inbound})
 	}
-	if m.cfg.ExportKeys {
-		m.emit(KeysDerived{Child: &ChildKeyLog{
-			Gateway: m.path.local.Addr(), Peer: m.path.remote.Addr(), Algorithm: alg,
-			Inbound:  dataplane.SA{SPI: c.Inbound.SPI, Keys: cloneKeys(inKeys)},
-			Outbound: dataplane.SA{SPI: c.Outbound.SPI, Keys: cloneKeys(outKeys)},
-		}})
-	}
-	m.workID++
-	m.ask(Apply{ID: m.workID, Wait: true, Changes: []dataplane.Change{
-		dataplane.Install{Child: c}, dataplane.UseOutbound{Inbound: c.Inbound.SPI},
-	}}, func(now time.Time, in Input) {
+	m.exportChild(&c, inKeys, outKeys)
+	id := m.newID()
+	m.ask(id, Apply{ID: id, Wait: true, Changes: changes}, func(now time.Time, in Input) {
 		eraseKeys(inKeys, outKeys)
 		if done, ok := in.(Applied); ok && done.Err != nil {
-			m.installFailed(now, done.Err)
+			m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: c.inbound}}})
+			then(now, nil, done.Err)
 			return
 		}
-		then(now)
+		m.startLife(now, &c)
+		m.children = append(m.children, &c)
+		then(now, &c, nil)
 	})
 }
 
-func (m *Machine) installFailed(now time.Time, err error) {
-	if m.initiator() {
-		m.closed(now, CloseInternal, "data plane: "+err.Error(), false)
-		return
+// childPath is the outer way of Child SAs: that of the IKE SA.
+func (m *Machine) childPath() dataplane.Path {
+	p := dataplane.Path{Local: m.path.local, Remote: m.path.remote, Encapsulation: dataplane.EncapsulationNone}
+	if m.natBetween {
+		p.Encapsulation = dataplane.EncapsulationUDP
 	}
-	m.refuse(now, CloseInternal, "data plane: "+err.Error())
+	return p
 }
 
-// removeChild takes the Child SA, or the reserved SPI, out of the data plane.
-func (m *Machine) removeChild() {
-	if m.child == nil {
-		return
+func (m *Machine) exportChild(c *child, in, out dataplane.Keys) {
+	if m.cfg.ExportKeys {
+		m.emit(KeysDerived{Child: &ChildKeyLog{
+			Gateway: m.path.local.Addr(), Peer: m.path.remote.Addr(), Algorithm: c.algorithm,
+			Inbound:  dataplane.SA{SPI: c.inbound, Keys: cloneKeys(in)},
+			Outbound: dataplane.SA{SPI: c.outbound, Keys: cloneKeys(out)},
+		}})
 	}
-	m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: m.child.inbound}}})
-	m.child = nil
+}
+
+// tellChild is the news that a Child SA came after the first.
+func (m *Machine) tellChild(c *child) {
+	m.emit(ChildUp{Inbound: c.inbound, Outbound: c.outbound, ESP: c.algorithm.String(), LocalTS: c.local, RemoteTS: c.remote})
+}
+
+// drop takes a Child SA out of the data plane.
+func (m *Machine) drop(c *child) {
+	for i := range m.children {
+		if m.children[i] == c {
+			m.children = append(m.children[:i:i], m.children[i+1:]...)
+			m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: c.inbound}}})
+			m.emit(ChildDown{Inbound: c.inbound})
+			return
+		}
+	}
+}
+
+// removeChildren takes all Child SAs, and reserved SPIs, out of the data plane.
+func (m *Machine) removeChildren() {
+	for len(m.children) > 0 {
+		m.drop(m.children[len(m.children)-1])
+	}
+	for spi := range m.reserved {
+		m.release(spi)
+	}
+}
+
+// release gives a reserved SPI back.
+func (m *Machine) release(spi dataplane.SPI) {
+	delete(m.reserved, spi)
+	m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: spi}}})
+}
+
+// reserve asks for an inbound SPI. It is given back unless keep is called.
+func (m *Machine) reserve(then func(now time.Time, spi dataplane.SPI, err error)) {
+	o := Reserve{ID: m.newID()}
+	if len(m.summary.VirtualIPs) > 0 {
+		o.Hint = m.summary.VirtualIPs[0]
+	}
+	m.ask(o.ID, o, func(now time.Time, in Input) {
+		switch in := in.(type) {
+		case Reserved:
+			if m.reserved == nil {
+				m.reserved = make(map[dataplane.SPI]bool)
+			}
+			m.reserved[in.SPI] = true
+			then(now, in.SPI, nil)
+		case ReserveFailed:
+			then(now, 0, in.Err)
+		}
+	})
+}
+
+// keep: the SPI is a Child SA's now.
+func (m *Machine) keep(spi dataplane.SPI) { delete(m.reserved, spi) }
+
+func (m *Machine) byInbound(spi dataplane.SPI) *child {
+	for _, c := range m.children {
+		if c.inbound == spi {
+			return c
+		}
+	}
+	return nil
+}
+
+func (m *Machine) byOutbound(spi dataplane.SPI) *child {
+	for _, c := range m.children {
+		if c.outbound == spi {
+			return c
+		}
+	}
+	return nil
+}
+
+// moveChildren gives all Child SAs the path of the IKE SA.
+func (m *Machine) moveChildren() {
+	var changes []dataplane.Change
+	for _, c := range m.children {
+		changes = append(changes, dataplane.Move{Inbound: c.inbound, Path: m.childPath()})
+	}
+	if len(changes) > 0 {
+		m.emit(Apply{Changes: changes})
+	}
+	m.emit(Moved{Local: m.path.local, Remote: m.path.remote})
 }
 
 func cloneKeys(k dataplane.Keys) dataplane.Keys {

@@ -39,8 +39,27 @@ type Config struct {
 	// Tries: how often a request is sent before the peer counts as gone.
 	Tries int
 
-	// Childs' limits (RFC 4301 section 4.4.2.1).
+	// Soft and Hard limits of Child SAs (RFC 4301 section 4.4.2.1).
 	Soft, Hard dataplane.Limits
+	// ChildLife and IKELife are lifetimes by time.
+	ChildLife, IKELife Lifetime
+	// MaxChildren of one IKE SA.
+	MaxChildren int
+
+	// ESN allows extended sequence numbers, and prefers them.
+	ESN bool
+	// Legacy algorithms that are allowed. Suites carry their own permission.
+	Legacy ikecrypto.Legacy
+	// FragmentSize of IKE messages in octets (RFC 7383); zero sends none in
+	// fragments and doesn't announce it.
+	FragmentSize int
+	// MOBIKE is announced and answered (RFC 4555).
+	MOBIKE bool
+	// Childless IKE SAs are allowed (RFC 6023).
+	Childless bool
+	// RedirectTo sends every peer that knows redirection to another gateway;
+	// empty doesn't.
+	RedirectTo string
 
 	// ExportKeys asks for KeysDerived outputs. For debugging only.
 	ExportKeys bool
@@ -68,6 +87,8 @@ type InitiatorConfig struct {
 	RemoteID *ikewire.ID
 	// Want is the address to ask for; the zero Addr asks for any IPv4 address.
 	Want netip.Addr
+	// IPv6 asks for an IPv6 address too.
+	IPv6 bool
 	// Networks to ask for as traffic selectors of the responder; empty means
 	// everything.
 	Networks []netip.Prefix

@@ -10,7 +10,8 @@ import (
 )
 
 // Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
-// Leased, LeaseFailed, Reserved, ReserveFailed, Applied, Probe or Close.
+// Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Probe,
+// Rekey, AddressHint, Redirect or Close.
 type Input interface{ input() }
 
 // Message is an IKE message from the network, as it came, without the non-ESP
@@ -41,6 +42,9 @@ type Admitted struct {
 	// Group that the device belongs to; may be empty.
 	Group     string
 	PublicKey crypto.PublicKey
+	// RedirectTo sends the peer, once it has proven who it is, to another
+	// gateway (RFC 5685 section 4); empty lets it in here.
+	RedirectTo string
 	// Until is when the admission ends, the end of the certificate's validity;
 	// zero if it doesn't.
 	Until time.Time
@@ -62,11 +66,24 @@ type Leased struct {
 // INTERNAL_ADDRESS_FAILURE.
 type LeaseFailed struct{ Reason string }
 
-// Reserved answers Reserve.
-type Reserved struct{ SPI dataplane.SPI }
+// Reserved answers the Reserve of the same number.
+type Reserved struct {
+	ID  WorkID
+	SPI dataplane.SPI
+}
 
 // ReserveFailed answers Reserve: the data plane is full.
-type ReserveFailed struct{ Err error }
+type ReserveFailed struct {
+	ID  WorkID
+	Err error
+}
+
+// ReservedIKE answers ReserveIKE.
+type ReservedIKE struct {
+	ID WorkID
+	// SPI of ours, unique among the owner's machines, and never zero.
+	SPI uint64
+}
 
 // Applied answers the Apply output of the same number.
 type Applied struct {
@@ -76,6 +93,20 @@ type Applied struct {
 
 // Probe asks for a liveness check (RFC 7296 section 2.4).
 type Probe struct{}
+
+// Rekey asks to rekey a Child SA, one that reached a soft limit.
+type Rekey struct{ Inbound dataplane.SPI }
+
+// AddressHint: an authentic packet of a Child SA came from another address.
+// The machine asks the peer there before it believes it.
+type AddressHint struct {
+	Inbound       dataplane.SPI
+	Local, Remote netip.AddrPort
+}
+
+// Redirect asks to send the peer to another gateway, by name or address (RFC
+// 5685 section 5). It is a no-op where the peer doesn't know redirection.
+type Redirect struct{ To string }
 
 // Close asks to delete the IKE SA and tell the peer.
 type Close struct{ Reason CloseReason }
@@ -92,9 +123,14 @@ func (ReserveFailed) input() {}
 func (Applied) input()       {}
 func (Probe) input()         {}
 func (Close) input()         {}
+func (ReservedIKE) input()   {}
+func (Rekey) input()         {}
+func (AddressHint) input()   {}
+func (Redirect) input()      {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
-// Reserve, Apply, KeysDerived, Established, Noted, Closed or Forget. Outputs are
+// Reserve, ReserveIKE, Apply, KeysDerived, Established, Rekeyed, ChildUp,
+// ChildDown, Moved, Noted, Closed or Forget. Outputs are
 // carried out in their order.
 type Output interface{ output() }
 
@@ -139,7 +175,13 @@ type AskLease struct {
 }
 
 // Reserve asks for an inbound SPI. Answered by Reserved or ReserveFailed.
-type Reserve struct{ Hint netip.Addr }
+type Reserve struct {
+	ID   WorkID
+	Hint netip.Addr
+}
+
+// ReserveIKE asks for an IKE SPI of ours. Answered by ReservedIKE.
+type ReserveIKE struct{ ID WorkID }
 
 // Apply asks to carry out changes in the data plane in one go. Answered by
 // Applied with the first error. With Wait false nobody waits for the answer
@@ -159,6 +201,34 @@ type KeysDerived struct {
 
 // Established: the IKE SA and its first Child SA are up.
 type Established struct{ Summary Summary }
+
+// Rekeyed: a new IKE SA, with a machine of its own, goes on with the Child SAs
+// and all that belongs to the session. This machine stays until it is deleted.
+type Rekeyed struct {
+	Next                       *Machine
+	InitiatorSPI, ResponderSPI uint64
+	// Original: the initiator SPI is ours.
+	Original bool
+	// IKE is its algorithms.
+	IKE string
+	// Redundant: it lost against one that the peer made at the same time and
+	// carries nothing. The owner gives it Close{CloseRekeyed}.
+	Redundant bool
+}
+
+// ChildUp: another Child SA of an established IKE SA.
+type ChildUp struct {
+	Inbound, Outbound dataplane.SPI
+	ESP               string
+	LocalTS, RemoteTS []dataplane.Selector
+}
+
+// ChildDown: a Child SA, the first one included, is gone; an Apply before it
+// removed it.
+type ChildDown struct{ Inbound dataplane.SPI }
+
+// Moved: the IKE SA and its Child SAs have another path.
+type Moved struct{ Local, Remote netip.AddrPort }
 
 // Noted is an event worth a counter and a log line at debug level; Note is a
 // stable name such as "retransmission_answered".
@@ -193,6 +263,11 @@ func (Established) output() {}
 func (Noted) output()       {}
 func (Closed) output()      {}
 func (Forget) output()      {}
+func (ReserveIKE) output()  {}
+func (Rekeyed) output()     {}
+func (ChildUp) output()     {}
+func (ChildDown) output()   {}
+func (Moved) output()       {}
 
 // Settings of the configuration payload (RFC 7296 section 3.15).
 type Settings struct {
@@ -201,6 +276,8 @@ type Settings struct {
 	// Networks behind the gateway, told as INTERNAL_IP4_SUBNET and used as the
 	// gateway's traffic selectors; empty means everything.
 	Networks []netip.Prefix
+	// Domains that the DNS servers are for (RFC 8598); empty means all names.
+	Domains []string
 }
 
 // Summary of an established IKE SA, for people and metrics.
@@ -216,4 +293,8 @@ type Summary struct {
 	Inbound, Outbound dataplane.SPI
 	LocalTS, RemoteTS []dataplane.Selector
 	Until             time.Time
+	// Client is the maker's name as far as it shows; Legacy names the algorithms
+	// in use that RFC 8247 has given up (see ikecrypto.Legacy).
+	Client string
+	Legacy []string
 }

@@ -6,10 +6,11 @@ import (
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/dataplane"
 )
 
-// state of an IKE SA. What exactly a machine waits for within a state is the
-// continuation in Machine.then.
+// state of an IKE SA. What exactly a machine waits for within a state is in
+// Machine.waiting and in its open request.
 type state uint8
 
 const (
@@ -26,26 +27,35 @@ const (
 type Machine struct {
 	cfg *Config
 	ini *InitiatorConfig // nil on a responder
+	// original: this side began the IKE SA. After a rekeying that is whoever
+	// began the rekeying (RFC 7296 section 2.18).
+	original bool
 
 	state      state
 	spiI, spiR uint64
 	path       path
 
-	suite         ikecrypto.Suite
-	keys          *ikecrypto.Keys
-	seal, open    ikecrypto.Protector
-	in            window  // the peer's requests
-	request       request // ours
-	handshake     *handshake
-	child         *child
-	summary       Summary
-	expires       time.Time // half-open limit, or end of lingering
-	closing       CloseReason
-	closeAfterAck bool // Close came while a request of ours was open
+	suite      ikecrypto.Suite
+	keys       *ikecrypto.Keys // after the handshake SK_d only
+	seal, open ikecrypto.Protector
+	in         window  // the peer's requests
+	request    request // ours
+	tasks      []func(now time.Time)
+	handshake  *handshake
+	peer       peer
+	children   []*child
+	rekey      rekeying
+	reserved   map[dataplane.SPI]bool // SPIs that are no Child SA's yet
+	natBetween bool                   // ESP goes in UDP
+	superseded bool                   // another IKE SA took over
+	assigned   Settings
+	summary    Summary
+	expires    time.Time // half-open limit, end of lingering, hard lifetime
+	closing    CloseReason
 
-	// One question at a time is open; then takes its answer.
-	then   func(now time.Time, in Input)
-	workID WorkID
+	// Each open question has a continuation, which takes its answer.
+	waiting map[WorkID]func(now time.Time, in Input)
+	lastID  WorkID
 
 	out []Output
 }
@@ -59,22 +69,34 @@ type path struct {
 // handshake is what only the time before "established" needs.
 type handshake struct {
 	nonceI, nonceR    []byte
-	initReq, initResp []byte // whole IKE_SA_INIT messages, for AUTH
-	peerHashes        []uint16
-	natBetween        bool
+	initReq, initResp []byte                // whole IKE_SA_INIT messages, for AUTH
 	exchange          ikecrypto.KeyExchange // initiator's, until the answer
 	cookie            []byte
 	retries           int // of IKE_SA_INIT after COOKIE or INVALID_KE_PAYLOAD
 	auth              *authPayloads
-	peer              Admitted
-	peerMethod        string
+	admitted          Admitted
+	peerMethod        ikewire.AuthMethod
+}
+
+// peer is what the other side said it can do.
+type peer struct {
+	hashes        []uint16
+	fragmentation bool
+	mobike        bool
+	redirect      bool
+	trait         *Trait
 }
 
 // Limits that the configuration doesn't change.
 const (
 	nonceLen = 32               // octets; RFC 7296 section 2.10 asks for half the PRF key at least
 	linger   = 15 * time.Second // longer than the first retransmissions of any client
+	maxTasks = 32               // exchanges of ours that wait for their turn
 )
+
+// handshakeQuestion is the number of AskAdmit and AskLease, of which at most
+// one is open.
+const handshakeQuestion WorkID = 0
 
 // NewResponder makes the machine for an IKE_SA_INIT request whose initiator
 // chose spiI; spiR is ours and unique among the owner's machines. The request
@@ -87,7 +109,7 @@ func NewResponder(cfg *Config, spiI, spiR uint64) *Machine {
 // The first Step, with a Tick, sends the request.
 func NewInitiator(cfg *InitiatorConfig, spiI uint64) *Machine {
 	return &Machine{
-		cfg: cfg.Config, ini: cfg, spiI: spiI, handshake: &handshake{},
+		cfg: cfg.Config, ini: cfg, original: true, spiI: spiI, handshake: &handshake{},
 		path: path{local: cfg.Local, remote: cfg.Remote},
 	}
 }
@@ -95,8 +117,10 @@ func NewInitiator(cfg *InitiatorConfig, spiI uint64) *Machine {
 // Deadline is when the next Tick is due; the zero time means never.
 func (m *Machine) Deadline() time.Time {
 	d := m.expires
-	if r := m.request.resend; !r.IsZero() && (d.IsZero() || r.Before(d)) {
-		d = r
+	for _, t := range []time.Time{m.request.resend, m.rekey.due, m.childDeadline()} {
+		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
+		}
 	}
 	return d
 }
@@ -118,16 +142,24 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		m.probe(now)
 	case Close:
 		m.close(now, in.Reason)
+	case Rekey:
+		m.rekeyWanted(now, in.Inbound)
+	case AddressHint:
+		m.addressHint(now, in)
+	case Redirect:
+		m.redirect(now, in)
 	case WorkDone:
-		if in.ID == m.workID {
-			m.answer(now, in)
-		}
+		m.answer(now, in.ID, in)
 	case Applied:
-		if in.ID == m.workID {
-			m.answer(now, in)
-		}
-	case Admitted, Refused, Leased, LeaseFailed, Reserved, ReserveFailed:
-		m.answer(now, in)
+		m.answer(now, in.ID, in)
+	case Reserved:
+		m.answer(now, in.ID, in)
+	case ReserveFailed:
+		m.answer(now, in.ID, in)
+	case ReservedIKE:
+		m.answer(now, in.ID, in)
+	case Admitted, Refused, Leased, LeaseFailed:
+		m.answer(now, handshakeQuestion, in)
 	}
 	return m.out
 }
@@ -137,15 +169,23 @@ func (m *Machine) emit(o Output) { m.out = append(m.out, o) }
 func (m *Machine) note(n Note, detail string) { m.emit(Noted{Note: n, Detail: detail}) }
 
 // ask gives out a question whose answer goes to then.
-func (m *Machine) ask(o Output, then func(time.Time, Input)) {
-	m.then = then
+func (m *Machine) ask(id WorkID, o Output, then func(time.Time, Input)) {
+	if m.waiting == nil {
+		m.waiting = make(map[WorkID]func(time.Time, Input))
+	}
+	m.waiting[id] = then
 	m.emit(o)
+}
+
+func (m *Machine) newID() WorkID {
+	m.lastID++
+	return m.lastID
 }
 
 // work has a computation done elsewhere.
 func (m *Machine) work(name string, do func() any, then func(now time.Time, result any)) {
-	m.workID++
-	m.ask(Work{ID: m.workID, Name: name, Do: do}, func(now time.Time, in Input) {
+	id := m.newID()
+	m.ask(id, Work{ID: id, Name: name, Do: do}, func(now time.Time, in Input) {
 		if done, ok := in.(WorkDone); ok {
 			then(now, done.Result)
 		}
@@ -154,31 +194,44 @@ func (m *Machine) work(name string, do func() any, then func(now time.Time, resu
 
 // answer hands an answer to whoever asked. Late answers, to a machine that
 // went on without them, find nobody.
-func (m *Machine) answer(now time.Time, in Input) {
-	if then := m.then; then != nil {
-		m.then = nil
+func (m *Machine) answer(now time.Time, id WorkID, in Input) {
+	if then := m.waiting[id]; then != nil {
+		delete(m.waiting, id)
 		then(now, in)
 	}
 }
 
-// initiator says whether this side started the IKE SA.
-func (m *Machine) initiator() bool { return m.ini != nil }
-
 func (m *Machine) tick(now time.Time) {
-	if m.state == stateNew && m.initiator() {
+	if m.state == stateNew && m.original {
 		m.startInit(now)
 		return
 	}
 	if !m.expires.IsZero() && !now.Before(m.expires) {
-		if m.state == stateLingering {
-			m.die()
-			m.emit(Forget{})
-			return
-		}
-		m.closed(now, CloseHalfOpenTimeout, "", false)
+		m.expired(now)
 		return
 	}
 	m.resend(now)
+	if m.state == stateEstablished {
+		m.lifetimes(now)
+	}
+}
+
+// expired: whatever the machine was doing took too long.
+func (m *Machine) expired(now time.Time) {
+	switch m.state {
+	case stateLingering:
+		m.die()
+		m.emit(Forget{})
+	case stateEstablished:
+		m.expires = time.Time{}
+		if m.superseded {
+			m.close(now, CloseRekeyed)
+		} else {
+			m.close(now, CloseExpired)
+		}
+	default:
+		m.closed(now, CloseHalfOpenTimeout, "", false)
+	}
 }
 
 // message sorts what came from the network.
@@ -188,12 +241,11 @@ func (m *Machine) message(now time.Time, in Message) {
 		m.malformed(now, err)
 		return
 	}
-	fromInitiator := msg.Flags&ikewire.FlagInitiator != 0
-	if msg.InitiatorSPI != m.spiI || fromInitiator == m.initiator() {
+	if msg.InitiatorSPI != m.spiI || msg.FromInitiator() == m.original {
 		m.note(NoteUnexpected, "direction")
 		return
 	}
-	if msg.Flags&ikewire.FlagResponse != 0 {
+	if msg.IsResponse() {
 		m.response(now, in, msg)
 		return
 	}
@@ -201,7 +253,7 @@ func (m *Machine) message(now time.Time, in Message) {
 }
 
 func (m *Machine) malformed(now time.Time, err error) {
-	if m.state == stateNew && !m.initiator() {
+	if m.state == stateNew && !m.original {
 		m.closed(now, CloseMalformed, err.Error(), false)
 		return
 	}
@@ -214,7 +266,7 @@ func (m *Machine) header(x ikewire.ExchangeType, id uint32, response bool) ikewi
 		InitiatorSPI: m.spiI, ResponderSPI: m.spiR,
 		Version: ikewire.Version2, Exchange: x, MessageID: id,
 	}
-	if m.initiator() {
+	if m.original {
 		h.Flags |= ikewire.FlagInitiator
 	}
 	if response {
@@ -223,27 +275,33 @@ func (m *Machine) header(x ikewire.ExchangeType, id uint32, response bool) ikewi
 	return h
 }
 
-// encode gives the octets of a message, protected as soon as there are keys
-// and the exchange isn't IKE_SA_INIT.
-func (m *Machine) encode(h ikewire.Header, payloads []ikewire.Payload) ([]byte, error) {
+// encode gives the octets of a message: one, or its fragments where the peer
+// takes them (RFC 7383). It is protected as soon as there are keys and the
+// exchange isn't IKE_SA_INIT.
+func (m *Machine) encode(h ikewire.Header, payloads []ikewire.Payload) ([][]byte, error) {
 	if h.Exchange == ikewire.IKESAInit {
-		msg := &ikewire.Message{Header: h, Payloads: payloads}
-		return msg.Append(nil)
+		raw, err := (&ikewire.Message{Header: h, Payloads: payloads}).Append(nil)
+		return [][]byte{raw}, err
 	}
-	return m.seal.Seal(nil, &ikewire.Message{Header: h}, payloads)
+	msg := &ikewire.Message{Header: h}
+	if m.peer.fragmentation && m.cfg.FragmentSize > 0 {
+		return m.seal.SealFragments(msg, payloads, m.cfg.FragmentSize)
+	}
+	raw, err := m.seal.Seal(nil, msg, payloads)
+	return [][]byte{raw}, err
 }
 
-func (m *Machine) send(raw []byte, p path) {
-	m.emit(Send{Data: raw, Local: p.local, Remote: p.remote, Marker: p.marker})
+func (m *Machine) send(messages [][]byte, p path) {
+	for _, raw := range messages {
+		m.emit(Send{Data: raw, Local: p.local, Remote: p.remote, Marker: p.marker})
+	}
 }
 
-// closed ends the IKE SA: the Child SA is removed, keys go, and the news is
+// closed ends the IKE SA: its Child SAs are removed, keys go, and the news is
 // told. With lingering the keys to answer the peer stay for a while.
 func (m *Machine) closed(now time.Time, reason CloseReason, detail string, lingering bool) {
-	m.removeChild()
-	m.then = nil
-	m.request = request{}
-	m.handshake = nil
+	m.removeChildren()
+	m.abandon()
 	if lingering {
 		m.state = stateLingering
 		m.expires = now.Add(linger)
@@ -251,6 +309,15 @@ func (m *Machine) closed(now time.Time, reason CloseReason, detail string, linge
 		m.die()
 	}
 	m.emit(Closed{Reason: reason, Detail: detail, Linger: lingering})
+}
+
+// abandon drops everything that is under way.
+func (m *Machine) abandon() {
+	clear(m.waiting)
+	m.request = request{id: m.request.id}
+	m.tasks = nil
+	m.handshake = nil
+	m.rekey.forget()
 }
 
 func (m *Machine) die() {
@@ -266,7 +333,7 @@ func (m *Machine) die() {
 	}
 }
 
-// eraseKeys that only the handshake needs; the protectors have their own copy.
+// eraseKeys; the protectors have their own copy.
 func (m *Machine) eraseKeys() {
 	if m.keys != nil {
 		m.keys.Erase()

@@ -27,12 +27,14 @@ const (
 	ClosePeerRefused CloseReason = "peer_refused"
 	ClosePeerDeleted CloseReason = "peer_deleted"
 	// Afterwards.
-	CloseTimeout  CloseReason = "peer_timeout"
-	CloseReplaced CloseReason = "replaced"
-	CloseExpired  CloseReason = "expired"
-	CloseRevoked  CloseReason = "revoked"
-	CloseKilled   CloseReason = "killed"
-	CloseShutdown CloseReason = "shutdown"
+	CloseTimeout    CloseReason = "peer_timeout"
+	CloseReplaced   CloseReason = "replaced"
+	CloseExpired    CloseReason = "expired"
+	CloseRekeyed    CloseReason = "rekeyed"
+	CloseRedirected CloseReason = "redirected"
+	CloseRevoked    CloseReason = "revoked"
+	CloseKilled     CloseReason = "killed"
+	CloseShutdown   CloseReason = "shutdown"
 )
 
 // Note names an event that is counted and doesn't end the IKE SA.
@@ -53,6 +55,10 @@ const (
 	NoteChildRefused    Note = "child_refused"
 	NoteNoAdditionalSAs Note = "no_additional_sas"
 	NoteUnknownNotify   Note = "unknown_notify"
+	NoteFragment        Note = "fragment"
+	NoteRekeyCollision  Note = "rekey_collision"
+	NoteRekeyRefused    Note = "rekey_refused"
+	NoteHintReverted    Note = "address_hint_reverted"
 	NoteResent          Note = "request_resent"
 )
 

@@ -14,23 +14,29 @@ import (
 // sections 2.1 to 2.3): one request is worked on at a time, and the last
 // answer is kept for the peer that lost it.
 type window struct {
-	next uint32 // ID of the next new request
-	busy bool   // next is being worked on
-	from path   // where the request came from, and the answer goes
-	last []byte // answer to next-1
+	next  uint32 // ID of the next new request
+	busy  bool   // next is being worked on
+	from  path   // where the request came from, and the answer goes
+	last  [][]byte
+	parts ikecrypto.Reassembly // of the next request
 	// lastRequest is kept for IKE_SA_INIT only, where nothing authenticates a
 	// retransmission.
 	lastRequest []byte
 }
 
-// request is the sending half: one open request of ours.
+// request is the sending half: one request of ours is open at a time; others
+// wait in Machine.tasks.
 type request struct {
+	claimed  bool // a task prepares it, or it is open
 	open     bool
 	id       uint32 // of the open request, or of the next one
 	exchange ikewire.ExchangeType
-	raw      []byte
+	raw      [][]byte
+	to       *path // instead of the machine's path
 	tries    int
 	resend   time.Time
+	parts    ikecrypto.Reassembly // of the answer
+	done     func(now time.Time, in Message, inner []ikewire.Payload)
 }
 
 // peerRequest takes a request, or its retransmission.
@@ -49,27 +55,24 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 		return
 	case msg.MessageID == m.in.next:
 	case msg.MessageID+1 == m.in.next && m.in.last != nil:
+		m.repeat(in, msg)
+		return
 	default:
 		m.note(NoteOutsideWindow, fmt.Sprintf("message ID %d, expected %d", msg.MessageID, m.in.next))
 		return
 	}
-	inner, ok := m.unseal(in.Data, msg)
+	inner, ok := m.unseal(&m.in.parts, in.Data, msg)
 	if !ok {
 		return
 	}
 	from := path{local: in.Local, remote: in.Remote, marker: in.Marker}
-	if msg.MessageID != m.in.next {
-		// Authenticated, so the answer can't be made to flood a third party.
-		m.note(NoteRetransmission, "")
-		m.send(m.in.last, from)
-		return
-	}
 	m.in.busy, m.in.from = true, from
-	m.path = from
+	m.in.parts.Reset()
 	if inner == nil {
 		m.invalidSyntax(now, msg.Exchange)
 		return
 	}
+	m.peerMoved(from)
 	if t, critical := unknownCritical(inner); critical {
 		m.note(NoteCriticalPayload, t.String())
 		m.refuseCritical(now, msg.Exchange, t)
@@ -78,37 +81,87 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 	m.dispatch(now, msg.Exchange, inner)
 }
 
+// peerMoved: where an authenticated new request came from is where the IKE SA
+// goes on (RFC 7296 section 2.23); with MOBIKE only the peer's word counts
+// (RFC 4555 section 3.8).
+func (m *Machine) peerMoved(from path) {
+	if !m.peer.mobike || m.state != stateEstablished {
+		m.path = from
+	}
+}
+
+// repeat answers a request that was answered before, once it is known to be
+// the peer's: the answer can't be made to flood a third party. Of a fragmented
+// one the first fragment asks for the answer (RFC 7383 section 2.6.1).
+func (m *Machine) repeat(in Message, msg *ikewire.Message) {
+	if sk, ok := ikewire.Find[*ikewire.Encrypted](msg.Payloads); ok && sk.Total > 0 {
+		if f, err := m.open.OpenFragment(in.Data, msg); err != nil || f.Number != 1 {
+			return
+		}
+	} else if _, err := m.open.Open(in.Data, msg); isForeign(err) {
+		m.note(NoteIntegrity, "")
+		return
+	}
+	m.note(NoteRetransmission, "")
+	m.send(m.in.last, path{local: in.Local, remote: in.Remote, marker: in.Marker})
+}
+
 // dispatch hands an authenticated request to its exchange.
 func (m *Machine) dispatch(now time.Time, x ikewire.ExchangeType, inner []ikewire.Payload) {
+	up := m.state == stateEstablished
 	switch {
-	case x == ikewire.IKEAuth && m.state == stateAuth && !m.initiator():
+	case x == ikewire.IKEAuth && m.state == stateAuth && !m.original:
 		m.authRequest(now, inner)
-	case x == ikewire.Informational && (m.state == stateEstablished || m.state == stateDeleting):
+	case x == ikewire.Informational && (up || m.state == stateDeleting):
 		m.informational(now, inner)
-	case x == ikewire.CreateChildSA && m.state == stateEstablished:
-		m.createChild(inner)
+	case x == ikewire.CreateChildSA && up:
+		m.createChildRequest(now, inner)
+	case x == ikewire.CreateChildSA && m.state == stateDeleting:
+		m.respond(x, []ikewire.Payload{notify(ikewire.NotifyTemporaryFailure, nil)})
 	case x == ikewire.Informational && m.state == stateLingering:
-		// The peer clears up what we gave up already.
-		m.respond(x, nil)
+		m.whileLingering(inner)
 	default:
 		m.note(NoteUnexpected, x.String())
 		m.respond(x, []ikewire.Payload{notify(ikewire.NotifyInvalidSyntax, nil)})
 	}
 }
 
-// unseal opens the SK payload. ok is false if the message is not the peer's;
-// inner is nil if it is, but makes no sense.
-func (m *Machine) unseal(raw []byte, msg *ikewire.Message) (inner []ikewire.Payload, ok bool) {
-	inner, err := m.open.Open(raw, msg)
+// isForeign: the message counts as never received.
+func isForeign(err error) bool {
+	for _, e := range []error{
+		ikecrypto.ErrIntegrity, ikecrypto.ErrNotEncrypted, ikecrypto.ErrFragment, ikecrypto.ErrNotFragment,
+		ikecrypto.ErrErased, ikecrypto.ErrFragmentStale, ikecrypto.ErrFragmentLimit,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// unseal opens the SK payload, or the last of its fragments. ok is false if
+// there is nothing to work on yet, or nothing of the peer's; inner is nil if
+// it is the peer's, but makes no sense.
+func (m *Machine) unseal(parts *ikecrypto.Reassembly, raw []byte, msg *ikewire.Message) (inner []ikewire.Payload, ok bool) {
+	var err error
+	complete := true
+	if sk, found := ikewire.Find[*ikewire.Encrypted](msg.Payloads); found && sk.Total > 0 {
+		inner, complete, err = parts.Add(m.open, raw, msg)
+	} else {
+		inner, err = m.open.Open(raw, msg)
+	}
 	switch {
+	case err == nil && !complete:
 	case err == nil && inner == nil:
 		return []ikewire.Payload{}, true
 	case err == nil:
 		return inner, true
 	case errors.Is(err, ikecrypto.ErrIntegrity):
 		m.note(NoteIntegrity, "")
-	case errors.Is(err, ikecrypto.ErrNotEncrypted), errors.Is(err, ikecrypto.ErrFragment), errors.Is(err, ikecrypto.ErrErased):
+	case errors.Is(err, ikecrypto.ErrNotEncrypted), errors.Is(err, ikecrypto.ErrErased):
 		m.note(NoteUnprotected, msg.Exchange.String())
+	case isForeign(err):
+		m.note(NoteFragment, err.Error())
 	default:
 		m.note(NoteMalformed, err.Error())
 		return nil, true
@@ -118,21 +171,25 @@ func (m *Machine) unseal(raw []byte, msg *ikewire.Message) (inner []ikewire.Payl
 
 // respond answers the request that is being worked on and keeps the answer.
 func (m *Machine) respond(x ikewire.ExchangeType, payloads []ikewire.Payload) {
-	raw, err := m.encode(m.header(x, m.in.next, true), payloads)
+	messages, err := m.encode(m.header(x, m.in.next, true), payloads)
 	if err != nil {
 		m.note(NoteMalformed, err.Error())
 		return
 	}
-	m.in.last = raw
+	m.in.last = messages
 	m.in.next++
 	m.in.busy = false
-	m.send(raw, m.in.from)
+	m.send(messages, m.in.from)
+}
+
+func (m *Machine) respondNotify(x ikewire.ExchangeType, t ikewire.NotifyType) {
+	m.respond(x, []ikewire.Payload{notify(t, nil)})
 }
 
 // invalidSyntax answers an authenticated message that makes no sense; the IKE
 // SA ends with it (RFC 7296 section 2.21.3).
 func (m *Machine) invalidSyntax(now time.Time, x ikewire.ExchangeType) {
-	m.respond(x, []ikewire.Payload{notify(ikewire.NotifyInvalidSyntax, nil)})
+	m.respondNotify(x, ikewire.NotifyInvalidSyntax)
 	if m.state != stateLingering {
 		m.closed(now, CloseMalformed, "authenticated message with invalid syntax", true)
 	}
@@ -147,20 +204,51 @@ func (m *Machine) refuseCritical(now time.Time, x ikewire.ExchangeType, t ikewir
 	}
 }
 
-// sendRequest opens a request of ours. The caller made sure that none is open.
-func (m *Machine) sendRequest(now time.Time, x ikewire.ExchangeType, payloads []ikewire.Payload) bool {
-	raw, err := m.encode(m.header(x, m.request.id, false), payloads)
+// begin starts an exchange of ours, or lets it wait for its turn. start has to
+// come to sendRequest or to finish.
+func (m *Machine) begin(now time.Time, start func(now time.Time)) {
+	if m.request.claimed {
+		if len(m.tasks) < maxTasks {
+			m.tasks = append(m.tasks, start)
+		}
+		return
+	}
+	m.request.claimed = true
+	start(now)
+}
+
+// finish lets the next exchange of ours begin.
+func (m *Machine) finish(now time.Time) {
+	m.request.claimed = false
+	if len(m.tasks) > 0 && (m.state == stateEstablished || m.state == stateDeleting) {
+		start := m.tasks[0]
+		m.tasks = m.tasks[1:]
+		m.begin(now, start)
+	}
+}
+
+// sendRequest opens a request of ours; done takes the answer. The turn is over
+// when the answer came.
+func (m *Machine) sendRequest(now time.Time, x ikewire.ExchangeType, payloads []ikewire.Payload, done func(time.Time, Message, []ikewire.Payload)) bool {
+	messages, err := m.encode(m.header(x, m.request.id, false), payloads)
 	if err != nil {
 		m.closed(now, CloseInternal, err.Error(), false)
 		return false
 	}
-	m.request.open = true
-	m.request.exchange = x
-	m.request.raw = raw
-	m.request.tries = 1
-	m.request.resend = now.Add(m.cfg.Retransmit)
-	m.send(raw, m.path)
+	m.request = request{
+		claimed: true, open: true, id: m.request.id, exchange: x, raw: messages,
+		to: m.request.to, tries: 1, resend: now.Add(m.cfg.Retransmit), done: done,
+	}
+	m.send(messages, m.requestPath())
 	return true
+}
+
+// requestPath is where the open request goes.
+func (m *Machine) requestPath() path {
+	if m.request.to != nil {
+		return *m.request.to
+	}
+	return m.path
 }
 
 // resend repeats the open request, or gives the peer up.
@@ -180,11 +268,11 @@ func (m *Machine) resend(now time.Time) {
 	m.note(NoteResent, r.exchange.String())
 	r.resend = now.Add(m.cfg.Retransmit << r.tries)
 	r.tries++
-	m.send(r.raw, m.path)
+	if r.to != nil && r.tries > hintTries {
+		r.to = nil // nobody there: the old path has the rest of the tries
+	}
+	m.send(r.raw, m.requestPath())
 }
-
-// answered closes the open request.
-func (m *Machine) answered() { m.request = request{id: m.request.id + 1} }
 
 // response takes an answer to the open request.
 func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
@@ -201,20 +289,19 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 		m.note(NoteUnexpected, "responder SPI")
 		return
 	}
-	inner, ok := m.unseal(in.Data, msg)
+	inner, ok := m.unseal(&r.parts, in.Data, msg)
 	if !ok {
 		return
 	}
-	m.answered()
-	switch {
-	case inner == nil:
+	done := r.done
+	m.request = request{id: r.id + 1}
+	if inner == nil {
 		m.closed(now, CloseMalformed, "response with invalid syntax", false)
-	case msg.Exchange == ikewire.IKEAuth && m.state == stateAuth:
-		m.authResponse(now, inner)
-	case m.state == stateDeleting:
-		m.closed(now, m.closing, "", true)
-	default:
-		m.afterAnswer(now)
+		return
+	}
+	done(now, in, inner)
+	if m.state != stateDead && m.state != stateLingering {
+		m.finish(now)
 	}
 }
 

@@ -1,0 +1,73 @@
+package ike
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ikewire"
+)
+
+// Changes of the peer's address: by its word (MOBIKE, RFC 4555), or by what
+// the data plane saw (a NAT that gave the peer another port).
+
+// hintTries are the tries of a probe that go to a new address before the old
+// one gets the rest.
+const hintTries = 2
+
+// updateAddresses moves the IKE SA and its Child SAs to where the request came
+// from (RFC 4555 section 3.5) and returns what the answer has to say. Only the
+// original initiator decides on addresses.
+func (m *Machine) updateAddresses(inner []ikewire.Payload) []ikewire.Payload {
+	if m.original || !m.peer.mobike {
+		m.note(NoteUnexpected, "UPDATE_SA_ADDRESSES without MOBIKE")
+		return nil
+	}
+	if n := ikewire.FindNotify(inner, ikewire.NotifyNoNATsAllowed); n != nil && !noNAT(n.Data, m.in.from) {
+		return []ikewire.Payload{notify(ikewire.NotifyUnexpectedNATDetected, nil)}
+	}
+	moved := m.path != m.in.from
+	m.path = m.in.from
+	if _, between := natDetect(inner, m.spiI, m.spiR, m.path); !m.cfg.ForceUDP {
+		m.natBetween = between
+	}
+	if moved {
+		m.moveChildren()
+	}
+	return m.natPayloads(m.spiR, m.path)
+}
+
+// noNAT compares the addresses that the peer sent with those that we see (RFC
+// 4555 section 4.2.6): source, destination, source port, destination port.
+func noNAT(data []byte, seen path) bool {
+	n := seen.remote.Addr().BitLen() / 8
+	if len(data) != 2*n+4 {
+		return false
+	}
+	source, _ := netip.AddrFromSlice(data[:n])
+	destination, _ := netip.AddrFromSlice(data[n : 2*n])
+	return source == seen.remote.Addr() && destination == seen.local.Addr() &&
+		binary.BigEndian.Uint16(data[2*n:]) == seen.remote.Port() &&
+		binary.BigEndian.Uint16(data[2*n+2:]) == seen.local.Port()
+}
+
+// addressHint: an authentic ESP packet came from elsewhere. It may have been
+// forwarded by somebody who wants the downlink, so the peer is asked there; an
+// answer from there moves the SAs.
+func (m *Machine) addressHint(now time.Time, hint AddressHint) {
+	to := path{local: hint.Local, remote: hint.Remote, marker: true}
+	if m.state != stateEstablished || to == m.path || m.byInbound(hint.Inbound) == nil || m.request.claimed {
+		return
+	}
+	m.begin(now, func(now time.Time) {
+		m.request.to = &to
+		m.sendRequest(now, ikewire.Informational, nil, func(_ time.Time, in Message, _ []ikewire.Payload) {
+			if in.Remote != to.remote || in.Local != to.local {
+				m.note(NoteHintReverted, to.remote.String())
+				return
+			}
+			m.path = to
+			m.moveChildren()
+		})
+	})
+}

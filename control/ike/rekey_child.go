@@ -1,0 +1,259 @@
+package ike
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ikecrypto"
+	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// Rekeying and deletion of a Child SA that we begin (RFC 7296 sections 1.3.3,
+// 1.4.1 and 2.8): make before break. The new one is received and sent by
+// before the old one is deleted.
+//
+// Collisions (sections 2.8.1 and 2.25.1): if the peer rekeyed the same Child
+// SA meanwhile, of the two new ones that dies which was made with the lowest
+// of the four nonces, by the hand of whoever began it.
+
+// rekeyChild begins. A group that the peer named in INVALID_KE_PAYLOAD is used
+// from then on; otherwise there is a key exchange only where the peer wanted
+// one before, because some peers fail on an unexpected one.
+func (m *Machine) rekeyChild(now time.Time, old *child) {
+	old.state = childRekeying
+	m.begin(now, func(now time.Time) {
+		if m.byInbound(old.inbound) == nil || old.state != childRekeying || m.rekey.open || m.superseded {
+			m.postpone(now, old)
+			m.finish(now)
+			return
+		}
+		m.reserve(func(now time.Time, spi dataplane.SPI, err error) {
+			if err != nil {
+				m.postpone(now, old)
+				m.finish(now)
+				return
+			}
+			m.offerChild(now, old, spi)
+		})
+	})
+}
+
+// postpone tries again later, if there is still something to rekey.
+func (m *Machine) postpone(now time.Time, old *child) {
+	if old.state != childRekeying {
+		return
+	}
+	old.state = childUp
+	old.rekeyAt = now.Add(retryAfter + m.jitter(retryAfter))
+}
+
+// attempt is a rekeying of ours that is open.
+type attempt struct {
+	old     *child
+	inbound dataplane.SPI
+	nonce   []byte
+	kx      ikecrypto.KeyExchange
+}
+
+func (m *Machine) offerChild(now time.Time, old *child, spi dataplane.SPI) {
+	a := attempt{old: old, inbound: spi, nonce: make([]byte, nonceLen)}
+	if !m.random(now, a.nonce) {
+		return
+	}
+	if old.group == 0 {
+		m.sendChildOffer(now, a)
+		return
+	}
+	group, allow, rand := old.group, m.suite.Allow, m.cfg.Rand
+	m.work("key exchange", func() any {
+		kx, err := allow.NewKeyExchange(group, rand)
+		return ephemeral{kx, err}
+	}, func(now time.Time, result any) {
+		e := result.(ephemeral)
+		if e.err != nil {
+			m.closed(now, CloseInternal, e.err.Error(), false)
+			return
+		}
+		a.kx = e.kx
+		m.sendChildOffer(now, a)
+	})
+}
+
+func (m *Machine) sendChildOffer(now time.Time, a attempt) {
+	offer := &ikewire.SA{}
+	for i, alg := range m.cfg.ESP {
+		offer.Proposals = append(offer.Proposals, espProposal(espChoice{
+			algorithm: alg, sayESN: true, esn: a.old.esn, group: a.old.group, sayGroup: a.old.group != 0,
+		}, uint8(i+1), a.inbound))
+	}
+	payloads := []ikewire.Payload{
+		&ikewire.Notify{
+			Protocol: ikewire.ProtocolESP, NotifyType: ikewire.NotifyRekeySA,
+			SPI: binary.BigEndian.AppendUint32(nil, uint32(a.old.inbound)),
+		},
+		offer,
+		&ikewire.Nonce{Data: a.nonce},
+	}
+	if a.kx != nil {
+		payloads = append(payloads, &ikewire.KE{Group: a.kx.Group(), Data: a.kx.Public()})
+	}
+	payloads = append(payloads, tsPayload(true, a.old.local), tsPayload(false, a.old.remote))
+	m.sendRequest(now, ikewire.CreateChildSA, payloads, func(now time.Time, _ Message, inner []ikewire.Payload) {
+		m.childAnswered(now, a, inner)
+	})
+}
+
+func (m *Machine) childAnswered(now time.Time, a attempt, inner []ikewire.Payload) {
+	if n := errorNotify(inner); n != nil {
+		m.release(a.inbound)
+		m.childRefused(now, a.old, n)
+		return
+	}
+	spec, ke, ok := m.readChild(a, inner)
+	if !ok {
+		m.release(a.inbound)
+		m.note(NoteChildRefused, "the peer's answer is not one to our offer")
+		m.giveUp(a.old)
+		return
+	}
+	if a.kx == nil {
+		m.takeRekeyed(a, spec)
+		return
+	}
+	kx, peer := a.kx, ke.Data
+	m.work("key exchange", func() any {
+		shared, err := kx.Shared(peer)
+		return kxResult{shared: shared, err: err}
+	}, func(_ time.Time, result any) {
+		r := result.(kxResult)
+		if r.err != nil {
+			m.release(a.inbound)
+			m.note(NoteChildRefused, r.err.Error())
+			m.giveUp(a.old)
+			return
+		}
+		spec.shared = r.shared
+		m.takeRekeyed(a, spec)
+	})
+}
+
+// readChild checks an answer against the offer.
+func (m *Machine) readChild(a attempt, inner []ikewire.Payload) (spec childSpec, ke *ikewire.KE, ok bool) {
+	sa, hasSA := ikewire.Find[*ikewire.SA](inner)
+	nonce, hasNonce := ikewire.Find[*ikewire.Nonce](inner)
+	ke, hasKE := ikewire.Find[*ikewire.KE](inner)
+	tsi, tsr := selectorsOf(inner)
+	if !hasSA || !hasNonce || tsi == nil || tsr == nil || len(sa.Proposals) != 1 {
+		return spec, nil, false
+	}
+	if (a.kx != nil) != hasKE || (hasKE && ke.Group != a.kx.Group()) {
+		return spec, nil, false
+	}
+	choice, ok := m.chooseESP(sa)
+	if !ok {
+		return spec, nil, false
+	}
+	spec = childSpec{
+		child: child{
+			inbound: a.inbound, outbound: choice.peerSPI, algorithm: choice.algorithm, esn: choice.esn, group: a.old.group,
+			local: narrow(tsi.Selectors, a.old.local), remote: narrow(tsr.Selectors, a.old.remote),
+		},
+		nonceI: a.nonce, nonceR: nonce.Data, ours: true, activate: true,
+	}
+	return spec, ke, len(spec.local) > 0 && len(spec.remote) > 0
+}
+
+// childRefused: the peer didn't rekey.
+func (m *Machine) childRefused(now time.Time, old *child, n *ikewire.Notify) {
+	m.note(NoteChildRefused, n.NotifyType.String())
+	switch n.NotifyType {
+	case ikewire.NotifyTemporaryFailure:
+		m.postpone(now, old)
+	case ikewire.NotifyChildSANotFound:
+		// It deleted the Child SA, or is about to.
+		if m.byInbound(old.inbound) == old && old.heir == nil {
+			m.drop(old)
+		}
+	case ikewire.NotifyInvalidKEPayload:
+		if len(n.Data) == 2 {
+			g := binary.BigEndian.Uint16(n.Data)
+			if slices.Contains(m.groups(), g) && g != old.group && old.state == childRekeying {
+				old.group = g
+				m.rekeyChild(now, old)
+				return
+			}
+		}
+		m.giveUp(old)
+	default:
+		m.giveUp(old)
+	}
+}
+
+// giveUp leaves a Child SA to its hard lifetime.
+func (m *Machine) giveUp(old *child) {
+	if old.state == childRekeying {
+		old.state = childUp
+		old.rekeyAt = time.Time{}
+	}
+}
+
+func (m *Machine) takeRekeyed(a attempt, spec childSpec) {
+	m.keep(spec.inbound)
+	m.install(spec, func(now time.Time, c *child, err error) {
+		if err != nil {
+			m.note(NoteChildRefused, err.Error())
+			m.postpone(now, a.old)
+			return
+		}
+		m.tellChild(c)
+		old := a.old
+		if old.heir != nil && bytes.Compare(lower(spec.nonceI, spec.nonceR), old.lowNonce) < 0 {
+			// Ours has the lowest nonce: it goes, and the peer deletes the old one.
+			m.note(NoteRekeyCollision, "ours goes")
+			old.state = childReplaced
+			m.deleteChild(now, c)
+			return
+		}
+		if old.heir != nil {
+			m.note(NoteRekeyCollision, "the peer's goes")
+			old.heir.state, old.heir = childReplaced, nil
+		}
+		if m.byInbound(old.inbound) == old {
+			m.deleteChild(now, old)
+		}
+	})
+}
+
+// deleteChild tells the peer and removes the Child SA when it has answered.
+func (m *Machine) deleteChild(now time.Time, c *child) {
+	c.state = childDeleting
+	m.begin(now, func(now time.Time) {
+		if m.byInbound(c.inbound) != c {
+			m.finish(now)
+			return
+		}
+		d := &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: []uint32{uint32(c.inbound)}}
+		m.sendRequest(now, ikewire.Informational, []ikewire.Payload{d}, func(time.Time, Message, []ikewire.Payload) {
+			m.drop(c)
+		})
+	})
+}
+
+// childDeleted removes the Child SA whose outbound SPI the peer names, and
+// returns ours for the answer; nothing if our own DELETE for it is on its way
+// (RFC 7296 section 1.4.1).
+func (m *Machine) childDeleted(spi dataplane.SPI) (ours uint32, answer bool) {
+	c := m.byOutbound(spi)
+	if c == nil {
+		return 0, false
+	}
+	if c.heir != nil && m.byInbound(c.heir.inbound) == c.heir {
+		m.emit(Apply{Changes: []dataplane.Change{dataplane.UseOutbound{Inbound: c.heir.inbound}}})
+	}
+	wasDeleting := c.state == childDeleting
+	m.drop(c)
+	return uint32(c.inbound), !wasDeleting
+}

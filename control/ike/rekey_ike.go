@@ -1,0 +1,315 @@
+package ike
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ikecrypto"
+	"github.com/roamgate/roamgate/control/ikewire"
+)
+
+// Rekeying of the IKE SA (RFC 7296 sections 1.3.2 and 2.18). A new machine
+// takes over the Child SAs; the old one is left with nothing and waits to be
+// deleted by whoever began.
+//
+//	request:  SA, Ni, KEi
+//	response: SA, Nr, KEr
+//
+// Collisions (section 2.8.2): if both began, there are two new IKE SAs, and
+// that one dies which was made with the lowest of the four nonces, by the hand
+// of whoever began it. While Child SAs are being made or deleted, the answer is
+// TEMPORARY_FAILURE (section 2.25.2).
+
+// supersededFor is how long a peer may take to delete an IKE SA that it
+// rekeyed.
+const supersededFor = 30 * time.Second
+
+// rekeying of the IKE SA.
+type rekeying struct {
+	due  time.Time
+	open bool // our exchange is under way
+	kx   ikecrypto.KeyExchange
+	// rival is what the peer made meanwhile, by an exchange with lowNonce.
+	rival    *Machine
+	lowNonce []byte
+}
+
+func (r *rekeying) forget() { *r = rekeying{} }
+
+// childrenBusy: an exchange of ours about a Child SA is under way.
+func (m *Machine) childrenBusy() bool {
+	return len(m.reserved) > 0 || slices.ContainsFunc(m.children, func(c *child) bool {
+		return c.state == childRekeying || c.state == childDeleting
+	})
+}
+
+// ikeOffer is a request to rekey the IKE SA, as far as it could be understood.
+type ikeOffer struct {
+	suite  ikecrypto.Suite
+	number uint8
+	spi    uint64
+	nonce  []byte
+	peer   []byte // its public value
+}
+
+func (m *Machine) rekeyIKERequest(_ time.Time, o childOffer) {
+	const x = ikewire.CreateChildSA
+	if m.childrenBusy() {
+		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
+		return
+	}
+	if o.ke == nil {
+		m.respondNotify(x, ikewire.NotifyInvalidSyntax)
+		return
+	}
+	suite, number, spi, ok := chooseRekeySuite(m.cfg.Suites, o.sa, o.ke.Group)
+	if !ok {
+		m.note(NoteRekeyRefused, "offered "+describe(o.sa))
+		m.respondNotify(x, ikewire.NotifyNoProposalChosen)
+		return
+	}
+	if suite.Group != o.ke.Group {
+		want := binary.BigEndian.AppendUint16(nil, suite.Group)
+		m.respond(x, []ikewire.Payload{notify(ikewire.NotifyInvalidKEPayload, want)})
+		return
+	}
+	offer := ikeOffer{suite: suite, number: number, spi: spi, nonce: o.nonce.Data, peer: o.ke.Data}
+	id := m.newID()
+	m.ask(id, ReserveIKE{ID: id}, func(now time.Time, in Input) {
+		if r, ok := in.(ReservedIKE); ok {
+			m.computeRekey(now, offer, r.SPI)
+		}
+	})
+}
+
+func (m *Machine) computeRekey(now time.Time, o ikeOffer, spiR uint64) {
+	nonce := make([]byte, nonceLen)
+	if !m.random(now, nonce) {
+		return
+	}
+	oldPRF, rand := m.suite.PRF, m.cfg.Rand
+	d := clone(m.keys.D)
+	m.work("key exchange", func() any {
+		defer clear(d)
+		kx, err := o.suite.Allow.NewKeyExchange(o.suite.Group, rand)
+		if err != nil {
+			return initKeys{err: err}
+		}
+		shared, err := kx.Shared(o.peer)
+		if err != nil {
+			return initKeys{err: err}
+		}
+		defer clear(shared)
+		keys, err := ikecrypto.RekeyKeys(o.suite, oldPRF, d, shared, o.nonce, nonce, o.spi, spiR)
+		return initKeys{public: kx.Public(), keys: keys, err: err}
+	}, func(now time.Time, result any) {
+		r := result.(initKeys)
+		if r.err != nil {
+			m.note(NoteRekeyRefused, r.err.Error())
+			m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyInvalidSyntax)
+			return
+		}
+		m.answerRekey(now, o, spiR, nonce, r)
+	})
+}
+
+func (m *Machine) answerRekey(now time.Time, o ikeOffer, spiR uint64, nonce []byte, r initKeys) {
+	next := m.successor(now, o.suite, r.keys, o.spi, spiR, false)
+	if next == nil {
+		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
+		return
+	}
+	answer := chosenSuite(o.suite, o.number)
+	answer.SPI = binary.BigEndian.AppendUint64(nil, spiR)
+	m.respond(ikewire.CreateChildSA, []ikewire.Payload{
+		&ikewire.SA{Proposals: []ikewire.Proposal{answer}},
+		&ikewire.Nonce{Data: nonce},
+		&ikewire.KE{Group: o.suite.Group, Data: r.public},
+	})
+	if m.rekey.open {
+		m.rekey.rival, m.rekey.lowNonce = next, lower(o.nonce, nonce)
+	} else {
+		m.superseded = true
+		m.expires = now.Add(supersededFor)
+	}
+	m.bequeath(next)
+}
+
+// successor makes the machine of a new IKE SA between the same parties.
+func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypto.Keys, spiI, spiR uint64, original bool) *Machine {
+	next := &Machine{
+		cfg: m.cfg, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
+		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
+		assigned: m.assigned, summary: m.summary, state: stateEstablished,
+	}
+	next.summary.InitiatorSPI, next.summary.ResponderSPI = spiI, spiR
+	next.summary.IKE = suite.String()
+	if !next.useKeys(now, keys) {
+		return nil
+	}
+	for _, o := range next.out {
+		m.emit(o) // KeysDerived
+	}
+	next.out = nil
+	next.keepSKd()
+	next.rekey.due, next.expires = next.start(now, m.cfg.IKELife)
+	return next
+}
+
+// bequeath gives the Child SAs to a successor and tells the owner of it.
+func (m *Machine) bequeath(next *Machine) {
+	next.children, m.children = append(next.children, m.children...), nil
+	m.emit(Rekeyed{Next: next, InitiatorSPI: next.spiI, ResponderSPI: next.spiR, Original: next.original, IKE: next.summary.IKE})
+}
+
+// rekeyIKE begins.
+func (m *Machine) rekeyIKE(now time.Time) {
+	m.begin(now, func(now time.Time) {
+		if m.state != stateEstablished || m.superseded {
+			m.finish(now)
+			return
+		}
+		if m.childrenBusy() {
+			m.rekey.due = now.Add(retryAfter + m.jitter(retryAfter))
+			m.finish(now)
+			return
+		}
+		m.rekey.open = true
+		id := m.newID()
+		m.ask(id, ReserveIKE{ID: id}, func(now time.Time, in Input) {
+			if r, ok := in.(ReservedIKE); ok {
+				m.prepareRekey(now, r.SPI, m.suite.Group)
+			}
+		})
+	})
+}
+
+// ikeAttempt is a rekeying of ours that is open.
+type ikeAttempt struct {
+	spi   uint64
+	nonce []byte
+	kx    ikecrypto.KeyExchange
+}
+
+func (m *Machine) prepareRekey(now time.Time, spi uint64, group uint16) {
+	a := ikeAttempt{spi: spi, nonce: make([]byte, nonceLen)}
+	if !m.random(now, a.nonce) {
+		return
+	}
+	allow, rand := m.suite.Allow, m.cfg.Rand
+	m.work("key exchange", func() any {
+		kx, err := allow.NewKeyExchange(group, rand)
+		return ephemeral{kx, err}
+	}, func(now time.Time, result any) {
+		e := result.(ephemeral)
+		if e.err != nil {
+			m.closed(now, CloseInternal, e.err.Error(), false)
+			return
+		}
+		a.kx = e.kx
+		m.offerRekey(now, a)
+	})
+}
+
+func (m *Machine) offerRekey(now time.Time, a ikeAttempt) {
+	offer := offerSuites(m.cfg.Suites)
+	for i := range offer.Proposals {
+		offer.Proposals[i].SPI = binary.BigEndian.AppendUint64(nil, a.spi)
+	}
+	m.sendRequest(now, ikewire.CreateChildSA, []ikewire.Payload{
+		offer,
+		&ikewire.Nonce{Data: a.nonce},
+		&ikewire.KE{Group: a.kx.Group(), Data: a.kx.Public()},
+	}, func(now time.Time, _ Message, inner []ikewire.Payload) {
+		m.rekeyAnswered(now, a, inner)
+	})
+}
+
+// rekeyFailed leaves the IKE SA as it is; retry says when to try again, the
+// hard lifetime is for the rest.
+func (m *Machine) rekeyFailed(now time.Time, detail string, retry bool) {
+	m.note(NoteRekeyRefused, detail)
+	m.rekey.open = false
+	if m.rekey.rival != nil {
+		// The peer's new IKE SA is all there is: the old one is its to delete.
+		m.superseded = true
+		m.expires = now.Add(supersededFor)
+		m.rekey.rival = nil
+		return
+	}
+	if retry {
+		m.rekey.due = now.Add(retryAfter + m.jitter(retryAfter))
+	}
+}
+
+func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Payload) {
+	if n := errorNotify(inner); n != nil {
+		if n.NotifyType == ikewire.NotifyInvalidKEPayload && len(n.Data) == 2 {
+			g := binary.BigEndian.Uint16(n.Data)
+			if slices.Contains(m.groups(), g) && g != a.kx.Group() {
+				m.begin(now, func(now time.Time) { m.prepareRekey(now, a.spi, g) })
+				return
+			}
+		}
+		m.rekeyFailed(now, n.NotifyType.String(), n.NotifyType == ikewire.NotifyTemporaryFailure)
+		return
+	}
+	answer, ok := readInit(inner)
+	if !ok || len(answer.sa.Proposals) != 1 || len(answer.nonce.Data) == 0 {
+		m.rekeyFailed(now, "the peer's answer is not one to our offer", false)
+		return
+	}
+	suite, _, spi, ok := chooseRekeySuite(m.cfg.Suites, answer.sa, a.kx.Group())
+	if !ok || suite.Group != a.kx.Group() || answer.ke.Group != suite.Group {
+		m.rekeyFailed(now, "the peer chose what was not offered", false)
+		return
+	}
+	oldPRF, d := m.suite.PRF, clone(m.keys.D)
+	m.work("key exchange", func() any {
+		defer clear(d)
+		shared, err := a.kx.Shared(answer.ke.Data)
+		if err != nil {
+			return initKeys{err: err}
+		}
+		defer clear(shared)
+		keys, err := ikecrypto.RekeyKeys(suite, oldPRF, d, shared, a.nonce, answer.nonce.Data, a.spi, spi)
+		return initKeys{keys: keys, err: err}
+	}, func(now time.Time, result any) {
+		r := result.(initKeys)
+		if r.err != nil {
+			m.rekeyFailed(now, r.err.Error(), false)
+			return
+		}
+		m.takeRekeyedIKE(now, suite, r.keys, a, spi, answer.nonce.Data)
+	})
+}
+
+func (m *Machine) takeRekeyedIKE(now time.Time, suite ikecrypto.Suite, keys *ikecrypto.Keys, a ikeAttempt, spiR uint64, nonceR []byte) {
+	m.rekey.open = false
+	next := m.successor(now, suite, keys, a.spi, spiR, true)
+	if next == nil {
+		m.rekeyFailed(now, "keys", false)
+		return
+	}
+	rival := m.rekey.rival
+	m.rekey.rival = nil
+	m.superseded = true
+	if rival != nil && bytes.Compare(lower(a.nonce, nonceR), m.rekey.lowNonce) < 0 {
+		// Ours has the lowest nonce and goes; the peer deletes the old one.
+		m.note(NoteRekeyCollision, "ours goes")
+		next.superseded = true
+		m.expires = now.Add(supersededFor)
+		m.emit(Rekeyed{Next: next, InitiatorSPI: a.spi, ResponderSPI: spiR, Original: true, IKE: suite.String(), Redundant: true})
+		return
+	}
+	if rival != nil {
+		m.note(NoteRekeyCollision, "the peer's goes")
+		m.children, rival.children = append(m.children, rival.children...), nil
+		rival.superseded = true
+		rival.expires = now.Add(supersededFor)
+	}
+	m.bequeath(next)
+	m.sendDelete(now, CloseRekeyed)
+}
