@@ -110,6 +110,10 @@ func TestScalarsByRejection(t *testing.T) {
 	if !bytes.HasPrefix(kex.Public(), unhex("DAD0B65394221CF9")) {
 		t.Errorf("public %x", kex.Public())
 	}
+	// 521 bits are cut out of 66 octets, or nearly every draw would be in vain.
+	if _, err := NewKeyExchange(ikewire.GroupECP521, bytes.NewReader(bytes.Repeat([]byte{0x7e}, 66))); err != nil {
+		t.Errorf("ECP-521: %v", err)
+	}
 	if _, err := NewKeyExchange(ikewire.GroupECP256, zeros{}); err == nil {
 		t.Error("a source of zeros gave a key")
 	}

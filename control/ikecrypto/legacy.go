@@ -77,8 +77,8 @@ func (l Legacy) Names() []string {
 	return names
 }
 
-// NewKeyExchange draws a private key from rand; the same octets give the same
-// key. Errors: ErrAlgorithm, ErrLegacy, those of rand.
+// NewKeyExchange is what the function NewKeyExchange is, with the legacy groups
+// besides that l allows. Errors: ErrAlgorithm, ErrLegacy, those of rand.
 func (l Legacy) NewKeyExchange(group uint16, rand io.Reader) (KeyExchange, error) {
 	t := ikewire.Transform{Type: ikewire.TransformKE, ID: group}
 	if err := l.check(LegacyTransform(t), t.String()); err != nil {
@@ -87,14 +87,13 @@ func (l Legacy) NewKeyExchange(group uint16, rand io.Reader) (KeyExchange, error
 	return newKeyExchange(group, rand)
 }
 
-// Sign is the function of that name with method 1 besides, where l allows it:
-// for an RSA key whose peer announced no hash better than SHA-1.
+// Sign is what the function Sign is, with method 1 besides if l allows it: for
+// an RSA key whose peer announced no SHA-2 hash.
 func (l Legacy) Sign(signer crypto.Signer, peerHashes []uint16, octets []byte, rand io.Reader) (method ikewire.AuthMethod, data []byte, err error) {
 	return sign(l, signer, peerHashes, octets, rand)
 }
 
-// Verify is the function of that name with method 1 besides, where l allows
-// it.
+// Verify is what the function Verify is, with method 1 besides if l allows it.
 func (l Legacy) Verify(pub crypto.PublicKey, method ikewire.AuthMethod, data, octets []byte) error {
 	return verify(l, pub, method, data, octets)
 }

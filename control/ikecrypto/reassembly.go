@@ -1,6 +1,7 @@
 package ikecrypto
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/roamgate/roamgate/control/ikewire"
@@ -29,12 +30,12 @@ type Reassembly struct {
 // division into more fragments, which a sender makes that learned of a smaller
 // path MTU.
 //
-// complete says that this was the last one missing: inner is then what Open
-// would have returned, and nothing is kept. Errors before that: ErrNotEncrypted
-// and ErrNotFragment; ErrFragmentStale and ErrFragmentLimit; those of
-// Protector.OpenFragment. With each of them but ikewire.ErrLength the message
-// counts as never received. ErrFragmentLimit after a fragment was opened drops
-// those collected too.
+// complete says that there is nothing more to wait for: inner and err are then
+// what Open would have returned after a successful check, and nothing is kept.
+// Otherwise an error says why the fragment counts as never received:
+// ErrNotEncrypted, ErrNotFragment, ErrErased, ErrIntegrity, ErrFragmentStale,
+// ErrFragmentLimit, the last of which, if it is about octets, costs the
+// fragments collected before it too.
 func (r *Reassembly) Add(p Protector, raw []byte, m *ikewire.Message) (inner []ikewire.Payload, complete bool, err error) {
 	sk, err := fragment(raw, m)
 	if err != nil {
@@ -53,6 +54,10 @@ func (r *Reassembly) Add(p Protector, raw []byte, m *ikewire.Message) (inner []i
 		return nil, false, ErrFragmentStale
 	}
 	f, err := p.OpenFragment(raw, m)
+	if errors.Is(err, ikewire.ErrLength) {
+		r.Reset() // authentic, but its padding makes no sense
+		return nil, true, err
+	}
 	if err != nil {
 		return nil, false, err
 	}

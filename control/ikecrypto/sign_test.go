@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -20,8 +21,9 @@ import (
 )
 
 var (
-	testOctets = []byte("message | nonce | prf(SK_p, ID)")
-	sha2Hashes = []uint16{ikewire.HashSHA256, ikewire.HashSHA384, ikewire.HashSHA512}
+	testOctets   = []byte("message | nonce | prf(SK_p, ID)")
+	sha2Hashes   = []uint16{ikewire.HashSHA256, ikewire.HashSHA384, ikewire.HashSHA512}
+	identityHash = []uint16{ikewire.HashIdentity}
 )
 
 func ecdsaKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
@@ -42,6 +44,15 @@ func rsaKey(t testing.TB, bits int) *rsa.PrivateKey {
 	return key
 }
 
+func ed25519Key(t testing.TB) ed25519.PrivateKey {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func TestSignedOctets(t *testing.T) {
 	id := &ikewire.ID{Initiator: true, IDType: ikewire.IDFQDN, Data: []byte("dev1")}
 	mac := PRF(prf256).Sum([]byte("sk_pi"), unhex("02000000"), []byte("dev1"))
@@ -55,7 +66,7 @@ func TestSignedOctets(t *testing.T) {
 // takes it and nothing else.
 func TestSignVerify(t *testing.T) {
 	p256, p384, p521 := ecdsaKey(t, elliptic.P256()), ecdsaKey(t, elliptic.P384()), ecdsaKey(t, elliptic.P521())
-	rsa2048 := rsaKey(t, 2048)
+	rsa2048, ed := rsaKey(t, 2048), ed25519Key(t)
 	for _, test := range []struct {
 		name   string
 		key    crypto.Signer
@@ -79,6 +90,15 @@ func TestSignVerify(t *testing.T) {
 		{"RSA, nothing announced", rsa2048, nil, 0, nil, ErrNeedsSHA1},
 		{"RSA, SHA-1 announced", rsa2048, []uint16{ikewire.HashSHA1}, 0, nil, ErrNoCommonHash},
 		{"RSA of 1024 bits", rsaKey(t, 1024), sha2Hashes, 0, nil, ErrKeySize},
+		{"RSA, Ed25519 announced only", rsa2048, identityHash, 0, nil, ErrNoCommonHash},
+		{"RSA-PSS", PSS{rsa2048}, sha2Hashes, ikewire.AuthSignature, signatureData(marshalPSS(t, crypto.SHA256, crypto.SHA256, 32, true), nil), nil},
+		{"RSA-PSS, peer takes SHA-384", PSS{rsa2048}, []uint16{ikewire.HashSHA384}, ikewire.AuthSignature, signatureData(marshalPSS(t, crypto.SHA384, crypto.SHA384, 48, true), nil), nil},
+		{"RSA-PSS, peer takes SHA-512", PSS{rsa2048}, []uint16{ikewire.HashSHA512}, ikewire.AuthSignature, signatureData(marshalPSS(t, crypto.SHA512, crypto.SHA512, 64, true), nil), nil},
+		{"RSA-PSS, nothing announced", PSS{rsa2048}, nil, 0, nil, ErrNeedsSHA1},
+		{"PSS with an ECDSA key", PSS{p256}, sha2Hashes, ikewire.AuthSignature, unhex("0c 300a06082a8648ce3d040302"), nil},
+		{"Ed25519", ed, append(identityHash, sha2Hashes...), ikewire.AuthSignature, unhex("07 300506032b6570"), nil},
+		{"Ed25519, SHA-2 announced", ed, sha2Hashes, 0, nil, ErrNoCommonHash},
+		{"Ed25519, nothing announced", ed, nil, 0, nil, ErrNoCommonHash},
 		{"a key of another kind", otherSigner{}, sha2Hashes, 0, nil, ErrAuthMethod},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -119,12 +139,13 @@ func (otherSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 
 // Golden transcripts need the same signature each time.
 func TestSignDeterministic(t *testing.T) {
-	for _, key := range []crypto.Signer{ecdsaKey(t, elliptic.P256()), rsaKey(t, 2048)} {
-		_, a, err := Sign(key, sha2Hashes, testOctets, nil)
+	hashes := append(identityHash, sha2Hashes...)
+	for _, key := range []crypto.Signer{ecdsaKey(t, elliptic.P256()), rsaKey(t, 2048), ed25519Key(t)} {
+		_, a, err := Sign(key, hashes, testOctets, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, b, err := Sign(key, sha2Hashes, testOctets, nil); err != nil || !bytes.Equal(a, b) {
+		if _, b, err := Sign(key, hashes, testOctets, nil); err != nil || !bytes.Equal(a, b) {
 			t.Errorf("%T: %x and %x, error %v", key, a, b, err)
 		}
 	}
@@ -180,6 +201,45 @@ func TestVerifyRFC4754(t *testing.T) {
 		if err := Verify(pub, ikewire.AuthECDSA256, bad, []byte("abc")); !errors.Is(err, ErrSignature) {
 			t.Errorf("%x: %v", bad, err)
 		}
+	}
+}
+
+// RFC 6979 appendix A.2.7 with SHA-512: what method 11 has to carry, made and
+// checked.
+func TestP521RFC6979(t *testing.T) {
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P521(), unhex(`00FA
+		D06DAA62BA3B25D2FB40133DA757205DE67F5BB0018FEE8C86E1B68C7E75CAA8
+		96EB32F1F47C70855836A6D16FCC1466F6D8FBEC67DB89EC0C08B0E996B83538`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := unhex(`
+		00C328FAFCBD79DD77850370C46325D987CB525569FB63C5D3BC53950E6D4C5F174E
+		25A1EE9017B5D450606ADD152B534931D7D4E8455CC91F9B15BF05EC36E377FA
+		00617CCE7CF5064806C467F678D3B4080D6F1CC50AF26CA209417308281B68AF2826
+		23EAA63E5B5C0723D8B8C37FF0777B1A20F8CCB1DCCC43997F1EE0E44DA4A67A`)
+	method, sig, err := Sign(key, nil, []byte("sample"), nil)
+	if err != nil || method != ikewire.AuthECDSA521 || !bytes.Equal(sig, want) {
+		t.Errorf("method %s, signature %x, error %v", method, sig, err)
+	}
+	if err := Verify(key.Public(), ikewire.AuthECDSA521, want, []byte("sample")); err != nil {
+		t.Error(err)
+	}
+}
+
+// RFC 8032 section 7.1, test 3, in the frame of RFC 8420.
+func TestEd25519RFC8032(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(unhex("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7"))
+	want := unhex(`07 300506032b6570
+		6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac
+		18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a`)
+	octets := unhex("af82")
+	method, data, err := Sign(key, identityHash, octets, nil)
+	if err != nil || method != ikewire.AuthSignature || !bytes.Equal(data, want) {
+		t.Errorf("method %s, data %x, error %v", method, data, err)
+	}
+	if err := Verify(key.Public(), method, want, octets); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -272,8 +332,11 @@ func TestSignatureAlgorithms(t *testing.T) {
 		{"RSASSA-PSS with empty parameters", "300d06092a864886f70d01010a3000", signatureAlgorithm{}, ErrSHA1},
 		{"RSASSA-PSS with default parameters", "303e06092a864886f70d01010a3031a00b300906052b0e03021a0500a118301606092a864886f70d010108300906052b0e03021a0500a203020114a303020101", signatureAlgorithm{}, ErrSHA1},
 		{"RSASSA-PSS with SHA-256", pss256, signatureAlgorithm{schemePSS, crypto.SHA256, 32}, nil},
+		{"id-Ed25519", "300506032b6570", signatureAlgorithm{schemeEd25519, 0, 0}, nil},
 
 		{"nothing", "", signatureAlgorithm{}, ErrSignatureAlgorithm},
+		{"id-Ed25519 with NULL", "300706032b65700500", signatureAlgorithm{}, ErrSignatureAlgorithm},
+		{"id-Ed448", "300506032b6571", signatureAlgorithm{}, ErrSignatureAlgorithm},
 		{"dsa-with-sha256", "300b0609608648016503040302", signatureAlgorithm{}, ErrSignatureAlgorithm},
 		{"octets behind it", "300a06082a8648ce3d04030200", signatureAlgorithm{}, ErrSignatureAlgorithm},
 		{"cut", "300a06082a8648ce3d0403", signatureAlgorithm{}, ErrSignatureAlgorithm},
@@ -309,6 +372,11 @@ func TestVerifyRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ed := ed25519Key(t)
+	_, edData, err := Sign(ed, identityHash, testOctets, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name   string
 		pub    crypto.PublicKey
@@ -334,6 +402,13 @@ func TestVerifyRefuses(t *testing.T) {
 		{"RSA of 16,384 bits", &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 16383), E: 65537}, ikewire.AuthSignature, rsaData, ErrKeySize},
 		{"P-224", ecdsaKey(t, elliptic.P224()).Public(), ikewire.AuthSignature, ecData, ErrKeySize},
 		{"P-224 by method 9", ecdsaKey(t, elliptic.P224()).Public(), ikewire.AuthECDSA256, make([]byte, 64), ErrKeySize},
+		{"Ed25519 algorithm, ECDSA key", ec.Public(), ikewire.AuthSignature, edData, ErrAuthMethod},
+		{"Ed25519 algorithm, RSA key", rsa2048.Public(), ikewire.AuthSignature, edData, ErrAuthMethod},
+		{"ECDSA algorithm, Ed25519 key", ed.Public(), ikewire.AuthSignature, ecData, ErrAuthMethod},
+		{"ECDSA method, Ed25519 key", ed.Public(), ikewire.AuthECDSA256, make([]byte, 64), ErrAuthMethod},
+		{"somebody else's Ed25519 key", ed25519Key(t).Public(), ikewire.AuthSignature, edData, ErrSignature},
+		{"Ed25519 key too short", ed.Public().(ed25519.PublicKey)[:31], ikewire.AuthSignature, edData, ErrKeySize},
+		{"Ed25519 without signature", ed.Public(), ikewire.AuthSignature, edData[:8], ErrSignature},
 		{"no key", nil, ikewire.AuthSignature, ecData, ErrAuthMethod},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -345,25 +420,32 @@ func TestVerifyRefuses(t *testing.T) {
 }
 
 // What the parser takes is one of the few algorithms there are, and a
-// signature that nobody made is refused by every method.
+// signature that nobody made is refused by every method, legacy or not.
 func FuzzVerify(f *testing.F) {
-	ec, rsa2048 := ecdsaKey(f, elliptic.P256()), rsaKey(f, 2048)
+	ec, rsa2048, ed := ecdsaKey(f, elliptic.P256()), rsaKey(f, 2048), ed25519Key(f)
 	for _, id := range ecdsaIdentifiers {
 		f.Add(byte(14), signatureData(id, make([]byte, 70)))
 	}
 	for h, id := range rsaIdentifiers {
 		f.Add(byte(14), signatureData(id, make([]byte, 256)))
-		f.Add(byte(14), signatureData(marshalPSS(f, h, h, h.Size(), true), make([]byte, 256)))
+		f.Add(byte(14), signatureData(pssIdentifiers[h], make([]byte, 256)))
 	}
+	f.Add(byte(14), signatureData(ed25519Identifier, make([]byte, 64)))
 	f.Add(byte(9), make([]byte, 64))
+	f.Add(byte(1), make([]byte, 256))
 	f.Fuzz(func(t *testing.T, method byte, data []byte) {
-		for _, pub := range []crypto.PublicKey{ec.Public(), rsa2048.Public()} {
-			if err := Verify(pub, ikewire.AuthMethod(method), data, testOctets); err == nil {
-				t.Errorf("%T: method %d accepted %x", pub, method, data)
+		for _, pub := range []crypto.PublicKey{ec.Public(), rsa2048.Public(), ed.Public()} {
+			for _, allow := range []Legacy{{}, {SHA1Signatures: true}} {
+				if err := allow.Verify(pub, ikewire.AuthMethod(method), data, testOctets); err == nil {
+					t.Errorf("%T: method %d accepted %x", pub, method, data)
+				}
 			}
 		}
 		alg, err := parseSignatureAlgorithm(data)
-		if err == nil && (hashIDs[alg.hash] == 0 || (alg.scheme == schemePSS) != (alg.saltLen > 0)) {
+		if err != nil {
+			return
+		}
+		if (hashIDs[alg.hash] == 0) != (alg.scheme == schemeEd25519) || (alg.scheme == schemePSS) != (alg.saltLen > 0) {
 			t.Errorf("%x: %+v", data, alg)
 		}
 	})

@@ -1,0 +1,185 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/admit"
+	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/enrollment/ca"
+)
+
+// lab is a folder with a PKI and the sample configuration on it.
+type lab struct {
+	dir string
+	ca  *ca.CA
+}
+
+func newLab(t *testing.T, names ...string) *lab {
+	t.Helper()
+	l := &lab{dir: t.TempDir()}
+	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(l.dir, "ca")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	l.ca = a
+	l.credential(t, "gateway", names...)
+	return l
+}
+
+// credential issues NAME.crt and NAME.key.
+func (l *lab) credential(t *testing.T, name string, dnsNames ...string) {
+	t.Helper()
+	key, err := ca.GenerateKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.ca.Issue(time.Now(), ca.Request{Profile: ca.Gateway, DNSNames: dnsNames, PublicKey: key.Public()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := ca.EncodeKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write(t, "pki/"+name+".crt", ca.EncodeCertificates(c, l.ca.Issuing(), l.ca.Root()), 0o644)
+	l.write(t, "pki/"+name+".key", text, 0o600)
+	l.write(t, "pki/root.crt", ca.EncodeCertificates(l.ca.Root()), 0o644)
+}
+
+func (l *lab) write(t *testing.T, name string, data []byte, mode os.FileMode) {
+	t.Helper()
+	path := filepath.Join(l.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// build the sample, edited by pairs of old and new.
+func (l *lab) build(t *testing.T, edits ...string) (*Built, error) {
+	t.Helper()
+	c, err := Parse(filepath.Join(l.dir, "gatewayd.yaml"), []byte(strings.NewReplacer(edits...).Replace(sample())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Build(time.Now())
+}
+
+// The sample on a real PKI becomes what the packages behind it want.
+func TestBuild(t *testing.T) {
+	l := newLab(t, "vpn.example.com")
+	b, err := l.build(t, "key_log: \"\"", "key_log: keys", "crls: []", "crls: [ca/crl.pem]", "intermediates: []", "intermediates: [ca/issuing.pem]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b.IKE.Suites) != 7 || len(b.IKE.ESP) != 4 || !b.IKE.ForceUDP || !b.IKE.ExportKeys {
+		t.Errorf("IKE: %+v", b.IKE)
+	}
+	if len(b.IKE.Credentials) != 1 || len(b.IKE.Credentials[0].Chain) != 2 {
+		t.Errorf("want one chain of two without the root: %+v", b.IKE.Credentials)
+	}
+	if len(b.IKE.TrustAnchors) != 2 {
+		t.Errorf("%d trust anchors, want root and issuing CA", len(b.IKE.TrustAnchors))
+	}
+	if err := b.Gate.Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := b.Leases.Validate(); err != nil {
+		t.Error(err)
+	}
+	if b.Idle != 5*time.Minute || len(b.Warnings) != 0 {
+		t.Errorf("idle %v, warnings %v", b.Idle, b.Warnings)
+	}
+}
+
+// What the files hold is refused by the key that names them.
+func TestBuildErrors(t *testing.T) {
+	l := newLab(t, "vpn.example.com")
+	l.credential(t, "other", "vpn.example.com")
+	l.write(t, "pki/open.key", readAll(t, filepath.Join(l.dir, "pki/gateway.key")), 0o644)
+	l.write(t, "pki/locked.key", []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"), 0o600)
+	l.write(t, "pki/text", []byte("not PEM"), 0o600)
+	tests := []struct {
+		name, old, new, key, want string
+	}{
+		{"no such file", "pki/gateway.crt", "pki/missing.crt", "gateway.identity.credentials[0].certificate", "which does not exist, expected a file"},
+		{"key that all may read", "pki/gateway.key", "pki/open.key", "gateway.identity.credentials[0].key", "with mode 0644, expected 0600"},
+		{"key of another certificate", "pki/gateway.key", "pki/other.key", "gateway.identity.credentials[0].key", "a key that is not of the certificate"},
+		{"encrypted key", "pki/gateway.key", "pki/locked.key", "gateway.identity.credentials[0].key", "encrypted with a password"},
+		{"no key", "pki/gateway.key", "pki/text", "gateway.identity.credentials[0].key", "without a private key"},
+		{"identity not in the certificate", "id: vpn.example.com", "id: vpn.example.net", "gateway.identity.credentials[0].certificate", "got a certificate for vpn.example.com, expected gateway.identity.id (vpn.example.net)"},
+		{"certificate for a list", "crls: []", "crls: [pki/root.crt]", "gateway.trust.crls[0]", `is "CERTIFICATE", want "X509 CRL"`},
+		{"root that is none", "- pki/root.crt", "- pki/text", "gateway.trust.roots[0]", `no "CERTIFICATE" block`},
+		{"leaf for a root", "- pki/root.crt", "- pki/gateway.crt", "gateway.trust", "is not a CA"},
+		{"list of a stranger", "crls: []", "crls: [ca/crl.pem]", "gateway.trust", "revocation list 1"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := l.build(t, tt.old, tt.new)
+			var problems Problems
+			if !errors.As(err, &problems) {
+				t.Fatalf("got %v, want Problems", err)
+			}
+			for _, p := range problems {
+				if p.Key == tt.key && strings.Contains(p.Message, tt.want) && p.Line > 0 {
+					return
+				}
+			}
+			t.Errorf("got\n%v\nwant %s: ... %s", err, tt.key, tt.want)
+		})
+	}
+}
+
+// What works and won't forever is a warning, not an error.
+func TestBuildWarnings(t *testing.T) {
+	l := newLab(t, "vpn.example.com")
+	c, err := Parse(filepath.Join(l.dir, "gatewayd.yaml"), Sample)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := c.Build(time.Now().Add(50 * 365 * 24 * time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(b.Warnings, "\n")
+	for _, want := range []string{"gateway.identity.credentials[0].certificate: expired on", "gateway.trust.crls: none"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("got %q, want %q among them", all, want)
+		}
+	}
+}
+
+func readAll(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestIdentification(t *testing.T) {
+	for id, want := range map[string]ikewire.IDType{
+		"vpn.example.com": ikewire.IDFQDN, "192.0.2.1": ikewire.IDIPv4Addr,
+		"2001:db8::1": ikewire.IDIPv6Addr, "gw@example.com": ikewire.IDRFC822Addr,
+	} {
+		if got := Identification(id); got.IDType != want {
+			t.Errorf("%s: got %v, want %v", id, got.IDType, want)
+		}
+	}
+}
+
+// The two names for a stale list mean what package admit means.
+func TestStaleCRLDefault(t *testing.T) {
+	if Default().Gateway.Trust.StaleCRL != StaleCRLRefuse || admit.StaleRefuse != 0 {
+		t.Error("the default has to be to refuse")
+	}
+}

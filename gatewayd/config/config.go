@@ -1,0 +1,210 @@
+package config
+
+import (
+	"net/netip"
+	"path/filepath"
+)
+
+// Config is the whole file. A field tagged `restart` keeps its value until the
+// gateway is started anew; all others follow a reload.
+type Config struct {
+	StateDir   string  `yaml:"state_dir" restart:"yes"`
+	RuntimeDir string  `yaml:"runtime_dir" restart:"yes"`
+	Log        Log     `yaml:"log"`
+	Metrics    Metrics `yaml:"metrics" restart:"yes"`
+	Admin      Admin   `yaml:"admin" restart:"yes"`
+	Debug      Debug   `yaml:"debug" restart:"yes"`
+	Gateway    Gateway `yaml:"gateway"`
+
+	// name of the file, for messages and for paths relative to it.
+	name  string
+	lines map[string]int
+}
+
+// Log says what is logged and how, on standard error.
+type Log struct {
+	Level  Level     `yaml:"level"`
+	Format LogFormat `yaml:"format" restart:"yes"`
+}
+
+// Metrics is the HTTP listener of /metrics, /healthz and /readyz.
+type Metrics struct {
+	// Listen address; the zero AddrPort means no listener.
+	Listen Listen `yaml:"listen"`
+}
+
+// Admin says who may use the local socket beside root and gatewayd's own user.
+type Admin struct {
+	// Group of the system; empty means nobody else.
+	Group string `yaml:"group"`
+}
+
+// Debug holds what is never on in production.
+type Debug struct {
+	// KeyLog is a folder for session keys in Wireshark's form; empty means off.
+	KeyLog string `yaml:"key_log"`
+	// PProf serves profiles on the local socket.
+	PProf bool `yaml:"pprof"`
+}
+
+// Gateway is the section of `gatewayd run gateway`.
+type Gateway struct {
+	External External `yaml:"external" restart:"yes"`
+	Internal Internal `yaml:"internal" restart:"yes"`
+	Tunnel   Tunnel   `yaml:"tunnel" restart:"yes"`
+	Identity Identity `yaml:"identity"`
+	Trust    Trust    `yaml:"trust"`
+	IKE      IKE      `yaml:"ike"`
+	ESP      ESP      `yaml:"esp"`
+	Limits   Limits   `yaml:"limits"`
+	Static   Static   `yaml:"static"`
+}
+
+// External is the side of the devices.
+type External struct {
+	Interface string `yaml:"interface"`
+	// Address that devices dial.
+	Address netip.Addr `yaml:"address"`
+	// Port of IKE and NATTPort of IKE and ESP in UDP (RFC 7296 section 2.23).
+	Port     uint16 `yaml:"port"`
+	NATTPort uint16 `yaml:"natt_port"`
+}
+
+// Internal is the side of the networks behind the gateway.
+type Internal struct {
+	Interface string `yaml:"interface"`
+}
+
+// Tunnel is the TUN interface that inner packets pass.
+type Tunnel struct {
+	Name string `yaml:"name"`
+	// MTU of inner packets in octets; 0 derives it from PathMTU.
+	MTU int `yaml:"mtu"`
+	// PathMTU of the outside in octets.
+	PathMTU int `yaml:"path_mtu"`
+	// CopyDSCP from inner to outer header (RFC 4301 section 5.1.2).
+	CopyDSCP bool `yaml:"copy_dscp"`
+}
+
+// Identity is how the gateway shows who it is.
+type Identity struct {
+	// ID sent as IDr: a domain name, an e-mail address or an IP address.
+	ID string `yaml:"id"`
+	// Credentials, best first.
+	Credentials []Credential `yaml:"credentials"`
+}
+
+// Credential is a certificate chain and its key, both PEM files.
+type Credential struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+// Trust says whose certificates are accepted.
+type Trust struct {
+	Roots         []string `yaml:"roots"`
+	Intermediates []string `yaml:"intermediates"`
+	CRLs          []string `yaml:"crls"`
+	// StaleCRL is what happens to devices once a list's nextUpdate has passed.
+	StaleCRL StaleCRL `yaml:"stale_crl"`
+	// MaxCertificates in a chain, the device's own counted.
+	MaxCertificates int `yaml:"max_certificates"`
+	// InstanceOIDs: a device certificate carries one of them.
+	InstanceOIDs []OID `yaml:"instance_oids"`
+	// Barred devices by name.
+	Barred []string `yaml:"barred"`
+}
+
+// IKE is the negotiation of IKE SAs.
+type IKE struct {
+	Proposals       []IKEProposal `yaml:"proposals"`
+	HalfOpenTimeout Duration      `yaml:"half_open_timeout"`
+	Retransmit      Retransmit    `yaml:"retransmit"`
+	Liveness        Liveness      `yaml:"liveness"`
+}
+
+// Retransmit of the gateway's own requests (RFC 7296 section 2.1).
+type Retransmit struct {
+	// Timeout before the first repetition; it doubles with each.
+	Timeout Duration `yaml:"timeout"`
+	// Tries in all before the peer counts as gone.
+	Tries int `yaml:"tries"`
+}
+
+// Liveness checks (RFC 7296 section 2.4).
+type Liveness struct {
+	// Idle: a device is probed when nothing came from it for so long; 0 never.
+	Idle Duration `yaml:"idle"`
+}
+
+// ESP is the negotiation of Child SAs.
+type ESP struct {
+	Proposals []ESPProposal `yaml:"proposals"`
+	Limits    ESPLimits     `yaml:"limits"`
+}
+
+// ESPLimits on one Child SA, both directions together (RFC 4301 section
+// 4.4.2.1).
+type ESPLimits struct {
+	// Soft asks for new keys, Hard ends the traffic.
+	Soft Lifetime `yaml:"soft"`
+	Hard Lifetime `yaml:"hard"`
+}
+
+// Lifetime in bytes and packets; 0 means no limit.
+type Lifetime struct {
+	Bytes   Bytes  `yaml:"bytes"`
+	Packets uint64 `yaml:"packets"`
+}
+
+// Limits keep strangers and floods small.
+type Limits struct {
+	// Sessions at once.
+	Sessions int `yaml:"sessions" restart:"yes"`
+	// HalfOpen IKE SAs, all of them and those of one source prefix (an IPv4 /24,
+	// an IPv6 /64).
+	HalfOpen          HalfOpen `yaml:"half_open"`
+	HalfOpenPerPrefix HalfOpen `yaml:"half_open_per_prefix"`
+	// AnswersPerSecond to strangers, cookies not counted.
+	AnswersPerSecond int `yaml:"answers_per_second"`
+}
+
+// HalfOpen bounds IKE SAs that are not established.
+type HalfOpen struct {
+	Max int `yaml:"max"`
+	// CookieAt: from so many on a new one has to return a cookie first (RFC 7296
+	// section 2.6); 0 asks always.
+	CookieAt int `yaml:"cookie_at"`
+}
+
+// Static is what a gateway without a manager gives to its devices.
+type Static struct {
+	// Pools of virtual addresses, and addresses in them never given out.
+	Pools   []netip.Prefix `yaml:"pools" restart:"yes"`
+	Exclude []netip.Addr   `yaml:"exclude"`
+	DNS     []netip.Addr   `yaml:"dns"`
+	WINS    []netip.Addr   `yaml:"wins"`
+	// Networks behind the gateway that devices may reach; empty: everything.
+	Networks []netip.Prefix `yaml:"networks"`
+}
+
+// Path makes a file name of the configuration absolute: relative names start at
+// the folder of the configuration file.
+func (c *Config) Path(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(c.name), name)
+}
+
+// Name of the file.
+func (c *Config) Name() string { return c.name }
+
+// Socket is where the local socket lies.
+func (c *Config) Socket() string { return filepath.Join(c.Path(c.RuntimeDir), "gateway.sock") }
+
+// Problem makes an error about a key, at its line or that of the section
+// around it.
+func (c *Config) Problem(key, message string) Problem {
+	return Problem{File: c.name, Line: c.line(key), Key: key, Message: message}
+}

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gate"
+)
+
+// Where things lie on a system.
+const (
+	SystemFile       = "/etc/gatewayd/gatewayd.yaml"
+	SystemStateDir   = "/var/lib/gatewayd/gateway"
+	SystemRuntimeDir = "/run/gatewayd"
+)
+
+// Default is what holds for keys that the file doesn't set. It is not complete:
+// interfaces, addresses, identity, roots and pools have no default.
+func Default() *Config {
+	g := gate.DefaultConfig()
+	return &Config{
+		StateDir:   SystemStateDir,
+		RuntimeDir: SystemRuntimeDir,
+		Log:        Log{Level: Level(slog.LevelInfo), Format: LogText},
+		Metrics:    Metrics{Listen{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9500)}},
+		Gateway: Gateway{
+			External: External{Port: 500, NATTPort: 4500},
+			Tunnel:   Tunnel{Name: "gatewayd0", PathMTU: 1500},
+			Trust:    Trust{StaleCRL: StaleCRLRefuse, MaxCertificates: 4},
+			IKE: IKE{
+				Proposals: mustIKE(
+					"aes128gcm16-prfsha256-x25519",
+					"aes256gcm16-prfsha384-ecp384",
+					"aes128gcm16-prfsha256-ecp256",
+					"aes256-sha256-prfsha256-x25519",
+					"aes256-sha256-prfsha256-ecp256",
+					"aes128-sha256-prfsha256-x25519",
+					"aes128-sha256-prfsha256-ecp256",
+				),
+				HalfOpenTimeout: Duration(30 * time.Second),
+				Retransmit:      Retransmit{Timeout: Duration(2 * time.Second), Tries: 5},
+				Liveness:        Liveness{Idle: Duration(5 * time.Minute)},
+			},
+			ESP: ESP{
+				Proposals: mustESP("aes128gcm16", "aes256gcm16", "aes256-sha256", "aes128-sha256"),
+				// AES-GCM keeps its margin far beyond; the packet limits stay clear
+				// of the end of 32-bit sequence numbers.
+				Limits: ESPLimits{
+					Soft: Lifetime{Bytes: 1 << 40, Packets: 3 << 30},
+					Hard: Lifetime{Bytes: 2 << 40, Packets: 7 << 29},
+				},
+			},
+			Limits: Limits{
+				Sessions:          20000,
+				HalfOpen:          HalfOpen{g.MaxHalfOpen, g.CookieAt},
+				HalfOpenPerPrefix: HalfOpen{g.MaxHalfOpenPrefix, g.CookieAtPrefix},
+				AnswersPerSecond:  g.AnswersPerSecond,
+			},
+		},
+	}
+}

@@ -1,0 +1,256 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/control/admit"
+	"github.com/roamgate/roamgate/control/lease"
+)
+
+// validator collects what is wrong with values that could be decoded.
+type validator struct {
+	*Config
+	problems Problems
+}
+
+func (v *validator) say(key, format string, args ...any) {
+	v.problems = append(v.problems, v.Problem(key, fmt.Sprintf(format, args...)))
+}
+
+func (v *validator) between(key string, got, low, high int) {
+	if got < low || got > high {
+		v.say(key, "got %d, expected %d to %d", got, low, high)
+	}
+}
+
+func (v *validator) duration(key string, got Duration, low, high time.Duration) {
+	if d := time.Duration(got); d < low || d > high {
+		v.say(key, "got %v, expected %v to %v", got, Duration(low), Duration(high))
+	}
+}
+
+func (v *validator) required(key, got, what string) {
+	if got == "" {
+		v.say(key, "not set, expected %s", what)
+	}
+}
+
+// validate checks what can be checked without touching files or the machine.
+func (c *Config) validate() Problems {
+	v := &validator{Config: c}
+	v.required("state_dir", c.StateDir, "a folder such as "+SystemStateDir)
+	v.required("runtime_dir", c.RuntimeDir, "a folder such as "+SystemRuntimeDir)
+	v.interfaces(&c.Gateway)
+	v.identity(&c.Gateway.Identity)
+	v.trust(&c.Gateway.Trust)
+	v.ike(&c.Gateway.IKE)
+	v.esp(&c.Gateway.ESP)
+	v.limits(&c.Gateway.Limits)
+	v.static(&c.Gateway.Static)
+	return v.problems
+}
+
+func (v *validator) interfaces(g *Gateway) {
+	v.ifname("gateway.external.interface", g.External.Interface, "the name of the interface toward the devices")
+	v.ifname("gateway.internal.interface", g.Internal.Interface, "the name of the interface toward the networks behind the gateway")
+	v.ifname("gateway.tunnel.name", g.Tunnel.Name, "the name of the TUN interface to make")
+	if g.External.Interface != "" && g.External.Interface == g.Internal.Interface {
+		v.say("gateway.internal.interface", "got %q, which is the external one, expected another interface on another subnet", g.Internal.Interface)
+	}
+	if g.Tunnel.Name != "" && (g.Tunnel.Name == g.External.Interface || g.Tunnel.Name == g.Internal.Interface) {
+		v.say("gateway.tunnel.name", "got %q, which is the external or internal interface, expected a name of its own", g.Tunnel.Name)
+	}
+	if !g.External.Address.IsValid() {
+		v.say("gateway.external.address", "not set, expected an address of the external interface")
+	}
+	v.unicast("gateway.external.address", g.External.Address)
+	v.between("gateway.external.port", int(g.External.Port), 1, 65535)
+	v.between("gateway.external.natt_port", int(g.External.NATTPort), 1, 65535)
+	if g.External.Port != 0 && g.External.Port == g.External.NATTPort {
+		v.say("gateway.external.natt_port", "got %d, which is gateway.external.port, expected another port", g.External.NATTPort)
+	}
+	if g.Tunnel.MTU != 0 {
+		v.between("gateway.tunnel.mtu", g.Tunnel.MTU, 1280, 65535)
+	}
+	v.between("gateway.tunnel.path_mtu", g.Tunnel.PathMTU, 1380, 65535)
+	if g.Tunnel.MTU > g.Tunnel.PathMTU {
+		v.say("gateway.tunnel.mtu", "got %d, expected less than gateway.tunnel.path_mtu (%d)", g.Tunnel.MTU, g.Tunnel.PathMTU)
+	}
+}
+
+// ifname: what the kernel accepts (IFNAMSIZ, no slash, no space, no colon).
+func (v *validator) ifname(key, name, what string) {
+	if name == "" {
+		v.say(key, "not set, expected %s", what)
+		return
+	}
+	ok := len(name) <= 15 && name != "." && name != ".."
+	for _, r := range name {
+		ok = ok && r > ' ' && r <= '~' && r != '/' && r != ':' && r != '%'
+	}
+	if !ok {
+		v.say(key, "got %q, expected an interface name of at most 15 characters", clip(name))
+	}
+}
+
+func (v *validator) unicast(key string, a netip.Addr) {
+	if !a.IsValid() {
+		return // told by the decoder
+	}
+	if a.Is4In6() || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		v.say(key, "got %v, expected the address of one host", a)
+	}
+}
+
+func (v *validator) identity(id *Identity) {
+	v.required("gateway.identity.id", id.ID, "the name in the gateway's certificate, such as vpn.example.com")
+	if len(id.ID) > 255 {
+		v.say("gateway.identity.id", "got %d characters, expected at most 255", len(id.ID))
+	}
+	if len(id.Credentials) == 0 {
+		v.say("gateway.identity.credentials", "not set, expected at least one certificate and key")
+	}
+	for i, c := range id.Credentials {
+		key := fmt.Sprintf("gateway.identity.credentials[%d].", i)
+		v.required(key+"certificate", c.Certificate, "a PEM file: the certificate, then its intermediates")
+		v.required(key+"key", c.Key, "a PEM file with the private key")
+	}
+}
+
+func (v *validator) trust(t *Trust) {
+	if len(t.Roots) == 0 {
+		v.say("gateway.trust.roots", "not set, expected at least one PEM file with root certificates")
+	}
+	v.between("gateway.trust.max_certificates", t.MaxCertificates, 1, admit.LimitMaxCertificates)
+	for i, name := range t.Barred {
+		if _, err := admit.DeviceName(name); err != nil {
+			v.say(fmt.Sprintf("gateway.trust.barred[%d]", i), "got %q, expected the name of a device: %v", clip(name), err)
+		}
+	}
+	for _, list := range []struct {
+		key   string
+		files []string
+	}{{"roots", t.Roots}, {"intermediates", t.Intermediates}, {"crls", t.CRLs}} {
+		for i, f := range list.files {
+			v.required(fmt.Sprintf("gateway.trust.%s[%d]", list.key, i), f, "the name of a file")
+		}
+	}
+}
+
+// maxProposals keeps an offer within one message.
+const maxProposals = 32
+
+func (v *validator) ike(c *IKE) {
+	v.between("gateway.ike.proposals", len(c.Proposals), 1, maxProposals)
+	v.duration("gateway.ike.half_open_timeout", c.HalfOpenTimeout, time.Second, 10*time.Minute)
+	v.duration("gateway.ike.retransmit.timeout", c.Retransmit.Timeout, 100*time.Millisecond, time.Minute)
+	v.between("gateway.ike.retransmit.tries", c.Retransmit.Tries, 1, 12)
+	if c.Liveness.Idle != 0 {
+		v.duration("gateway.ike.liveness.idle", c.Liveness.Idle, time.Second, 24*time.Hour)
+	}
+}
+
+// maxPackets: 32-bit sequence numbers end there (RFC 4303 section 3.3.3), and
+// both directions together count.
+const maxPackets = 1 << 32
+
+func (v *validator) esp(c *ESP) {
+	v.between("gateway.esp.proposals", len(c.Proposals), 1, maxProposals)
+	soft, hard := c.Limits.Soft, c.Limits.Hard
+	if hard.Bytes != 0 && (soft.Bytes == 0 || soft.Bytes >= hard.Bytes) {
+		v.say("gateway.esp.limits.soft.bytes", "got %d, expected 1 to less than gateway.esp.limits.hard.bytes (%d)", soft.Bytes, hard.Bytes)
+	}
+	if hard.Packets == 0 || hard.Packets > maxPackets {
+		v.say("gateway.esp.limits.hard.packets", "got %d, expected 1 to %d, because sequence numbers have 32 bits", hard.Packets, uint64(maxPackets))
+	} else if soft.Packets == 0 || soft.Packets >= hard.Packets {
+		v.say("gateway.esp.limits.soft.packets", "got %d, expected 1 to less than gateway.esp.limits.hard.packets (%d)", soft.Packets, hard.Packets)
+	}
+}
+
+func (v *validator) limits(l *Limits) {
+	v.between("gateway.limits.sessions", l.Sessions, 1, 1<<20)
+	v.halfOpen("gateway.limits.half_open", l.HalfOpen)
+	v.halfOpen("gateway.limits.half_open_per_prefix", l.HalfOpenPerPrefix)
+	v.between("gateway.limits.answers_per_second", l.AnswersPerSecond, 0, 1<<20)
+}
+
+func (v *validator) halfOpen(key string, h HalfOpen) {
+	v.between(key+".max", h.Max, 1, 1<<20)
+	v.between(key+".cookie_at", h.CookieAt, 0, max(h.Max-1, 0))
+}
+
+// Limits of what fits into a configuration payload and a traffic selector.
+const (
+	maxServers  = 8
+	maxNetworks = 64
+)
+
+func (v *validator) static(s *Static) {
+	if len(s.Pools) == 0 {
+		v.say("gateway.static.pools", "not set, expected at least one network of virtual addresses")
+	}
+	// One at a time, so that the message finds its line.
+	for i, p := range s.Pools {
+		if !p.IsValid() {
+			continue
+		}
+		key := fmt.Sprintf("gateway.static.pools[%d]", i)
+		if !p.Addr().Is4() {
+			v.say(key, "got %v, expected an IPv4 network", p)
+			continue
+		}
+		if err := (lease.Config{Pools: []netip.Prefix{p}, Exclude: valid(s.Exclude)}).Validate(); err != nil {
+			v.say(key, "got %v, expected a network with free host addresses: %v", p, err)
+		}
+		for j, other := range s.Pools[:i] {
+			if other.IsValid() && p.Overlaps(other) {
+				v.say(key, "got %v, which overlaps gateway.static.pools[%d] (%v), expected another network", p, j, other)
+			}
+		}
+		if a := v.Gateway.External.Address; a.IsValid() && p.Contains(a) {
+			v.say(key, "got %v, which holds gateway.external.address (%v), expected a network of its own", p, a)
+		}
+	}
+	for i, a := range s.Exclude {
+		v.unicast(fmt.Sprintf("gateway.static.exclude[%d]", i), a)
+	}
+	v.servers("gateway.static.dns", s.DNS)
+	v.servers("gateway.static.wins", s.WINS)
+	if n := len(s.Networks); n > maxNetworks {
+		v.say("gateway.static.networks", "got %d, expected at most %d", n, maxNetworks)
+	}
+	for i, p := range s.Networks {
+		key := fmt.Sprintf("gateway.static.networks[%d]", i)
+		switch {
+		case !p.IsValid():
+		case !p.Addr().Is4():
+			v.say(key, "got %v, expected an IPv4 network", p)
+		case p != p.Masked():
+			v.say(key, "got %v, expected %v", p, p.Masked())
+		}
+	}
+}
+
+func (v *validator) servers(key string, list []netip.Addr) {
+	if len(list) > maxServers {
+		v.say(key, "got %d, expected at most %d", len(list), maxServers)
+	}
+	for i, a := range list {
+		v.unicast(fmt.Sprintf("%s[%d]", key, i), a)
+		if a.IsValid() && !a.Is4() {
+			v.say(fmt.Sprintf("%s[%d]", key, i), "got %v, expected an IPv4 address", a)
+		}
+	}
+}
+
+func valid(list []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range list {
+		if a.IsValid() && !a.Is4In6() && a.Zone() == "" {
+			out = append(out, a)
+		}
+	}
+	return out
+}

@@ -1,0 +1,63 @@
+// Package doctor looks at the host and says what it can do, what gatewayd will
+// therefore use, and what is missing. It looks and changes nothing: no module
+// is loaded, no interface made, no setting written.
+//
+// What lives here: one function a question, a file a subject. What doesn't: the
+// configuration's own errors (package config).
+package doctor
+
+import (
+	"net/netip"
+	"time"
+)
+
+// State of a check.
+type State string
+
+// States. Only Fail keeps the gateway from running.
+const (
+	OK   State = "ok"
+	Info State = "info" // not there, and not needed
+	Warn State = "warn"
+	Fail State = "fail"
+)
+
+// Check is one question and its answer.
+type Check struct {
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	// Found is what is there, Means what gatewayd does about it, Do what the
+	// administrator can do; the latter two may be empty.
+	Found string `json:"found"`
+	Means string `json:"means,omitempty"`
+	Do    string `json:"do,omitempty"`
+}
+
+// Config is what the gateway is going to use; zero values are not checked.
+type Config struct {
+	External, Internal string
+	Address            netip.Addr
+	Ports              []uint16
+	Metrics            netip.AddrPort
+	// Running: a gateway runs with this configuration and holds the ports.
+	Running bool
+}
+
+// Examine asks all questions.
+func Examine(c Config) []Check {
+	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(), bpf()}
+	checks = append(checks, offloads()...)
+	checks = append(checks, memory(), forwarding(), clock(time.Now()))
+	checks = append(checks, interfaces(c)...)
+	return append(checks, ports(c)...)
+}
+
+// Failed: one of the checks keeps the gateway from running.
+func Failed(checks []Check) bool {
+	for _, c := range checks {
+		if c.State == Fail {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,95 @@
+package doctor
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func find(t *testing.T, checks []Check, name string) Check {
+	t.Helper()
+	for _, c := range checks {
+		if c.Name == name {
+			return c
+		}
+	}
+	t.Fatalf("no check %q in %+v", name, checks)
+	return Check{}
+}
+
+// Whatever the host is, each check says what it found, and each failure what to
+// do.
+func TestEveryCheckSaysSomething(t *testing.T) {
+	for _, c := range Examine(Config{External: "lo", Internal: "nosuch0", Address: netip.MustParseAddr("127.0.0.1")}) {
+		if c.Name == "" || c.Found == "" {
+			t.Errorf("empty: %+v", c)
+		}
+		if c.State == Fail && c.Do == "" {
+			t.Errorf("%s fails and doesn't say what to do: %+v", c.Name, c)
+		}
+	}
+}
+
+// A port that somebody has is reported with who has it.
+func TestPortInUse(t *testing.T) {
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	config := Config{Address: at.Addr(), Ports: []uint16{at.Port()}}
+	c := find(t, ports(config), "UDP "+at.String())
+	if c.State != Fail || !strings.Contains(c.Found, strconv.Itoa(os.Getpid())) {
+		t.Errorf("taken port: %+v", c)
+	}
+	conn.Close()
+	if c := find(t, ports(config), "UDP "+at.String()); c.State != OK {
+		t.Errorf("free port: %+v", c)
+	}
+	config.Running = true
+	if c := find(t, ports(config), "ports"); c.State != OK {
+		t.Errorf("our own gateway's ports: %+v", c)
+	}
+}
+
+func TestPortErrors(t *testing.T) {
+	at := netip.MustParseAddrPort("192.0.2.1:500")
+	for err, want := range map[error]string{
+		unix.EADDRNOTAVAIL: "not an address of this host",
+		unix.EACCES:        "not for this user",
+		errors.New("odd"):  "odd",
+	} {
+		if c := portCheck("x", "udp", at, err); c.State != Fail || c.Found != want {
+			t.Errorf("%v: %+v", err, c)
+		}
+	}
+}
+
+func TestInterfaces(t *testing.T) {
+	if c := find(t, interfaces(Config{External: "nosuch0", Internal: "nosuch1"}), "interfaces"); c.State != Fail {
+		t.Errorf("missing interfaces: %+v", c)
+	}
+	if c := interfaces(Config{}); c != nil {
+		t.Errorf("nothing configured: %+v", c)
+	}
+}
+
+func TestClockOfThePast(t *testing.T) {
+	if c := clock(time.Unix(0, 0)); c.State != Fail {
+		t.Errorf("1970: %+v", c)
+	}
+}
+
+func TestFailed(t *testing.T) {
+	if Failed([]Check{{State: OK}, {State: Warn}, {State: Info}}) || !Failed([]Check{{State: OK}, {State: Fail}}) {
+		t.Error("only fail fails")
+	}
+}

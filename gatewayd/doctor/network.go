@@ -1,0 +1,224 @@
+package doctor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/dataplane/link"
+)
+
+// offloads of UDP sockets.
+func offloads() []Check {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return []Check{{Name: "UDP offloads", State: Warn, Found: err.Error()}}
+	}
+	defer unix.Close(fd)
+	var out []Check
+	for _, o := range []struct {
+		name   string
+		option int
+	}{{"UDP GSO (UDP_SEGMENT)", unix.UDP_SEGMENT}, {"UDP GRO", unix.UDP_GRO}} {
+		c := Check{Name: o.name, State: OK, Found: "available", Means: "not used by this version"}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, o.option, 0); err != nil {
+			c.State, c.Found = Info, "not available: "+err.Error()
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// socketBuffer is what the data plane asks for in octets.
+const socketBuffer = 4 << 20
+
+func memory() Check {
+	c := Check{Name: "socket buffers", State: OK}
+	limit, err := readInt("/proc/sys/net/core/rmem_max")
+	if err != nil {
+		// Only the first network namespace shows it.
+		c.State, c.Found, c.Means = Info, "net.core.rmem_max is not visible here", "CAP_NET_ADMIN goes beyond it"
+		return c
+	}
+	c.Found = fmt.Sprintf("net.core.rmem_max is %d", limit)
+	if limit < socketBuffer {
+		c.State, c.Means = Info, "CAP_NET_ADMIN goes beyond it"
+	}
+	return c
+}
+
+func forwarding() Check {
+	c := Check{Name: "forwarding", State: OK}
+	n, err := readInt("/proc/sys/net/ipv4/ip_forward")
+	switch {
+	case err != nil:
+		c.State, c.Found = Warn, err.Error()
+	case n == 1:
+		c.Found = "net.ipv4.ip_forward is 1"
+	default:
+		c.Found = "net.ipv4.ip_forward is 0"
+		c.Means = "gatewayd switches it on for its TUN and the internal interface while it runs"
+	}
+	return c
+}
+
+func clock(now time.Time) Check {
+	c := Check{Name: "clock", State: OK, Found: now.UTC().Format(time.RFC3339)}
+	var timex unix.Timex
+	state, err := unix.Adjtimex(&timex)
+	switch {
+	case now.Year() < 2025:
+		c.State, c.Means, c.Do = Fail, "certificates seem not to be valid yet", "set the clock"
+	case err != nil:
+		c.Found += ", synchronisation unknown"
+	case state == unix.TIME_ERROR || timex.Status&unix.STA_UNSYNC != 0:
+		c.State, c.Found = Warn, c.Found+", not synchronised"
+		c.Means, c.Do = "validity of certificates and revocation lists is judged by it", "run an NTP client"
+	}
+	return c
+}
+
+func interfaces(config Config) []Check {
+	if config.External == "" || config.Internal == "" {
+		return nil
+	}
+	c := Check{Name: "interfaces", State: OK, Found: fmt.Sprintf("external %s, internal %s, on separate subnets", config.External, config.Internal)}
+	if err := link.Check(config.External, config.Internal); err != nil {
+		c.State, c.Found, c.Do = Fail, err.Error(), "see gateway.external and gateway.internal in the configuration"
+		return []Check{c}
+	}
+	checks := []Check{c}
+	if config.Address.IsValid() && !slices.Contains(addressesOf(config.External), config.Address) {
+		checks = append(checks, Check{Name: "external address", State: Fail,
+			Found: fmt.Sprintf("%v is not an address of %s", config.Address, config.External), Do: "see gateway.external.address in the configuration"})
+	}
+	return checks
+}
+
+func addressesOf(name string) []netip.Addr {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil
+	}
+	addresses, err := i.Addrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, a := range addresses {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap())
+		}
+	}
+	return out
+}
+
+// ports are bound for a moment, unless a gateway of ours has them.
+func ports(config Config) []Check {
+	if config.Running {
+		return []Check{{Name: "ports", State: OK, Found: "in use by the running gateway"}}
+	}
+	var checks []Check
+	if config.Address.IsValid() {
+		for _, port := range config.Ports {
+			checks = append(checks, udpPort(netip.AddrPortFrom(config.Address, port)))
+		}
+	}
+	if config.Metrics.IsValid() {
+		l, err := net.Listen("tcp", config.Metrics.String())
+		if err == nil {
+			l.Close()
+		}
+		checks = append(checks, portCheck("TCP "+config.Metrics.String(), "tcp", config.Metrics, err))
+	}
+	return checks
+}
+
+func udpPort(at netip.AddrPort) Check {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err == nil {
+		conn.Close()
+	}
+	return portCheck("UDP "+at.String(), "udp", at, err)
+}
+
+func portCheck(name, protocol string, at netip.AddrPort, err error) Check {
+	c := Check{Name: name, State: Fail}
+	switch {
+	case err == nil:
+		c.State, c.Found = OK, "free"
+	case errors.Is(err, unix.EADDRINUSE):
+		c.Found, c.Do = "in use", "stop who uses it, or choose another port"
+		if who := holder(protocol, at.Port()); who != "" {
+			c.Found = "in use by " + who
+		}
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		c.Found, c.Do = "not an address of this host", "see the configuration"
+	case errors.Is(err, unix.EACCES):
+		c.Found, c.Do = "not for this user", "be root, or grant CAP_NET_BIND_SERVICE"
+	default:
+		c.Found = err.Error()
+	}
+	return c
+}
+
+// holder of a port by name and PID, as far as /proc shows it.
+func holder(protocol string, port uint16) string {
+	inodes := socketInodes(protocol, port)
+	if len(inodes) == 0 {
+		return ""
+	}
+	links, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		return ""
+	}
+	for _, l := range links {
+		target, err := os.Readlink(l)
+		if err != nil || !slices.Contains(inodes, target) {
+			continue
+		}
+		process := filepath.Dir(filepath.Dir(l))
+		name, err := os.ReadFile(filepath.Join(process, "comm"))
+		if err != nil {
+			continue
+		}
+		return fmt.Sprintf("%s (pid %s)", bytes.TrimSpace(name), filepath.Base(process))
+	}
+	return ""
+}
+
+// socketInodes as they stand in /proc/PID/fd: "socket:[123]".
+func socketInodes(protocol string, port uint16) []string {
+	var inodes []string
+	for _, file := range []string{protocol, protocol + "6"} {
+		text, err := os.ReadFile("/proc/net/" + file)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			fields := strings.Fields(line)
+			if len(fields) > 9 && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+				inodes = append(inodes, "socket:["+fields[9]+"]")
+			}
+		}
+	}
+	return inodes
+}
+
+func readInt(path string) (int, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}

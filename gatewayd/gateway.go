@@ -1,0 +1,352 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/control/session"
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/local"
+	"github.com/roamgate/roamgate/gatewayd/metrics"
+)
+
+// sessions is what a gateway needs of a *session.Server.
+type sessions interface {
+	Sessions() []session.Info
+	Kill(match func(session.Info) bool) int
+	Stats() session.Stats
+	Update(session.Settings) error
+}
+
+// leases is what it needs of a *lease.Registry.
+type leases interface {
+	List() []lease.Lease
+	Release(device string) error
+	Stats() lease.Stats
+	Reconfigure(lease.Config) error
+}
+
+// forwarder is what it needs of a dataplane.Backend.
+type forwarder interface {
+	Features() dataplane.Features
+	Counters(yield func(dataplane.ChildCounters) bool)
+	Drops() dataplane.Drops
+}
+
+var (
+	_ sessions     = (*session.Server)(nil)
+	_ leases       = (*lease.Registry)(nil)
+	_ local.Source = (*gateway)(nil)
+)
+
+// gateway answers for a running gateway: to the local socket, to metrics, to
+// signals.
+type gateway struct {
+	sessions sessions
+	leases   leases
+	backend  forwarder
+	traffic  *traffic
+	logger   *slog.Logger
+	level    *slog.LevelVar
+	started  time.Time
+	listen   []netip.AddrPort
+	mtu      int
+
+	// stop asks for an orderly end; stopping is closed when it has begun, and
+	// steps tells how it goes.
+	stop     func()
+	stopping <-chan struct{}
+	steps    *steps
+
+	reload sync.Mutex // one reload at a time
+
+	mu            sync.Mutex // guards what follows
+	config        *config.Config
+	built         *config.Built
+	needRestart   []string
+	loaded        time.Time
+	reloadsFailed uint64
+}
+
+func settings(b *config.Built) session.Settings {
+	return session.Settings{
+		IKE: b.IKE, Admit: b.Admit, Assign: b.Assign, Gate: b.Gate,
+		Liveness: session.LivenessConfig{Idle: b.Idle},
+	}
+}
+
+func (g *gateway) state() string {
+	select {
+	case <-g.stopping:
+		return "stopping"
+	default:
+		return "ready"
+	}
+}
+
+func (g *gateway) Status() local.Status {
+	stats, l, t := g.sessions.Stats(), g.leases.Stats(), g.traffic.read()
+	var dropped uint64
+	for _, n := range g.backend.Drops() {
+		dropped += n
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := local.Status{
+		Version: version, PID: os.Getpid(), Started: g.started, State: g.state(),
+		Config: g.config.Name(), Loaded: g.loaded,
+		NeedRestart: append([]string{}, g.needRestart...), Warnings: append([]string{}, g.built.Warnings...),
+		Backend: g.backend.Features().Name, Listen: g.listen,
+		Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
+		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
+		Leases:  local.LeaseCounts{Live: l.Live, Idle: l.Assigned - l.Live, Capacity: l.Capacity[lease.IPv4]},
+		Traffic: t, Dropped: dropped,
+	}
+	return s
+}
+
+// hex64 is an SPI of an IKE SA as dissectors show it.
+func hex64(v uint64) string { return fmt.Sprintf("%016x", v) }
+
+func (g *gateway) Sessions() []local.Session {
+	list := []local.Session{}
+	for _, i := range g.sessions.Sessions() {
+		list = append(list, local.Session{
+			ID: hex64(uint64(i.ID)), Device: i.Device, Group: i.Group,
+			InitiatorSPI: hex64(i.InitiatorSPI),
+			InboundSPI:   fmt.Sprintf("%08x", uint32(i.Inbound)), OutboundSPI: fmt.Sprintf("%08x", uint32(i.Outbound)),
+			Local: i.Local, Remote: i.Remote, VirtualIPs: i.VirtualIPs,
+			LocalTS: selectors(i.LocalTS), RemoteTS: selectors(i.RemoteTS),
+			IKE: i.IKE, ESP: i.ESP, Auth: i.Auth,
+			Established: i.Established, Until: i.Until, LastIn: i.LastIn, LastOut: i.LastOut,
+			Traffic: local.Traffic{BytesIn: i.BytesIn, PacketsIn: i.PacketsIn, BytesOut: i.BytesOut, PacketsOut: i.PacketsOut},
+		})
+	}
+	return list
+}
+
+// selectors for people.
+func selectors(list []dataplane.Selector) []string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = s.First.String()
+		if s.First != s.Last {
+			out[i] += "-" + s.Last.String()
+		}
+		if p, ok := prefixOf(s.First, s.Last); ok {
+			out[i] = p.String()
+		}
+		if s.Protocol != 0 {
+			out[i] += fmt.Sprintf(" protocol %d", s.Protocol)
+		}
+		if s.FirstPort != 0 || s.LastPort != 65535 {
+			out[i] += fmt.Sprintf(" ports %d-%d", s.FirstPort, s.LastPort)
+		}
+	}
+	return out
+}
+
+// prefixOf a range, if it is one.
+func prefixOf(first, last netip.Addr) (netip.Prefix, bool) {
+	for bits := range first.BitLen() + 1 {
+		p, err := first.Prefix(bits)
+		if err == nil && p.Addr() == first && lastOf(p) == last {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+func (g *gateway) Kill(k local.Kill) (local.Killed, error) {
+	n := g.sessions.Kill(func(i session.Info) bool {
+		return k.All || k.ID != "" && hex64(uint64(i.ID)) == k.ID || k.Device != "" && i.Device == k.Device
+	})
+	if n == 0 && !k.All {
+		return local.Killed{}, fmt.Errorf("session: %w", local.ErrNotFound)
+	}
+	return local.Killed{Sessions: n}, nil
+}
+
+func (g *gateway) Leases() []local.Lease {
+	list := []local.Lease{}
+	for _, l := range g.leases.List() {
+		entry := local.Lease{Device: l.Device, Address: l.Address, State: "idle", Since: l.Since, LastUsed: l.LastUsed}
+		if l.Live {
+			entry.State, entry.Session = "live", hex64(uint64(l.Session))
+		}
+		list = append(list, entry)
+	}
+	return list
+}
+
+func (g *gateway) Release(device string) error {
+	err := g.leases.Release(device)
+	switch {
+	case errors.Is(err, lease.ErrUnknownDevice):
+		return fmt.Errorf("%w: %w", local.ErrNotFound, err)
+	case errors.Is(err, lease.ErrInUse):
+		return fmt.Errorf("%w: %w", local.ErrConflict, err)
+	}
+	return err
+}
+
+// Drops lists every reason of every layer, also those that never happened.
+func (g *gateway) Drops() []local.Drop {
+	stats := g.sessions.Stats()
+	list := []local.Drop{}
+	for r, n := range g.backend.Drops() {
+		list = append(list, local.Drop{Layer: "dataplane", Reason: dataplane.Reason(r).String(), Count: n})
+	}
+	for _, layer := range []struct {
+		name   string
+		counts map[string]uint64
+	}{{"ike", stats.Drops}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
+		for _, reason := range slices.Sorted(maps.Keys(layer.counts)) {
+			list = append(list, local.Drop{Layer: layer.name, Reason: reason, Count: layer.counts[reason]})
+		}
+	}
+	return list
+}
+
+func named[K ~string](counts map[K]uint64) map[string]uint64 {
+	out := make(map[string]uint64, len(counts))
+	for k, n := range counts {
+		out[string(k)] = n
+	}
+	return out
+}
+
+func (g *gateway) Stop() <-chan local.Progress {
+	g.stop()
+	return g.steps.follow()
+}
+
+// snapshot for a scrape.
+func (g *gateway) snapshot() metrics.Snapshot {
+	stats, l, t := g.sessions.Stats(), g.leases.Stats(), g.traffic.read()
+	packets := make(map[string]uint64, dataplane.NumReasons)
+	for r, n := range g.backend.Drops() {
+		packets[dataplane.Reason(r).String()] = n
+	}
+	s := metrics.Snapshot{
+		Sessions: stats.Established, HalfOpen: stats.HalfOpen,
+		HandshakesStarted: stats.Initiated, HandshakesDone: stats.EstablishedTotal,
+		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
+		Drops:   map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops},
+		BytesIn: t.BytesIn, PacketsIn: t.PacketsIn, BytesOut: t.BytesOut, PacketsOut: t.PacketsOut,
+		LeasesLive: l.Live, LeasesIdle: l.Assigned - l.Live, LeaseCapacity: l.Capacity[lease.IPv4],
+		LeaseExhausted: l.Exhausted, LeaseReassigned: l.Reassigned, LeaseWriteErrors: l.WriteErrors,
+		Handshake: cumulative(stats.Handshake),
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.MaxSessions = g.config.Gateway.Limits.Sessions
+	s.ConfigLoaded, s.ReloadsFailed = float64(g.loaded.Unix()), g.reloadsFailed
+	if end, ok := g.built.Admit.RevocationExpires(); ok {
+		s.RevocationExpires = float64(end.Unix())
+	}
+	return s
+}
+
+// cumulative is Prometheus's form of a histogram.
+func cumulative(h session.Histogram) metrics.Histogram {
+	out := metrics.Histogram{Sum: h.Sum, Buckets: make(map[float64]uint64, len(h.Bounds))}
+	for i, n := range h.Counts {
+		out.Count += n
+		if i < len(h.Bounds) {
+			out.Buckets[h.Bounds[i]] = out.Count
+		}
+	}
+	return out
+}
+
+// Reload reads the configuration file again. With an error nothing has
+// changed.
+func (g *gateway) Reload() (local.Reloaded, error) {
+	g.reload.Lock()
+	defer g.reload.Unlock()
+	r, err := g.tryReload()
+	if err == nil {
+		g.logger.Info("configuration reloaded", slog.Any("need_restart", r.NeedRestart))
+		logWarnings(g.logger, r.Warnings)
+		return r, nil
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		g.logger.Error("reload refused, nothing has changed", slog.String("error", line))
+	}
+	g.mu.Lock()
+	g.reloadsFailed++
+	g.mu.Unlock()
+	return r, err
+}
+
+func (g *gateway) tryReload() (local.Reloaded, error) {
+	g.mu.Lock()
+	running := g.config
+	g.mu.Unlock()
+	file, err := config.Load(running.Name())
+	if err != nil {
+		return local.Reloaded{}, problems(err)
+	}
+	needRestart := config.NeedRestart(running, file)
+	file.Adopt(running)
+	built, err := file.Build(time.Now())
+	if err != nil {
+		return local.Reloaded{}, problems(err)
+	}
+	// The registry checks before it changes anything, and so does the server;
+	// if the second refuses, the first goes back to what it had.
+	g.mu.Lock()
+	before := g.built
+	g.mu.Unlock()
+	if err := g.leases.Reconfigure(built.Leases); err != nil {
+		return local.Reloaded{}, err
+	}
+	if err := g.sessions.Update(settings(built)); err != nil {
+		return local.Reloaded{}, errors.Join(err, g.leases.Reconfigure(before.Leases))
+	}
+	g.level.Set(slog.Level(file.Log.Level))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.config, g.built, g.needRestart, g.loaded = file, built, needRestart, time.Now()
+	return local.Reloaded{NeedRestart: append([]string{}, needRestart...), Warnings: append([]string{}, built.Warnings...)}, nil
+}
+
+// problems makes many errors of one, so that the local API tells them one by
+// one.
+func problems(err error) error {
+	var list config.Problems
+	if !errors.As(err, &list) {
+		return err
+	}
+	errs := make([]error, len(list))
+	for i := range list {
+		errs[i] = list[i]
+	}
+	return errors.Join(errs...)
+}
+
+func logWarnings(logger *slog.Logger, warnings []string) {
+	for _, w := range warnings {
+		logger.Warn("configuration", slog.String("warning", w))
+	}
+}

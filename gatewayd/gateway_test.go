@@ -1,0 +1,414 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/control/session"
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/local"
+	"github.com/roamgate/roamgate/gatewayd/metrics"
+	"github.com/roamgate/roamgate/gatewayd/pki"
+)
+
+type fakeSessions struct {
+	infos   []session.Info
+	stats   session.Stats
+	updates []session.Settings
+	refuse  error
+	killed  []session.Info
+}
+
+func (f *fakeSessions) Sessions() []session.Info { return f.infos }
+func (f *fakeSessions) Stats() session.Stats     { return f.stats }
+func (f *fakeSessions) Kill(match func(session.Info) bool) int {
+	f.killed = nil
+	for _, i := range f.infos {
+		if match(i) {
+			f.killed = append(f.killed, i)
+		}
+	}
+	return len(f.killed)
+}
+
+func (f *fakeSessions) Update(s session.Settings) error {
+	if f.refuse != nil {
+		return f.refuse
+	}
+	f.updates = append(f.updates, s)
+	return nil
+}
+
+type fakeLeases struct{ configs []lease.Config }
+
+func (f *fakeLeases) List() []lease.Lease {
+	return []lease.Lease{
+		{Device: "phone-1", Address: netip.MustParseAddr("10.9.0.1"), Live: true, Session: 0xa1},
+		{Device: "phone-2", Address: netip.MustParseAddr("10.9.0.2")},
+	}
+}
+
+func (f *fakeLeases) Release(device string) error {
+	if device == "phone-1" {
+		return lease.ErrInUse
+	}
+	return lease.ErrUnknownDevice
+}
+
+func (f *fakeLeases) Stats() lease.Stats {
+	return lease.Stats{Assigned: 2, Live: 1, Exhausted: 4}
+}
+
+func (f *fakeLeases) Reconfigure(c lease.Config) error {
+	f.configs = append(f.configs, c)
+	return nil
+}
+
+type fakeForwarder struct {
+	children []dataplane.ChildCounters
+	drops    dataplane.Drops
+	stuck    chan struct{}
+}
+
+func (f *fakeForwarder) Features() dataplane.Features { return dataplane.Features{Name: "fake"} }
+func (f *fakeForwarder) Drops() dataplane.Drops       { return f.drops }
+func (f *fakeForwarder) Counters(yield func(dataplane.ChildCounters) bool) {
+	if f.stuck != nil {
+		<-f.stuck
+	}
+	for _, c := range f.children {
+		if !yield(c) {
+			return
+		}
+	}
+}
+
+// rig is a gateway on fakes with a configuration and a PKI on disk.
+type rig struct {
+	*gateway
+	sessions *fakeSessions
+	leases   *fakeLeases
+	backend  *fakeForwarder
+	file     string
+	stopping chan struct{}
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	f := &initFlags{
+		external: "eth0", internal: "eth1", address: netip.MustParseAddr("203.0.113.1"), id: "vpn.example.com",
+		pool: netip.MustParsePrefix("10.9.0.0/16"), networks: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/24")},
+	}
+	result, err := pki.Setup(time.Now(), pki.SetupOptions{Dir: filepath.Join(dir, "pki"), ConfigDir: dir, DNSNames: []string{f.id}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "gatewayd.yaml")
+	text, err := f.render(initPaths{file, filepath.Join(dir, "pki"), "state", "run"}, result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := cfg.Build(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, file: file, stopping: make(chan struct{})}
+	r.gateway = &gateway{
+		sessions: r.sessions, leases: r.leases, backend: r.backend, traffic: newTraffic(r.backend.Counters),
+		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},
+		stop: func() { close(r.stopping) }, config: cfg, built: built, loaded: time.Unix(1700000000, 0),
+	}
+	return r
+}
+
+func (r *rig) edit(t *testing.T, edits ...string) {
+	t.Helper()
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := strings.NewReplacer(edits...).Replace(string(text))
+	if after == string(text) {
+		t.Fatalf("edit %q does not fit", edits)
+	}
+	if err := os.WriteFile(r.file, []byte(after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A broken file changes nothing, whatever is broken: not the sessions, not the
+// leases, not what the next reload compares with.
+func TestReloadOfABrokenFile(t *testing.T) {
+	breaks := map[string][]string{
+		"unknown key":         {"  static:", "  statik:"},
+		"not YAML":            {"gateway:", "gateway: ["},
+		"a file that is gone": {"pki/crl.pem", "pki/none.pem"},
+		"key of nobody":       {"key: \"gateway.key\"", "key: \"pki/root.key\""},
+	}
+	for name, edit := range breaks {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			before := *r.config
+			builtBefore := r.built
+			r.edit(t, edit...)
+			_, err := r.Reload()
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), r.file) {
+				t.Errorf("error doesn't name the file: %v", err)
+			}
+			if len(r.sessions.updates) != 0 || len(r.leases.configs) != 0 || r.built != builtBefore || !r.loaded.Equal(time.Unix(1700000000, 0)) {
+				t.Error("something was changed")
+			}
+			if keys := config.NeedRestart(&before, r.config); keys != nil {
+				t.Errorf("%v changed", keys)
+			}
+			if s := r.snapshot(); s.ReloadsFailed != 1 {
+				t.Errorf("%d failures counted, want 1", s.ReloadsFailed)
+			}
+		})
+	}
+}
+
+// A good file reaches sessions, leases and the log; what needs a restart is
+// named and keeps running.
+func TestReload(t *testing.T) {
+	r := newRig(t)
+	r.edit(t, "gateway:\n", "log: {level: debug}\ngateway:\n", "10.9.0.0/16", "10.8.0.0/16", "  static:", "  ike: {liveness: {idle: 1m}}\n  static:\n    exclude: [10.9.0.9]")
+	result, err := r.Reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(result.NeedRestart) != 1 || result.NeedRestart[0] != "gateway.static.pools" {
+		t.Errorf("need a restart: %v", result.NeedRestart)
+	}
+	if len(r.sessions.updates) != 1 || r.sessions.updates[0].Liveness.Idle != time.Minute {
+		t.Errorf("sessions were told %+v", r.sessions.updates)
+	}
+	if len(r.leases.configs) != 1 || r.leases.configs[0].Pools[0].String() != "10.9.0.0/16" || len(r.leases.configs[0].Exclude) != 1 {
+		t.Errorf("leases were told %+v", r.leases.configs)
+	}
+	if r.level.Level() != slog.LevelDebug {
+		t.Error("the log's level is the old one")
+	}
+	// Back to what runs: nothing waits for a restart any more.
+	r.edit(t, "10.8.0.0/16", "10.9.0.0/16")
+	if result, err = r.Reload(); err != nil || len(result.NeedRestart) != 0 || len(r.Status().NeedRestart) != 0 {
+		t.Errorf("need a restart: %v, %v", result.NeedRestart, err)
+	}
+}
+
+// If the sessions refuse what the leases took, the leases go back.
+func TestReloadIsAllOrNothing(t *testing.T) {
+	r := newRig(t)
+	r.sessions.refuse = errors.New("no")
+	r.edit(t, "  static:", "  static:\n    exclude: [10.9.0.9]")
+	if _, err := r.Reload(); err == nil {
+		t.Fatal("accepted")
+	}
+	last := r.leases.configs[len(r.leases.configs)-1]
+	if len(r.leases.configs) != 2 || len(last.Exclude) != 0 {
+		t.Errorf("leases were told %+v", r.leases.configs)
+	}
+}
+
+func TestKill(t *testing.T) {
+	r := newRig(t)
+	r.sessions.infos = []session.Info{
+		{ID: 0xa1, Summary: ike.Summary{Device: "phone-1"}},
+		{ID: 0xa2, Summary: ike.Summary{Device: "phone-2"}},
+	}
+	for _, tt := range []struct {
+		kill local.Kill
+		want int
+	}{
+		{local.Kill{Device: "phone-1"}, 1},
+		{local.Kill{ID: "00000000000000a2"}, 1},
+		{local.Kill{All: true}, 2},
+		{local.Kill{Device: "phone"}, 0},
+		{local.Kill{ID: "a2"}, 0},
+		{local.Kill{}, 0},
+	} {
+		got, err := r.Kill(tt.kill)
+		if got.Sessions != tt.want || errors.Is(err, local.ErrNotFound) != (tt.want == 0) {
+			t.Errorf("%+v: %d sessions, %v", tt.kill, got.Sessions, err)
+		}
+	}
+}
+
+func TestLeasesForPeople(t *testing.T) {
+	r := newRig(t)
+	list := r.Leases()
+	if list[0].State != "live" || list[0].Session != "00000000000000a1" || list[1].State != "idle" || list[1].Session != "" {
+		t.Errorf("%+v", list)
+	}
+	if err := r.Release("phone-1"); !errors.Is(err, local.ErrConflict) {
+		t.Errorf("release of a live lease: %v", err)
+	}
+	if err := r.Release("nobody"); !errors.Is(err, local.ErrNotFound) {
+		t.Errorf("release of nobody's lease: %v", err)
+	}
+}
+
+// Every reason of the data plane is listed by its name, also those at zero.
+func TestDropsNameEveryReason(t *testing.T) {
+	r := newRig(t)
+	r.backend.drops[dataplane.ReasonReplay] = 5
+	r.sessions.stats.Drops = map[string]uint64{"cookie_required": 7}
+	found := map[string]uint64{}
+	for _, d := range r.Drops() {
+		found[d.Layer+" "+d.Reason] = d.Count
+	}
+	for reason := range dataplane.Reason(dataplane.NumReasons) {
+		if _, ok := found["dataplane "+reason.String()]; !ok {
+			t.Errorf("%v is not listed", reason)
+		}
+	}
+	if found["dataplane replay"] != 5 || found["ike cookie_required"] != 7 {
+		t.Errorf("%v", found)
+	}
+}
+
+// Totals only grow: over the end of a Child SA, and over the reuse of its SPI.
+func TestTrafficOnlyGrows(t *testing.T) {
+	f := &fakeForwarder{}
+	totals := newTraffic(f.Counters)
+	for i, step := range []struct {
+		children []dataplane.ChildCounters
+		want     local.Traffic
+	}{
+		{[]dataplane.ChildCounters{{Inbound: 300, BytesIn: 10, PacketsIn: 1}}, local.Traffic{BytesIn: 10, PacketsIn: 1}},
+		{[]dataplane.ChildCounters{{Inbound: 300, BytesIn: 30, PacketsIn: 3}, {Inbound: 301, BytesOut: 5, PacketsOut: 1}}, local.Traffic{BytesIn: 30, PacketsIn: 3, BytesOut: 5, PacketsOut: 1}},
+		{[]dataplane.ChildCounters{{Inbound: 301, BytesOut: 5, PacketsOut: 1}}, local.Traffic{BytesIn: 30, PacketsIn: 3, BytesOut: 5, PacketsOut: 1}},
+		{[]dataplane.ChildCounters{{Inbound: 300, BytesIn: 7, PacketsIn: 1}, {Inbound: 301}}, local.Traffic{BytesIn: 37, PacketsIn: 4, BytesOut: 5, PacketsOut: 1}},
+	} {
+		f.children = step.children
+		if got := totals.read(); got != step.want {
+			t.Errorf("reading %d: %+v, want %+v", i, got, step.want)
+		}
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	r := newRig(t)
+	r.sessions.stats = session.Stats{
+		Established: 1, EstablishedTotal: 3, Closed: map[ike.CloseReason]uint64{ike.CloseKilled: 2},
+		Handshake: session.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 1, 4}, Sum: 9},
+	}
+	want := `
+# HELP gatewayd_handshake_duration_seconds From the first message to the established IKE SA.
+# TYPE gatewayd_handshake_duration_seconds histogram
+gatewayd_handshake_duration_seconds_bucket{le="0.1"} 2
+gatewayd_handshake_duration_seconds_bucket{le="1"} 3
+gatewayd_handshake_duration_seconds_bucket{le="+Inf"} 7
+gatewayd_handshake_duration_seconds_sum 9
+gatewayd_handshake_duration_seconds_count 7
+# HELP gatewayd_closed_total IKE SAs that ended, by reason.
+# TYPE gatewayd_closed_total counter
+gatewayd_closed_total{reason="killed"} 2
+# HELP gatewayd_lease_exhausted_total Requests for an address that found none free.
+# TYPE gatewayd_lease_exhausted_total counter
+gatewayd_lease_exhausted_total 4
+`
+	err := testutil.CollectAndCompare(metrics.Collector(r.snapshot), strings.NewReader(want),
+		"gatewayd_handshake_duration_seconds", "gatewayd_closed_total", "gatewayd_lease_exhausted_total")
+	if err != nil {
+		t.Error(err)
+	}
+	if end := r.snapshot().RevocationExpires; math.Abs(end-float64(time.Now().Unix())) > 400*24*3600 || end == 0 {
+		t.Errorf("revocation list expires at %v", end)
+	}
+}
+
+func get(t *testing.T, h http.Handler, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	body, err := io.ReadAll(w.Result().Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.Code, string(body)
+}
+
+// /readyz turns false when the end begins; the metrics stay.
+func TestMonitoring(t *testing.T) {
+	r := newRig(t)
+	h := r.monitoring(metrics.Registry(r.snapshot, "test", "test"))
+	if code, body := get(t, h, "/healthz"); code != http.StatusOK {
+		t.Errorf("healthz: %d %s", code, body)
+	}
+	if code, body := get(t, h, "/readyz"); code != http.StatusOK {
+		t.Errorf("readyz: %d %s", code, body)
+	}
+	r.stop()
+	if code, body := get(t, h, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "stopping") {
+		t.Errorf("readyz while stopping: %d %s", code, body)
+	}
+	if code, body := get(t, h, "/metrics"); code != http.StatusOK || !strings.Contains(body, "gatewayd_sessions 0") {
+		t.Errorf("metrics: %d %s", code, body)
+	}
+	if code, _ := get(t, h, "/debug/pprof/"); code != http.StatusNotFound {
+		t.Errorf("pprof on the network: %d", code)
+	}
+}
+
+// A loop that is stuck makes the gateway unhealthy, and healthy again when it
+// goes on; nobody waits longer than the timeout.
+func TestStuckLoop(t *testing.T) {
+	r := newRig(t)
+	stuck := make(chan struct{})
+	r.backend.stuck = stuck
+	h := &health{check: r.loops}
+	for range 3 {
+		if h.ask(time.Millisecond) == nil {
+			t.Fatal("healthy with a stuck loop")
+		}
+	}
+	close(stuck)
+	if err := h.ask(time.Minute); err != nil {
+		t.Errorf("still %v", err)
+	}
+}
+
+func TestSelectors(t *testing.T) {
+	a := netip.MustParseAddr
+	for _, tt := range []struct {
+		in   dataplane.Selector
+		want string
+	}{
+		{dataplane.Selector{First: a("10.2.0.0"), Last: a("10.2.0.255"), LastPort: 65535}, "10.2.0.0/24"},
+		{dataplane.Selector{First: a("0.0.0.0"), Last: a("255.255.255.255"), LastPort: 65535}, "0.0.0.0/0"},
+		{dataplane.Selector{First: a("10.9.0.1"), Last: a("10.9.0.1"), LastPort: 65535}, "10.9.0.1/32"},
+		{dataplane.Selector{First: a("10.2.0.5"), Last: a("10.2.0.9"), LastPort: 65535}, "10.2.0.5-10.2.0.9"},
+		{dataplane.Selector{Protocol: 6, First: a("2001:db8::"), Last: a("2001:db8::ffff"), FirstPort: 443, LastPort: 443}, "2001:db8::/112 protocol 6 ports 443-443"},
+	} {
+		if got := selectors([]dataplane.Selector{tt.in})[0]; got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"time"
+)
+
+// Source is the gateway as the server sees it. All methods may be called from
+// any goroutine.
+type Source interface {
+	Status() Status
+	Sessions() []Session
+	// Kill deletes sessions, the peers are told; ErrNotFound if there is none.
+	Kill(Kill) (Killed, error)
+	Leases() []Lease
+	// Release forgets a device's leases: ErrNotFound, ErrConflict.
+	Release(device string) error
+	Drops() []Drop
+	// Reload reads the configuration again. The error may wrap many.
+	Reload() (Reloaded, error)
+	// Stop begins an orderly end, or joins one, and returns its progress. The
+	// channel is closed after the value with Done.
+	Stop() <-chan Progress
+}
+
+// Config of a Server.
+type Config struct {
+	// Path of the socket. What lies there from a former run is replaced: the
+	// caller holds the lock on the folder.
+	Path   string
+	Access Access
+	// PProf adds /debug/pprof/.
+	PProf  bool
+	Source Source
+	Logger *slog.Logger
+}
+
+// maxPath of a socket: sun_path is 108 octets with its NUL.
+const maxPath = 107
+
+// maxBody of a request in octets.
+const maxBody = 64 << 10
+
+// Server answers commands. Close ends it.
+type Server struct {
+	config   Config
+	listener *net.UnixListener
+	http     *http.Server
+}
+
+// Listen binds the socket and begins to serve.
+func Listen(c Config) (*Server, error) {
+	if len(c.Path) > maxPath {
+		return nil, fmt.Errorf("local socket %s: got a path of %d bytes, expected at most %d (unix(7)); choose a shorter runtime_dir", c.Path, len(c.Path), maxPath)
+	}
+	if err := os.Remove(c.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("local socket: %w", err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.Path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("local socket %s: %w", c.Path, err)
+	}
+	// The file goes when Remove says so: a successor may own the path by the
+	// time the listener is closed.
+	listener.SetUnlinkOnClose(false)
+	if err := c.Access.permit(c.Path); err != nil {
+		listener.Close()
+		os.Remove(c.Path)
+		return nil, fmt.Errorf("local socket: %w", err)
+	}
+	s := &Server{config: c, listener: listener}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ConnContext:       withPeer,
+		ReadHeaderTimeout: 5 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+	}
+	go func() {
+		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			c.Logger.Error("local socket failed", slog.String("path", c.Path), slog.Any("error", err))
+		}
+	}()
+	return s, nil
+}
+
+// permit lets the kernel refuse those whom check would refuse.
+func (a Access) permit(path string) error {
+	if a.Group == "" {
+		return os.Chmod(path, 0o600)
+	}
+	if err := os.Chown(path, -1, int(a.GID)); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o660)
+}
+
+// Remove takes the socket out of the file system; those who are connected
+// stay.
+func (s *Server) Remove() { os.Remove(s.config.Path) }
+
+// Close waits for running requests until ctx ends, then cuts them off.
+func (s *Server) Close(ctx context.Context) {
+	if s.http.Shutdown(ctx) != nil {
+		s.http.Close()
+	}
+}
+
+func (s *Server) handler() http.Handler {
+	src := s.config.Source
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", answer(func(*http.Request) (Status, error) { return src.Status(), nil }))
+	mux.HandleFunc("GET /v1/sessions", answer(func(*http.Request) ([]Session, error) { return src.Sessions(), nil }))
+	mux.HandleFunc("POST /v1/sessions/kill", answer(func(r *http.Request) (Killed, error) {
+		k, err := body[Kill](r)
+		if err != nil {
+			return Killed{}, err
+		}
+		return src.Kill(k)
+	}))
+	mux.HandleFunc("GET /v1/leases", answer(func(*http.Request) ([]Lease, error) { return src.Leases(), nil }))
+	mux.HandleFunc("DELETE /v1/leases/{device}", answer(func(r *http.Request) (struct{}, error) {
+		return struct{}{}, src.Release(r.PathValue("device"))
+	}))
+	mux.HandleFunc("GET /v1/drops", answer(func(*http.Request) ([]Drop, error) { return src.Drops(), nil }))
+	mux.HandleFunc("POST /v1/reload", answer(func(*http.Request) (Reloaded, error) { return src.Reload() }))
+	mux.HandleFunc("POST /v1/stop", s.stop)
+	if s.config.PProf {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := peerOf(r)
+		if err := s.config.Access.check(p); err != nil {
+			s.config.Logger.Warn("local socket: refused", slog.Any("uid", p.uid), slog.Any("pid", p.pid), slog.String("path", r.URL.Path))
+			fail(w, err)
+			return
+		}
+		if r.Method != http.MethodGet {
+			s.config.Logger.Info("local command", slog.Any("uid", p.uid), slog.Any("pid", p.pid), slog.String("command", r.Method+" "+r.URL.Path))
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// answer makes a handler of a function.
+func answer[T any](f func(*http.Request) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		// What can't be written has nobody to read it.
+		_ = json.NewEncoder(w).Encode(v)
+	}
+}
+
+var errBody = errors.New("malformed request")
+
+func body[T any](r *http.Request) (v T, err error) {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		return v, fmt.Errorf("%w: %w", errBody, err)
+	}
+	return v, nil
+}
+
+func fail(w http.ResponseWriter, err error) {
+	status := http.StatusUnprocessableEntity
+	switch {
+	case errors.Is(err, ErrForbidden):
+		status = http.StatusForbidden
+	case errors.Is(err, ErrNotFound):
+		status = http.StatusNotFound
+	case errors.Is(err, ErrConflict):
+		status = http.StatusConflict
+	case errors.Is(err, errBody):
+		status = http.StatusBadRequest
+	}
+	f := failure{Errors: []string{err.Error()}}
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
+		f.Errors = nil
+		for _, e := range many.Unwrap() {
+			f.Errors = append(f.Errors, e.Error())
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(f)
+}
+
+// stop streams progress until the gateway has put everything back. A client
+// that goes away doesn't stop the stop.
+func (s *Server) stop(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	flusher := http.NewResponseController(w)
+	encoder := json.NewEncoder(w)
+	for p := range s.config.Source.Stop() {
+		if encoder.Encode(p) == nil {
+			_ = flusher.Flush()
+		}
+	}
+}

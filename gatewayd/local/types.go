@@ -1,0 +1,126 @@
+package local
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Status of the gateway.
+type Status struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	// State is "starting", "ready" or "stopping".
+	State  string `json:"state"`
+	Config string `json:"config"`
+	// Loaded is when the configuration was read last.
+	Loaded time.Time `json:"loaded"`
+	// NeedRestart lists keys of the file that a reload couldn't change.
+	NeedRestart []string `json:"need_restart"`
+	// Warnings about certificates, lists and debugging.
+	Warnings []string `json:"warnings"`
+	// Backend forwards, on Listen; Interface carries inner packets.
+	Backend   string           `json:"backend"`
+	Listen    []netip.AddrPort `json:"listen"`
+	Interface string           `json:"interface"`
+	MTU       int              `json:"mtu"`
+	// Sessions that are established, and those on their way.
+	Sessions    int         `json:"sessions"`
+	MaxSessions int         `json:"max_sessions"`
+	HalfOpen    int         `json:"half_open"`
+	Leases      LeaseCounts `json:"leases"`
+	Traffic     Traffic     `json:"traffic"`
+	Dropped     uint64      `json:"dropped"`
+}
+
+// LeaseCounts by state.
+type LeaseCounts struct {
+	Live     int    `json:"live"`
+	Idle     int    `json:"idle"`
+	Capacity uint64 `json:"capacity"`
+}
+
+// Traffic of inner packets: in from devices, out to them.
+type Traffic struct {
+	BytesIn    uint64 `json:"bytes_in"`
+	PacketsIn  uint64 `json:"packets_in"`
+	BytesOut   uint64 `json:"bytes_out"`
+	PacketsOut uint64 `json:"packets_out"`
+}
+
+// Session is an established IKE SA and its Child SA.
+type Session struct {
+	// ID is the responder's SPI of the IKE SA. SPIs are in hexadecimal, as
+	// dissectors show them.
+	ID           string         `json:"id"`
+	Device       string         `json:"device"`
+	Group        string         `json:"group,omitempty"`
+	InitiatorSPI string         `json:"initiator_spi"`
+	InboundSPI   string         `json:"inbound_spi"`
+	OutboundSPI  string         `json:"outbound_spi"`
+	Local        netip.AddrPort `json:"local"`
+	Remote       netip.AddrPort `json:"remote"`
+	VirtualIPs   []netip.Addr   `json:"virtual_ips"`
+	// Selectors as "10.2.0.0/24" or "10.2.0.5-10.2.0.9 tcp 443".
+	LocalTS     []string  `json:"local_ts"`
+	RemoteTS    []string  `json:"remote_ts"`
+	IKE         string    `json:"ike"`
+	ESP         string    `json:"esp"`
+	Auth        string    `json:"auth"`
+	Established time.Time `json:"established"`
+	// Until is when the admission ends; absent if it doesn't.
+	Until   time.Time `json:"until,omitzero"`
+	LastIn  time.Time `json:"last_in,omitzero"`
+	LastOut time.Time `json:"last_out,omitzero"`
+	Traffic
+}
+
+// Lease is an address that belongs to a device.
+type Lease struct {
+	Device  string     `json:"device"`
+	Address netip.Addr `json:"address"`
+	// State is "live" or "idle".
+	State    string    `json:"state"`
+	Session  string    `json:"session,omitempty"`
+	Since    time.Time `json:"since"`
+	LastUsed time.Time `json:"last_used"`
+}
+
+// Drop counts what a layer dropped, refused or closed for a reason.
+type Drop struct {
+	// Layer is "dataplane", "ike", "admit" or "close".
+	Layer  string `json:"layer"`
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count"`
+}
+
+// Kill selects sessions: one of the three.
+type Kill struct {
+	ID     string `json:"id,omitempty"`
+	Device string `json:"device,omitempty"`
+	All    bool   `json:"all,omitempty"`
+}
+
+// Killed is how many sessions are being deleted.
+type Killed struct {
+	Sessions int `json:"sessions"`
+}
+
+// Reloaded is the outcome of a reload that was accepted.
+type Reloaded struct {
+	NeedRestart []string `json:"need_restart"`
+	Warnings    []string `json:"warnings"`
+}
+
+// Progress of a stop, one JSON value a line. The last one has Done set: all
+// that the gateway put in place is taken back.
+type Progress struct {
+	Step     string `json:"step"`
+	Sessions int    `json:"sessions"`
+	Done     bool   `json:"done"`
+}
+
+// failure is the body of every answer that isn't 200.
+type failure struct {
+	Errors []string `json:"errors"`
+}

@@ -1,0 +1,156 @@
+// Package metrics turns snapshots of a gateway into Prometheus metrics.
+//
+// A scrape takes one [Snapshot]; nothing is counted here, and no metric has a
+// label for a device, so that their number stays what it is.
+//
+// What lives here: names, help texts and labels. What doesn't: who counts.
+package metrics
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Snapshot of all figures at one moment. Those named counters only grow.
+type Snapshot struct {
+	Sessions, HalfOpen, MaxSessions int
+	// Counters of handshakes.
+	HandshakesStarted, HandshakesDone uint64
+	// Counters by reason or name.
+	Closed, Refused, Notes map[string]uint64
+	// Events of the data plane by name; counters.
+	Events map[string]uint64
+	// Drops by layer, then reason; counters.
+	Drops map[string]map[string]uint64
+	// Counters of inner packets: in from devices, out to them.
+	BytesIn, PacketsIn, BytesOut, PacketsOut uint64
+	// Leases by state, and how many addresses there are.
+	LeasesLive, LeasesIdle int
+	LeaseCapacity          uint64
+	// Counters of the lease registry.
+	LeaseExhausted, LeaseReassigned, LeaseWriteErrors uint64
+	// Handshake durations.
+	Handshake Histogram
+	// ConfigLoaded is the Unix time of the last configuration that was taken,
+	// ReloadsFailed a counter.
+	ConfigLoaded  float64
+	ReloadsFailed uint64
+	// RevocationExpires is the Unix time of the first nextUpdate; 0 without
+	// lists.
+	RevocationExpires float64
+}
+
+// Histogram with cumulative counts by upper bound in seconds.
+type Histogram struct {
+	Count   uint64
+	Sum     float64
+	Buckets map[float64]uint64
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("gatewayd_"+name, help, labels, nil)
+}
+
+var (
+	sessions          = desc("sessions", "Established IKE SAs.")
+	sessionsMax       = desc("sessions_max", "Established IKE SAs that are allowed at once.")
+	halfOpen          = desc("half_open", "IKE SAs on their way to be established.")
+	handshakesStarted = desc("handshakes_started_total", "IKE SAs that were begun.")
+	handshakes        = desc("handshakes_total", "IKE SAs that were established.")
+	handshakeSeconds  = desc("handshake_duration_seconds", "From the first message to the established IKE SA.")
+	closed            = desc("closed_total", "IKE SAs that ended, by reason.", "reason")
+	refused           = desc("refused_total", "Devices that were not admitted, by reason.", "reason")
+	notes             = desc("ike_notes_total", "Events of IKE SAs that didn't end them.", "note")
+	events            = desc("dataplane_events_total", "Events that the data plane told.", "event")
+	drops             = desc("drops_total", "Packets and messages that were dropped, by layer and reason.", "layer", "reason")
+	bytesTotal        = desc("bytes_total", "Bytes of inner packets; in: from devices.", "direction")
+	packetsTotal      = desc("packets_total", "Inner packets; in: from devices.", "direction")
+	leases            = desc("leases", "Leases by state.", "state")
+	leaseCapacity     = desc("lease_capacity", "Addresses in the pools.")
+	leaseExhausted    = desc("lease_exhausted_total", "Requests for an address that found none free.")
+	leaseReassigned   = desc("lease_reassigned_total", "Addresses that were taken from an idle device for another.")
+	leaseWriteErrors  = desc("lease_write_errors_total", "Failed transactions of the lease file.")
+	configLoaded      = desc("config_loaded_timestamp_seconds", "When the running configuration was read.")
+	reloadsFailed     = desc("config_reload_failures_total", "Reloads that were refused.")
+	crlExpires        = desc("crl_next_update_timestamp_seconds", "When the first revocation list is due for renewal.")
+)
+
+var all = []*prometheus.Desc{
+	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, drops,
+	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
+	configLoaded, reloadsFailed, crlExpires,
+}
+
+// Collector takes a snapshot for each scrape. The function may be called from
+// several goroutines.
+type Collector func() Snapshot
+
+var _ prometheus.Collector = Collector(nil)
+
+// Describe sends the metrics there are.
+func (Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range all {
+		ch <- d
+	}
+}
+
+// Collect sends their values.
+func (c Collector) Collect(ch chan<- prometheus.Metric) {
+	s := c()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(sessions, float64(s.Sessions))
+	gauge(sessionsMax, float64(s.MaxSessions))
+	gauge(halfOpen, float64(s.HalfOpen))
+	counter(handshakesStarted, s.HandshakesStarted)
+	counter(handshakes, s.HandshakesDone)
+	ch <- prometheus.MustNewConstHistogram(handshakeSeconds, s.Handshake.Count, s.Handshake.Sum, s.Handshake.Buckets)
+	for _, by := range []struct {
+		desc   *prometheus.Desc
+		counts map[string]uint64
+	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}} {
+		for name, n := range by.counts {
+			counter(by.desc, n, name)
+		}
+	}
+	for layer, reasons := range s.Drops {
+		for reason, n := range reasons {
+			counter(drops, n, layer, reason)
+		}
+	}
+	counter(bytesTotal, s.BytesIn, "in")
+	counter(bytesTotal, s.BytesOut, "out")
+	counter(packetsTotal, s.PacketsIn, "in")
+	counter(packetsTotal, s.PacketsOut, "out")
+	gauge(leases, float64(s.LeasesLive), "live")
+	gauge(leases, float64(s.LeasesIdle), "idle")
+	gauge(leaseCapacity, float64(s.LeaseCapacity))
+	counter(leaseExhausted, s.LeaseExhausted)
+	counter(leaseReassigned, s.LeaseReassigned)
+	counter(leaseWriteErrors, s.LeaseWriteErrors)
+	gauge(configLoaded, s.ConfigLoaded)
+	counter(reloadsFailed, s.ReloadsFailed)
+	if s.RevocationExpires != 0 {
+		gauge(crlExpires, s.RevocationExpires)
+	}
+}
+
+// Registry with the collector, those of the Go runtime and the process, and
+// what was built.
+func Registry(c Collector, version, revision string) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "gatewayd_build_info",
+		Help:        "Always 1; the labels say what was built.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	r.MustRegister(c, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}

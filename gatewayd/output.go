@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+)
+
+// output is the flag -o of commands that print something.
+type output struct {
+	format  string
+	formats []string
+}
+
+// addOutput adds the flag; the first format is the default.
+func addOutput(c *cobra.Command, formats ...string) *output {
+	o := &output{formats: formats}
+	c.Flags().StringVarP(&o.format, "output", "o", formats[0], strings.Join(formats, ", "))
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if !slices.Contains(formats, o.format) {
+			return usage("--output %q is none of %s", o.format, strings.Join(formats, ", "))
+		}
+		return run(c, args)
+	}
+	return o
+}
+
+// print writes v as JSON or YAML, or the table.
+func (o *output) print(w io.Writer, v any, table func(t *tabwriter.Writer)) error {
+	if o.format == "table" {
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		table(t)
+		return t.Flush()
+	}
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if o.format == "yaml" {
+		if data, err = yaml.JSONToYAML(data); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(w, strings.TrimSuffix(string(data), "\n"))
+	return err
+}
+
+// size in binary units.
+func size(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	v, i := float64(n), 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}
+
+// ago is a moment in the past for people; "-" for the zero time.
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return now.Sub(t).Round(time.Second).String() + " ago"
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/control/session"
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/link"
+	"github.com/roamgate/roamgate/dataplane/tun"
+	"github.com/roamgate/roamgate/dataplane/userspace"
+	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/keylog"
+	"github.com/roamgate/roamgate/gatewayd/local"
+	"github.com/roamgate/roamgate/gatewayd/metrics"
+)
+
+const (
+	// eventQueue between data plane and sessions. A full one loses events,
+	// which are hints.
+	eventQueue = 4096
+	// endBound is how long an orderly end may take. What is not taken back by
+	// then is taken back by the next start.
+	endBound = 20 * time.Second
+	// farewell is how long the last answers on the local socket may take.
+	farewell = 2 * time.Second
+)
+
+// runGateway is the role `gateway`: it returns when ctx ends, somebody asks to
+// stop, or the data plane fails.
+func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) {
+	started := time.Now()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+
+	// The working folder may change its name while the gateway runs.
+	if file, err = filepath.Abs(file); err != nil {
+		return err
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	built, err := cfg.Build(started)
+	if err != nil {
+		return err
+	}
+	mtu, err := innerMTU(cfg)
+	if err != nil {
+		return err
+	}
+	access, err := localAccess(cfg)
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	level.Set(slog.Level(cfg.Log.Level))
+	logger := newLogger(stderr, cfg.Log.Format, level)
+	logWarnings(logger, built.Warnings)
+	manager := notify{logger}
+	g := &gateway{
+		config: cfg, built: built, loaded: started, started: started, level: level, logger: logger,
+		mtu: mtu, stop: stop, stopping: ctx.Done(), steps: &steps{},
+		listen: []netip.AddrPort{
+			netip.AddrPortFrom(cfg.Gateway.External.Address, cfg.Gateway.External.Port),
+			netip.AddrPortFrom(cfg.Gateway.External.Address, cfg.Gateway.External.NATTPort),
+		},
+	}
+
+	// All configuration is read. Below this line the machine is touched; each
+	// touch puts on the stack how to take it back.
+
+	var undo undoStack
+	var server *local.Server
+	defer func() {
+		err = errors.Join(err, undo.run(logger, g.steps))
+		g.steps.tell(local.Progress{Step: "stopped", Done: true})
+		if server != nil {
+			bye, cancel := context.WithTimeout(context.Background(), farewell)
+			defer cancel()
+			server.Close(bye)
+		}
+	}()
+
+	stateDir, runtimeDir := cfg.Path(cfg.StateDir), cfg.Path(cfg.RuntimeDir)
+	if err := errors.Join(os.MkdirAll(runtimeDir, 0o755), os.MkdirAll(stateDir, 0o700)); err != nil {
+		return fmt.Errorf("folders of the gateway: %w", err)
+	}
+	lock, err := lockInstance(runtimeDir)
+	if err != nil {
+		return err
+	}
+	undo.push("", func() error { lock.release(); return nil })
+
+	registry, err := lease.Open(filepath.Join(stateDir, "leases.db"), built.Leases)
+	if err != nil {
+		return fmt.Errorf("leases in %s: %w", stateDir, err)
+	}
+	undo.push("leases", registry.Close)
+
+	keys, err := openKeyLog(cfg, logger, &undo)
+	if err != nil {
+		return err
+	}
+
+	journal := filepath.Join(stateDir, "host.journal")
+	if err := link.Recover(journal); err != nil {
+		return fmt.Errorf("take back what an earlier run left: %w", explainHost(err))
+	}
+	device, err := tun.Create(tun.Config{Name: cfg.Gateway.Tunnel.Name, MTU: mtu})
+	if err != nil {
+		return explainHost(err)
+	}
+	undo.push("interface "+device.Name(), device.Close)
+	host, err := link.Setup(link.Config{
+		TUN: device.Name(), Pools: cfg.Gateway.Static.Pools,
+		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
+		Journal: journal,
+	})
+	if err != nil {
+		return fmt.Errorf("routes and forwarding: %w", explainHost(err))
+	}
+	undo.push("routes and forwarding", host.Close)
+
+	events := make(chan dataplane.Event, eventQueue)
+	backend, err := userspace.New(userspace.Config{
+		IKE: g.listen[0], Encap: g.listen[1], Inside: device,
+		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
+		MaxChildren: maxChildren(cfg.Gateway.Limits.Sessions), Logger: logger,
+	}, events)
+	if err != nil {
+		return explainHost(err)
+	}
+	undo.push("data plane", backend.Close)
+
+	sessions, err := session.New(session.Config{
+		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
+		Backend: backend, Events: events, Leases: registry, Keys: keys, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	g.backend, g.sessions, g.leases, g.traffic = backend, sessions, registry, newTraffic(backend.Counters)
+
+	if err := g.listenMonitoring(cfg, &undo); err != nil {
+		return err
+	}
+	server, err = local.Listen(local.Config{
+		Path: cfg.Socket(), Access: access, PProf: cfg.Debug.PProf, Source: g, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	undo.push("", func() error { server.Remove(); return nil })
+
+	over := make(chan struct{})
+	var followers sync.WaitGroup
+	followers.Go(func() { g.traffic.run(over) })
+	followers.Go(func() { g.followSignals(hangup, over, manager) })
+	followers.Go(func() { g.followEnd(ctx, over, manager) })
+	logger.Info("gateway is ready",
+		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", device.Name()),
+		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("socket", cfg.Socket()))
+	manager.ready()
+	err = sessions.Run(ctx)
+	close(over)
+	followers.Wait()
+	return err
+}
+
+// openKeyLog opens the log of session keys if it is configured.
+func openKeyLog(cfg *config.Config, logger *slog.Logger, undo *undoStack) (func(ike.KeysDerived), error) {
+	if cfg.Debug.KeyLog == "" {
+		return nil, nil
+	}
+	dir := cfg.Path(cfg.Debug.KeyLog)
+	log, err := keylog.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	undo.push("", log.Close)
+	logger.Warn("SESSION KEYS ARE WRITTEN TO DISK: whoever reads them reads all traffic; unset debug.key_log", slog.String("folder", dir))
+	return func(k ike.KeysDerived) {
+		if err := log.Add(k); err != nil {
+			logger.Error("key log", slog.Any("error", err))
+		}
+	}, nil
+}
+
+// listenMonitoring starts the HTTP listener of metrics, if there is to be one.
+func (g *gateway) listenMonitoring(cfg *config.Config, undo *undoStack) error {
+	if !cfg.Metrics.Listen.IsValid() {
+		return nil
+	}
+	l, err := net.Listen("tcp", cfg.Metrics.Listen.String())
+	if err != nil {
+		return fmt.Errorf("metrics.listen: %w", err)
+	}
+	server := g.serveMonitoring(l, metrics.Registry(g.snapshot, version, revision()))
+	undo.push("", server.Close)
+	return nil
+}
+
+// followSignals reloads at SIGHUP.
+func (g *gateway) followSignals(hangup <-chan os.Signal, over <-chan struct{}, manager notify) {
+	for {
+		select {
+		case <-over:
+			return
+		case <-hangup:
+			manager.reloading()
+			_, _ = g.Reload() // told by the log
+			manager.ready()
+		}
+	}
+}
+
+// followEnd tells how the end goes, and cuts it short when it takes too long.
+func (g *gateway) followEnd(ctx context.Context, over <-chan struct{}, manager notify) {
+	select {
+	case <-over:
+		return
+	case <-ctx.Done():
+	}
+	manager.stopping()
+	g.logger.Info("gateway is stopping", slog.Int("sessions", g.sessions.Stats().Established))
+	time.AfterFunc(endBound, func() {
+		g.logger.Error("the end takes too long; the next start takes back what is left", slog.Duration("bound", endBound))
+		os.Exit(exitFailed)
+	})
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	left := -1
+	for {
+		if n := g.sessions.Stats().Established; n != left {
+			g.steps.tell(local.Progress{Step: "deleting sessions", Sessions: n})
+			left = n
+		}
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// undoStack takes back what was put in place, last first.
+type undoStack []undoEntry
+
+type undoEntry struct {
+	name string // empty: nothing worth a word
+	undo func() error
+}
+
+func (u *undoStack) push(name string, undo func() error) { *u = append(*u, undoEntry{name, undo}) }
+
+// run goes on after an error; all are returned.
+func (u undoStack) run(logger *slog.Logger, steps *steps) error {
+	var errs []error
+	for i := len(u) - 1; i >= 0; i-- {
+		if u[i].name != "" {
+			steps.tell(local.Progress{Step: "taking back: " + u[i].name})
+		}
+		if err := u[i].undo(); err != nil {
+			logger.Error("not taken back", slog.String("what", u[i].name), slog.Any("error", err))
+			errs = append(errs, fmt.Errorf("take back %s: %w", u[i].name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

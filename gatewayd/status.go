@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (g *global) statusCommand() *cobra.Command {
+	var o *output
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the gateway is",
+		Example: `  gatewayd status
+  gatewayd status -o json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := g.client().Status(c.Context())
+			if err != nil {
+				return explain(err)
+			}
+			return o.print(c.OutOrStdout(), s, func(t *tabwriter.Writer) {
+				now := time.Now()
+				fmt.Fprintf(t, "state\t%s\n", s.State)
+				fmt.Fprintf(t, "version\t%s, pid %d, started %s\n", s.Version, s.PID, ago(now, s.Started))
+				fmt.Fprintf(t, "configuration\t%s, read %s\n", s.Config, ago(now, s.Loaded))
+				if len(s.NeedRestart) > 0 {
+					fmt.Fprintf(t, "\tchanged, but only a restart applies it: %s\n", strings.Join(s.NeedRestart, ", "))
+				}
+				fmt.Fprintf(t, "listens on\t%s\n", joined(s.Listen))
+				fmt.Fprintf(t, "data plane\t%s, interface %s, MTU %d\n", s.Backend, s.Interface, s.MTU)
+				fmt.Fprintf(t, "sessions\t%d of %d, %d half-open\n", s.Sessions, s.MaxSessions, s.HalfOpen)
+				fmt.Fprintf(t, "leases\t%d live, %d idle, %d addresses\n", s.Leases.Live, s.Leases.Idle, s.Leases.Capacity)
+				fmt.Fprintf(t, "from devices\t%s in %d packets\n", size(s.Traffic.BytesIn), s.Traffic.PacketsIn)
+				fmt.Fprintf(t, "to devices\t%s in %d packets\n", size(s.Traffic.BytesOut), s.Traffic.PacketsOut)
+				fmt.Fprintf(t, "dropped\t%d packets (gatewayd drops)\n", s.Dropped)
+				for _, w := range s.Warnings {
+					fmt.Fprintf(t, "warning\t%s\n", w)
+				}
+			})
+		},
+	}
+	o = addOutput(c, "table", "json", "yaml")
+	return c
+}
+
+// joined lists values that can print themselves.
+func joined[T fmt.Stringer](list []T) string {
+	s := make([]string, len(list))
+	for i, v := range list {
+		s[i] = v.String()
+	}
+	return strings.Join(s, ", ")
+}

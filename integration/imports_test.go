@@ -1,0 +1,307 @@
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/roamgate/roamgate"
+
+// importRule says what packages may import. Patterns are paths inside the
+// module as path.Match knows them; a trailing /** also means what lies below.
+type importRule struct {
+	of []string
+	// own packages that may be imported, directly; nil allows all.
+	own []string
+	// notOwn may not be reached, directly or through others.
+	notOwn []string
+	// outside modules and packages that may be reached, directly or through
+	// others; nil allows all. The standard library is always allowed.
+	outside []string
+	// notStd are packages of the standard library not to import directly.
+	notStd []string
+	why    string
+}
+
+var (
+	none    = []string{}
+	xcrypto = []string{"golang.org/x/crypto", "golang.org/x/sys/cpu"}
+)
+
+var importRules = []importRule{{
+	of: []string{"dataplane"}, own: none, outside: xcrypto,
+	why: "the contract is what every backend and every user of one agrees on: it drags nothing in",
+}, {
+	of: []string{"dataplane/esp"}, own: []string{"dataplane"}, outside: xcrypto,
+	why: "transforms are pure, so that every backend and the simulated device can use and test them",
+}, {
+	of: []string{"control/ikewire", "control/gate"}, own: none, outside: xcrypto,
+	why: "they read hostile octets first: small enough to be fuzzed and read alone",
+}, {
+	of: []string{"control/admit", "control/gcm"}, own: none, outside: xcrypto,
+	why: "deciding who gets in, and the pushed document, are shared with the manager and need no gateway to be tested",
+}, {
+	of: []string{"dmlink/syncml", "dmlink/wbxml", "dmlink/tree"}, own: none, outside: xcrypto,
+	why: "codecs are pure",
+}, {
+	of: []string{"control/ikecrypto"}, own: []string{"control/ikewire"}, outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
+	why: "key exchange and keys: the only place with another module's arithmetic, which has to be constant-time",
+}, {
+	of: []string{"control/ike"}, own: []string{"control/ikewire", "control/ikecrypto", "dataplane"}, outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
+	notStd: []string{"net", "os", "log", "log/slog", "crypto/rand", "math/rand", "math/rand/v2", "sync", "context"},
+	why:    "the machine is a function of its inputs: time and randomness come in, so that every exchange can be replayed octet by octet",
+}, {
+	of:     []string{"control/lease"},
+	own:    none,
+	notOwn: []string{"control/ike", "control/session", "dataplane/**"},
+	why:    "who has which address doesn't depend on how packets or messages travel",
+}, {
+	of:     []string{"control/session"},
+	own:    []string{"control/ike", "control/ikewire", "control/ikecrypto", "control/gate", "control/admit", "control/ticket", "control/lease", "dataplane"},
+	notOwn: []string{"dataplane/xfrm", "dataplane/userspace", "gatewayd/**"},
+	why:    "sessions work with any backend: which one it is, is decided in main",
+}, {
+	of: []string{"dataplane/**"}, notOwn: []string{"control/**", "gatewayd/**", "dmlink/**", "enrollment/**"},
+	why: "packets don't know who negotiated their keys; what happens below goes up as an event",
+}, {
+	of: []string{"bpf/**"}, own: []string{"bpf/**"}, outside: []string{"github.com/cilium/ebpf", "golang.org/x/sys"},
+	why: "a loader and its program are used by backends, not the other way round",
+}, {
+	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
+	why: "push shares with the gateway the document it carries and nothing else",
+}, {
+	of: []string{"enrollment/**"}, notOwn: []string{"dmlink/**", "control/**", "dataplane/**", "gatewayd/**"},
+	why: "roles declare the narrow interface they need; gatewayd wires them",
+}, {
+	of: []string{"control/**"}, notOwn: []string{"dmlink/**", "enrollment/**", "gatewayd/**"},
+	why: "a gateway stands alone in the perimeter network: the CA and the store are never in its process by an import",
+}, {
+	of: []string{"gatewayd/config"}, notOwn: []string{"dataplane/userspace", "dataplane/xfrm", "control/session"},
+	why: "a configuration can be read and checked without building what it describes",
+}, {
+	of: []string{"integration/netns"}, own: none,
+	why: "benchmarks, tests and the demo stand on it: it knows nothing of gateways",
+}, {
+	of: []string{"integration/peer", "integration/traffic"}, own: []string{"integration/netns"},
+	why: "peers are software that we didn't write, and traffic is judged without our code",
+}, {
+	of: []string{"integration/demo"}, own: []string{"integration/**"},
+	why: "the demo uses gatewayd as a user does, by its commands",
+}}
+
+// gopacketUsers: it is unmaintained, so it never sees what a peer sent.
+var gopacketUsers = []string{"bench/**", "integration/**"}
+
+// testingUsers are packages that exist for tests.
+var testingUsers = []string{"dataplane/dptest", "dmlink/storetest", "integration/**"}
+
+type goPackage struct {
+	ImportPath, Name, Dir string
+	Standard              bool
+	Imports, Deps         []string
+}
+
+func TestWhoMayImportWhom(t *testing.T) {
+	packages := listPackages(t)
+	for _, complaint := range checkImports(packages, importRules) {
+		t.Error(complaint)
+	}
+}
+
+// The rules are tried on packages that break them, so that a rule that catches
+// nothing is noticed.
+func TestImportRulesCatch(t *testing.T) {
+	for _, c := range []struct {
+		from, imports, through string
+		bad                    bool
+	}{
+		{from: "dataplane", imports: "golang.org/x/crypto/chacha20poly1305"},
+		{from: "dataplane", imports: "github.com/vishvananda/netlink", bad: true},
+		{from: "dataplane/esp", imports: module + "/dataplane"},
+		{from: "dataplane/esp", imports: module + "/dataplane/tun", bad: true},
+		{from: "dataplane/userspace", imports: module + "/dataplane/esp"},
+		{from: "dataplane/userspace", imports: module + "/control/ike", bad: true},
+		{from: "dataplane/userspace", imports: module + "/dataplane/link", through: module + "/control/lease", bad: true},
+		{from: "control/ike", imports: "net/netip"},
+		{from: "control/ike", imports: "net", bad: true},
+		{from: "control/ike", imports: module + "/control/session", bad: true},
+		{from: "control/session", imports: module + "/dataplane/userspace", bad: true},
+		{from: "control/gate", imports: module + "/control/ikewire", bad: true},
+		{from: "enrollment/ca", imports: module + "/dmlink/store", bad: true},
+		{from: "control/session", imports: module + "/gatewayd", bad: true},
+		{from: "control/session", imports: "github.com/google/gopacket", bad: true},
+		{from: "bench/esp", imports: "github.com/google/gopacket"},
+		{from: "control/session", imports: "testing", bad: true},
+		{from: "integration/peer", imports: module + "/control/ikewire", bad: true},
+	} {
+		p := goPackage{ImportPath: module + "/" + c.from, Imports: []string{c.imports}, Deps: []string{c.imports}}
+		if c.through != "" {
+			p.Deps = append(p.Deps, c.through)
+		}
+		main := goPackage{ImportPath: module + "/gatewayd", Name: "main"}
+		std := goPackage{Standard: true}
+		packages := []goPackage{p, main}
+		for _, std.ImportPath = range []string{"net", "net/netip", "testing"} {
+			packages = append(packages, std)
+		}
+		if got := checkImports(packages, importRules); (len(got) > 0) != c.bad {
+			t.Errorf("%s imports %s %s: complaints %q, want some: %t", c.from, c.imports, c.through, got, c.bad)
+		}
+	}
+}
+
+// control/ike starts no goroutine and reads no clock; imports can't say that,
+// because it needs the types of package time.
+func TestIKEMachineReadsNoClock(t *testing.T) {
+	clock := []string{"Now", "Since", "Until", "After", "AfterFunc", "Sleep", "Tick", "NewTimer", "NewTicker"}
+	files, err := filepath.Glob("../control/ike/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files of control/ike, %v", len(files), err)
+	}
+	set := token.NewFileSet()
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				t.Errorf("%s: a goroutine in control/ike", set.Position(n.Pos()))
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clock, n.Sel.Name) {
+					t.Errorf("%s: control/ike reads the clock by time.%s", set.Position(n.Pos()), n.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Name,Dir,Standard,Imports,Deps", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		if exit := new(exec.ExitError); errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var packages []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// checkImports returns a complaint for each import that a rule forbids.
+func checkImports(packages []goPackage, rules []importRule) []string {
+	var complaints []string
+	std, mains := map[string]bool{}, map[string]bool{}
+	for _, p := range packages {
+		std[p.ImportPath] = p.Standard
+		mains[p.ImportPath] = p.Name == "main"
+	}
+	for _, p := range packages {
+		inside, ok := ownPath(p.ImportPath)
+		if !ok {
+			continue
+		}
+		complain := func(what, why string) {
+			complaints = append(complaints, fmt.Sprintf("%s %s: %s", inside, what, why))
+		}
+		for _, i := range p.Imports {
+			switch {
+			case mains[i]:
+				complain("imports "+i, "nobody imports a main package")
+			case strings.HasPrefix(i, "github.com/google/gopacket") && !matches(gopacketUsers, inside):
+				complain("imports "+i, "it is unmaintained: for crafting packets in bench and integration only")
+			case i == "testing" && !matches(testingUsers, inside):
+				complain("imports "+i, "what ships has nothing to do with tests")
+			}
+		}
+		for _, r := range rules {
+			if !matches(r.of, inside) {
+				continue
+			}
+			for _, what := range r.violations(p, std) {
+				complain(what, r.why)
+			}
+		}
+		if strings.HasPrefix(inside, "dmlink/") {
+			for _, i := range p.Imports {
+				own, _ := ownPath(i)
+				if strings.HasPrefix(own, "enrollment/") || strings.HasPrefix(own, "control/") && (inside != "dmlink/push" || own != "control/gcm") {
+					complain("imports "+own, "the manager knows the gateway by the pushed document alone, and enrollment not at all")
+				}
+			}
+		}
+	}
+	return complaints
+}
+
+func (r importRule) violations(p goPackage, std map[string]bool) []string {
+	var bad []string
+	for _, i := range p.Imports {
+		if own, ok := ownPath(i); ok && r.own != nil && !matches(r.own, own) {
+			bad = append(bad, "imports "+own)
+		}
+		if slices.Contains(r.notStd, i) {
+			bad = append(bad, "imports "+i)
+		}
+	}
+	for _, d := range p.Deps {
+		own, ok := ownPath(d)
+		switch {
+		case ok && matches(r.notOwn, own):
+			bad = append(bad, "reaches "+own)
+		case !ok && !std[d] && r.outside != nil && !isBelow(d, r.outside):
+			bad = append(bad, "reaches "+d)
+		}
+	}
+	return bad
+}
+
+func ownPath(importPath string) (string, bool) {
+	if importPath == module {
+		return ".", true
+	}
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+func matches(patterns []string, own string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		if root, ok := strings.CutSuffix(pattern, "/**"); ok {
+			return own == root || strings.HasPrefix(own, root+"/")
+		}
+		ok, err := path.Match(pattern, own)
+		return ok && err == nil
+	})
+}
+
+func isBelow(importPath string, roots []string) bool {
+	return slices.ContainsFunc(roots, func(root string) bool {
+		return importPath == root || strings.HasPrefix(importPath, root+"/")
+	})
+}

@@ -1,0 +1,119 @@
+package traffic
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var (
+	device  = netip.MustParseAddrPort("10.1.0.2:4500")
+	gateway = netip.MustParseAddrPort("10.1.0.1:4500")
+)
+
+// The recorder is tried on wires that break the invariant, so that its silence
+// means something.
+func TestRecorderCatchesReuse(t *testing.T) {
+	esp := func(from, to netip.AddrPort, spi, sequence uint32) []byte {
+		b := binary.BigEndian.AppendUint32(nil, spi)
+		return udpFrame(from, to, append(binary.BigEndian.AppendUint32(b, sequence), make([]byte, 32)...))
+	}
+	ike := append(make([]byte, 4), make([]byte, 28)...)
+	keepalive := []byte{0xff}
+	for _, c := range []struct {
+		name   string
+		frames [][]byte
+		want   error
+		sas    int
+	}{
+		{name: "numbers that grow", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7000, 2), esp(device, gateway, 7000, 3)}, sas: 1},
+		{name: "out of order", frames: [][]byte{esp(device, gateway, 7000, 90000), esp(device, gateway, 7000, 2)}, sas: 1},
+		{name: "one number of two SAs", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7001, 1), esp(gateway, device, 7000, 1)}, sas: 3},
+		{name: "twice", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7000, 2), esp(device, gateway, 7000, 1)}, want: ErrReused, sas: 1},
+		{name: "twice from another port", frames: [][]byte{esp(device, gateway, 7000, 1), esp(netip.MustParseAddrPort("10.1.0.2:61000"), gateway, 7000, 1)}, want: ErrReused, sas: 1},
+		{name: "IKE and keepalives are no ESP", frames: [][]byte{udpFrame(device, gateway, ike), udpFrame(device, gateway, ike), udpFrame(device, gateway, keepalive)}},
+		{name: "many datagrams in one frame", frames: [][]byte{udpFrame(gateway, device, make([]byte, 4000))}, want: ErrSegmented},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rec, err := CheckSequences(pcapOf(t, c.frames))
+			if !errors.Is(err, c.want) {
+				t.Errorf("error %v, want %v", err, c.want)
+			}
+			if rec.SAs != c.sas {
+				t.Errorf("%d SAs, want %d", rec.SAs, c.sas)
+			}
+		})
+	}
+}
+
+func TestIKEMessagesOfACapture(t *testing.T) {
+	at500 := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 500) }
+	message := make([]byte, 28)
+	message[17] = 0x20
+	path := pcapOf(t, [][]byte{
+		udpFrame(at500(device), at500(gateway), message),
+		udpFrame(device, gateway, append(make([]byte, 4), message...)),
+		udpFrame(device, gateway, []byte{1, 2, 3, 4, 0, 0, 0, 1}),
+		udpFrame(device, gateway, []byte{0xff}),
+	})
+	found := 0
+	err := ReadDatagrams(path, func(d Datagram) error {
+		if m, ok := d.IKE(); ok {
+			found++
+			if len(m) != 28 || m[17] != 0x20 {
+				t.Errorf("message %x", m)
+			}
+		}
+		return nil
+	})
+	if err != nil || found != 2 {
+		t.Errorf("%d messages, %v; want 2", found, err)
+	}
+}
+
+// A frame may be cut anywhere: by the capture, or by whoever sent it.
+func TestCutFrames(t *testing.T) {
+	whole := udpFrame(device, gateway, make([]byte, 40))
+	for n := range whole {
+		if d, ok := parseUDP(whole[:n]); ok && len(d.Data) != max(0, n-14-20-8) {
+			t.Errorf("%d octets of a frame: %d octets of data", n, len(d.Data))
+		}
+	}
+}
+
+func pcapOf(t *testing.T, frames [][]byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "x.pcap")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.Write(pcapHeader(1 << 16)); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range frames {
+		if err := writeFrame(file, f, len(f), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
+func udpFrame(from, to netip.AddrPort, payload []byte) []byte {
+	f := make([]byte, 14+20+8, 14+20+8+len(payload))
+	binary.BigEndian.PutUint16(f[12:], 0x0800)
+	ip, udp := f[14:34], f[34:]
+	ip[0], ip[9] = 0x45, 17
+	binary.BigEndian.PutUint16(ip[2:], uint16(20+8+len(payload)))
+	copy(ip[12:], from.Addr().AsSlice())
+	copy(ip[16:], to.Addr().AsSlice())
+	binary.BigEndian.PutUint16(udp, from.Port())
+	binary.BigEndian.PutUint16(udp[2:], to.Port())
+	binary.BigEndian.PutUint16(udp[4:], uint16(8+len(payload)))
+	return append(f, payload...)
+}
