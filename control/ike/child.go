@@ -11,10 +11,11 @@ import (
 type childState uint8
 
 const (
-	childUp       childState = iota
-	childRekeying            // our CREATE_CHILD_SA for it is open, or about to be
-	childReplaced            // the peer rekeyed it and is to delete it
-	childDeleting            // our DELETE is open, or about to be
+	childInstalling childState = iota // the data plane was asked
+	childUp
+	childRekeying // our CREATE_CHILD_SA for it is open, or about to be
+	childReplaced // the peer rekeyed it and is to delete it
+	childDeleting // our DELETE is open, or about to be
 )
 
 // child is what a machine remembers of a Child SA; keys and counters are in
@@ -60,7 +61,10 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 	if s.ours {
 		inKeys, outKeys = outKeys, inKeys
 	}
-	c := s.child
+	// Known from now on, so that whatever ends the IKE SA removes it.
+	c := &s.child
+	m.children = append(m.children, c)
+	m.keep(c.inbound)
 	changes := []dataplane.Change{dataplane.Install{Child: dataplane.Child{
 		Inbound:    dataplane.SA{SPI: c.inbound, Keys: inKeys},
 		Outbound:   dataplane.SA{SPI: c.outbound, Keys: outKeys},
@@ -76,18 +80,18 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 	if s.activate {
 		changes = append(changes, dataplane.UseOutbound{Inbound: c.inbound})
 	}
-	m.exportChild(&c, inKeys, outKeys)
+	m.exportChild(c, inKeys, outKeys)
 	id := m.newID()
 	m.ask(id, Apply{ID: id, Wait: true, Changes: changes}, func(now time.Time, in Input) {
 		eraseKeys(inKeys, outKeys)
 		if done, ok := in.(Applied); ok && done.Err != nil {
-			m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: c.inbound}}})
+			m.drop(c)
 			then(now, nil, done.Err)
 			return
 		}
-		m.startLife(now, &c)
-		m.children = append(m.children, &c)
-		then(now, &c, nil)
+		c.state = childUp
+		m.startLife(now, c)
+		then(now, c, nil)
 	})
 }
 

@@ -85,8 +85,9 @@ type InitiatorConfig struct {
 	LocalNATT, RemoteNATT netip.AddrPort
 	// RemoteID to ask for; nil sends no IDr.
 	RemoteID *ikewire.ID
-	// Want is the address to ask for; the zero Addr asks for any IPv4 address.
-	Want netip.Addr
+	// Want are the addresses to ask for, at most one of each family; any IPv4
+	// address where there is none.
+	Want []netip.Addr
 	// IPv6 asks for an IPv6 address too.
 	IPv6 bool
 	// Networks to ask for as traffic selectors of the responder; empty means

@@ -56,10 +56,9 @@ func (m *Machine) createChildRequest(now time.Time, inner []ikewire.Payload) {
 	case o.old == nil && len(m.children) >= m.cfg.MaxChildren:
 		m.note(NoteNoAdditionalSAs, "")
 		m.respondNotify(x, ikewire.NotifyNoAdditionalSAs)
-	case ikewire.FindNotify(inner, ikewire.NotifyUseTransportMode) != nil:
-		// Left out of the answer, it is declined (RFC 7296 section 1.3.1).
-		fallthrough
 	default:
+		// USE_TRANSPORT_MODE, left out of the answer, is declined (RFC 7296
+		// section 1.3.1).
 		m.acceptChild(o)
 	}
 }
@@ -96,7 +95,7 @@ func (m *Machine) acceptChild(o childOffer) {
 		return
 	case chosen:
 	}
-	localAllowed, remoteAllowed := networks(m.assigned.Networks, m.families()), hosts(m.summary.VirtualIPs)
+	localAllowed, remoteAllowed := networks(m.assigned.Networks, familiesOf(m.summary.VirtualIPs)), hosts(m.summary.VirtualIPs)
 	if o.old != nil {
 		localAllowed, remoteAllowed = o.old.local, o.old.remote
 	}
@@ -164,7 +163,6 @@ func (m *Machine) childKeyExchange(o childOffer, choice espChoice, spec childSpe
 }
 
 func (m *Machine) installAccepted(o childOffer, choice espChoice, spec childSpec, public []byte) {
-	m.keep(spec.inbound)
 	m.install(spec, func(_ time.Time, c *child, err error) {
 		if err != nil {
 			m.note(NoteChildRefused, err.Error())

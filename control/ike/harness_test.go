@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,20 +101,37 @@ func config(who identity, seed byte) *Config {
 		ID:     who.id, Credentials: []Credential{who.cred},
 		TrustAnchors: [][20]byte{{1, 2, 3}},
 		HalfOpen:     30 * time.Second, Retransmit: 2 * time.Second, Tries: 4,
-		Rand: newRand(seed),
+		MaxChildren: 4,
+		Rand:        newRand(seed),
 	}
 }
 
 // side is one machine and what its owner would do for it.
 type side struct {
 	name    string
-	m       *Machine
+	m       *Machine   // the one that carries the session
+	older   []*Machine // which it took over from, or which were redundant
 	spi     dataplane.SPI
+	ikeSPI  uint64
 	admit   func(AskAdmit) Input
 	lease   func(AskLease) Input
 	apply   func(Apply) error
 	changes []dataplane.Change
 	done    bool // told Forget, or Closed without Linger
+}
+
+// machines of a side, the current one first.
+func (s *side) machines() []*Machine { return append([]*Machine{s.m}, s.older...) }
+
+// find returns the machine that a message is for.
+func (s *side) find(raw []byte) *Machine {
+	h, err := ikewire.ParseHeader(raw)
+	for _, m := range s.machines() {
+		if err == nil && m.state != stateDead && m.spiI == h.InitiatorSPI && (h.ResponderSPI == m.spiR || h.Exchange == ikewire.IKESAInit) {
+			return m
+		}
+	}
+	return s.m
 }
 
 type packet struct {
@@ -129,8 +147,12 @@ type world struct {
 	// drop says which of the messages sent so far get lost, counted from 1.
 	drop  map[int]bool
 	sent  int
+	nat   func(netip.AddrPort) netip.AddrPort
 	check func(*side, Output) // sees every output
-	log   strings.Builder
+	// hold says which answers are kept back until release.
+	hold func(*side, Input) bool
+	held []func()
+	log  strings.Builder
 }
 
 // options of a world; the zero value connects with ECDSA P-256.
@@ -164,8 +186,8 @@ func newWorld(t *testing.T, o options) *world {
 	if o.initiator != nil {
 		o.initiator(ic)
 	}
-	w.dev = &side{name: "dev", m: NewInitiator(ic, 0x11), spi: 0xd001, admit: admitted(ids["gw"], "gw.example")}
-	w.gw = &side{name: "gw ", m: NewResponder(gwConfig, 0x11, 0x22), spi: 0xa001, admit: admitted(device, "dev")}
+	w.dev = &side{name: "dev", m: NewInitiator(ic, 0x11), spi: 0xd001, ikeSPI: 0xd1, admit: admitted(ids["gw"], "gw.example")}
+	w.gw = &side{name: "gw ", m: NewResponder(gwConfig, 0x11, 0x22), spi: 0xa001, ikeSPI: 0xa1, admit: admitted(device, "dev")}
 	w.gw.lease = func(a AskLease) Input {
 		return Leased{Addresses: []netip.Addr{lease}, Settings: Settings{DNS: []netip.Addr{netip.MustParseAddr("10.2.0.53")}}}
 	}
@@ -184,32 +206,52 @@ func (w *world) step(s *side, in Input) {
 	if s.done {
 		w.t.Fatalf("%s: input %T after the end\n%s", s.name, in, w.log.String())
 	}
+	w.stepMachine(s, s.m, in)
+}
+
+func (w *world) stepMachine(s *side, m *Machine, in Input) {
 	// Outputs are valid until the next Step only.
-	for _, o := range append([]Output(nil), s.m.Step(w.now, in)...) {
+	for _, o := range append([]Output(nil), m.Step(w.now, in)...) {
 		if w.check != nil {
 			w.check(s, o)
 		}
-		w.carryOut(s, o)
+		w.carryOut(s, m, o)
 	}
 }
 
-func (w *world) carryOut(s *side, o Output) {
+func (w *world) carryOut(s *side, m *Machine, o Output) {
 	switch o := o.(type) {
 	case Send:
-		w.send(s, o)
+		w.send(s, m, o)
 	case Work:
 		w.say("%s   work    %s", s.name, o.Name)
-		w.step(s, WorkDone{ID: o.ID, Result: o.Do()})
+		w.answer(s, m, WorkDone{ID: o.ID, Result: o.Do()})
 	case AskAdmit:
 		w.say("%s   ask     admit %s, %d certificates", s.name, o.ID, len(o.Chain))
-		w.step(s, s.admit(o))
+		w.answer(s, m, s.admit(o))
 	case AskLease:
 		w.say("%s   ask     lease for %s, wants %v", s.name, o.Device, o.Want)
-		w.step(s, s.lease(o))
+		w.answer(s, m, s.lease(o))
 	case Reserve:
-		w.step(s, Reserved{SPI: s.spi})
+		w.answer(s, m, Reserved{ID: o.ID, SPI: s.spi})
+		s.spi++
+	case ReserveIKE:
+		w.answer(s, m, ReservedIKE{ID: o.ID, SPI: s.ikeSPI})
+		s.ikeSPI++
 	case Apply:
-		w.apply(s, o)
+		w.apply(s, m, o)
+	case Spawned:
+		w.spawned(s, o)
+	case Rekeyed:
+		w.say("%s   REKEYED %s", s.name, o.IKE)
+		s.older = append(slices.DeleteFunc(s.older, func(m *Machine) bool { return m == o.Next }), s.m)
+		s.m = o.Next
+	case ChildUp:
+		w.say("%s   child   in %x out %x %s", s.name, o.Inbound, o.Outbound, o.ESP)
+	case ChildDown:
+		w.say("%s   gone    %x", s.name, o.Inbound)
+	case Moved:
+		w.say("%s   moved   %s <- %s", s.name, o.Local, o.Remote)
 	case Established:
 		u := o.Summary
 		w.say("%s   UP      %s %v %s | %s in %x out %x", s.name, u.Device, u.VirtualIPs, u.IKE, u.ESP, u.Inbound, u.Outbound)
@@ -217,16 +259,42 @@ func (w *world) carryOut(s *side, o Output) {
 		w.say("%s   note    %s %s", s.name, o.Note, o.Detail)
 	case Closed:
 		w.say("%s   CLOSED  %s %s", s.name, o.Reason, o.Detail)
-		s.done = !o.Linger
+		s.done = s.done || (!o.Linger && m == s.m)
 	case Forget:
 		w.say("%s   forget", s.name)
-		s.done = true
+		s.done = s.done || m == s.m
 	case KeysDerived:
 		w.say("%s   keys    ike=%v child=%v", s.name, o.IKE != nil, o.Child != nil)
 	}
 }
 
-func (w *world) apply(s *side, o Apply) {
+// answer gives an answer at once, or keeps it back while a scenario says so.
+func (w *world) answer(s *side, m *Machine, in Input) {
+	if w.hold != nil && w.hold(s, in) {
+		w.held = append(w.held, func() { w.stepMachine(s, m, in) })
+		return
+	}
+	w.stepMachine(s, m, in)
+}
+
+// release gives out what was kept back.
+func (w *world) release() {
+	held := w.held
+	w.held, w.hold = nil, nil
+	for _, f := range held {
+		f()
+	}
+}
+
+func (w *world) spawned(s *side, o Spawned) {
+	w.say("%s   spawned SPIs %x %x, redundant %v", s.name, o.InitiatorSPI, o.ResponderSPI, o.Redundant)
+	s.older = append(s.older, o.Next)
+	if o.Redundant {
+		w.stepMachine(s, o.Next, Close{Reason: CloseRekeyed})
+	}
+}
+
+func (w *world) apply(s *side, m *Machine, o Apply) {
 	for _, c := range o.Changes {
 		s.changes = append(s.changes, c)
 		switch c := c.(type) {
@@ -234,9 +302,11 @@ func (w *world) apply(s *side, o Apply) {
 			w.say("%s   install in %x out %x %s, local %s, remote %s, by UDP %v", s.name, c.Child.Inbound.SPI, c.Child.Outbound.SPI,
 				c.Child.Algorithm, ranges(c.Child.Local), ranges(c.Child.Remote), c.Child.Path.Encapsulation == dataplane.EncapsulationUDP)
 		case dataplane.UseOutbound:
+			w.say("%s   use     %x", s.name, c.Inbound)
 		case dataplane.Remove:
 			w.say("%s   remove  %x", s.name, c.Inbound)
 		case dataplane.Move:
+			w.say("%s   move    %x to %s", s.name, c.Inbound, c.Path.Remote)
 		}
 	}
 	if o.Wait {
@@ -244,7 +314,7 @@ func (w *world) apply(s *side, o Apply) {
 		if s.apply != nil {
 			err = s.apply(o)
 		}
-		w.step(s, Applied{ID: o.ID, Err: err})
+		w.answer(s, m, Applied{ID: o.ID, Err: err})
 	}
 }
 
@@ -256,7 +326,7 @@ func ranges(ss []dataplane.Selector) string {
 	return strings.Join(out, ",")
 }
 
-func (w *world) send(from *side, o Send) {
+func (w *world) send(from *side, m *Machine, o Send) {
 	to := w.gw
 	if from == w.gw {
 		to = w.dev
@@ -268,11 +338,11 @@ func (w *world) send(from *side, o Send) {
 	} else {
 		w.wire = append(w.wire, packet{to, o})
 	}
-	w.say("%s -> %d->%d %s%s", from.name, o.Local.Port(), o.Remote.Port(), w.describe(from, o.Data), lost)
+	w.say("%s -> %d->%d %s%s", from.name, o.Local.Port(), o.Remote.Port(), w.describe(from, m, o.Data), lost)
 }
 
 // describe decodes a message with the keys of its sender.
-func (w *world) describe(from *side, raw []byte) string {
+func (w *world) describe(from *side, sender *Machine, raw []byte) string {
 	m, err := ikewire.Parse(raw)
 	if err != nil {
 		return err.Error()
@@ -287,10 +357,14 @@ func (w *world) describe(from *side, raw []byte) string {
 		if from == w.gw {
 			other = w.dev
 		}
-		if other.m.open == nil {
+		open := other.find(raw).open
+		if open == nil || sender.seal == nil {
 			return fmt.Sprintf("%s %s %d SK", m.Exchange, kind, m.MessageID)
 		}
-		if payloads, err = other.m.open.Open(raw, m); err != nil {
+		if sk, _ := ikewire.Find[*ikewire.Encrypted](payloads); sk.Total > 0 {
+			return fmt.Sprintf("%s %s %d SKF %d/%d", m.Exchange, kind, m.MessageID, sk.Fragment, sk.Total)
+		}
+		if payloads, err = open.Open(raw, m); err != nil {
 			return fmt.Sprintf("%s %s %d: %v", m.Exchange, kind, m.MessageID, err)
 		}
 	}
@@ -313,8 +387,18 @@ func (w *world) deliver() {
 		if p.to.done {
 			continue
 		}
-		w.step(p.to, Message{Data: p.data.Data, Local: p.data.Remote, Remote: p.data.Local, Marker: p.data.Marker})
+		w.give(p)
 	}
+}
+
+// give hands one message to the machine it is for. From where it seems to come
+// is up to w.nat.
+func (w *world) give(p packet) {
+	remote := p.data.Local
+	if w.nat != nil && p.to == w.gw {
+		remote = w.nat(remote)
+	}
+	w.stepMachine(p.to, p.to.find(p.data.Data), Message{Data: p.data.Data, Local: p.data.Remote, Remote: remote, Marker: p.data.Marker})
 }
 
 func (w *world) connect() {
@@ -328,9 +412,12 @@ func (w *world) pass(d time.Duration) {
 	for {
 		due := end
 		var who *side
+		var which *Machine
 		for _, s := range []*side{w.dev, w.gw} {
-			if t := s.m.Deadline(); !s.done && !t.IsZero() && t.Before(due) {
-				due, who = t, s
+			for _, m := range s.machines() {
+				if t := m.Deadline(); (!s.done || m != s.m) && !t.IsZero() && t.Before(due) {
+					due, who, which = t, s, m
+				}
 			}
 		}
 		if who == nil {
@@ -341,7 +428,7 @@ func (w *world) pass(d time.Duration) {
 			w.now = due
 		}
 		w.say("    %s", w.now.Format("15:04:05"))
-		w.step(who, Tick{})
+		w.stepMachine(who, which, Tick{})
 		w.deliver()
 	}
 }

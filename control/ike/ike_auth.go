@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -32,10 +31,10 @@ type authPayloads struct {
 	chain    [][]byte
 	config   configRequest
 	choice   espChoice
-	settings Settings
-	addrs    []netip.Addr
-	inbound  dataplane.SPI
 }
+
+// childless: no Child SA is asked for (RFC 6023 section 3).
+func (a *authPayloads) childless() bool { return a.sa == nil && a.tsi == nil && a.tsr == nil }
 
 func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 	a := &authPayloads{id: identityOf(inner, true), chain: chainOf(inner)}
@@ -45,15 +44,17 @@ func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 	cp, _ := ikewire.Find[*ikewire.CP](inner)
 	a.config = parseConfigRequest(cp)
 	m.handshake.auth = a
+	m.peer.mobike = m.cfg.MOBIKE && ikewire.FindNotify(inner, ikewire.NotifyMOBIKESupported) != nil
+	whole := a.sa != nil && a.tsi != nil && a.tsr != nil
 	switch {
 	case a.id == nil:
 		m.invalidSyntax(now, ikewire.IKEAuth)
 	case a.auth == nil:
 		m.refuse(now, CloseAuthMethod, "no AUTH payload: the peer wants EAP, which is not offered")
-	case a.sa == nil || a.tsi == nil || a.tsr == nil:
-		m.invalidSyntax(now, ikewire.IKEAuth)
+	case whole, a.childless() && m.cfg.Childless:
+		m.ask(handshakeQuestion, AskAdmit{ID: a.id, Chain: a.chain}, m.admitAnswered)
 	default:
-		m.ask(AskAdmit{ID: a.id, Chain: a.chain}, m.admitAnswered)
+		m.invalidSyntax(now, ikewire.IKEAuth)
 	}
 }
 
@@ -68,7 +69,7 @@ func (m *Machine) admitAnswered(now time.Time, in Input) {
 	case Refused:
 		m.refuse(now, CloseRefused, in.Reason)
 	case Admitted:
-		m.handshake.peer = in
+		m.handshake.admitted = in
 		m.verify(in.PublicKey, m.verified)
 	}
 }
@@ -78,15 +79,15 @@ func (m *Machine) verify(key crypto.PublicKey, then func(time.Time, any)) {
 	hs := m.handshake
 	a := hs.auth
 	message, nonce, skP := hs.initReq, hs.nonceR, m.keys.Pi
-	if m.initiator() {
+	if m.original {
 		message, nonce, skP = hs.initResp, hs.nonceI, m.keys.Pr
 	}
-	hs.peerMethod = a.auth.Method.String()
+	hs.peerMethod = a.auth.Method
 	// The octets are made here, because SK_p may be erased while Do runs.
 	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, a.id)
-	method, data := a.auth.Method, a.auth.Data
+	method, data, legacy := a.auth.Method, a.auth.Data, m.cfg.Legacy
 	m.work("verify", func() any {
-		return ikecrypto.Verify(key, method, data, octets)
+		return legacy.Verify(key, method, data, octets)
 	}, then)
 }
 
@@ -100,54 +101,87 @@ func (m *Machine) verified(now time.Time, result any) {
 		return
 	}
 	hs := m.handshake
-	choice, ok := chooseESP(m.cfg.ESP, hs.auth.sa)
-	if !ok {
-		m.withoutChild(now, ikewire.NotifyNoProposalChosen, CloseNoProposal, "ESP: offered "+describe(hs.auth.sa))
+	a := hs.auth
+	if to := hs.admitted.RedirectTo; to != "" && m.peer.redirect {
+		m.redirectNow(to)
 		return
 	}
-	hs.auth.choice = choice
-	if !hs.auth.config.ipv4 {
-		m.withoutChild(now, ikewire.NotifyFailedCPRequired, CloseNoAddress, "the peer asks for no address")
-		return
+	if !a.childless() {
+		var ok bool
+		if a.choice, ok = m.chooseESP(a.sa); !ok {
+			m.withoutChild(notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "ESP: offered "+describe(a.sa))
+			return
+		}
 	}
-	m.ask(AskLease{
-		Device: hs.peer.Device, Group: hs.peer.Group, IPv4: true, Want: hs.auth.config.want,
-	}, m.leaseAnswered)
+	switch {
+	case a.config.ipv4 || a.config.ipv6:
+		m.ask(handshakeQuestion, AskLease{
+			Device: hs.admitted.Device, Group: hs.admitted.Group, IPv4: a.config.ipv4, IPv6: a.config.ipv6, Want: a.config.want,
+		}, m.leaseAnswered)
+	case a.childless():
+		m.accept(nil)
+	default:
+		m.withoutChild(notify(ikewire.NotifyFailedCPRequired, nil), CloseNoAddress, "the peer asks for no address")
+	}
+}
+
+// redirectNow sends a peer on that has proven who it is (RFC 5685 section 4).
+func (m *Machine) redirectNow(to string) {
+	m.withoutChild(notify(ikewire.NotifyRedirect, gatewayIdentity(to, nil)), CloseRedirected, to)
 }
 
 func (m *Machine) leaseAnswered(now time.Time, in Input) {
 	switch in := in.(type) {
 	case LeaseFailed:
-		m.withoutChild(now, ikewire.NotifyInternalAddressFailure, CloseNoAddress, in.Reason)
+		m.withoutChild(notify(ikewire.NotifyInternalAddressFailure, nil), CloseNoAddress, in.Reason)
 	case Leased:
+		m.summary.VirtualIPs, m.assigned = in.Addresses, in.Settings
 		a := m.handshake.auth
-		a.addrs, a.settings = in.Addresses, in.Settings
-		remote := narrow(a.tsi.Selectors, hosts(in.Addresses))
-		local := narrow(a.tsr.Selectors, networks(in.Settings.Networks))
-		if len(remote) == 0 || len(local) == 0 {
-			m.withoutChild(now, ikewire.NotifyTSUnacceptable, CloseNoChild, "traffic selectors have nothing in common with ours")
+		if a.childless() {
+			m.accept(nil)
 			return
 		}
-		m.summary.RemoteTS, m.summary.LocalTS = remote, local
-		m.ask(Reserve{Hint: in.Addresses[0]}, m.reserveAnswered)
+		remote := narrow(a.tsi.Selectors, hosts(in.Addresses))
+		local := narrow(a.tsr.Selectors, networks(in.Settings.Networks, familiesOf(in.Addresses)))
+		if len(remote) == 0 || len(local) == 0 {
+			m.withoutChild(notify(ikewire.NotifyTSUnacceptable, nil), CloseNoChild, "traffic selectors have nothing in common with ours")
+			return
+		}
+		m.reserve(func(now time.Time, spi dataplane.SPI, err error) {
+			if err != nil {
+				m.withoutChild(notify(ikewire.NotifyNoAdditionalSAs, nil), CloseNoChild, err.Error())
+				return
+			}
+			m.accept(&childSpec{
+				child: child{
+					inbound: spi, outbound: a.choice.peerSPI, algorithm: a.choice.algorithm, esn: a.choice.esn,
+					local: local, remote: remote,
+				},
+				nonceI: m.handshake.nonceI, nonceR: m.handshake.nonceR, activate: true,
+			})
+		})
 	}
 }
 
-func (m *Machine) reserveAnswered(now time.Time, in Input) {
-	switch in := in.(type) {
-	case ReserveFailed:
-		m.withoutChild(now, ikewire.NotifyNoAdditionalSAs, CloseNoChild, in.Err.Error())
-	case Reserved:
-		m.handshake.auth.inbound = in.SPI
-		m.child = &child{inbound: in.SPI}
-		m.sign(func(now time.Time, s signature) {
-			if s.err != nil {
-				m.refuse(now, CloseInternal, "own signature: "+s.err.Error())
+// accept signs, installs the Child SA if there is to be one, and answers.
+func (m *Machine) accept(spec *childSpec) {
+	m.sign(func(now time.Time, s signature) {
+		if s.err != nil {
+			m.refuse(now, CloseInternal, "own signature: "+s.err.Error())
+			return
+		}
+		if spec == nil {
+			m.answerAuth(now, s, nil)
+			return
+		}
+		m.install(*spec, func(now time.Time, c *child, err error) {
+			if err != nil {
+				m.refuse(now, CloseInternal, "data plane: "+err.Error())
 				return
 			}
-			m.install(now, func(now time.Time) { m.authAccept(now, s) })
+			m.answerAuth(now, s, c)
 		})
-	}
+	})
 }
 
 // signature is our AUTH payload and the chain that goes with it.
@@ -163,15 +197,15 @@ type signature struct {
 func (m *Machine) sign(then func(time.Time, signature)) {
 	hs := m.handshake
 	message, nonce, skP := hs.initResp, hs.nonceI, m.keys.Pr
-	if m.initiator() {
+	if m.original {
 		message, nonce, skP = hs.initReq, hs.nonceR, m.keys.Pi
 	}
 	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, m.ownID())
-	credentials, hashes, rand := m.cfg.Credentials, hs.peerHashes, m.cfg.Rand
+	credentials, hashes, rand, legacy := m.cfg.Credentials, m.peer.hashes, m.cfg.Rand, m.cfg.Legacy
 	m.work("sign", func() any {
 		s := signature{err: errors.New("no credential")}
 		for _, c := range credentials {
-			s.method, s.data, s.err = ikecrypto.Sign(c.Signer, hashes, octets, rand)
+			s.method, s.data, s.err = legacy.Sign(c.Signer, hashes, octets, rand)
 			if s.err == nil {
 				s.chain = c.Chain
 				return s
@@ -184,7 +218,7 @@ func (m *Machine) sign(then func(time.Time, signature)) {
 // ownID is this side's identity in its role.
 func (m *Machine) ownID() *ikewire.ID {
 	id := *m.cfg.ID
-	id.Initiator = m.initiator()
+	id.Initiator = m.original
 	return &id
 }
 
@@ -197,48 +231,73 @@ func (m *Machine) identify(s signature) []ikewire.Payload {
 	return append(payloads, &ikewire.Auth{Method: s.method, Data: s.data})
 }
 
-func (m *Machine) authAccept(now time.Time, s signature) {
+func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
 	a := m.handshake.auth
 	payloads := m.identify(s)
-	payloads = append(payloads,
-		a.config.reply(a.addrs, a.settings),
-		&ikewire.SA{Proposals: []ikewire.Proposal{espProposal(a.choice.algorithm, a.choice.number, a.inbound, a.choice.sayESN)}},
-		tsPayload(true, m.summary.RemoteTS),
-		tsPayload(false, m.summary.LocalTS))
+	if len(m.summary.VirtualIPs) > 0 {
+		payloads = append(payloads, a.config.reply(m.summary.VirtualIPs, m.assigned))
+	}
+	if c != nil {
+		payloads = append(payloads,
+			&ikewire.SA{Proposals: []ikewire.Proposal{espProposal(a.choice, a.choice.number, c.inbound)}},
+			tsPayload(true, c.remote), tsPayload(false, c.local))
+	}
+	if m.peer.mobike {
+		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
+	}
 	m.respond(ikewire.IKEAuth, payloads)
-	m.established(now)
+	m.established(now, c)
 }
 
 // withoutChild tells a peer that proved who it is why there is no Child SA,
 // and ends the IKE SA, which would be of no use to anybody.
-func (m *Machine) withoutChild(now time.Time, n ikewire.NotifyType, reason CloseReason, detail string) {
+func (m *Machine) withoutChild(why *ikewire.Notify, reason CloseReason, detail string) {
 	m.sign(func(now time.Time, s signature) {
 		if s.err != nil {
 			m.refuse(now, CloseInternal, "own signature: "+s.err.Error())
 			return
 		}
-		m.respond(ikewire.IKEAuth, append(m.identify(s), notify(n, nil)))
+		m.respond(ikewire.IKEAuth, append(m.identify(s), why))
 		m.closed(now, reason, detail, true)
 	})
 }
 
 // established drops what only the handshake needed.
-func (m *Machine) established(time.Time) {
+func (m *Machine) established(now time.Time, c *child) {
 	hs := m.handshake
 	s := &m.summary
-	s.Device, s.Group, s.Until = hs.peer.Device, hs.peer.Group, hs.peer.Until
+	s.Device, s.Group, s.Until = hs.admitted.Device, hs.admitted.Group, hs.admitted.Until
 	s.InitiatorSPI, s.ResponderSPI = m.spiI, m.spiR
-	s.IKE, s.ESP = m.suite.String(), hs.auth.choice.algorithm.String()
-	s.Auth = keyName(hs.peer.PublicKey) + " " + hs.peerMethod
+	s.IKE = m.suite.String()
+	s.Auth = keyName(hs.admitted.PublicKey) + " " + hs.peerMethod.String()
 	s.Local, s.Remote = m.path.local, m.path.remote
-	s.VirtualIPs = hs.auth.addrs
-	s.Inbound, s.Outbound = m.child.inbound, m.child.outbound
+	legacy := m.suite.Legacy().Union(ikecrypto.LegacyAuth(hs.peerMethod))
+	if c != nil {
+		s.ESP = c.algorithm.String()
+		s.Inbound, s.Outbound = c.inbound, c.outbound
+		s.LocalTS, s.RemoteTS = c.local, c.remote
+		legacy = legacy.Union(espLegacy(c.algorithm))
+	}
+	s.Legacy = legacy.Names()
 	m.handshake = nil
-	m.eraseKeys()
+	m.keepSKd()
 	m.in.lastRequest = nil
-	m.expires = time.Time{}
+	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)
 	m.state = stateEstablished
 	m.emit(Established{Summary: *s})
+}
+
+// keepSKd erases all keys but the one that new keys come from.
+func (m *Machine) keepSKd() {
+	d := clone(m.keys.D)
+	m.keys.Erase()
+	m.keys.D = d
+}
+
+// espLegacy is which legacy algorithms a Child SA uses.
+func espLegacy(a dataplane.Algorithm) ikecrypto.Legacy {
+	return ikecrypto.LegacyTransform(ikewire.Transform{Type: ikewire.TransformENCR, ID: a.Encryption}).
+		Union(ikecrypto.LegacyTransform(ikewire.Transform{Type: ikewire.TransformINTEG, ID: a.Integrity}))
 }
 
 // keyName is the kind of a public key for people: "ECDSA P-256", "RSA 2048".

@@ -33,7 +33,7 @@ func readInit(payloads []ikewire.Payload) (o initOffer, ok bool) {
 }
 
 func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
-	if m.initiator() || msg.MessageID != 0 {
+	if m.original || msg.MessageID != 0 {
 		m.note(NoteUnexpected, msg.Exchange.String())
 		return
 	}
@@ -57,6 +57,12 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 			"the peer does not detect NATs, so it can't be made to encapsulate ESP in UDP")
 		return
 	}
+	m.readPeer(msg.Payloads)
+	if m.cfg.RedirectTo != "" && m.peer.redirect {
+		n := notify(ikewire.NotifyRedirect, gatewayIdentity(m.cfg.RedirectTo, offer.nonce.Data))
+		m.refuseInit(now, p, n, CloseRedirected, m.cfg.RedirectTo)
+		return
+	}
 	suite, number, ok := chooseSuite(m.cfg.Suites, offer.sa, offer.ke.Group)
 	if !ok {
 		m.refuseInit(now, p, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "offered "+describe(offer.sa))
@@ -68,7 +74,7 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 			fmt.Sprintf("key exchange of group %d, want %d", offer.ke.Group, suite.Group))
 		return
 	}
-	m.acceptInit(now, in, msg, offer, suite, number, between)
+	m.acceptInit(now, in, offer, suite, number, between)
 }
 
 // repeatInit answers the retransmission of a request whose answer is known.
@@ -88,8 +94,8 @@ func (m *Machine) repeatInit(in Message) {
 func (m *Machine) refuseInit(now time.Time, p path, n *ikewire.Notify, reason CloseReason, detail string) {
 	h := m.header(ikewire.IKESAInit, 0, true)
 	h.ResponderSPI = 0
-	if raw, err := m.encode(h, []ikewire.Payload{n}); err == nil {
-		m.send(raw, p)
+	if messages, err := m.encode(h, []ikewire.Payload{n}); err == nil {
+		m.send(messages, p)
 	}
 	m.closed(now, reason, detail, false)
 }
@@ -101,16 +107,15 @@ type initKeys struct {
 	err    error
 }
 
-func (m *Machine) acceptInit(now time.Time, in Message, msg *ikewire.Message, offer initOffer, suite ikecrypto.Suite, number uint8, between bool) {
+func (m *Machine) acceptInit(now time.Time, in Message, offer initOffer, suite ikecrypto.Suite, number uint8, between bool) {
 	m.state = stateInit
 	m.expires = now.Add(m.cfg.HalfOpen)
 	m.suite = suite
+	m.natBetween = between || m.cfg.ForceUDP
 	m.path = path{local: in.Local, remote: in.Remote, marker: in.Marker}
 	m.in = window{busy: true, from: m.path, lastRequest: in.Data}
 	hs := m.handshake
 	hs.initReq = in.Data
-	hs.natBetween = between || m.cfg.ForceUDP
-	hs.peerHashes = hashesOf(msg.Payloads)
 	hs.nonceI = offer.nonce.Data
 	hs.nonceR = make([]byte, nonceLen)
 	if !m.random(now, hs.nonceR) {
@@ -118,7 +123,7 @@ func (m *Machine) acceptInit(now time.Time, in Message, msg *ikewire.Message, of
 	}
 	spiI, spiR, nonceI, nonceR, rand, peer := m.spiI, m.spiR, hs.nonceI, hs.nonceR, m.cfg.Rand, offer.ke.Data
 	m.work("key exchange", func() any {
-		kx, err := ikecrypto.NewKeyExchange(suite.Group, rand)
+		kx, err := suite.Allow.NewKeyExchange(suite.Group, rand)
 		if err != nil {
 			return initKeys{err: err}
 		}
@@ -149,9 +154,9 @@ func (m *Machine) answerInit(now time.Time, number uint8, r initKeys) {
 	}
 	payloads = append(payloads, m.natPayloads(m.spiR, m.in.from)...)
 	payloads = append(payloads, m.certRequest()...)
-	payloads = append(payloads, hashesPayload())
+	payloads = append(payloads, m.announce()...)
 	m.respond(ikewire.IKESAInit, payloads)
-	m.handshake.initResp = m.in.last
+	m.handshake.initResp = m.in.last[0]
 	m.state = stateAuth
 }
 
@@ -165,7 +170,7 @@ func (m *Machine) useKeys(now time.Time, keys *ikecrypto.Keys) bool {
 		return false
 	}
 	m.seal, m.open = r, i
-	if m.initiator() {
+	if m.original {
 		m.seal, m.open = i, r
 	}
 	if m.cfg.ExportKeys {
@@ -186,13 +191,34 @@ func (m *Machine) random(now time.Time, b []byte) bool {
 	return true
 }
 
-// hashesPayload announces what we verify with method 14 (RFC 7427 section 4).
-func hashesPayload() ikewire.Payload {
+// announce says what we can do: hashes for method 14 (RFC 7427 section 4, RFC
+// 8420), and the extensions of IKE_SA_INIT.
+func (m *Machine) announce() []ikewire.Payload {
 	var b []byte
-	for _, h := range []uint16{ikewire.HashSHA256, ikewire.HashSHA384, ikewire.HashSHA512} {
+	for _, h := range []uint16{ikewire.HashSHA256, ikewire.HashSHA384, ikewire.HashSHA512, ikewire.HashIdentity} {
 		b = binary.BigEndian.AppendUint16(b, h)
 	}
-	return notify(ikewire.NotifySignatureHashAlgorithms, b)
+	payloads := []ikewire.Payload{notify(ikewire.NotifySignatureHashAlgorithms, b)}
+	if m.cfg.FragmentSize > 0 && (m.original || m.peer.fragmentation) {
+		payloads = append(payloads, notify(ikewire.NotifyFragmentationSupported, nil))
+	}
+	if m.cfg.Childless && !m.original {
+		payloads = append(payloads, notify(ikewire.NotifyChildlessSupported, nil))
+	}
+	if m.original {
+		payloads = append(payloads, notify(ikewire.NotifyRedirectSupported, nil))
+	}
+	return payloads
+}
+
+// readPeer notes what the peer announced in IKE_SA_INIT.
+func (m *Machine) readPeer(payloads []ikewire.Payload) {
+	has := func(t ikewire.NotifyType) bool { return ikewire.FindNotify(payloads, t) != nil }
+	m.peer.hashes = hashesOf(payloads)
+	m.peer.fragmentation = has(ikewire.NotifyFragmentationSupported)
+	m.peer.redirect = has(ikewire.NotifyRedirectSupported) || has(ikewire.NotifyRedirectedFrom)
+	m.peer.trait = traitOf(payloads)
+	m.summary.Client = m.trait().Name
 }
 
 func hashesOf(payloads []ikewire.Payload) []uint16 {

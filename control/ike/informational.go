@@ -7,12 +7,12 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-// INFORMATIONAL (RFC 7296 section 1.4): liveness, deletion, and notifications,
-// of which none concerns us yet.
+// INFORMATIONAL (RFC 7296 section 1.4): liveness, deletion, notifications.
 
 // informational answers a request. An empty one is a liveness check.
 func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
 	var answer []ikewire.Payload
+	var deleted []uint32
 	for _, p := range inner {
 		switch p := p.(type) {
 		case *ikewire.Delete:
@@ -20,48 +20,84 @@ func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
 				m.peerDeleted(now)
 				return
 			}
-			if d := m.childDeleted(p); d != nil {
-				answer = append(answer, d)
+			for _, spi := range p.SPIs {
+				if ours, ok := m.childDeleted(dataplane.SPI(spi)); ok && p.Protocol == ikewire.ProtocolESP {
+					deleted = append(deleted, ours)
+				}
 			}
 		case *ikewire.Notify:
-			m.note(NoteUnknownNotify, p.NotifyType.String())
+			answer = append(answer, m.notified(now, p, inner)...)
 		}
 	}
+	if len(deleted) > 0 {
+		answer = append(answer, &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: deleted})
+	}
 	m.respond(ikewire.Informational, answer)
+}
+
+// notified returns what a notification wants in the answer.
+func (m *Machine) notified(now time.Time, n *ikewire.Notify, inner []ikewire.Payload) []ikewire.Payload {
+	switch n.NotifyType {
+	case ikewire.NotifyUpdateSAAddresses:
+		return m.updateAddresses(inner)
+	case ikewire.NotifyCookie2:
+		// RFC 4555 section 4.2.5: returned as it came.
+		if len(n.Data) >= 8 && len(n.Data) <= 64 {
+			return []ikewire.Payload{notify(ikewire.NotifyCookie2, n.Data)}
+		}
+	case ikewire.NotifyRedirect:
+		m.redirected(now, n)
+	case ikewire.NotifyNATDetectionSourceIP, ikewire.NotifyNATDetectionDestinationIP,
+		ikewire.NotifyNoNATsAllowed, ikewire.NotifyNoAdditionalAddresses,
+		ikewire.NotifyAdditionalIP4Address, ikewire.NotifyAdditionalIP6Address:
+		// They go with UPDATE_SA_ADDRESSES, or say what we don't use.
+	default:
+		m.note(NoteUnknownNotify, n.NotifyType.String())
+	}
+	return nil
+}
+
+// redirected: a gateway sends us, the initiator, elsewhere (RFC 5685 section
+// 5); its owner reads where in the detail and begins there.
+func (m *Machine) redirected(now time.Time, n *ikewire.Notify) {
+	if to, _, ok := redirectedTo(n.Data); ok && m.original && m.ini != nil {
+		m.closing, m.closeDetail = CloseRedirected, to
+		m.begin(now, m.openDelete)
+	}
 }
 
 // peerDeleted: both sides may delete at once, then each answers the other's
 // request (RFC 7296 section 2.25).
 func (m *Machine) peerDeleted(now time.Time) {
 	m.respond(ikewire.Informational, nil)
+	if rival := m.rekey.rival; rival != nil && rival.state == stateEstablished {
+		// It rekeyed and is done, while our own rekeying never reached it (RFC
+		// 7296 section 2.25.2).
+		m.rekey.rival = nil
+		m.giveWay(now, rival)
+	}
 	reason := ClosePeerDeleted
-	if m.closing != "" {
+	switch {
+	case m.closing != "":
 		reason = m.closing
+	case m.superseded:
+		reason = CloseRekeyed
 	}
 	m.closed(now, reason, "", true)
 }
 
-// childDeleted removes the Child SA whose outbound SPI the peer names, and
-// names ours in the answer (RFC 7296 section 1.4.1).
-func (m *Machine) childDeleted(d *ikewire.Delete) *ikewire.Delete {
-	if d.Protocol != ikewire.ProtocolESP || m.child == nil {
-		return nil
-	}
-	for _, spi := range d.SPIs {
-		if dataplane.SPI(spi) == m.child.outbound {
-			ours := uint32(m.child.inbound)
-			m.removeChild()
-			return &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: []uint32{ours}}
-		}
-	}
-	return nil
-}
+// whileLingering lets the peer clear up what we gave up already.
+func (m *Machine) whileLingering([]ikewire.Payload) { m.respond(ikewire.Informational, nil) }
 
-// probe asks the peer whether it is there.
+// probe asks the peer whether it is there. Where a request is open, its
+// retransmissions ask already.
 func (m *Machine) probe(now time.Time) {
-	if m.state == stateEstablished && !m.request.open {
-		m.sendRequest(now, ikewire.Informational, nil)
+	if m.state != stateEstablished || m.request.claimed {
+		return
 	}
+	m.begin(now, func(now time.Time) {
+		m.sendRequest(now, ikewire.Informational, nil, func(time.Time, Message, []ikewire.Payload) {})
+	})
 }
 
 // close deletes the IKE SA and waits for the peer's answer; a machine that
@@ -71,31 +107,32 @@ func (m *Machine) close(now time.Time, reason CloseReason) {
 	case m.state == stateDeleting || m.state == stateLingering:
 	case m.state != stateEstablished:
 		m.closed(now, reason, "", false)
-	case m.request.open:
-		m.closing, m.closeAfterAck = reason, true
 	default:
 		m.sendDelete(now, reason)
 	}
 }
 
+// sendDelete goes before everything that waits. Nothing is forwarded any more
+// from here on.
 func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	m.closing = reason
 	m.state = stateDeleting
-	m.removeChild()
-	m.sendRequest(now, ikewire.Informational, []ikewire.Payload{&ikewire.Delete{Protocol: ikewire.ProtocolIKE}})
-}
-
-// afterAnswer does what had to wait for the answer to an earlier request.
-func (m *Machine) afterAnswer(now time.Time) {
-	if m.closeAfterAck {
-		m.closeAfterAck = false
-		m.sendDelete(now, m.closing)
+	m.expires = time.Time{}
+	m.tasks = nil
+	m.removeChildren()
+	if m.request.claimed && !m.request.open {
+		// What was being prepared is not sent any more.
+		clear(m.waiting)
+		m.request.claimed = false
 	}
+	m.begin(now, m.openDelete)
 }
 
-// createChild refuses CREATE_CHILD_SA: another Child SA, or a rekeying. The
-// peer falls back to re-authentication.
-func (m *Machine) createChild(_ []ikewire.Payload) {
-	m.note(NoteNoAdditionalSAs, "")
-	m.respond(ikewire.CreateChildSA, []ikewire.Payload{notify(ikewire.NotifyNoAdditionalSAs, nil)})
+func (m *Machine) openDelete(now time.Time) {
+	m.state = stateDeleting
+	m.removeChildren()
+	d := &ikewire.Delete{Protocol: ikewire.ProtocolIKE}
+	m.sendRequest(now, ikewire.Informational, []ikewire.Payload{d}, func(now time.Time, _ Message, _ []ikewire.Payload) {
+		m.closed(now, m.closing, m.closeDetail, true)
+	})
 }

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -37,9 +38,9 @@ func (m *Machine) startInit(now time.Time) {
 }
 
 func (m *Machine) newExchange(group uint16) {
-	rand := m.cfg.Rand
+	rand, allow := m.cfg.Rand, m.suiteAllow(group)
 	m.work("key exchange", func() any {
-		kx, err := ikecrypto.NewKeyExchange(group, rand)
+		kx, err := allow.NewKeyExchange(group, rand)
 		return ephemeral{kx, err}
 	}, func(now time.Time, result any) {
 		e := result.(ephemeral)
@@ -63,16 +64,26 @@ func (m *Machine) sendInit(now time.Time) {
 		&ikewire.KE{Group: hs.exchange.Group(), Data: hs.exchange.Public()},
 		&ikewire.Nonce{Data: hs.nonceI})
 	payloads = append(payloads, m.natPayloads(0, m.path)...)
-	payloads = append(payloads, hashesPayload())
-	if m.sendRequest(now, ikewire.IKESAInit, payloads) {
-		hs.initReq = m.request.raw
+	payloads = append(payloads, m.announce()...)
+	if m.sendRequest(now, ikewire.IKESAInit, payloads, nil) {
+		hs.initReq = m.request.raw[0]
 	}
+}
+
+// suiteAllow is the permission of the suites with a group.
+func (m *Machine) suiteAllow(group uint16) (allow ikecrypto.Legacy) {
+	for _, s := range m.cfg.Suites {
+		if s.Group == group {
+			allow = allow.Union(s.Allow)
+		}
+	}
+	return allow
 }
 
 // initResponse takes an answer that nothing authenticates yet: whatever makes
 // no sense is passed over, the real one may still come.
 func (m *Machine) initResponse(now time.Time, in Message, msg *ikewire.Message) {
-	if m.state != stateInit || m.then != nil {
+	if m.state != stateInit || len(m.waiting) > 0 {
 		m.note(NoteUnexpected, msg.Exchange.String())
 		return
 	}
@@ -82,6 +93,13 @@ func (m *Machine) initResponse(now time.Time, in Message, msg *ikewire.Message) 
 	}
 	if n := errorNotify(msg.Payloads); n != nil {
 		m.initRefused(now, n)
+		return
+	}
+	if n := ikewire.FindNotify(msg.Payloads, ikewire.NotifyRedirect); n != nil {
+		// The nonce shows that it answers our request (RFC 5685 section 3).
+		if to, nonce, ok := redirectedTo(n.Data); ok && bytes.Equal(nonce, m.handshake.nonceI) {
+			m.closed(now, CloseRedirected, to, false)
+		}
 		return
 	}
 	answer, ok := readInit(msg.Payloads)
@@ -96,12 +114,13 @@ func (m *Machine) initResponse(now time.Time, in Message, msg *ikewire.Message) 
 		return
 	}
 	_, between := natDetect(msg.Payloads, m.spiI, msg.ResponderSPI, m.path)
-	m.answered()
+	m.request = request{claimed: true, id: m.request.id + 1}
 	m.suite, m.spiR = suite, msg.ResponderSPI
 	hs.initResp, hs.nonceR = in.Data, answer.nonce.Data
-	hs.peerHashes = hashesOf(msg.Payloads)
-	hs.natBetween = between || m.cfg.ForceUDP
-	if hs.natBetween {
+	m.readPeer(msg.Payloads)
+	m.natBetween = between || m.cfg.ForceUDP
+	if m.natBetween || m.cfg.MOBIKE {
+		// RFC 4555 section 3.3: MOBIKE uses port 4500 from here on.
 		m.path = path{local: m.ini.LocalNATT, remote: m.ini.RemoteNATT, marker: true}
 	}
 	m.agree(answer.ke.Data)
@@ -158,27 +177,27 @@ func (m *Machine) agree(peer []byte) {
 			return
 		}
 		m.state = stateAuth
-		m.ask(Reserve{Hint: m.ini.Want}, m.sendAuth)
+		m.reserve(m.sendAuth)
 	})
 }
 
-func (m *Machine) sendAuth(now time.Time, in Input) {
-	r, ok := in.(Reserved)
-	if !ok {
-		m.closed(now, CloseInternal, "no room in the data plane", false)
+func (m *Machine) sendAuth(now time.Time, spi dataplane.SPI, err error) {
+	if err != nil {
+		m.closed(now, CloseInternal, "data plane: "+err.Error(), false)
 		return
 	}
-	m.child = &child{inbound: r.SPI}
 	m.sign(func(now time.Time, s signature) {
 		if s.err != nil {
 			m.closed(now, CloseInternal, "own signature: "+s.err.Error(), false)
 			return
 		}
-		m.sendRequest(now, ikewire.IKEAuth, m.authPayloads(s))
+		m.sendRequest(now, ikewire.IKEAuth, m.authPayloads(s, spi), func(now time.Time, _ Message, inner []ikewire.Payload) {
+			m.authResponse(now, inner, spi)
+		})
 	})
 }
 
-func (m *Machine) authPayloads(s signature) []ikewire.Payload {
+func (m *Machine) authPayloads(s signature, spi dataplane.SPI) []ikewire.Payload {
 	payloads := m.identify(s)
 	payloads = append(payloads, m.certRequest()...)
 	if id := m.ini.RemoteID; id != nil {
@@ -188,16 +207,26 @@ func (m *Machine) authPayloads(s signature) []ikewire.Payload {
 	}
 	offer := &ikewire.SA{}
 	for i, a := range m.cfg.ESP {
-		offer.Proposals = append(offer.Proposals, espProposal(a, uint8(i+1), m.child.inbound, true))
+		offer.Proposals = append(offer.Proposals, espProposal(espChoice{algorithm: a, sayESN: true}, uint8(i+1), spi))
+		if m.cfg.ESN {
+			p := &offer.Proposals[len(offer.Proposals)-1]
+			p.Transforms = append(p.Transforms, ikewire.Transform{Type: ikewire.TransformESN, ID: ikewire.ESNYes})
+		}
 	}
-	return append(payloads,
-		askConfig(m.ini.Want),
+	f := families{ipv4: true, ipv6: m.ini.IPv6}
+	payloads = append(payloads,
+		askConfig(m.ini.Want, m.ini.IPv6),
 		offer,
-		tsPayload(true, []dataplane.Selector{everythingIPv4}),
-		tsPayload(false, networks(m.ini.Networks)))
+		tsPayload(true, networks(nil, f)),
+		tsPayload(false, networks(m.ini.Networks, f)),
+		notify(ikewire.NotifyInitialContact, nil))
+	if m.cfg.MOBIKE {
+		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
+	}
+	return payloads
 }
 
-func (m *Machine) authResponse(now time.Time, inner []ikewire.Payload) {
+func (m *Machine) authResponse(now time.Time, inner []ikewire.Payload, spi dataplane.SPI) {
 	a := &authPayloads{id: identityOf(inner, false), chain: chainOf(inner)}
 	a.auth, _ = ikewire.Find[*ikewire.Auth](inner)
 	a.sa, _ = ikewire.Find[*ikewire.SA](inner)
@@ -211,49 +240,64 @@ func (m *Machine) authResponse(now time.Time, inner []ikewire.Payload) {
 		return
 	}
 	m.handshake.auth = a
-	m.ask(AskAdmit{ID: a.id, Chain: a.chain}, func(now time.Time, in Input) {
+	m.ask(handshakeQuestion, AskAdmit{ID: a.id, Chain: a.chain}, func(now time.Time, in Input) {
 		switch in := in.(type) {
 		case Refused:
 			m.closed(now, CloseRefused, in.Reason, false)
 		case Admitted:
-			m.handshake.peer = in
+			m.handshake.admitted = in
 			m.verify(in.PublicKey, func(now time.Time, result any) {
 				if err, bad := result.(error); bad {
 					m.closed(now, CloseAuthFailed, err.Error(), false)
 					return
 				}
-				m.takeChild(now, inner)
+				m.takeChild(now, inner, spi)
 			})
 		}
 	})
 }
 
 // takeChild installs what an authenticated responder granted.
-func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload) {
+func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload, spi dataplane.SPI) {
 	a := m.handshake.auth
+	m.peer.mobike = m.cfg.MOBIKE && ikewire.FindNotify(inner, ikewire.NotifyMOBIKESupported) != nil
+	if n := ikewire.FindNotify(inner, ikewire.NotifyRedirect); n != nil {
+		to, _, _ := redirectedTo(n.Data)
+		m.closed(now, CloseRedirected, to, false)
+		return
+	}
 	if n := errorNotify(inner); n != nil {
 		// The IKE SA is up, the Child SA isn't: nothing to keep it for.
-		m.state = stateEstablished
-		m.handshake = nil
-		m.expires = time.Time{}
 		m.note(NoteChildRefused, n.NotifyType.String())
+		m.handshake = nil
 		m.sendDelete(now, ClosePeerRefused)
 		return
 	}
 	cp, _ := ikewire.Find[*ikewire.CP](inner)
-	a.addrs, a.settings = assigned(cp)
-	if a.sa == nil || a.tsi == nil || a.tsr == nil || len(a.addrs) == 0 {
+	m.summary.VirtualIPs, m.assigned = assigned(cp)
+	if a.sa == nil || a.tsi == nil || a.tsr == nil || len(m.summary.VirtualIPs) == 0 {
 		m.closed(now, CloseMalformed, "IKE_AUTH response without SA, TS or an address", false)
 		return
 	}
-	choice, ok := chooseESP(m.cfg.ESP, a.sa)
-	local := narrow(a.tsi.Selectors, hosts(a.addrs))
-	remote := narrow(a.tsr.Selectors, networks(m.ini.Networks))
+	choice, ok := m.chooseESP(a.sa)
+	local := narrow(a.tsi.Selectors, hosts(m.summary.VirtualIPs))
+	remote := narrow(a.tsr.Selectors, networks(m.ini.Networks, familiesOf(m.summary.VirtualIPs)))
 	if !ok || len(local) == 0 || len(remote) == 0 {
 		m.closed(now, CloseNoChild, fmt.Sprintf("the peer chose what was not offered: %s", describe(a.sa)), false)
 		return
 	}
-	a.choice = choice
-	m.summary.LocalTS, m.summary.RemoteTS = local, remote
-	m.install(now, m.established)
+	hs := m.handshake
+	m.install(childSpec{
+		child: child{
+			inbound: spi, outbound: choice.peerSPI, algorithm: choice.algorithm, esn: choice.esn,
+			local: local, remote: remote,
+		},
+		nonceI: hs.nonceI, nonceR: hs.nonceR, ours: true, activate: true,
+	}, func(now time.Time, c *child, err error) {
+		if err != nil {
+			m.closed(now, CloseInternal, "data plane: "+err.Error(), false)
+			return
+		}
+		m.established(now, c)
+	})
 }

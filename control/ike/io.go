@@ -129,8 +129,8 @@ func (AddressHint) input()   {}
 func (Redirect) input()      {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
-// Reserve, ReserveIKE, Apply, KeysDerived, Established, Rekeyed, ChildUp,
-// ChildDown, Moved, Noted, Closed or Forget. Outputs are
+// Reserve, ReserveIKE, Apply, KeysDerived, Established, Spawned, Rekeyed,
+// ChildUp, ChildDown, Moved, Noted, Closed or Forget. Outputs are
 // carried out in their order.
 type Output interface{ output() }
 
@@ -202,18 +202,24 @@ type KeysDerived struct {
 // Established: the IKE SA and its first Child SA are up.
 type Established struct{ Summary Summary }
 
-// Rekeyed: a new IKE SA, with a machine of its own, goes on with the Child SAs
-// and all that belongs to the session. This machine stays until it is deleted.
-type Rekeyed struct {
+// Spawned: another IKE SA between the same parties, with a machine of its own
+// that the owner runs from now on: messages for its SPIs go there.
+type Spawned struct {
 	Next                       *Machine
 	InitiatorSPI, ResponderSPI uint64
 	// Original: the initiator SPI is ours.
 	Original bool
-	// IKE is its algorithms.
-	IKE string
 	// Redundant: it lost against one that the peer made at the same time and
 	// carries nothing. The owner gives it Close{CloseRekeyed}.
 	Redundant bool
+}
+
+// Rekeyed: Next, which was Spawned, goes on with the Child SAs and all that
+// belongs to the session. This machine stays until it is deleted.
+type Rekeyed struct {
+	Next *Machine
+	// IKE is its algorithms.
+	IKE string
 }
 
 // ChildUp: another Child SA of an established IKE SA.
@@ -264,6 +270,7 @@ func (Noted) output()       {}
 func (Closed) output()      {}
 func (Forget) output()      {}
 func (ReserveIKE) output()  {}
+func (Spawned) output()     {}
 func (Rekeyed) output()     {}
 func (ChildUp) output()     {}
 func (ChildDown) output()   {}

@@ -35,23 +35,24 @@ type Machine struct {
 	spiI, spiR uint64
 	path       path
 
-	suite      ikecrypto.Suite
-	keys       *ikecrypto.Keys // after the handshake SK_d only
-	seal, open ikecrypto.Protector
-	in         window  // the peer's requests
-	request    request // ours
-	tasks      []func(now time.Time)
-	handshake  *handshake
-	peer       peer
-	children   []*child
-	rekey      rekeying
-	reserved   map[dataplane.SPI]bool // SPIs that are no Child SA's yet
-	natBetween bool                   // ESP goes in UDP
-	superseded bool                   // another IKE SA took over
-	assigned   Settings
-	summary    Summary
-	expires    time.Time // half-open limit, end of lingering, hard lifetime
-	closing    CloseReason
+	suite       ikecrypto.Suite
+	keys        *ikecrypto.Keys // after the handshake SK_d only
+	seal, open  ikecrypto.Protector
+	in          window  // the peer's requests
+	request     request // ours
+	tasks       []func(now time.Time)
+	handshake   *handshake
+	peer        peer
+	children    []*child
+	rekey       rekeying
+	reserved    map[dataplane.SPI]bool // SPIs that are no Child SA's yet
+	natBetween  bool                   // ESP goes in UDP
+	superseded  bool                   // another IKE SA took over
+	assigned    Settings
+	summary     Summary
+	expires     time.Time // half-open limit, end of lingering, hard lifetime
+	closing     CloseReason
+	closeDetail string
 
 	// Each open question has a continuation, which takes its answer.
 	waiting map[WorkID]func(now time.Time, in Input)
@@ -153,6 +154,9 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 	case Applied:
 		m.answer(now, in.ID, in)
 	case Reserved:
+		if m.waiting[in.ID] == nil {
+			m.release(in.SPI) // nobody wants it any more
+		}
 		m.answer(now, in.ID, in)
 	case ReserveFailed:
 		m.answer(now, in.ID, in)

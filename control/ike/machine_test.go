@@ -27,7 +27,7 @@ var scenarios = map[string]struct {
 	"connect_p384_certificate": {options: options{device: "ecdsa384"}, run: (*world).connect},
 	"earlier_address_and_networks": {
 		options: options{initiator: func(c *InitiatorConfig) {
-			c.Want = lease
+			c.Want = []netip.Addr{lease}
 			c.Networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		}},
 		run: func(w *world) {
@@ -164,18 +164,14 @@ func lossOf(n int) func(*world) {
 
 func (w *world) lastFrom(s *side) Send {
 	r := &s.m.request
-	return Send{Data: r.raw, Local: s.m.path.local, Remote: s.m.path.remote, Marker: s.m.path.marker}
+	return Send{Data: r.raw[0], Local: s.m.path.local, Remote: s.m.path.remote, Marker: s.m.path.marker}
 }
 
 // request sends what no honest machine of ours would.
 func (w *world) request(s *side, x ikewire.ExchangeType, payloads ...ikewire.Payload) {
-	s.m.out = s.m.out[:0]
-	if !s.m.sendRequest(w.now, x, payloads) {
-		w.t.Fatal("request was not sent")
-	}
-	for _, o := range append([]Output(nil), s.m.out...) {
-		w.carryOut(s, o)
-	}
+	w.provoke(s, func(m *Machine) {
+		m.sendRequest(w.now, x, payloads, func(time.Time, Message, []ikewire.Payload) {})
+	})
 	w.deliver()
 }
 
@@ -231,7 +227,7 @@ func (w *world) checkKeys() {
 		if s.m.state != stateEstablished && s.m.state != stateAuth && n != 0 {
 			w.t.Errorf("%s is down with %d Child SAs installed", s.name, n)
 		}
-		if s.m.state == stateEstablished && (s.m.keys != nil || s.m.handshake != nil) {
+		if s.m.state == stateEstablished && (s.m.keys.Ei != nil || s.m.handshake != nil) {
 			w.t.Errorf("%s keeps handshake state after it is up", s.name)
 		}
 	}
@@ -337,7 +333,7 @@ func TestReplayedRequests(t *testing.T) {
 func (w *world) deliverOne() {
 	p := w.wire[0]
 	w.wire = w.wire[1:]
-	w.step(p.to, Message{Data: p.data.Data, Local: p.data.Remote, Remote: p.data.Local, Marker: p.data.Marker})
+	w.give(p)
 }
 
 // TestUnprotected: an established IKE SA takes nothing that isn't sealed, or

@@ -92,49 +92,80 @@ func offerSuites(suites []ikecrypto.Suite) *ikewire.SA {
 	return sa
 }
 
+// chooseRekeySuite is chooseSuite for an IKE SA in place of this one, with the
+// peer's new SPI.
+func chooseRekeySuite(ours []ikecrypto.Suite, offer *ikewire.SA, group uint16) (suite ikecrypto.Suite, number uint8, spi uint64, ok bool) {
+	bare := &ikewire.SA{}
+	spis := map[uint8]uint64{}
+	for _, p := range offer.Proposals {
+		if len(p.SPI) != 8 || binary.BigEndian.Uint64(p.SPI) == 0 {
+			continue
+		}
+		spis[p.Number] = binary.BigEndian.Uint64(p.SPI)
+		p.SPI = nil
+		bare.Proposals = append(bare.Proposals, p)
+	}
+	suite, number, ok = chooseSuite(ours, bare, group)
+	return suite, number, spis[number], ok
+}
+
 // espChoice is the outcome of negotiating a Child SA.
 type espChoice struct {
 	algorithm dataplane.Algorithm
 	peerSPI   dataplane.SPI
 	number    uint8
 	// sayESN: the offer had ESN transforms, so the answer needs one.
-	sayESN bool
+	sayESN, esn bool
+	group       uint16 // of a key exchange of its own; 0: none
 }
 
-// chooseESP picks an algorithm. Extended sequence numbers are not negotiated
-// yet: the peer has to offer the 32-bit ones (RFC 7296 section 3.3.2).
-func chooseESP(ours []dataplane.Algorithm, offer *ikewire.SA) (espChoice, bool) {
-	for _, a := range ours {
+// chooseESP picks an algorithm. Key exchange transforms are passed over: in
+// IKE_AUTH they have no meaning (RFC 7296 section 1.2), and in an answer of the
+// peer they say what we asked for.
+func (m *Machine) chooseESP(offer *ikewire.SA) (espChoice, bool) {
+	for _, a := range m.cfg.ESP {
 		for i := range offer.Proposals {
-			p := &offer.Proposals[i]
-			if p.Protocol != ikewire.ProtocolESP || len(p.SPI) != 4 || !understood(p) ||
-				!offers(p, ikewire.TransformENCR, a.Encryption, a.KeyBits) ||
-				!offersIntegrity(p, a.Integrity) {
-				continue
+			if c, ok := m.allowsESP(&offer.Proposals[i], a); ok {
+				return c, true
 			}
-			c := espChoice{algorithm: a, peerSPI: dataplane.SPI(binary.BigEndian.Uint32(p.SPI)), number: p.Number}
-			c.sayESN = offersType(p, ikewire.TransformESN)
-			if c.peerSPI < 256 || (c.sayESN && !offers(p, ikewire.TransformESN, ikewire.ESNNo, 0)) {
-				continue
-			}
-			return c, true
 		}
 	}
 	return espChoice{}, false
 }
 
+func (m *Machine) allowsESP(p *ikewire.Proposal, a dataplane.Algorithm) (espChoice, bool) {
+	if p.Protocol != ikewire.ProtocolESP || len(p.SPI) != 4 || !understood(p) ||
+		!offers(p, ikewire.TransformENCR, a.Encryption, a.KeyBits) || !offersIntegrity(p, a.Integrity) {
+		return espChoice{}, false
+	}
+	c := espChoice{algorithm: a, peerSPI: dataplane.SPI(binary.BigEndian.Uint32(p.SPI)), number: p.Number}
+	c.sayESN = offersType(p, ikewire.TransformESN)
+	c.esn = m.cfg.ESN && offers(p, ikewire.TransformESN, ikewire.ESNYes, 0)
+	// Without ESN transforms the 32-bit numbers are meant (section 3.3.2).
+	short := !c.sayESN || offers(p, ikewire.TransformESN, ikewire.ESNNo, 0)
+	return c, c.peerSPI >= 256 && (c.esn || short)
+}
+
 // espProposal is an answer, or with a number of our own an offer.
-func espProposal(a dataplane.Algorithm, number uint8, spi dataplane.SPI, sayESN bool) ikewire.Proposal {
+func espProposal(c espChoice, number uint8, spi dataplane.SPI) ikewire.Proposal {
 	p := ikewire.Proposal{
 		Number: number, Protocol: ikewire.ProtocolESP,
 		SPI: binary.BigEndian.AppendUint32(nil, uint32(spi)),
 	}
-	p.Transforms = append(p.Transforms, ikewire.Transform{Type: ikewire.TransformENCR, ID: a.Encryption, KeyBits: a.KeyBits})
-	if a.Integrity != 0 {
-		p.Transforms = append(p.Transforms, ikewire.Transform{Type: ikewire.TransformINTEG, ID: a.Integrity})
+	add := func(t ikewire.TransformType, id, bits uint16) {
+		p.Transforms = append(p.Transforms, ikewire.Transform{Type: t, ID: id, KeyBits: bits})
 	}
-	if sayESN {
-		p.Transforms = append(p.Transforms, ikewire.Transform{Type: ikewire.TransformESN, ID: ikewire.ESNNo})
+	add(ikewire.TransformENCR, c.algorithm.Encryption, c.algorithm.KeyBits)
+	if c.algorithm.Integrity != 0 {
+		add(ikewire.TransformINTEG, c.algorithm.Integrity, 0)
+	}
+	if c.group != 0 {
+		add(ikewire.TransformKE, c.group, 0)
+	}
+	if c.esn {
+		add(ikewire.TransformESN, ikewire.ESNYes, 0)
+	} else if c.sayESN {
+		add(ikewire.TransformESN, ikewire.ESNNo, 0)
 	}
 	return p
 }

@@ -86,7 +86,7 @@ func (m *Machine) sendChildOffer(now time.Time, a attempt) {
 	offer := &ikewire.SA{}
 	for i, alg := range m.cfg.ESP {
 		offer.Proposals = append(offer.Proposals, espProposal(espChoice{
-			algorithm: alg, sayESN: true, esn: a.old.esn, group: a.old.group, sayGroup: a.old.group != 0,
+			algorithm: alg, sayESN: true, esn: a.old.esn, group: a.old.group,
 		}, uint8(i+1), a.inbound))
 	}
 	payloads := []ikewire.Payload{
@@ -201,7 +201,6 @@ func (m *Machine) giveUp(old *child) {
 }
 
 func (m *Machine) takeRekeyed(a attempt, spec childSpec) {
-	m.keep(spec.inbound)
 	m.install(spec, func(now time.Time, c *child, err error) {
 		if err != nil {
 			m.note(NoteChildRefused, err.Error())

@@ -23,8 +23,9 @@ import (
 // TEMPORARY_FAILURE (section 2.25.2).
 
 // supersededFor is how long a peer may take to delete an IKE SA that it
-// rekeyed.
-const supersededFor = 30 * time.Second
+// rekeyed: longer than it repeats a request whose answer was lost (strongSwan:
+// 165 s).
+const supersededFor = 3 * time.Minute
 
 // rekeying of the IKE SA.
 type rekeying struct {
@@ -128,12 +129,20 @@ func (m *Machine) answerRekey(now time.Time, o ikeOffer, spiR uint64, nonce []by
 		&ikewire.Nonce{Data: nonce},
 		&ikewire.KE{Group: o.suite.Group, Data: r.public},
 	})
+	m.emit(Spawned{Next: next, InitiatorSPI: next.spiI, ResponderSPI: next.spiR})
 	if m.rekey.open {
+		// Who goes on is known when our own exchange is over.
 		m.rekey.rival, m.rekey.lowNonce = next, lower(o.nonce, nonce)
-	} else {
-		m.superseded = true
-		m.expires = now.Add(supersededFor)
+		return
 	}
+	m.giveWay(now, next)
+}
+
+// giveWay leaves everything to an IKE SA that the peer made. The peer is to
+// delete this one.
+func (m *Machine) giveWay(now time.Time, next *Machine) {
+	m.superseded = true
+	m.expires = now.Add(supersededFor)
 	m.bequeath(next)
 }
 
@@ -160,8 +169,9 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 
 // bequeath gives the Child SAs to a successor and tells the owner of it.
 func (m *Machine) bequeath(next *Machine) {
-	next.children, m.children = append(next.children, m.children...), nil
-	m.emit(Rekeyed{Next: next, InitiatorSPI: next.spiI, ResponderSPI: next.spiR, Original: next.original, IKE: next.summary.IKE})
+	next.children, m.children = m.children, nil
+	next.path = m.path
+	m.emit(Rekeyed{Next: next, IKE: next.summary.IKE})
 }
 
 // rekeyIKE begins.
@@ -232,11 +242,9 @@ func (m *Machine) offerRekey(now time.Time, a ikeAttempt) {
 func (m *Machine) rekeyFailed(now time.Time, detail string, retry bool) {
 	m.note(NoteRekeyRefused, detail)
 	m.rekey.open = false
-	if m.rekey.rival != nil {
-		// The peer's new IKE SA is all there is: the old one is its to delete.
-		m.superseded = true
-		m.expires = now.Add(supersededFor)
+	if rival := m.rekey.rival; rival != nil && rival.state == stateEstablished {
 		m.rekey.rival = nil
+		m.giveWay(now, rival)
 		return
 	}
 	if retry {
@@ -295,21 +303,21 @@ func (m *Machine) takeRekeyedIKE(now time.Time, suite ikecrypto.Suite, keys *ike
 	}
 	rival := m.rekey.rival
 	m.rekey.rival = nil
-	m.superseded = true
-	if rival != nil && bytes.Compare(lower(a.nonce, nonceR), m.rekey.lowNonce) < 0 {
+	if rival != nil && rival.state == stateEstablished && bytes.Compare(lower(a.nonce, nonceR), m.rekey.lowNonce) < 0 {
 		// Ours has the lowest nonce and goes; the peer deletes the old one.
 		m.note(NoteRekeyCollision, "ours goes")
 		next.superseded = true
-		m.expires = now.Add(supersededFor)
-		m.emit(Rekeyed{Next: next, InitiatorSPI: a.spi, ResponderSPI: spiR, Original: true, IKE: suite.String(), Redundant: true})
+		m.emit(Spawned{Next: next, InitiatorSPI: a.spi, ResponderSPI: spiR, Original: true, Redundant: true})
+		m.giveWay(now, rival)
 		return
 	}
 	if rival != nil {
 		m.note(NoteRekeyCollision, "the peer's goes")
-		m.children, rival.children = append(m.children, rival.children...), nil
 		rival.superseded = true
 		rival.expires = now.Add(supersededFor)
 	}
+	m.superseded = true
+	m.emit(Spawned{Next: next, InitiatorSPI: a.spi, ResponderSPI: spiR, Original: true})
 	m.bequeath(next)
 	m.sendDelete(now, CloseRekeyed)
 }

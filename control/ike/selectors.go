@@ -71,20 +71,41 @@ func hosts(addrs []netip.Addr) []dataplane.Selector {
 	return out
 }
 
-// everythingIPv4 is 0.0.0.0-255.255.255.255.
-var everythingIPv4 = dataplane.Selector{
-	First: netip.IPv4Unspecified(), Last: netip.AddrFrom4([4]byte{255, 255, 255, 255}), LastPort: 65535,
+// everything of each family.
+var (
+	everythingIPv4 = dataplane.Selector{First: netip.IPv4Unspecified(), Last: lastAddr(netip.PrefixFrom(netip.IPv4Unspecified(), 0)), LastPort: 65535}
+	everythingIPv6 = dataplane.Selector{First: netip.IPv6Unspecified(), Last: lastAddr(netip.PrefixFrom(netip.IPv6Unspecified(), 0)), LastPort: 65535}
+)
+
+// families of inner addresses.
+type families struct{ ipv4, ipv6 bool }
+
+func familiesOf(addrs []netip.Addr) (f families) {
+	for _, a := range addrs {
+		f.ipv4 = f.ipv4 || a.Is4()
+		f.ipv6 = f.ipv6 || a.Is6()
+	}
+	return f
 }
 
-// networks are selectors for prefixes; none means everything.
-func networks(prefixes []netip.Prefix) []dataplane.Selector {
-	if len(prefixes) == 0 {
-		return []dataplane.Selector{everythingIPv4}
-	}
+// networks are selectors for the prefixes of the families in use; where there
+// is no prefix at all, everything.
+func networks(prefixes []netip.Prefix, f families) []dataplane.Selector {
 	var out []dataplane.Selector
+	if len(prefixes) == 0 {
+		if f.ipv4 {
+			out = append(out, everythingIPv4)
+		}
+		if f.ipv6 {
+			out = append(out, everythingIPv6)
+		}
+		return out
+	}
 	for _, p := range prefixes {
 		p = p.Masked()
-		out = append(out, dataplane.Selector{First: p.Addr(), Last: lastAddr(p), LastPort: 65535})
+		if (p.Addr().Is4() && f.ipv4) || (p.Addr().Is6() && f.ipv6) {
+			out = append(out, dataplane.Selector{First: p.Addr(), Last: lastAddr(p), LastPort: 65535})
+		}
 	}
 	return out
 }
