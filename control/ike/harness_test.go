@@ -146,6 +146,7 @@ type world struct {
 	wire    []packet
 	// drop says which of the messages sent so far get lost, counted from 1.
 	drop  map[int]bool
+	lose  func(Send) bool
 	sent  int
 	nat   func(netip.AddrPort) netip.AddrPort
 	check func(*side, Output) // sees every output
@@ -333,7 +334,7 @@ func (w *world) send(from *side, m *Machine, o Send) {
 	}
 	w.sent++
 	lost := ""
-	if w.drop[w.sent] {
+	if w.drop[w.sent] || (w.lose != nil && w.lose(o)) {
 		lost = "   (lost)"
 	} else {
 		w.wire = append(w.wire, packet{to, o})

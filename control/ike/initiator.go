@@ -205,6 +205,14 @@ func (m *Machine) authPayloads(s signature, spi dataplane.SPI) []ikewire.Payload
 		idr.Initiator = false
 		payloads = append(payloads, &idr)
 	}
+	f := families{ipv4: true, ipv6: m.ini.IPv6}
+	payloads = append(payloads, askConfig(m.ini.Want, m.ini.IPv6), notify(ikewire.NotifyInitialContact, nil))
+	if m.cfg.MOBIKE {
+		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
+	}
+	if m.ini.NoChild {
+		return payloads
+	}
 	offer := &ikewire.SA{}
 	for i, a := range m.cfg.ESP {
 		offer.Proposals = append(offer.Proposals, espProposal(espChoice{algorithm: a, sayESN: true}, uint8(i+1), spi))
@@ -213,17 +221,7 @@ func (m *Machine) authPayloads(s signature, spi dataplane.SPI) []ikewire.Payload
 			p.Transforms = append(p.Transforms, ikewire.Transform{Type: ikewire.TransformESN, ID: ikewire.ESNYes})
 		}
 	}
-	f := families{ipv4: true, ipv6: m.ini.IPv6}
-	payloads = append(payloads,
-		askConfig(m.ini.Want, m.ini.IPv6),
-		offer,
-		tsPayload(true, networks(nil, f)),
-		tsPayload(false, networks(m.ini.Networks, f)),
-		notify(ikewire.NotifyInitialContact, nil))
-	if m.cfg.MOBIKE {
-		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
-	}
-	return payloads
+	return append(payloads, offer, tsPayload(true, networks(nil, f)), tsPayload(false, networks(m.ini.Networks, f)))
 }
 
 func (m *Machine) authResponse(now time.Time, inner []ikewire.Payload, spi dataplane.SPI) {
@@ -275,6 +273,11 @@ func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload, spi dataplan
 	}
 	cp, _ := ikewire.Find[*ikewire.CP](inner)
 	m.summary.VirtualIPs, m.assigned = assigned(cp)
+	if m.ini.NoChild {
+		m.release(spi)
+		m.established(now, nil)
+		return
+	}
 	if a.sa == nil || a.tsi == nil || a.tsr == nil || len(m.summary.VirtualIPs) == 0 {
 		m.closed(now, CloseMalformed, "IKE_AUTH response without SA, TS or an address", false)
 		return

@@ -127,8 +127,9 @@ var lives = map[string]struct {
 		w.deliver()
 	}},
 	"address_hint_was_a_thief": {run: func(w *world) {
-		w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: netip.MustParseAddrPort("203.0.113.66:4500")})
-		w.wire = nil // the thief keeps it
+		thief := netip.MustParseAddrPort("203.0.113.66:4500")
+		w.lose = func(o Send) bool { return o.Remote == thief }
+		w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: thief})
 		w.pass(time.Minute)
 	}},
 	"redirect_live": {run: func(w *world) {
