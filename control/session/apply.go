@@ -72,7 +72,7 @@ func (a *applier) do(tasks []task) {
 		switch {
 		case t.reserve != nil:
 			spi, err := a.backend.Reserve(t.reserve.Hint)
-			t.sh.mail.put(reserved{spi: t.spi, inbound: spi, err: err})
+			t.sh.mail.put(reserved{spi: t.spi, id: t.reserve.ID, inbound: spi, err: err})
 		case t.end != nil:
 			a.leases.End(t.end.device, t.end.session)
 		}
@@ -127,6 +127,7 @@ func eraseKeys(changes []dataplane.Change) {
 // reserved answers ike.Reserve.
 type reserved struct {
 	spi     uint64
+	id      ike.WorkID
 	inbound dataplane.SPI
 	err     error
 }
@@ -135,9 +136,9 @@ func (r reserved) deliver(sh *shard, now time.Time) {
 	s := sh.sessions[r.spi]
 	switch {
 	case s != nil && !s.closed && r.err != nil:
-		sh.step(now, s, ike.ReserveFailed{Err: r.err})
+		sh.step(now, s, ike.ReserveFailed{ID: r.id, Err: r.err})
 	case s != nil && !s.closed:
-		sh.step(now, s, ike.Reserved{SPI: r.inbound})
+		sh.step(now, s, ike.Reserved{ID: r.id, SPI: r.inbound})
 	case r.err == nil:
 		// The machine is gone and can't give it back.
 		sh.server.data.tasks.put(task{apply: &ike.Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: r.inbound}}}})

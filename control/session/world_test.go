@@ -325,7 +325,7 @@ func (d *device) carryOut(o ike.Output) ike.Input {
 		}
 		return ike.Admitted{Device: "gateway", PublicKey: cert.PublicKey}
 	case ike.Reserve:
-		return ike.Reserved{SPI: dataplane.SPI(0xd000 + uint32(d.addr.As4()[3]))}
+		return ike.Reserved{ID: o.ID, SPI: dataplane.SPI(0xd000 + uint32(d.addr.As4()[3]))}
 	case ike.Apply:
 		if o.Wait {
 			return ike.Applied{ID: o.ID}
