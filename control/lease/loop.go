@@ -56,7 +56,6 @@ func (r *Registry) serve(tasks []task) {
 		n := slices.IndexFunc(tasks, func(t task) bool { return t.call != nil })
 		if n == 0 {
 			tasks[0].call()
-			r.publish()
 			tasks = tasks[1:]
 			continue
 		}

@@ -298,12 +298,14 @@ func (r *Registry) notify() {
 	}
 }
 
-// do has the loop make a call and waits for it.
+// do has the loop make a call and waits for it, and for Stats to show what it
+// changed.
 func (r *Registry) do(call func()) error {
 	made := make(chan struct{})
 	err := r.enqueue(task{call: func() {
 		defer close(made)
 		call()
+		r.publish()
 	}})
 	if err != nil {
 		return err

@@ -99,7 +99,7 @@ func (a *applier) apply(batch []task) {
 		case t.apply.Wait:
 			t.sh.mail.put(answer{t.spi, ike.Applied{ID: t.apply.ID, Err: err}})
 		case err != nil:
-			a.log.Warn("data plane refused a change", "error", err)
+			a.log.Warn("data plane refused a change", slog.Any("error", err))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -58,7 +59,7 @@ func (s *Server) receive(quit <-chan struct{}) error {
 		if failed++; failed == receiveErrors {
 			return err
 		}
-		s.log.Warn("receiving IKE messages failed", "error", err)
+		s.log.Warn("receiving IKE messages failed", slog.Any("error", err))
 		select {
 		case <-quit:
 			return nil

@@ -2,16 +2,18 @@ package traffic
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
 
-	"github.com/roamgate/roamgate/integration/netns"
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
 	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/integration/netns"
 )
 
 // Capture records the frames of one interface, both directions, into a file in
@@ -88,7 +90,8 @@ func interfaceIndex(link string) (int, error) {
 func (c *Capture) run(file *os.File, snap int) (err error) {
 	w := bufio.NewWriterSize(file, 1<<20)
 	defer func() { err = errors.Join(err, w.Flush(), file.Close(), unix.Close(c.fd)) }()
-	if _, err := w.Write(pcapHeader(snap)); err != nil {
+	pcap := pcapgo.NewWriter(w)
+	if err := pcap.WriteFileHeader(uint32(snap), layers.LinkTypeEthernet); err != nil {
 		return err
 	}
 	frame := make([]byte, 1<<17)
@@ -107,7 +110,9 @@ func (c *Capture) run(file *os.File, snap int) (err error) {
 		case err != nil:
 			return err
 		}
-		if err := writeFrame(w, frame[:min(n, len(frame), snap)], n, time.Now()); err != nil {
+		kept := min(n, len(frame), snap)
+		info := gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: kept, Length: n}
+		if err := pcap.WritePacket(info, frame[:kept]); err != nil {
 			return err
 		}
 	}
@@ -129,27 +134,4 @@ func (c *Capture) Stop() error {
 		c.err = <-c.done
 	})
 	return c.err
-}
-
-const pcapMagic = 0xa1b2c3d4 // times in microseconds, the writer's byte order
-
-func pcapHeader(snap int) []byte {
-	h := binary.LittleEndian.AppendUint32(nil, pcapMagic)
-	h = binary.LittleEndian.AppendUint16(h, 2)
-	h = binary.LittleEndian.AppendUint16(h, 4)
-	h = append(h, make([]byte, 8)...)
-	h = binary.LittleEndian.AppendUint32(h, uint32(snap))
-	return binary.LittleEndian.AppendUint32(h, 1) // Ethernet
-}
-
-func writeFrame(w io.Writer, frame []byte, size int, at time.Time) error {
-	h := binary.LittleEndian.AppendUint32(nil, uint32(at.Unix()))
-	h = binary.LittleEndian.AppendUint32(h, uint32(at.Nanosecond()/1000))
-	h = binary.LittleEndian.AppendUint32(h, uint32(len(frame)))
-	h = binary.LittleEndian.AppendUint32(h, uint32(size))
-	if _, err := w.Write(h); err != nil {
-		return err
-	}
-	_, err := w.Write(frame)
-	return err
 }

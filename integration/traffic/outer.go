@@ -8,6 +8,10 @@ import (
 	"io"
 	"net/netip"
 	"os"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
 )
 
 // ErrReused says that a sequence number was sent twice under one key.
@@ -21,7 +25,8 @@ var ErrSegmented = errors.New("datagrams in one frame")
 // largestFrame on Ethernet with an MTU of 1500.
 const largestFrame = 14 + 1500
 
-// Datagram is a UDP datagram of the outside, cut where the capture cut it.
+// Datagram is a UDP datagram of the outside, cut where the capture cut it. Data
+// is overwritten by the next one of a capture.
 type Datagram struct {
 	From, To netip.AddrPort
 	Data     []byte
@@ -48,43 +53,33 @@ func (d Datagram) IKE() ([]byte, bool) {
 	return nil, false
 }
 
-// ReadDatagrams calls yield for each UDP datagram over IPv4 of a capture made
-// by this package, in order.
+// ReadDatagrams calls yield for each UDP datagram over IPv4 of a capture, in
+// order.
 func ReadDatagrams(path string, yield func(Datagram) error) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(file, 1<<20)
-	var head [24]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	r, err := pcapgo.NewReader(bufio.NewReaderSize(file, 1<<20))
+	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if binary.LittleEndian.Uint32(head[:]) != pcapMagic {
-		return fmt.Errorf("%s is not a capture of this package", path)
-	}
-	frame := make([]byte, 1<<17)
+	var h headers
 	for {
-		switch _, err := io.ReadFull(r, head[:16]); {
+		frame, info, err := r.ZeroCopyReadPacketData()
+		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		size, sent := int(binary.LittleEndian.Uint32(head[8:])), binary.LittleEndian.Uint32(head[12:])
-		if size > len(frame) {
-			return fmt.Errorf("%s: frame of %d octets", path, size)
-		}
-		if _, err := io.ReadFull(r, frame[:size]); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		d, ok := parseUDP(frame[:size])
+		d, ok := h.datagram(frame)
 		if !ok {
 			continue
 		}
-		if sent > largestFrame {
-			return fmt.Errorf("%w: %s to %s, %d octets", ErrSegmented, d.From, d.To, sent)
+		if info.Length > largestFrame {
+			return fmt.Errorf("%w: %s to %s, %d octets", ErrSegmented, d.From, d.To, info.Length)
 		}
 		if err := yield(d); err != nil {
 			return err
@@ -92,28 +87,28 @@ func ReadDatagrams(path string, yield func(Datagram) error) error {
 	}
 }
 
-// parseUDP reads Ethernet, IPv4 and UDP headers of a frame.
-func parseUDP(f []byte) (Datagram, bool) {
-	if len(f) < 14+20 || binary.BigEndian.Uint16(f[12:]) != 0x0800 {
+// headers of a frame, kept to be decoded into.
+type headers struct {
+	ethernet layers.Ethernet
+	ip       layers.IPv4
+	udp      layers.UDP
+}
+
+// datagram is what a frame holds of a UDP datagram over IPv4. Of one that IP
+// fragmented it is the first fragment, where the sequence number of ESP is.
+func (h *headers) datagram(frame []byte) (Datagram, bool) {
+	cut := gopacket.NilDecodeFeedback // what was cut is left out without a word
+	if h.ethernet.DecodeFromBytes(frame, cut) != nil || h.ethernet.EthernetType != layers.EthernetTypeIPv4 ||
+		h.ip.DecodeFromBytes(h.ethernet.Payload, cut) != nil || h.ip.Protocol != layers.IPProtocolUDP || h.ip.FragOffset != 0 ||
+		h.udp.DecodeFromBytes(h.ip.Payload, cut) != nil {
 		return Datagram{}, false
 	}
-	ip := f[14:]
-	header := int(ip[0]&0xf) * 4
-	fragmentOffset := binary.BigEndian.Uint16(ip[6:]) & 0x1fff
-	if header < 20 || len(ip) < header+8 || ip[9] != 17 || fragmentOffset != 0 {
-		return Datagram{}, false
-	}
-	udp := ip[header:]
-	end := min(int(binary.BigEndian.Uint16(udp[4:])), len(udp))
-	if end < 8 {
-		return Datagram{}, false
-	}
-	source, _ := netip.AddrFromSlice(ip[12:16])
-	target, _ := netip.AddrFromSlice(ip[16:20])
+	source, _ := netip.AddrFromSlice(h.ip.SrcIP)
+	target, _ := netip.AddrFromSlice(h.ip.DstIP)
 	return Datagram{
-		From: netip.AddrPortFrom(source, binary.BigEndian.Uint16(udp)),
-		To:   netip.AddrPortFrom(target, binary.BigEndian.Uint16(udp[2:])),
-		Data: udp[8:end],
+		From: netip.AddrPortFrom(source, uint16(h.udp.SrcPort)),
+		To:   netip.AddrPortFrom(target, uint16(h.udp.DstPort)),
+		Data: h.udp.Payload,
 	}, true
 }
 

@@ -8,6 +8,10 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
 )
 
 var (
@@ -78,8 +82,9 @@ func TestIKEMessagesOfACapture(t *testing.T) {
 // A frame may be cut anywhere: by the capture, or by whoever sent it.
 func TestCutFrames(t *testing.T) {
 	whole := udpFrame(device, gateway, make([]byte, 40))
+	var h headers
 	for n := range whole {
-		if d, ok := parseUDP(whole[:n]); ok && len(d.Data) != max(0, n-14-20-8) {
+		if d, ok := h.datagram(whole[:n]); ok && len(d.Data) != max(0, n-14-20-8) {
 			t.Errorf("%d octets of a frame: %d octets of data", n, len(d.Data))
 		}
 	}
@@ -93,11 +98,13 @@ func pcapOf(t *testing.T, frames [][]byte) string {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := file.Write(pcapHeader(1 << 16)); err != nil {
+	w := pcapgo.NewWriter(file)
+	if err := w.WriteFileHeader(1<<16, layers.LinkTypeEthernet); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range frames {
-		if err := writeFrame(file, f, len(f), time.Unix(1, 0)); err != nil {
+		info := gopacket.CaptureInfo{Timestamp: time.Unix(1, 0), CaptureLength: len(f), Length: len(f)}
+		if err := w.WritePacket(info, f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -105,15 +112,14 @@ func pcapOf(t *testing.T, frames [][]byte) string {
 }
 
 func udpFrame(from, to netip.AddrPort, payload []byte) []byte {
-	f := make([]byte, 14+20+8, 14+20+8+len(payload))
-	binary.BigEndian.PutUint16(f[12:], 0x0800)
-	ip, udp := f[14:34], f[34:]
-	ip[0], ip[9] = 0x45, 17
-	binary.BigEndian.PutUint16(ip[2:], uint16(20+8+len(payload)))
-	copy(ip[12:], from.Addr().AsSlice())
-	copy(ip[16:], to.Addr().AsSlice())
-	binary.BigEndian.PutUint16(udp, from.Port())
-	binary.BigEndian.PutUint16(udp[2:], to.Port())
-	binary.BigEndian.PutUint16(udp[4:], uint16(8+len(payload)))
-	return append(f, payload...)
+	b := gopacket.NewSerializeBuffer()
+	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true},
+		&layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4},
+		&layers.IPv4{Version: 4, IHL: 5, Protocol: layers.IPProtocolUDP, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()},
+		&layers.UDP{SrcPort: layers.UDPPort(from.Port()), DstPort: layers.UDPPort(to.Port())},
+		gopacket.Payload(payload))
+	if err != nil {
+		panic(err)
+	}
+	return b.Bytes()
 }

@@ -2,13 +2,15 @@ package traffic
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 
 	"github.com/roamgate/roamgate/integration/netns"
 )
@@ -28,7 +30,10 @@ func Ping(ctx context.Context, from *netns.Namespace, source, to netip.Addr, siz
 	reply := make([]byte, 65536)
 	for seq := uint16(1); ctx.Err() == nil; seq++ {
 		sent := time.Now()
-		request := echoRequest(id, seq, size)
+		request, err := echoRequest(id, seq, size)
+		if err != nil {
+			return 0, err
+		}
 		if _, err := conn.WriteTo(request, &net.IPAddr{IP: to.AsSlice()}); err != nil {
 			return 0, fmt.Errorf("echo request to %s: %w", to, err)
 		}
@@ -48,34 +53,19 @@ func Ping(ctx context.Context, from *netns.Namespace, source, to netip.Addr, siz
 	return 0, fmt.Errorf("%w from %s: %w", ErrNoReply, to, ctx.Err())
 }
 
-func echoRequest(id, seq uint16, size int) []byte {
-	m := make([]byte, 8+size)
-	m[0] = 8
-	binary.BigEndian.PutUint16(m[4:], id)
-	binary.BigEndian.PutUint16(m[6:], seq)
-	for i := range m[8:] {
-		m[8+i] = byte(i)
+func echoRequest(id, seq uint16, size int) ([]byte, error) {
+	payload := make([]byte, size)
+	for i := range payload {
+		payload[i] = byte(i)
 	}
-	binary.BigEndian.PutUint16(m[2:], checksum(m))
-	return m
+	b := gopacket.NewSerializeBuffer()
+	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{ComputeChecksums: true},
+		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: id, Seq: seq},
+		gopacket.Payload(payload))
+	return b.Bytes(), err
 }
 
 // isReply: the same identifier, sequence number and payload come back.
 func isReply(m, request []byte) bool {
 	return len(m) == len(request) && m[0] == 0 && string(m[4:]) == string(request[4:])
-}
-
-// checksum of RFC 1071.
-func checksum(b []byte) uint16 {
-	var sum uint32
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint32(b[0])<<8 | uint32(b[1])
-	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
 }
