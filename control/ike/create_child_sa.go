@@ -51,7 +51,8 @@ func (m *Machine) createChildRequest(now time.Time, inner []ikewire.Payload) {
 		}
 	}
 	switch {
-	case m.rekey.open:
+	case m.rekey.open, len(m.children) >= 2*m.cfg.MaxChildren:
+		// A peer that rekeys has to delete what it replaced.
 		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
 	case o.old == nil && len(m.children) >= m.cfg.MaxChildren:
 		m.note(NoteNoAdditionalSAs, "")

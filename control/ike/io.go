@@ -11,7 +11,7 @@ import (
 
 // Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
 // Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Probe,
-// Rekey, AddressHint, Redirect or Close.
+// Rekey, AddressHint, Move, Redirect or Close.
 type Input interface{ input() }
 
 // Message is an IKE message from the network, as it came, without the non-ESP
@@ -104,6 +104,12 @@ type AddressHint struct {
 	Local, Remote netip.AddrPort
 }
 
+// Move tells an initiator that it has another address now: Local, from where
+// it reaches Remote, the gateway's port for UDP encapsulation. What is under
+// way is repeated from there, the peer is told (RFC 4555 section 3.5), and the
+// Child SAs move when it has answered. It is a no-op without MOBIKE.
+type Move struct{ Local, Remote netip.AddrPort }
+
 // Redirect asks to send the peer to another gateway, by name or address (RFC
 // 5685 section 5). It is a no-op where the peer doesn't know redirection.
 type Redirect struct{ To string }
@@ -126,6 +132,7 @@ func (Close) input()         {}
 func (ReservedIKE) input()   {}
 func (Rekey) input()         {}
 func (AddressHint) input()   {}
+func (Move) input()          {}
 func (Redirect) input()      {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,

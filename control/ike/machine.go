@@ -147,6 +147,8 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		m.rekeyWanted(now, in.Inbound)
 	case AddressHint:
 		m.addressHint(now, in)
+	case Move:
+		m.move(now, in)
 	case Redirect:
 		m.redirect(now, in)
 	case WorkDone:

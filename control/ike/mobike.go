@@ -9,7 +9,11 @@ import (
 )
 
 // Changes of the peer's address: by its word (MOBIKE, RFC 4555), or by what
-// the data plane saw (a NAT that gave the peer another port).
+// the data plane saw (a NAT that gave the peer another port). And of our own,
+// where we are the one who moves.
+//
+// Who moves is whoever began the first IKE SA, also after the other side
+// rekeyed it (RFC 4555 section 2.1): so Machine.ini is asked, not original.
 
 // hintTries are the tries of a probe that go to a new address before the old
 // one gets the rest.
@@ -19,7 +23,7 @@ const hintTries = 2
 // from (RFC 4555 section 3.5) and returns what the answer has to say. Only the
 // original initiator decides on addresses.
 func (m *Machine) updateAddresses(inner []ikewire.Payload) []ikewire.Payload {
-	if m.original || !m.peer.mobike {
+	if m.ini != nil || !m.peer.mobike {
 		m.note(NoteUnexpected, "UPDATE_SA_ADDRESSES without MOBIKE")
 		return nil
 	}
@@ -69,5 +73,50 @@ func (m *Machine) addressHint(now time.Time, hint AddressHint) {
 			m.path = to
 			m.moveChildren()
 		})
+	})
+}
+
+// NoteMoveRefused: the peer doesn't go on with us from our new address.
+const NoteMoveRefused Note = "move_refused"
+
+// move goes on from another address of ours.
+func (m *Machine) move(now time.Time, in Move) {
+	to := path{local: in.Local, remote: in.Remote, marker: true}
+	if m.ini == nil || !m.peer.mobike || m.superseded || to == m.path ||
+		(m.state != stateEstablished && m.state != stateDeleting) {
+		return
+	}
+	m.path = to
+	if r := &m.request; r.open {
+		// Whether the peer got it or its answer got lost on the old path, the
+		// answer comes here.
+		r.to = nil
+		m.send(r.raw, m.path)
+	}
+	if m.state == stateEstablished {
+		m.begin(now, func(now time.Time) { m.updatePeer(now, to) })
+	}
+}
+
+// updatePeer sends UPDATE_SA_ADDRESSES for the path to. A later move has its
+// own, which comes behind.
+func (m *Machine) updatePeer(now time.Time, to path) {
+	if m.path != to || m.state != stateEstablished || m.superseded {
+		m.finish(now)
+		return
+	}
+	payloads := append([]ikewire.Payload{notify(ikewire.NotifyUpdateSAAddresses, nil)}, m.natPayloads(m.spiR, to)...)
+	m.sendRequest(now, ikewire.Informational, payloads, func(_ time.Time, _ Message, inner []ikewire.Payload) {
+		if n := errorNotify(inner); n != nil {
+			m.note(NoteMoveRefused, n.NotifyType.String())
+			return
+		}
+		if m.path != to {
+			return
+		}
+		if supported, between := natDetect(inner, m.spiI, m.spiR, to); supported {
+			m.natBetween = between || m.cfg.ForceUDP
+		}
+		m.moveChildren()
 	})
 }

@@ -30,6 +30,7 @@ const (
 	CloseTimeout    CloseReason = "peer_timeout"
 	CloseReplaced   CloseReason = "replaced"
 	CloseExpired    CloseReason = "expired"
+	CloseIdle       CloseReason = "idle"
 	CloseRekeyed    CloseReason = "rekeyed"
 	CloseRedirected CloseReason = "redirected"
 	CloseRevoked    CloseReason = "revoked"

@@ -27,11 +27,17 @@ import (
 // 165 s).
 const supersededFor = 3 * time.Minute
 
+// rekeyPause is how long an IKE SA lives at least before the peer can rekey it.
+const rekeyPause = 5 * time.Second
+
 // rekeying of the IKE SA.
 type rekeying struct {
-	due  time.Time
-	open bool // our exchange is under way
-	kx   ikecrypto.KeyExchange
+	due time.Time
+	// notBefore is when the peer may rekey an IKE SA that itself was rekeyed, so
+	// that it can't pile up old ones.
+	notBefore time.Time
+	open      bool // our exchange is under way
+	kx        ikecrypto.KeyExchange
 	// rival is what the peer made meanwhile, by an exchange with lowNonce.
 	rival    *Machine
 	lowNonce []byte
@@ -55,9 +61,9 @@ type ikeOffer struct {
 	peer   []byte // its public value
 }
 
-func (m *Machine) rekeyIKERequest(_ time.Time, o childOffer) {
+func (m *Machine) rekeyIKERequest(now time.Time, o childOffer) {
 	const x = ikewire.CreateChildSA
-	if m.childrenBusy() {
+	if m.childrenBusy() || now.Before(m.rekey.notBefore) {
 		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
 		return
 	}
@@ -164,6 +170,7 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 	next.out = nil
 	next.keepSKd()
 	next.rekey.due, next.expires = next.start(now, m.cfg.IKELife)
+	next.rekey.notBefore = now.Add(rekeyPause)
 	return next
 }
 

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -118,6 +119,39 @@ var lives = map[string]struct {
 				notify(ikewire.NotifyNoNATsAllowed, []byte{10, 1, 0, 2, 10, 1, 0, 1, 0x11, 0x94, 0x11, 0x94}))
 		},
 	},
+	"mobike_device_moves": {
+		options: options{dev: mobike, gw: mobike},
+		run:     func(w *world) { w.step(w.dev, elsewhere); w.deliver() },
+	},
+	"mobike_device_moves_while_it_rekeys": {
+		options: options{dev: mobike, gw: mobike},
+		run: func(w *world) {
+			w.lose = func(o Send) bool { return o.Remote.Addr() == devAddr } // the old network is gone
+			w.step(w.dev, Rekey{Inbound: 0xd001})
+			w.deliver()
+			w.step(w.dev, elsewhere)
+			w.deliver()
+		},
+	},
+	"mobike_device_moves_twice": {
+		options: options{dev: mobike, gw: mobike},
+		run: func(w *world) {
+			w.step(w.dev, Move{Local: netip.MustParseAddrPort("10.4.0.2:4500"), Remote: elsewhere.Remote})
+			w.step(w.dev, elsewhere)
+			w.deliver()
+		},
+	},
+	"mobike_device_moves_after_gateway_rekeyed_ike": {
+		options: options{dev: mobike, gw: mobike},
+		run: func(w *world) {
+			w.gw.m.rekey.due = w.now
+			w.step(w.gw, Tick{})
+			w.deliver()
+			w.step(w.dev, elsewhere)
+			w.deliver()
+		},
+	},
+	"move_without_mobike": {run: func(w *world) { w.step(w.dev, elsewhere); w.deliver() }},
 	"update_without_mobike": {run: func(w *world) {
 		w.request(w.dev, ikewire.Informational, notify(ikewire.NotifyUpdateSAAddresses, nil))
 	}},
@@ -140,6 +174,9 @@ var lives = map[string]struct {
 }
 
 func mobike(c *Config) { c.MOBIKE = true }
+
+// elsewhere is where the device moves to.
+var elsewhere = Move{Local: netip.MustParseAddrPort("10.3.0.2:4500"), Remote: netip.AddrPortFrom(gwAddr, 4500)}
 
 func TestLives(t *testing.T) {
 	for name, s := range lives {
@@ -207,6 +244,35 @@ func (w *world) settled() {
 		if fmt.Sprint(known) != fmt.Sprint(installed) {
 			w.t.Errorf("%s knows %v, installed are %v\n%s", s.name, known, installed, w.log.String())
 		}
+	}
+}
+
+// TestRekeyFlood: a peer that rekeys and rekeys and never deletes gets no more
+// than a few Child SAs and IKE SAs out of it.
+func TestRekeyFlood(t *testing.T) {
+	w := newWorld(t, options{})
+	w.connect()
+	for i := range 100 {
+		old := w.gw.m.children[len(w.gw.m.children)-1]
+		offer := espProposal(espChoice{algorithm: espGCM, sayESN: true}, 1, dataplane.SPI(0xe000+i))
+		w.request(w.dev, ikewire.CreateChildSA,
+			&ikewire.Notify{Protocol: ikewire.ProtocolESP, NotifyType: ikewire.NotifyRekeySA, SPI: binary.BigEndian.AppendUint32(nil, uint32(old.outbound))},
+			&ikewire.SA{Proposals: []ikewire.Proposal{offer}}, &ikewire.Nonce{Data: make([]byte, 32)},
+			tsPayload(true, old.remote), tsPayload(false, old.local))
+	}
+	if n := len(w.gw.m.children); n > 2*w.gw.m.cfg.MaxChildren {
+		t.Errorf("%d Child SAs", n)
+	}
+	w = newWorld(t, options{})
+	w.connect()
+	for range 100 {
+		w.dev.m.rekey.due = w.now
+		w.step(w.dev, Tick{})
+		w.deliver()
+		w.now = w.now.Add(time.Second / 10)
+	}
+	if n := len(w.gw.older); n > 3 {
+		t.Errorf("%d old IKE SAs", n)
 	}
 }
 
