@@ -69,12 +69,14 @@ func edit(b []byte, at int, v byte) []byte { b[at] = v; return b }
 func TestPass(t *testing.T) {
 	g := newGate(t)
 	for name, b := range map[string][]byte{
-		"IKE_SA_INIT":       goodInit(),
-		"nonce first":       initMessage(nonce),
-		"IKE_AUTH":          message(exchangeAuth, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}),
-		"IKE_AUTH fragment": message(exchangeAuth, 1, 2, 1, payload{payloadFragment, make([]byte, 40)}),
-		"answer to ours":    edit(message(exchangeInformational, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}), 19, flagInitiator|flagResponse),
-		"version 2.1":       edit(goodInit(), 17, 0x21),
+		"IKE_SA_INIT":        goodInit(),
+		"nonce first":        initMessage(nonce),
+		"IKE_AUTH":           message(exchangeAuth, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}),
+		"IKE_AUTH fragment":  message(exchangeAuth, 1, 2, 1, payload{payloadFragment, make([]byte, 40)}),
+		"answer to ours":     edit(message(exchangeInformational, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}), 19, flagInitiator|flagResponse),
+		"version 2.1":        edit(goodInit(), 17, 0x21),
+		"after our rekeying": edit(message(exchangeInformational, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}), 19, 0),
+		"answer there":       edit(message(exchangeCreateChild, 1, 2, 1, payload{payloadEncrypted, make([]byte, 40)}), 19, flagResponse),
 	} {
 		res := g.Check(start, phone, b, nil)
 		if res.Verdict != Pass || res.Reason != ReasonNone {
@@ -82,6 +84,20 @@ func TestPass(t *testing.T) {
 		}
 		if want := binary.BigEndian.Uint64(b); res.Header.InitiatorSPI != want {
 			t.Errorf("%s: initiator SPI %x, want %x", name, res.Header.InitiatorSPI, want)
+		}
+	}
+}
+
+// Whose SPI is meant depends on who began the IKE SA.
+func TestReceiversSPI(t *testing.T) {
+	sk := payload{payloadEncrypted, make([]byte, 40)}
+	for _, c := range []struct {
+		flags uint8
+		want  uint64
+	}{{flagInitiator, 2}, {flagInitiator | flagResponse, 2}, {0, 1}, {flagResponse, 1}} {
+		res := newGate(t).Check(start, phone, edit(message(exchangeInformational, 1, 2, 3, sk), 19, c.flags), nil)
+		if res.Verdict != Pass || res.Header.SPI() != c.want {
+			t.Errorf("flags %#x: verdict %v, SPI %d, want %d", c.flags, res.Verdict, res.Header.SPI(), c.want)
 		}
 	}
 }
@@ -170,7 +186,10 @@ func TestMoreThanOneWayToBeRefused(t *testing.T) {
 		"version 3 response":         {edit(edit(goodInit(), 17, 0x30), 19, flagResponse), ReasonOldVersion},
 		"length field too small":     {edit(goodInit(), 27, 28), ReasonLength},
 		"IKEv1 exchange":             {edit(goodInit(), 18, 2), ReasonExchange},
-		"not from an initiator":      {edit(goodInit(), 19, 0), ReasonFlags},
+		"INIT of no initiator":       {edit(goodInit(), 19, 0), ReasonFlags},
+		"IKE_AUTH of no initiator":   {edit(message(exchangeAuth, 1, 2, 1, sk), 19, 0), ReasonFlags},
+		"no responder SPI":           {edit(message(exchangeInformational, 1, 0, 1, sk), 19, 0), ReasonResponderSPI},
+		"no initiator SPI":           {edit(message(exchangeInformational, 0, 2, 1, sk), 19, 0), ReasonInitiatorSPI},
 		"IKE_AUTH response":          {edit(message(exchangeAuth, 1, 2, 1, sk), 19, flagInitiator|flagResponse), ReasonFlags},
 		"responder SPI in INIT":      {message(exchangeInit, 1, 2, 0, nonce), ReasonResponderSPI},
 		"INIT that begins with SK":   {initMessage(sk), ReasonFirstPayload},
@@ -365,6 +384,9 @@ func FuzzCheck(f *testing.F) {
 			}
 			if res.Header.Init {
 				t.Fatal("passed without a cookie")
+			}
+			if res.Header.SPI() == 0 {
+				t.Fatal("passed without an SPI of the receiver")
 			}
 		case Answer:
 			if len(res.Answer) == 0 || len(res.Answer) > 64 {

@@ -37,6 +37,10 @@ type Header struct {
 	InitiatorSPI, ResponderSPI uint64
 	// Init: it is an IKE_SA_INIT.
 	Init bool
+	// FromInitiator: the sender is the IKE SA's original initiator, so the
+	// receiver's SPI is the responder's. The other way round it is after a
+	// rekeying that the gateway began.
+	FromInitiator bool
 
 	first, version, exchange, flags uint8
 	messageID, length               uint32
@@ -56,25 +60,36 @@ func readHeader(b []byte) (h Header, ok bool) {
 		flags:        b[19],
 		messageID:    binary.BigEndian.Uint32(b[20:]),
 		length:       binary.BigEndian.Uint32(b[24:]),
+
+		FromInitiator: b[19]&flagInitiator != 0,
 	}, true
 }
 
-// check returns what is wrong with a header of version 2. Only messages of an
-// IKE SA's original initiator are let in: the gateway starts none itself. The
-// response flag is right where we asked: DELETE and liveness checks.
+// SPI is the receiver's, except in IKE_SA_INIT, where it has none yet.
+func (h *Header) SPI() uint64 {
+	if h.FromInitiator {
+		return h.ResponderSPI
+	}
+	return h.InitiatorSPI
+}
+
+// check returns what is wrong with a header of version 2. The gateway begins no
+// IKE SA but in place of one that is up, so IKE_SA_INIT and IKE_AUTH come from
+// the initiator, and no answers to them. Everything else may be a request or an
+// answer, of either side's IKE SA.
 func (h *Header) check(datagram int) Reason {
 	switch {
 	case uint64(h.length) != uint64(datagram):
 		return ReasonLength
 	case h.exchange < exchangeInit || h.exchange > exchangeInformational:
 		return ReasonExchange
-	case h.flags&flagInitiator == 0:
+	case h.Init && !h.FromInitiator:
 		return ReasonFlags
 	case h.InitiatorSPI == 0:
 		return ReasonInitiatorSPI
 	case h.Init:
 		return h.checkInit()
-	case h.exchange == exchangeAuth && h.flags&flagResponse != 0:
+	case h.exchange == exchangeAuth && (!h.FromInitiator || h.flags&flagResponse != 0):
 		return ReasonFlags
 	case h.ResponderSPI == 0:
 		return ReasonResponderSPI

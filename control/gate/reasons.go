@@ -14,7 +14,7 @@ const (
 	ReasonLength                // length field and datagram disagree
 	ReasonInitTooLong           // IKE_SA_INIT longer than any honest one
 	ReasonExchange              // not an exchange that is spoken here
-	ReasonFlags                 // not what an initiator of an IKE SA sends
+	ReasonFlags                 // not of the side that sends such a message
 	ReasonInitiatorSPI          // initiator's SPI is zero
 	ReasonResponderSPI          // responder's SPI set in IKE_SA_INIT, or zero elsewhere
 	ReasonMessageID             // IKE_SA_INIT whose message ID isn't zero

@@ -7,21 +7,26 @@ import (
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
 )
+
+// maxRechecks is how many decisions about sessions that are up may be under way
+// in all shards, so that a reload doesn't keep new logins waiting.
+const maxRechecks = 64
 
 // decide has the current policy look at a session's evidence. again: the peer
 // is admitted already, by an earlier policy.
 func (sh *shard) decide(s *session, again bool) {
-	policy, spi, evidence := sh.server.settings.Load().Admit, s.spi, *s.evidence
+	policy, id, evidence := sh.server.settings.Load().Admit, s.id, *s.evidence
 	sh.server.work.jobs.put(func() {
 		admission, err := policy.Decide(time.Now(), evidence)
-		sh.mail.put(decided{spi: spi, again: again, policy: policy, admission: admission, err: err})
+		sh.mail.put(decided{id: id, again: again, policy: policy, admission: admission, err: err})
 	})
 }
 
 // decided is what a policy said.
 type decided struct {
-	spi       uint64
+	id        lease.SessionID
 	again     bool
 	policy    *admit.Policy
 	admission admit.Admission
@@ -31,18 +36,25 @@ type decided struct {
 // deliver asks once more if the policy was replaced meanwhile: recheckAll did
 // not find this session admitted yet.
 func (d decided) deliver(sh *shard, now time.Time) {
-	s := sh.sessions[d.spi]
+	if d.again {
+		sh.rechecking--
+		sh.recheck()
+	}
+	s := sh.sessions[d.id]
 	switch {
-	case s == nil || s.closed || s.closing:
+	case s == nil || s.closing != "":
 	case d.policy != sh.server.settings.Load().Admit:
-		sh.decide(s, d.again)
+		if !d.again {
+			sh.decide(s, false)
+		}
 	case d.err != nil:
 		sh.refused(now, s, d)
 	case d.again:
 		s.until = d.admission.Until
+		sh.lookSoon(now, s)
 	default:
 		s.admitted, s.device = true, d.admission.Device
-		sh.step(now, s, ike.Admitted{
+		sh.step(now, s.current, ike.Admitted{
 			Device: d.admission.Device, Group: d.admission.Group,
 			PublicKey: d.admission.Certificate.PublicKey, Until: d.admission.Until,
 		})
@@ -60,15 +72,31 @@ func (sh *shard) refused(now time.Time, s *session, d decided) {
 		sh.close(now, s, ike.CloseRevoked)
 		return
 	}
-	sh.step(now, s, ike.Refused{Reason: d.err.Error()})
+	sh.step(now, s.current, ike.Refused{Reason: d.err.Error()})
 }
 
-// recheckAll has the current policy look at all who were admitted by another.
+// recheckAll has the current policy look at all who were admitted by another, a
+// few at a time.
 type recheckAll struct{}
 
 func (recheckAll) deliver(sh *shard, _ time.Time) {
-	for _, s := range sh.sessions {
-		if s.admitted && !s.closed && !s.closing {
+	sh.unchecked = sh.unchecked[:0]
+	for id, s := range sh.sessions {
+		if s.admitted {
+			sh.unchecked = append(sh.unchecked, id)
+		}
+	}
+	sh.recheck()
+}
+
+// recheck goes on with recheckAll.
+func (sh *shard) recheck() {
+	for len(sh.unchecked) > 0 && sh.rechecking < max(maxRechecks/len(sh.server.shards), 1) {
+		last := len(sh.unchecked) - 1
+		s := sh.sessions[sh.unchecked[last]]
+		sh.unchecked = sh.unchecked[:last]
+		if s != nil && s.closing == "" {
+			sh.rechecking++
 			sh.decide(s, true)
 		}
 	}

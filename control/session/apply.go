@@ -16,22 +16,32 @@ const maxApply = 256
 // applier is the one goroutine that changes the data plane, which may take its
 // time. It takes whatever waits: first all changes, then the reservations, then
 // the ends of leases. So a lease ends after the Remove that was asked for
-// before it, and an SPI that was given back can be reserved.
+// before it, an SPI that was given back can be reserved, and the record of a
+// session's end has the last figures.
 type applier struct {
 	backend dataplane.Backend
+	meter   *meter
 	leases  Leases
+	records *recorder
 	log     *slog.Logger
 	tasks   *queue[task]
 }
 
-// task is one of apply, reserve and end.
+// task is one of apply, reserve, end and stop.
 type task struct {
 	sh  *shard
-	spi uint64 // whose answer it is
+	spi uint64 // of the machine that waits for the answer
 
 	apply   *ike.Apply
 	reserve *ike.Reserve
 	end     *heldLease
+	stop    *stopped
+}
+
+// stopped is the record of a session's end, whose figures are still to come.
+type stopped struct {
+	record  Record
+	account *account
 }
 
 // heldLease is a lease that a session was granted.
@@ -75,6 +85,9 @@ func (a *applier) do(tasks []task) {
 			t.sh.mail.put(reserved{spi: t.spi, id: t.reserve.ID, inbound: spi, err: err})
 		case t.end != nil:
 			a.leases.End(t.end.device, t.end.session)
+		case t.stop != nil:
+			t.stop.record.Traffic = t.stop.account.read().Traffic
+			a.records.put(t.stop.record)
 		}
 	}
 }
@@ -89,7 +102,14 @@ func (a *applier) apply(batch []task) {
 	for _, t := range batch {
 		changes = append(changes, t.apply.Changes...)
 	}
+	removed := removedOf(changes)
+	if len(removed) > 0 {
+		a.meter.refresh()
+	}
 	errs := a.backend.Apply(changes)
+	for _, spi := range removed {
+		a.meter.remove(spi)
+	}
 	for _, t := range batch {
 		n := len(t.apply.Changes)
 		err := firstError(errs[:n])
@@ -102,6 +122,15 @@ func (a *applier) apply(batch []task) {
 			a.log.Warn("data plane refused a change", slog.Any("error", err))
 		}
 	}
+}
+
+func removedOf(changes []dataplane.Change) (spis []dataplane.SPI) {
+	for _, c := range changes {
+		if r, ok := c.(dataplane.Remove); ok {
+			spis = append(spis, r.Inbound)
+		}
+	}
+	return spis
 }
 
 func firstError(errs []error) error {
@@ -133,7 +162,7 @@ type reserved struct {
 }
 
 func (r reserved) deliver(sh *shard, now time.Time) {
-	s := sh.sessions[r.spi]
+	s := sh.machines[r.spi]
 	switch {
 	case s != nil && !s.closed && r.err != nil:
 		sh.step(now, s, ike.ReserveFailed{ID: r.id, Err: r.err})

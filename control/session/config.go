@@ -30,6 +30,10 @@ type Config struct {
 	// Keys is told the keys of IKE and Child SAs if Settings.IKE exports them.
 	// It must not block. For debugging only.
 	Keys func(ike.KeysDerived)
+	// Records is told of the start, the course and the end of each session, by
+	// one goroutine, in order; nil if nobody wants to know. It may take its
+	// time; Run returns when it has taken all.
+	Records func(Record)
 	// CookieSecret makes cookies. The zero value draws one.
 	CookieSecret gate.Secret
 	// Logger gets a line for each session that comes up, is refused or ends;
@@ -47,12 +51,43 @@ type Settings struct {
 	Assign   ike.Settings
 	Gate     gate.Config
 	Liveness LivenessConfig
+	Parking  ParkingConfig
+	Records  RecordsConfig
 }
 
-// LivenessConfig says when silent peers are asked whether they are there.
+// LivenessConfig says when peers are asked whether they are there. A peer to
+// which nothing is sent is not asked, however long it is silent: see
+// ParkingConfig.
 type LivenessConfig struct {
-	// Idle is how long nothing may come from a peer; 0 asks never.
+	// Idle is how long packets to a peer may go unanswered, by packets or IKE
+	// messages; up to a quarter longer, so that not all are asked at once. 0
+	// asks never.
 	Idle time.Duration
+}
+
+// ParkingConfig is about devices that sleep. They are parked: SAs and lease are
+// kept and nothing is sent to them.
+type ParkingConfig struct {
+	// Idle is how long nothing may come from a device before its session is
+	// closed as ike.CloseIdle; up to a 24th longer, so that not all are closed
+	// at once. 0 means 24 hours.
+	Idle time.Duration
+}
+
+const defaultParking = 24 * time.Hour
+
+func (p ParkingConfig) idle() time.Duration {
+	if p.Idle == 0 {
+		return defaultParking
+	}
+	return p.Idle
+}
+
+// RecordsConfig is about Config.Records.
+type RecordsConfig struct {
+	// Interim is how often there is a record of a session that is up; 0 means
+	// only when it starts and stops.
+	Interim time.Duration
 }
 
 // Leases is what the server needs of a *lease.Registry.
@@ -92,6 +127,10 @@ func (s *Settings) check() error {
 		return fmt.Errorf("%w: no Admit", ErrConfig)
 	case s.Liveness.Idle < 0:
 		return fmt.Errorf("%w: Liveness.Idle is %v, must not be negative", ErrConfig, s.Liveness.Idle)
+	case s.Parking.Idle < 0:
+		return fmt.Errorf("%w: Parking.Idle is %v, must not be negative", ErrConfig, s.Parking.Idle)
+	case s.Records.Interim < 0:
+		return fmt.Errorf("%w: Records.Interim is %v, must not be negative", ErrConfig, s.Records.Interim)
 	}
 	if err := s.Gate.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)

@@ -7,13 +7,16 @@ type Reason uint8
 // Reasons.
 const (
 	ReasonInboxFull     Reason = iota // shard is behind
-	ReasonUnknownIKESPI               // no IKE SA with this responder SPI
+	ReasonUnknownIKESPI               // no IKE SA with this SPI of ours
 	ReasonWorkersBusy                 // IKE_SA_INIT while much work waits
 	ReasonShuttingDown                // IKE_SA_INIT while sessions are being closed
-	ReasonNoRandomness                // IKE_SA_INIT, but no SPI could be drawn
+	ReasonNoRandomness                // IKE_SA_INIT or rekeying, but no SPI could be drawn
 	ReasonSessionsFull                // authenticated device, but no session is free
 	ReasonSendFailed                  // the network refused a message of ours
 	ReasonESPUnanswered               // ESP with an unknown SPI that was not answered
+	ReasonHintRate                    // address hint too soon after the one before
+	ReasonRekeyedSAs                  // rekeyed IKE SA that was forgotten because its peer leaves too many
+	ReasonRecordLost                  // start or interim record, but too many wait
 
 	NumReasons int = iota
 )
@@ -27,6 +30,9 @@ var reasonNames = [NumReasons]string{
 	ReasonSessionsFull:  "sessions_full",
 	ReasonSendFailed:    "send_failed",
 	ReasonESPUnanswered: "esp_unanswered",
+	ReasonHintRate:      "address_hint_rate",
+	ReasonRekeyedSAs:    "too_many_rekeyed",
+	ReasonRecordLost:    "record_lost",
 }
 
 // String is the name in metrics and tables.

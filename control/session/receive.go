@@ -86,7 +86,7 @@ func (s *Server) admitMessage(now time.Time, d *dataplane.Datagram, answer []byt
 // route hands a message to its shard. The receiver is the only one who does, so
 // an inbox that has room has it still when the copy is made.
 func (s *Server) route(d *dataplane.Datagram, h gate.Header) {
-	n := h.ResponderSPI >> 56
+	n := h.SPI() >> 56
 	if h.Init {
 		n = s.initShard(d.Remote, h.InitiatorSPI)
 	}

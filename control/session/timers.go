@@ -11,9 +11,9 @@ import (
 // move by a Tick.
 const retryTick = 100 * time.Millisecond
 
-// timers is a heap of sessions by session.due. A deadline that moves away is
+// timers is a heap of machines by sa.due. A deadline that moves away is
 // left where it is until it is reached: most do, with every message.
-type timers []*session
+type timers []*sa
 
 func (t timers) Len() int           { return len(t) }
 func (t timers) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
@@ -24,7 +24,7 @@ func (t timers) Swap(i, j int) {
 }
 
 func (t *timers) Push(x any) {
-	s := x.(*session)
+	s := x.(*sa)
 	s.slot = len(*t)
 	*t = append(*t, s)
 }
@@ -39,7 +39,7 @@ func (t *timers) Pop() any {
 }
 
 // set makes s due at; the zero time is never.
-func (t *timers) set(s *session, at time.Time) {
+func (t *timers) set(s *sa, at time.Time) {
 	switch {
 	case at.IsZero() && s.slot >= 0:
 		heap.Remove(t, s.slot)
@@ -54,48 +54,46 @@ func (t *timers) set(s *session, at time.Time) {
 }
 
 // sooner makes s due earlier than it is, not later.
-func (t *timers) sooner(s *session, at time.Time) {
+func (t *timers) sooner(s *sa, at time.Time) {
 	if s.slot < 0 || at.Before(s.due) && !at.IsZero() {
 		t.set(s, at)
 	}
 }
 
-// deadline is the machine's, or when the admission ends.
-func (s *session) deadline() time.Time {
-	d := s.machine.Deadline()
-	if s.established.IsZero() || s.closing || s.closed || s.until.IsZero() {
-		return d
+// deadline is the machine's, or when its session is to be looked at.
+func (s *sa) deadline() time.Time {
+	if s.carries() && s.session.up() {
+		return earliest(s.machine.Deadline(), s.session.lookAt)
 	}
-	if d.IsZero() || s.until.Before(d) {
-		return s.until
-	}
-	return d
+	return s.machine.Deadline()
 }
 
-// expire serves all sessions that are due.
+// expire serves all machines that are due.
 func (sh *shard) expire(now time.Time) {
 	for len(sh.timers) > 0 && !sh.timers[0].due.After(now) {
 		s := sh.timers[0]
-		d := s.deadline()
-		if d.IsZero() || d.After(now) {
+		if d := s.deadline(); d.IsZero() || d.After(now) {
 			sh.timers.set(s, d)
 			continue
 		}
-		if d.Equal(s.until) {
-			sh.close(now, s, ike.CloseExpired)
-		} else {
+		if s.carries() && s.session.up() && due(now, s.session.lookAt) {
+			sh.look(now, s.session)
+		}
+		if due(now, s.machine.Deadline()) {
 			sh.step(now, s, ike.Tick{})
 		}
-		if sh.sessions[s.spi] != s {
+		if sh.machines[s.spi] != s {
 			continue
 		}
-		d = s.deadline()
-		if !d.IsZero() && !d.After(now) {
+		d := s.deadline()
+		if due(now, d) {
 			d = now.Add(retryTick)
 		}
 		sh.timers.set(s, d)
 	}
 }
+
+func due(now, at time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
 // arm sets the shard's timer to the next deadline.
 func (sh *shard) arm() {

@@ -39,7 +39,7 @@ func (w *workers) run(quit <-chan struct{}, wg *sync.WaitGroup) {
 }
 
 // compute has a machine's work done.
-func (sh *shard) compute(s *session, w ike.Work) {
+func (sh *shard) compute(s *sa, w ike.Work) {
 	spi := s.spi
 	sh.server.work.jobs.put(func() {
 		sh.mail.put(answer{spi, ike.WorkDone{ID: w.ID, Result: w.Do()}})
@@ -53,7 +53,7 @@ type answer struct {
 }
 
 func (a answer) deliver(sh *shard, now time.Time) {
-	if s := sh.sessions[a.spi]; s != nil {
+	if s := sh.machines[a.spi]; s != nil {
 		sh.step(now, s, a.in)
 	}
 }

@@ -24,13 +24,23 @@ var (
 		{"aes128gcm16", ikewire.EncrAESGCM16, 128, true},
 		{"aes192gcm16", ikewire.EncrAESGCM16, 192, true},
 		{"aes256gcm16", ikewire.EncrAESGCM16, 256, true},
+		{"chacha20poly1305", ikewire.EncrChaCha20Poly1305, 0, true},
 		{"aes128", ikewire.EncrAESCBC, 128, false},
 		{"aes192", ikewire.EncrAESCBC, 192, false},
 		{"aes256", ikewire.EncrAESCBC, 256, false},
 	}
 	integrities = []transform{{name: "sha256", id: ikewire.IntegHMACSHA256}, {name: "sha384", id: ikewire.IntegHMACSHA384}, {name: "sha512", id: ikewire.IntegHMACSHA512}}
-	prfs        = []transform{{name: "prfsha256", id: ikewire.PRFHMACSHA256}, {name: "prfsha384", id: ikewire.PRFHMACSHA384}, {name: "prfsha512", id: ikewire.PRFHMACSHA512}}
-	groups      = []transform{{name: "x25519", id: ikewire.GroupCurve25519}, {name: "ecp256", id: ikewire.GroupECP256}, {name: "ecp384", id: ikewire.GroupECP384}}
+	// prfs stand at the places of the integrity algorithms of the same hash.
+	prfs   = []transform{{name: "prfsha256", id: ikewire.PRFHMACSHA256}, {name: "prfsha384", id: ikewire.PRFHMACSHA384}, {name: "prfsha512", id: ikewire.PRFHMACSHA512}}
+	groups = []transform{
+		{name: "x25519", id: ikewire.GroupCurve25519},
+		{name: "ecp256", id: ikewire.GroupECP256},
+		{name: "ecp384", id: ikewire.GroupECP384},
+		{name: "ecp521", id: ikewire.GroupECP521},
+		{name: "modp2048", id: ikewire.GroupMODP2048},
+		{name: "modp3072", id: ikewire.GroupMODP3072},
+		{name: "modp4096", id: ikewire.GroupMODP4096},
+	}
 )
 
 func names(list []transform) string {
@@ -41,76 +51,114 @@ func names(list []transform) string {
 	return strings.Join(s, "|")
 }
 
-// pop takes the first name off parts if it is in the list.
-func pop(parts *[]string, list []transform) (transform, bool) {
-	if len(*parts) == 0 {
-		return transform{}, false
+// pop takes the names off the front of parts that are in the list.
+func pop(parts *[]string, list []transform) (found []transform) {
+	for len(*parts) > 0 {
+		i := slices.IndexFunc(list, func(t transform) bool { return t.name == (*parts)[0] })
+		if i < 0 || slices.Contains(found, list[i]) {
+			break
+		}
+		found = append(found, list[i])
+		*parts = (*parts)[1:]
 	}
-	i := slices.IndexFunc(list, func(t transform) bool { return t.name == (*parts)[0] })
-	if i < 0 {
-		return transform{}, false
-	}
-	*parts = (*parts)[1:]
-	return list[i], true
+	return found
 }
 
 var errProposal = errors.New("not a proposal")
 
-// IKEProposal is one suite for the IKE SA.
+// popEncryption takes encryption and integrity algorithms; AEAD algorithms have
+// a proposal of their own (RFC 7296 section 3.3).
+func popEncryption(parts *[]string) (encryption, integrity []transform, err error) {
+	encryption, integrity = pop(parts, encryptions), pop(parts, integrities)
+	if len(encryption) == 0 {
+		return nil, nil, errProposal
+	}
+	for _, e := range encryption {
+		if e.aead == (len(integrity) > 0) {
+			return nil, nil, errProposal
+		}
+	}
+	return encryption, integrity, nil
+}
+
+// IKEProposal stands for a suite of the IKE SA, or where it names several
+// algorithms of a kind, for all combinations of them.
 type IKEProposal struct {
-	ikecrypto.Suite
-	name string
+	// Suites, best first: the order of the names counts, the first kind most.
+	Suites []ikecrypto.Suite
+	name   string
 }
 
 // UnmarshalText reads encryption[-integrity][-prf]-group. Without a PRF it is
 // the one of the integrity algorithm's hash.
 func (p *IKEProposal) UnmarshalText(b []byte) error {
 	parts := strings.Split(string(b), "-")
-	enc, ok := pop(&parts, encryptions)
-	if !ok {
+	encryption, integrity, err := popEncryption(&parts)
+	prf, group := pop(&parts, prfs), pop(&parts, groups)
+	if err != nil || len(parts) > 0 || len(group) == 0 || len(prf) == 0 && len(integrity) == 0 {
 		return errProposal
 	}
-	integ, hasInteg := pop(&parts, integrities)
-	prf, hasPRF := pop(&parts, prfs)
-	if !hasPRF && hasInteg {
-		prf = prfs[slices.Index(integrities, integ)]
+	p.name, p.Suites = string(b), nil
+	for _, e := range encryption {
+		for _, f := range functions(integrity, prf) {
+			for _, g := range group {
+				p.Suites = append(p.Suites, ikecrypto.Suite{Encryption: e.id, KeyBits: e.bits, Integrity: f.integrity, PRF: f.prf, Group: g.id})
+			}
+		}
 	}
-	group, hasGroup := pop(&parts, groups)
-	if len(parts) > 0 || enc.aead == hasInteg || prf.id == 0 || !hasGroup {
-		return errProposal
-	}
-	p.Suite = ikecrypto.Suite{Encryption: enc.id, KeyBits: enc.bits, PRF: prf.id, Integrity: integ.id, Group: group.id}
-	p.name = string(b)
 	return nil
+}
+
+// function is an integrity algorithm, 0 beside an AEAD algorithm, and a PRF.
+type function struct{ integrity, prf uint16 }
+
+func functions(integrity, prf []transform) (list []function) {
+	if len(integrity) == 0 {
+		integrity = []transform{{}}
+	}
+	for _, i := range integrity {
+		if len(prf) == 0 {
+			list = append(list, function{i.id, prfs[slices.Index(integrities, i)].id})
+		}
+		for _, f := range prf {
+			list = append(list, function{i.id, f.id})
+		}
+	}
+	return list
 }
 
 // MarshalText writes it as it was read.
 func (p IKEProposal) MarshalText() ([]byte, error) { return []byte(p.name), nil }
 
 func (IKEProposal) expected() string {
-	return "ENCRYPTION[-INTEGRITY][-PRF]-GROUP such as aes128gcm16-prfsha256-x25519 or aes256-sha256-ecp256, of " +
-		names(encryptions) + ", " + names(integrities) + " (not with gcm), " + names(prfs) + " (needed with gcm), " + names(groups)
+	return "ENCRYPTION[-INTEGRITY][-PRF]-GROUP such as aes128gcm16-prfsha256-x25519 or aes256-aes128-sha256-ecp256-modp2048, of " +
+		names(encryptions) + ", " + names(integrities) + " (not with gcm or chacha20poly1305), " + names(prfs) + " (needed with those), " + names(groups)
 }
 
-// ESPProposal is one algorithm for Child SAs.
+// ESPProposal stands for an algorithm of Child SAs, or for all combinations of
+// those that it names.
 type ESPProposal struct {
-	dataplane.Algorithm
-	name string
+	// Algorithms, best first.
+	Algorithms []dataplane.Algorithm
+	name       string
 }
 
 // UnmarshalText reads encryption[-integrity].
 func (p *ESPProposal) UnmarshalText(b []byte) error {
 	parts := strings.Split(string(b), "-")
-	enc, ok := pop(&parts, encryptions)
-	if !ok {
+	encryption, integrity, err := popEncryption(&parts)
+	if err != nil || len(parts) > 0 {
 		return errProposal
 	}
-	integ, hasInteg := pop(&parts, integrities)
-	if len(parts) > 0 || enc.aead == hasInteg {
-		return errProposal
+	if len(integrity) == 0 {
+		integrity = []transform{{}}
 	}
-	p.Algorithm = dataplane.Algorithm{Encryption: enc.id, KeyBits: enc.bits, Integrity: integ.id}
-	p.name = string(b)
+	p.name, p.Algorithms = string(b), nil
+	for _, e := range encryption {
+		for _, i := range integrity {
+			p.Algorithms = append(p.Algorithms, dataplane.Algorithm{Encryption: e.id, KeyBits: e.bits, Integrity: i.id})
+		}
+	}
 	return nil
 }
 
@@ -118,8 +166,57 @@ func (p *ESPProposal) UnmarshalText(b []byte) error {
 func (p ESPProposal) MarshalText() ([]byte, error) { return []byte(p.name), nil }
 
 func (ESPProposal) expected() string {
-	return "ENCRYPTION[-INTEGRITY] such as aes128gcm16 or aes256-sha256, of " +
-		names(encryptions) + ", " + names(integrities) + " (not with gcm)"
+	return "ENCRYPTION[-INTEGRITY] such as aes128gcm16 or aes256-aes128-sha256, of " +
+		names(encryptions) + ", " + names(integrities) + " (not with gcm or chacha20poly1305)"
+}
+
+// Combinations are the proposals in words, best first, each with one algorithm
+// of a kind: what a client can be told that sends one proposal. Legacy
+// algorithms are not among them.
+func (c *IKE) Combinations() []string {
+	var list []string
+	for _, p := range c.Proposals {
+		for _, s := range p.Suites {
+			words := []string{wordOf(encryptions, s.Encryption, s.KeyBits)}
+			if s.Integrity != 0 {
+				words = append(words, wordOf(integrities, s.Integrity, 0))
+			}
+			if at := slices.IndexFunc(prfs, func(t transform) bool { return t.id == s.PRF }); s.Integrity == 0 || integrities[at].id != s.Integrity {
+				words = append(words, prfs[at].name)
+			}
+			list = appendNew(list, strings.Join(append(words, wordOf(groups, s.Group, 0)), "-"))
+		}
+	}
+	return list
+}
+
+// Combinations is for ESP what IKE.Combinations is for IKE.
+func (c *ESP) Combinations() []string {
+	var list []string
+	for _, p := range c.Proposals {
+		for _, a := range p.Algorithms {
+			word := wordOf(encryptions, a.Encryption, a.KeyBits)
+			if a.Integrity != 0 {
+				word += "-" + wordOf(integrities, a.Integrity, 0)
+			}
+			list = appendNew(list, word)
+		}
+	}
+	return list
+}
+
+func wordOf(list []transform, id, bits uint16) string {
+	return list[slices.IndexFunc(list, func(t transform) bool { return t.id == id && t.bits == bits })].name
+}
+
+// appendNew appends what is not in the list yet.
+func appendNew[T comparable](list []T, values ...T) []T {
+	for _, v := range values {
+		if !slices.Contains(list, v) {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 // mustIKE and mustESP are for the defaults, which a test parses.

@@ -22,8 +22,9 @@ type Built struct {
 	Admit  *admit.Policy
 	Assign ike.Settings
 	Gate   gate.Config
-	Idle   time.Duration
-	Leases lease.Config
+	// Idle before a liveness check, and Parked before a silent session ends.
+	Idle, Parked time.Duration
+	Leases       lease.Config
 	// Warnings about what works today and won't forever, or not everywhere.
 	Warnings []string
 }
@@ -39,11 +40,11 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 	}
 	g := &c.Gateway
 	built := &Built{
-		Admit:    policy,
-		Assign:   ike.Settings{DNS: g.Static.DNS, WINS: g.Static.WINS, Networks: g.Static.Networks},
-		Idle:     time.Duration(g.IKE.Liveness.Idle),
-		Leases:   lease.Config{Pools: g.Static.Pools, Exclude: g.Static.Exclude},
-		Warnings: b.warnings,
+		Admit:  policy,
+		Assign: ike.Settings{DNS: g.Static.DNS, WINS: g.Static.WINS, Networks: g.Static.Networks, Domains: g.Static.Domains},
+		Idle:   time.Duration(g.IKE.Liveness.Idle),
+		Parked: time.Duration(g.IKE.Parking.Idle),
+		Leases: lease.Config{Pools: g.Static.Pools, Exclude: g.Static.Exclude},
 		Gate: gate.Config{
 			MaxHalfOpen:       g.Limits.HalfOpen.Max,
 			CookieAt:          g.Limits.HalfOpen.CookieAt,
@@ -63,20 +64,50 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		Tries:      g.IKE.Retransmit.Tries,
 		Soft:       g.ESP.Limits.Soft.limits(),
 		Hard:       g.ESP.Limits.Hard.limits(),
+		Suites:     g.Suites(),
+		ESP:        g.Algorithms(),
+		ESN:        g.ESP.ESN,
+		ChildLife:  g.ESP.Lifetime.lifetime(),
+		IKELife:    g.IKE.Lifetime.lifetime(),
+
+		MaxChildren:  g.IKE.MaxChildren,
+		Legacy:       g.Legacy.Allowed(),
+		FragmentSize: g.IKE.FragmentSize,
+		MOBIKE:       g.IKE.MOBIKE,
+		Childless:    g.IKE.Childless,
+		RedirectTo:   g.Redirect.To,
+
 		ExportKeys: c.Debug.KeyLog != "",
 		Rand:       rand.Reader,
 	}
-	for _, p := range g.IKE.Proposals {
-		built.IKE.Suites = append(built.IKE.Suites, p.Suite)
-	}
-	for _, p := range g.ESP.Proposals {
-		built.IKE.ESP = append(built.IKE.ESP, p.Algorithm)
-	}
+	b.warnLegacy()
+	built.Warnings = b.warnings
 	return built, nil
 }
 
-func (l Lifetime) limits() dataplane.Limits {
-	return dataplane.Limits{Bytes: uint64(l.Bytes), Packets: l.Packets}
+func (v Volume) limits() dataplane.Limits {
+	return dataplane.Limits{Bytes: uint64(v.Bytes), Packets: v.Packets}
+}
+
+func (l Lifetime) lifetime() ike.Lifetime {
+	return ike.Lifetime{Rekey: time.Duration(l.Rekey), Jitter: time.Duration(l.Jitter), Hard: time.Duration(l.Hard)}
+}
+
+// warnLegacy reminds of what should be switched off again.
+func (b *builder) warnLegacy() {
+	for _, s := range []struct {
+		key, risk string
+		on        bool
+	}{
+		{"sha1_signatures", "whoever makes a SHA-1 collision can be the device or the gateway", b.Gateway.Legacy.SHA1Signatures},
+		{"hmac_sha1", "packets are guarded by 96 bits of HMAC-SHA-1", b.Gateway.Legacy.HMACSHA1},
+		{"modp_1024", "recorded traffic can be decrypted by those who can afford it", b.Gateway.Legacy.MODP1024},
+		{"triple_des", "long sessions leak their content (Sweet32)", b.Gateway.Legacy.TripleDES},
+	} {
+		if s.on {
+			b.warn("gateway.legacy."+s.key, "on: %s; `gatewayd session list` tells which devices use it", s.risk)
+		}
+	}
 }
 
 // Identification makes the payload for an identity: an IP address, an e-mail

@@ -56,6 +56,9 @@ type Gateway struct {
 	Trust    Trust    `yaml:"trust"`
 	IKE      IKE      `yaml:"ike"`
 	ESP      ESP      `yaml:"esp"`
+	Legacy   Legacy   `yaml:"legacy"`
+	Redirect Redirect `yaml:"redirect"`
+	Records  Records  `yaml:"records"`
 	Limits   Limits   `yaml:"limits"`
 	Static   Static   `yaml:"static"`
 }
@@ -63,11 +66,17 @@ type Gateway struct {
 // External is the side of the devices.
 type External struct {
 	Interface string `yaml:"interface"`
-	// Address that devices dial.
-	Address netip.Addr `yaml:"address"`
+	// Address that devices dial, and others that they may dial, of either family.
+	Address       netip.Addr   `yaml:"address"`
+	MoreAddresses []netip.Addr `yaml:"more_addresses"`
 	// Port of IKE and NATTPort of IKE and ESP in UDP (RFC 7296 section 2.23).
 	Port     uint16 `yaml:"port"`
 	NATTPort uint16 `yaml:"natt_port"`
+}
+
+// Addresses that devices may dial, the first of them Address.
+func (e External) Addresses() []netip.Addr {
+	return append([]netip.Addr{e.Address}, e.MoreAddresses...)
 }
 
 // Internal is the side of the networks behind the gateway.
@@ -121,6 +130,17 @@ type IKE struct {
 	HalfOpenTimeout Duration      `yaml:"half_open_timeout"`
 	Retransmit      Retransmit    `yaml:"retransmit"`
 	Liveness        Liveness      `yaml:"liveness"`
+	Parking         Parking       `yaml:"parking"`
+	Lifetime        Lifetime      `yaml:"lifetime"`
+	// MaxChildren is how many Child SAs an IKE SA may have.
+	MaxChildren int `yaml:"max_children"`
+	// FragmentSize of IKE messages in octets, IP and UDP headers not counted (RFC
+	// 7383); 0 sends and announces none.
+	FragmentSize int `yaml:"fragment_size"`
+	// MOBIKE is RFC 4555.
+	MOBIKE bool `yaml:"mobike"`
+	// Childless IKE SAs are allowed (RFC 6023).
+	Childless bool `yaml:"childless"`
 }
 
 // Retransmit of the gateway's own requests (RFC 7296 section 2.1).
@@ -133,28 +153,71 @@ type Retransmit struct {
 
 // Liveness checks (RFC 7296 section 2.4).
 type Liveness struct {
-	// Idle: a device is probed when nothing came from it for so long; 0 never.
+	// Idle: a device that packets go out to is probed when nothing came from it
+	// for so long; 0 never.
 	Idle Duration `yaml:"idle"`
+}
+
+// Parking of devices that sleep: their SAs and addresses are kept.
+type Parking struct {
+	// Idle is how long nothing may come from a device before its session ends; 0
+	// leaves that to the hard lifetimes.
+	Idle Duration `yaml:"idle"`
+}
+
+// Lifetime of an SA by time (RFC 7296 section 2.8).
+type Lifetime struct {
+	// Rekey is when it is rekeyed at the latest, up to Jitter earlier; 0 never.
+	Rekey  Duration `yaml:"rekey"`
+	Jitter Duration `yaml:"jitter"`
+	// Hard is when it ends if it could not be rekeyed; 0 never.
+	Hard Duration `yaml:"hard"`
 }
 
 // ESP is the negotiation of Child SAs.
 type ESP struct {
 	Proposals []ESPProposal `yaml:"proposals"`
-	Limits    ESPLimits     `yaml:"limits"`
+	// ESN allows and prefers extended sequence numbers (RFC 4304).
+	ESN      bool      `yaml:"esn"`
+	Lifetime Lifetime  `yaml:"lifetime"`
+	Limits   ESPLimits `yaml:"limits"`
 }
 
 // ESPLimits on one Child SA, both directions together (RFC 4301 section
 // 4.4.2.1).
 type ESPLimits struct {
 	// Soft asks for new keys, Hard ends the traffic.
-	Soft Lifetime `yaml:"soft"`
-	Hard Lifetime `yaml:"hard"`
+	Soft Volume `yaml:"soft"`
+	Hard Volume `yaml:"hard"`
 }
 
-// Lifetime in bytes and packets; 0 means no limit.
-type Lifetime struct {
+// Volume in bytes and packets; 0 means no limit.
+type Volume struct {
 	Bytes   Bytes  `yaml:"bytes"`
 	Packets uint64 `yaml:"packets"`
+}
+
+// Legacy allows what RFC 8247 and RFC 8221 have given up, a switch each. What
+// is allowed comes after all proposals.
+type Legacy struct {
+	SHA1Signatures bool `yaml:"sha1_signatures"`
+	HMACSHA1       bool `yaml:"hmac_sha1"`
+	MODP1024       bool `yaml:"modp_1024"`
+	TripleDES      bool `yaml:"triple_des"`
+}
+
+// Redirect sends devices to another gateway (RFC 5685).
+type Redirect struct {
+	// To is a name or an address; empty redirects nobody.
+	To string `yaml:"to"`
+}
+
+// Records of sessions, for accounting.
+type Records struct {
+	// File of JSON lines; empty writes none.
+	File string `yaml:"file"`
+	// Interim records of a session come so often; 0 never.
+	Interim Duration `yaml:"interim"`
 }
 
 // Limits keep strangers and floods small.
@@ -179,13 +242,24 @@ type HalfOpen struct {
 
 // Static is what a gateway without a manager gives to its devices.
 type Static struct {
-	// Pools of virtual addresses, and addresses in them never given out.
-	Pools   []netip.Prefix `yaml:"pools" restart:"yes"`
+	// Pools of virtual addresses of both families, and addresses in them never
+	// given out.
+	Pools   []netip.Prefix `yaml:"pools"`
 	Exclude []netip.Addr   `yaml:"exclude"`
 	DNS     []netip.Addr   `yaml:"dns"`
 	WINS    []netip.Addr   `yaml:"wins"`
+	// Domains that DNS is for (RFC 8598); empty: all names.
+	Domains []string `yaml:"domains"`
 	// Networks behind the gateway that devices may reach; empty: everything.
 	Networks []netip.Prefix `yaml:"networks"`
+}
+
+// Families says which address families the pools are of.
+func (s Static) Families() (ipv4, ipv6 bool) {
+	for _, p := range s.Pools {
+		ipv4, ipv6 = ipv4 || p.Addr().Is4(), ipv6 || p.Addr().Is6()
+	}
+	return ipv4, ipv6
 }
 
 // Path makes a file name of the configuration absolute: relative names start at

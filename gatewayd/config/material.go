@@ -3,6 +3,7 @@ package config
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -112,7 +113,7 @@ func (b *builder) privateKey(key, name string) crypto.Signer {
 	defer clear(data)
 	signer, err := ParsePrivateKey(data)
 	if err != nil {
-		b.say(key, "got %s, which is %v, expected an ECDSA (P-256, P-384) or RSA key in PEM, PKCS #8", path, err)
+		b.say(key, "got %s, which is %v, expected an ECDSA (P-256, P-384, P-521), Ed25519 or RSA key in PEM, PKCS #8", path, err)
 		return nil
 	}
 	return signer
@@ -148,6 +149,8 @@ func ParsePrivateKey(data []byte) (crypto.Signer, error) {
 		case *ecdsa.PrivateKey:
 			return k, nil
 		case *rsa.PrivateKey:
+			return k, nil
+		case ed25519.PrivateKey:
 			return k, nil
 		}
 		return nil, fmt.Errorf("a key of kind %T", parsed)

@@ -33,14 +33,29 @@ func (c *Config) JSON() ([]byte, error) {
 }
 
 // NeedRestart lists the keys that differ between two configurations and that a
-// reload can't change.
+// reload can't change: those of fields tagged `restart`, and pools if the first
+// or the last one of an address family is new or gone.
 func NeedRestart(running, file *Config) []string {
-	return changed("", reflect.ValueOf(*running), reflect.ValueOf(*file), false)
+	keys := changed("", reflect.ValueOf(*running), reflect.ValueOf(*file), false)
+	if otherFamilies(running, file) {
+		keys = append(keys, "gateway.static.pools")
+	}
+	return keys
 }
 
 // Adopt makes what can't be changed by a reload the running one's again.
 func (c *Config) Adopt(running *Config) {
 	adopt(reflect.ValueOf(c).Elem(), reflect.ValueOf(running).Elem())
+	if otherFamilies(running, c) {
+		c.Gateway.Static.Pools = running.Gateway.Static.Pools
+	}
+}
+
+// otherFamilies: the TUN interface is made for certain address families.
+func otherFamilies(a, b *Config) bool {
+	a4, a6 := a.Gateway.Static.Families()
+	b4, b6 := b.Gateway.Static.Families()
+	return a4 != b4 || a6 != b6
 }
 
 func changed(key string, a, b reflect.Value, restart bool) []string {

@@ -3,10 +3,11 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
-	"github.com/roamgate/roamgate/control/lease"
 )
 
 // validator collects what is wrong with values that could be decoded.
@@ -47,6 +48,9 @@ func (c *Config) validate() Problems {
 	v.trust(&c.Gateway.Trust)
 	v.ike(&c.Gateway.IKE)
 	v.esp(&c.Gateway.ESP)
+	v.algorithms(&c.Gateway)
+	v.redirect(&c.Gateway)
+	v.records(&c.Gateway.Records)
 	v.limits(&c.Gateway.Limits)
 	v.static(&c.Gateway.Static)
 	return v.problems
@@ -66,6 +70,14 @@ func (v *validator) interfaces(g *Gateway) {
 		v.say("gateway.external.address", "not set, expected an address of the external interface")
 	}
 	v.unicast("gateway.external.address", g.External.Address)
+	v.between("gateway.external.more_addresses", len(g.External.MoreAddresses), 0, maxAddresses)
+	for i, a := range g.External.MoreAddresses {
+		key := fmt.Sprintf("gateway.external.more_addresses[%d]", i)
+		v.unicast(key, a)
+		if a.IsValid() && slices.Contains(g.External.Addresses()[:i+1], a) {
+			v.say(key, "got %v, which is given already, expected another address", a)
+		}
+	}
 	v.between("gateway.external.port", int(g.External.Port), 1, 65535)
 	v.between("gateway.external.natt_port", int(g.External.NATTPort), 1, 65535)
 	if g.External.Port != 0 && g.External.Port == g.External.NATTPort {
@@ -79,6 +91,9 @@ func (v *validator) interfaces(g *Gateway) {
 		v.say("gateway.tunnel.mtu", "got %d, expected less than gateway.tunnel.path_mtu (%d)", g.Tunnel.MTU, g.Tunnel.PathMTU)
 	}
 }
+
+// maxAddresses beside the first one: each takes two sockets.
+const maxAddresses = 15
 
 // ifname: what the kernel accepts (IFNAMSIZ, no slash, no space, no colon).
 func (v *validator) ifname(key, name, what string) {
@@ -139,8 +154,19 @@ func (v *validator) trust(t *Trust) {
 	}
 }
 
-// maxProposals keeps an offer within one message.
-const maxProposals = 32
+// Limits of what is compared with each offer.
+const (
+	maxProposals  = 32
+	maxSuites     = 256
+	maxAlgorithms = 64
+)
+
+// Fragments of IKE messages: smaller ones would be too many (RFC 7383 section
+// 2.5.1), larger ones none.
+const (
+	minFragment = 512
+	maxFragment = 8192
+)
 
 func (v *validator) ike(c *IKE) {
 	v.between("gateway.ike.proposals", len(c.Proposals), 1, maxProposals)
@@ -150,22 +176,87 @@ func (v *validator) ike(c *IKE) {
 	if c.Liveness.Idle != 0 {
 		v.duration("gateway.ike.liveness.idle", c.Liveness.Idle, time.Second, 24*time.Hour)
 	}
+	if c.Parking.Idle != 0 {
+		v.duration("gateway.ike.parking.idle", c.Parking.Idle, time.Minute, 90*24*time.Hour)
+	}
+	v.lifetime("gateway.ike.lifetime", c.Lifetime)
+	v.between("gateway.ike.max_children", c.MaxChildren, 1, 64)
+	if c.FragmentSize != 0 {
+		v.between("gateway.ike.fragment_size", c.FragmentSize, minFragment, maxFragment)
+	}
+}
+
+// maxLifetime of an SA.
+const maxLifetime = 90 * 24 * time.Hour
+
+// lifetime: rekeying begins, at the earliest, a minute after the SA did, and
+// has a minute before the SA ends.
+func (v *validator) lifetime(key string, l Lifetime) {
+	rekey, jitter, hard := time.Duration(l.Rekey), time.Duration(l.Jitter), time.Duration(l.Hard)
+	if rekey != 0 {
+		v.duration(key+".rekey", l.Rekey, time.Minute, maxLifetime)
+		v.duration(key+".jitter", l.Jitter, 0, max(rekey-time.Minute, 0))
+	} else if jitter != 0 {
+		v.say(key+".jitter", "got %v, expected 0, because %s.rekey is 0", l.Jitter, key)
+	}
+	if hard != 0 {
+		v.duration(key+".hard", l.Hard, rekey+time.Minute, 2*maxLifetime)
+	}
 }
 
 // maxPackets: 32-bit sequence numbers end there (RFC 4303 section 3.3.3), and
-// both directions together count.
+// both directions together count. A peer may not have others.
 const maxPackets = 1 << 32
 
 func (v *validator) esp(c *ESP) {
 	v.between("gateway.esp.proposals", len(c.Proposals), 1, maxProposals)
+	v.lifetime("gateway.esp.lifetime", c.Lifetime)
 	soft, hard := c.Limits.Soft, c.Limits.Hard
 	if hard.Bytes != 0 && (soft.Bytes == 0 || soft.Bytes >= hard.Bytes) {
 		v.say("gateway.esp.limits.soft.bytes", "got %d, expected 1 to less than gateway.esp.limits.hard.bytes (%d)", soft.Bytes, hard.Bytes)
 	}
 	if hard.Packets == 0 || hard.Packets > maxPackets {
-		v.say("gateway.esp.limits.hard.packets", "got %d, expected 1 to %d, because sequence numbers have 32 bits", hard.Packets, uint64(maxPackets))
+		v.say("gateway.esp.limits.hard.packets", "got %d, expected 1 to %d, because sequence numbers without ESN have 32 bits", hard.Packets, uint64(maxPackets))
 	} else if soft.Packets == 0 || soft.Packets >= hard.Packets {
 		v.say("gateway.esp.limits.soft.packets", "got %d, expected 1 to less than gateway.esp.limits.hard.packets (%d)", soft.Packets, hard.Packets)
+	}
+}
+
+// algorithms: the combinations are bounded, not only the names.
+func (v *validator) algorithms(g *Gateway) {
+	if n := len(g.Suites()); n > maxSuites {
+		v.say("gateway.ike.proposals", "got %d combinations, legacy ones included, expected at most %d", n, maxSuites)
+	}
+	if n := len(g.Algorithms()); n > maxAlgorithms {
+		v.say("gateway.esp.proposals", "got %d combinations, legacy ones included, expected at most %d", n, maxAlgorithms)
+	}
+}
+
+func (v *validator) redirect(g *Gateway) {
+	const key = "gateway.redirect.to"
+	to := g.Redirect.To
+	a, err := netip.ParseAddr(to)
+	switch {
+	case to == "":
+	case err == nil:
+		v.unicast(key, a)
+		if slices.Contains(g.External.Addresses(), a) {
+			v.say(key, "got %v, which is this gateway, expected another", a)
+		}
+	case !isDomain(to):
+		v.say(key, "got %q, expected a domain name or an IP address of another gateway", clip(to))
+	case strings.EqualFold(to, g.Identity.ID):
+		v.say(key, "got %q, which is gateway.identity.id, expected another gateway", to)
+	}
+}
+
+func (v *validator) records(r *Records) {
+	if r.Interim == 0 {
+		return
+	}
+	v.duration("gateway.records.interim", r.Interim, 10*time.Second, 24*time.Hour)
+	if r.File == "" {
+		v.say("gateway.records.interim", "got %v, expected 0, because gateway.records.file is not set", r.Interim)
 	}
 }
 
@@ -179,78 +270,4 @@ func (v *validator) limits(l *Limits) {
 func (v *validator) halfOpen(key string, h HalfOpen) {
 	v.between(key+".max", h.Max, 1, 1<<20)
 	v.between(key+".cookie_at", h.CookieAt, 0, max(h.Max-1, 0))
-}
-
-// Limits of what fits into a configuration payload and a traffic selector.
-const (
-	maxServers  = 8
-	maxNetworks = 64
-)
-
-func (v *validator) static(s *Static) {
-	if len(s.Pools) == 0 {
-		v.say("gateway.static.pools", "not set, expected at least one network of virtual addresses")
-	}
-	// One at a time, so that the message finds its line.
-	for i, p := range s.Pools {
-		if !p.IsValid() {
-			continue
-		}
-		key := fmt.Sprintf("gateway.static.pools[%d]", i)
-		if !p.Addr().Is4() {
-			v.say(key, "got %v, expected an IPv4 network", p)
-			continue
-		}
-		if err := (lease.Config{Pools: []netip.Prefix{p}, Exclude: valid(s.Exclude)}).Validate(); err != nil {
-			v.say(key, "got %v, expected a network with free host addresses: %v", p, err)
-		}
-		for j, other := range s.Pools[:i] {
-			if other.IsValid() && p.Overlaps(other) {
-				v.say(key, "got %v, which overlaps gateway.static.pools[%d] (%v), expected another network", p, j, other)
-			}
-		}
-		if a := v.Gateway.External.Address; a.IsValid() && p.Contains(a) {
-			v.say(key, "got %v, which holds gateway.external.address (%v), expected a network of its own", p, a)
-		}
-	}
-	for i, a := range s.Exclude {
-		v.unicast(fmt.Sprintf("gateway.static.exclude[%d]", i), a)
-	}
-	v.servers("gateway.static.dns", s.DNS)
-	v.servers("gateway.static.wins", s.WINS)
-	if n := len(s.Networks); n > maxNetworks {
-		v.say("gateway.static.networks", "got %d, expected at most %d", n, maxNetworks)
-	}
-	for i, p := range s.Networks {
-		key := fmt.Sprintf("gateway.static.networks[%d]", i)
-		switch {
-		case !p.IsValid():
-		case !p.Addr().Is4():
-			v.say(key, "got %v, expected an IPv4 network", p)
-		case p != p.Masked():
-			v.say(key, "got %v, expected %v", p, p.Masked())
-		}
-	}
-}
-
-func (v *validator) servers(key string, list []netip.Addr) {
-	if len(list) > maxServers {
-		v.say(key, "got %d, expected at most %d", len(list), maxServers)
-	}
-	for i, a := range list {
-		v.unicast(fmt.Sprintf("%s[%d]", key, i), a)
-		if a.IsValid() && !a.Is4() {
-			v.say(fmt.Sprintf("%s[%d]", key, i), "got %v, expected an IPv4 address", a)
-		}
-	}
-}
-
-func valid(list []netip.Addr) []netip.Addr {
-	var out []netip.Addr
-	for _, a := range list {
-		if a.IsValid() && !a.Is4In6() && a.Zone() == "" {
-			out = append(out, a)
-		}
-	}
-	return out
 }

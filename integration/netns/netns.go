@@ -168,7 +168,16 @@ func Sweep(prefix string) error {
 
 // AddAddress gives an interface an address and the route to its network.
 func (n *Namespace) AddAddress(link string, p netip.Prefix) error {
-	return n.Do(func() error { return addAddress(link, p) })
+	if err := n.Do(func() error { return addAddress(link, p) }); err != nil || p.Addr().Is4() {
+		return err
+	}
+	// A neighbour that isn't ready yet is asked again soon, not after a second.
+	neighbours := "net.ipv6.neigh." + link
+	if _, err := n.Sysctl(neighbours+".retrans_time_ms", "50"); err != nil {
+		return err
+	}
+	_, err := n.Sysctl(neighbours+".mcast_solicit", "20")
+	return err
 }
 
 // AddRoute sends what goes to dst through a neighbour.
@@ -313,7 +322,11 @@ func addAddress(link string, p netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("link %s: %w", link, err)
 	}
-	if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+	a := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD // it is the only one, and is to be used at once
+	}
+	if err := netlink.AddrAdd(l, a); err != nil {
 		return fmt.Errorf("link %s: address %s: %w", link, p, err)
 	}
 	return setUp(link)

@@ -15,6 +15,16 @@ var (
 	GatewayInside  = netip.MustParseAddr("10.2.0.1")
 	LANHost        = netip.MustParseAddr("10.2.0.2")
 	Inside         = netip.MustParsePrefix("10.2.0.0/24")
+
+	GatewayOutside6 = netip.MustParseAddr("fd00:1::1")
+	GatewayInside6  = netip.MustParseAddr("fd00:2::1")
+	LANHost6        = netip.MustParseAddr("fd00:2::2")
+	Inside6         = netip.MustParsePrefix("fd00:2::/64")
+
+	// RouterOutside is the router's address towards the gateway: behind a NAT,
+	// that of all devices.
+	RouterOutside  = netip.MustParseAddr("10.1.0.254")
+	RouterOutside6 = netip.MustParseAddr("fd00:1::fe")
 )
 
 // Interfaces of the gateway.
@@ -29,9 +39,13 @@ const (
 type Options struct {
 	// Prefix of the namespaces' names; "rg" where empty.
 	Prefix string
-	// Devices: how many; 1 where zero, at most 250. With more than one, a
-	// router stands between them and the gateway.
+	// Devices: how many; 1 where zero, at most 250.
 	Devices int
+	// Router stands between the devices and the gateway; with more than one
+	// device it always does.
+	Router bool
+	// IPv6 addresses beside those of IPv4, on each link.
+	IPv6 bool
 }
 
 // Topology is what every scenario stands on. One device:
@@ -43,19 +57,26 @@ type Options struct {
 //	dev1 10.1.1.2 -- 10.1.1.1 net 10.1.0.254 -- 10.1.0.1 gw 10.2.0.1 -- 10.2.0.2 lan
 //	dev2 10.1.2.2 -- 10.1.2.1 /
 //
+// With IPv6 the same numbers stand in fd00::/16: dev2 has fd00:1:2::2, gw has
+// fd00:1::1 and fd00:2::1, lan has fd00:2::2.
+//
 // No device has a route to what lies behind the gateway: what arrives there
 // went through a tunnel. The host inside sends everything to the gateway.
 type Topology struct {
 	Devices      []Device
 	Gateway, LAN *Namespace
+	// Router is nil where there is none.
+	Router *Router
 
-	all []*Namespace
+	ipv6 bool
+	all  []*Namespace
 }
 
-// Device is a namespace with its address outside.
+// Device is a namespace with its addresses outside; Address6 is the zero Addr
+// without IPv6.
 type Device struct {
 	*Namespace
-	Address netip.Addr
+	Address, Address6 netip.Addr
 }
 
 // Lay makes a topology under names that no other process uses. What dead
@@ -76,7 +97,7 @@ func Lay(o Options) (*Topology, error) {
 	if err := Sweep(o.Prefix); err != nil {
 		return nil, fmt.Errorf("removing what earlier runs left: %w", err)
 	}
-	t := &Topology{}
+	t := &Topology{ipv6: o.IPv6}
 	if err := t.lay(o); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -91,27 +112,27 @@ func (t *Topology) lay(o Options) (err error) {
 	if t.LAN, err = t.add(prefix + "lan"); err != nil {
 		return err
 	}
-	err = Connect(t.Gateway, InsideLink, netip.PrefixFrom(GatewayInside, 24),
-		t.LAN, HostLink, netip.PrefixFrom(LANHost, 24))
+	err = t.connect(t.Gateway, InsideLink, GatewayInside, GatewayInside6, t.LAN, HostLink, LANHost, LANHost6)
 	if err != nil {
 		return err
 	}
-	if err := t.LAN.AddRoute(anywhere, GatewayInside); err != nil {
+	if err := t.defaultRoute(t.LAN, GatewayInside, GatewayInside6); err != nil {
 		return err
 	}
-	if o.Devices == 1 {
-		return t.addDevice(prefix+"dev1", t.Gateway, OutsideLink, GatewayOutside)
+	if o.Devices == 1 && !o.Router {
+		return t.addDevice(prefix+"dev1", t.Gateway, OutsideLink, GatewayOutside, GatewayOutside6)
 	}
-	router, err := t.addRouter(prefix + "net")
-	if err != nil {
+	if err := t.addRouter(prefix + "net"); err != nil {
 		return err
 	}
 	for i := 1; i <= o.Devices; i++ {
-		own := netip.AddrFrom4([4]byte{10, 1, byte(i), 1})
-		if err := t.addDevice(fmt.Sprintf("%sdev%d", prefix, i), router, fmt.Sprintf("dev%d", i), own); err != nil {
+		near := netip.AddrFrom4([4]byte{10, 1, byte(i), 1})
+		near6 := netip.AddrFrom16([16]byte{0: 0xfd, 3: 1, 5: byte(i), 15: 1})
+		err := t.addDevice(fmt.Sprintf("%sdev%d", prefix, i), t.Router.Namespace, fmt.Sprintf("dev%d", i), near, near6)
+		if err != nil {
 			return err
 		}
-		if err := t.Devices[i-1].AddRoute(anywhere, own); err != nil {
+		if err := t.defaultRoute(t.Devices[i-1].Namespace, near, near6); err != nil {
 			return err
 		}
 	}
@@ -121,7 +142,10 @@ func (t *Topology) lay(o Options) (err error) {
 // laid counts topologies, which may live side by side.
 var laid atomic.Uint32
 
-var anywhere = netip.MustParsePrefix("0.0.0.0/0")
+var (
+	anywhere  = netip.MustParsePrefix("0.0.0.0/0")
+	anywhere6 = netip.MustParsePrefix("::/0")
+)
 
 func (t *Topology) add(name string) (*Namespace, error) {
 	n, err := New(name)
@@ -131,33 +155,61 @@ func (t *Topology) add(name string) (*Namespace, error) {
 	return n, err
 }
 
-// addDevice connects a device to a neighbour whose address on that link is
-// near; the device's address is the next one.
-func (t *Topology) addDevice(name string, neighbour *Namespace, link string, near netip.Addr) error {
+// connect lays a link with the addresses that the topology has.
+func (t *Topology) connect(a *Namespace, aLink string, aAddr, aAddr6 netip.Addr, b *Namespace, bLink string, bAddr, bAddr6 netip.Addr) error {
+	err := Connect(a, aLink, netip.PrefixFrom(aAddr, 24), b, bLink, netip.PrefixFrom(bAddr, 24))
+	if err != nil || !t.ipv6 {
+		return err
+	}
+	if err := a.AddAddress(aLink, netip.PrefixFrom(aAddr6, 64)); err != nil {
+		return err
+	}
+	return b.AddAddress(bLink, netip.PrefixFrom(bAddr6, 64))
+}
+
+func (t *Topology) defaultRoute(n *Namespace, via, via6 netip.Addr) error {
+	err := n.AddRoute(anywhere, via)
+	if err == nil && t.ipv6 {
+		err = n.AddRoute(anywhere6, via6)
+	}
+	return err
+}
+
+// addDevice connects a device to a neighbour whose addresses on that link are
+// near; the device's are the next ones.
+func (t *Topology) addDevice(name string, neighbour *Namespace, link string, near, near6 netip.Addr) error {
 	n, err := t.add(name)
 	if err != nil {
 		return err
 	}
 	d := Device{Namespace: n, Address: near.Next()}
+	if t.ipv6 {
+		d.Address6 = near6.Next()
+	}
 	t.Devices = append(t.Devices, d)
-	return Connect(neighbour, link, netip.PrefixFrom(near, 24), n, HostLink, netip.PrefixFrom(d.Address, 24))
+	return t.connect(neighbour, link, near, near6, n, HostLink, near.Next(), near6.Next())
 }
 
-func (t *Topology) addRouter(name string) (*Namespace, error) {
-	router, err := t.add(name)
+func (t *Topology) addRouter(name string) error {
+	n, err := t.add(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	at := netip.MustParseAddr("10.1.0.254")
-	err = Connect(t.Gateway, OutsideLink, netip.PrefixFrom(GatewayOutside, 24),
-		router, "gw", netip.PrefixFrom(at, 24))
+	t.Router = &Router{Namespace: n}
+	err = t.connect(t.Gateway, OutsideLink, GatewayOutside, GatewayOutside6, n, routerLink, RouterOutside, RouterOutside6)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := router.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
-		return nil, err
+	if _, err := n.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
+		return err
 	}
-	return router, t.Gateway.AddRoute(netip.MustParsePrefix("10.1.0.0/16"), at)
+	if err := t.Gateway.AddRoute(netip.MustParsePrefix("10.1.0.0/16"), RouterOutside); err != nil || !t.ipv6 {
+		return err
+	}
+	if _, err := n.Sysctl("net.ipv6.conf.all.forwarding", "1"); err != nil {
+		return err
+	}
+	return t.Gateway.AddRoute(netip.MustParsePrefix("fd00:1::/32"), RouterOutside6)
 }
 
 // Namespaces of the topology, in the order in which they were made.
@@ -166,6 +218,9 @@ func (t *Topology) Namespaces() []*Namespace { return t.all }
 // Close removes all namespaces; programs still running inside are killed.
 func (t *Topology) Close() error {
 	var failed error
+	if t.Router != nil {
+		failed = t.Router.punctual()
+	}
 	for i := len(t.all) - 1; i >= 0; i-- {
 		failed = errors.Join(failed, t.all[i].Close())
 	}

@@ -1,0 +1,178 @@
+package session
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+const (
+	// meterPeriod is how old figures may be, except those that Sessions gives.
+	meterPeriod = 2 * time.Second
+	// meterChunk is how many Child SAs are added up before others have a turn.
+	meterChunk = 1024
+	// meterShare bounds what readings out of turn may take of the time.
+	meterShare = 20
+)
+
+// Traffic counts inner packets and their bytes: in from devices, out to them.
+type Traffic struct {
+	BytesIn    uint64 `json:"bytes_in"`
+	PacketsIn  uint64 `json:"packets_in"`
+	BytesOut   uint64 `json:"bytes_out"`
+	PacketsOut uint64 `json:"packets_out"`
+}
+
+func (t *Traffic) add(u Traffic) {
+	t.BytesIn += u.BytesIn
+	t.PacketsIn += u.PacketsIn
+	t.BytesOut += u.BytesOut
+	t.PacketsOut += u.PacketsOut
+}
+
+// usage is what all Child SAs of a session carried so far.
+type usage struct {
+	Traffic
+	LastIn, LastOut time.Time
+}
+
+// account keeps a session's usage.
+type account struct {
+	mu  sync.Mutex
+	sum usage
+}
+
+func (a *account) read() usage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sum
+}
+
+func (a *account) add(t Traffic, lastIn, lastOut time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sum.add(t)
+	a.sum.LastIn, a.sum.LastOut = latest(a.sum.LastIn, lastIn), latest(a.sum.LastOut, lastOut)
+}
+
+// meter adds up the counters of Child SAs, which go with them, to figures that
+// only grow. What a Child SA carries after the last reading is missing.
+type meter struct {
+	backend dataplane.Backend
+
+	reading sync.Mutex // one reading at a time; taken before mu
+	at      time.Time  // when the last one was done
+	took    time.Duration
+	batch   []dataplane.ChildCounters
+
+	mu       sync.Mutex
+	total    Traffic
+	children map[dataplane.SPI]*metered // those of sessions that are up
+}
+
+// metered is a Child SA at the last reading.
+type metered struct {
+	account *account
+	last    Traffic
+}
+
+func newMeter(b dataplane.Backend) *meter {
+	return &meter{backend: b, children: make(map[dataplane.SPI]*metered)}
+}
+
+// add lets a Child SA count for an account.
+func (m *meter) add(spi dataplane.SPI, a *account) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.children[spi] = &metered{account: a}
+}
+
+// remove forgets a Child SA; what it carried stays counted.
+func (m *meter) remove(spi dataplane.SPI) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.children, spi)
+}
+
+func (m *meter) sum() Traffic {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.total
+}
+
+// read takes a reading.
+func (m *meter) read() {
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	m.readLocked()
+}
+
+// refresh takes a reading unless the last one is fresh, by the measure of what
+// it took.
+func (m *meter) refresh() {
+	m.reading.Lock()
+	defer m.reading.Unlock()
+	if m.at.IsZero() || time.Since(m.at) >= meterShare*m.took {
+		m.readLocked()
+	}
+}
+
+func (m *meter) readLocked() {
+	began := time.Now()
+	m.batch = m.batch[:0]
+	m.backend.Counters(func(c dataplane.ChildCounters) bool {
+		m.batch = append(m.batch, c)
+		return true
+	})
+	for chunk := range slices.Chunk(m.batch, meterChunk) {
+		m.fold(chunk)
+	}
+	m.at = time.Now()
+	m.took = m.at.Sub(began)
+}
+
+func (m *meter) fold(counters []dataplane.ChildCounters) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range counters {
+		c := &counters[i]
+		child := m.children[c.Inbound]
+		if child == nil {
+			continue
+		}
+		now := Traffic{BytesIn: c.BytesIn, PacketsIn: c.PacketsIn, BytesOut: c.BytesOut, PacketsOut: c.PacketsOut}
+		more := now.since(child.last)
+		child.last = now
+		m.total.add(more)
+		child.account.add(more, c.LastIn, c.LastOut)
+	}
+}
+
+// since is what was added to u; nothing where a counter ran backwards.
+func (t Traffic) since(u Traffic) Traffic {
+	return Traffic{
+		BytesIn: t.BytesIn - min(u.BytesIn, t.BytesIn), PacketsIn: t.PacketsIn - min(u.PacketsIn, t.PacketsIn),
+		BytesOut: t.BytesOut - min(u.BytesOut, t.BytesOut), PacketsOut: t.PacketsOut - min(u.PacketsOut, t.PacketsOut),
+	}
+}
+
+func latest(times ...time.Time) (last time.Time) {
+	for _, t := range times {
+		if t.After(last) {
+			last = t
+		}
+	}
+	return last
+}
+
+// earliest of the times that are set; zero if none is.
+func earliest(times ...time.Time) (first time.Time) {
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
+}

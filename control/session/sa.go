@@ -1,0 +1,135 @@
+package session
+
+import (
+	"encoding/binary"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ike"
+)
+
+// stepper is what a shard needs of an *ike.Machine.
+type stepper interface {
+	Step(now time.Time, in ike.Input) []ike.Output
+	Deadline() time.Time
+}
+
+var _ stepper = (*ike.Machine)(nil)
+
+// maxMachines of one session: the one that carries it, one or two that are to
+// take over, and those that were rekeyed and that the peer is to delete. A peer
+// that rekeys and never deletes loses the oldest.
+const maxMachines = 8
+
+// sa is an IKE SA: a machine and what is known about it alone. Its shard's
+// goroutine owns it.
+type sa struct {
+	machine  stepper
+	spi      uint64 // ours
+	original bool   // ours is the initiator's
+	session  *session
+
+	init    initKey    // of the IKE_SA_INIT that it began with; zero after a rekeying
+	source  netip.Addr // counted by the gate
+	counted bool       // by the gate, as half-open or lingering
+	closed  bool       // Closed came from it: it lingers
+
+	due  time.Time // in timers
+	slot int       // index in timers, -1: not in it
+}
+
+// initKey tells IKE_SA_INIT requests apart. Source and SPI alone would not do:
+// a request that is repeated with a cookie, or by another device behind the
+// same NAT, is a new one (RFC 7296 section 2.1).
+type initKey struct {
+	remote netip.AddrPort
+	spi    uint64
+	sum    uint64
+}
+
+// carries says whether the session goes on by this IKE SA. Others of a session
+// are bare: rekeyed already, or spawned and not in charge yet.
+func (s *sa) carries() bool { return s.session.current == s }
+
+// newSPI draws one that is not in use, as the SPI of a machine or the ID of a
+// session: the shard's number, then 56 random bits.
+func (sh *shard) newSPI(settings *Settings) (uint64, error) {
+	for {
+		var b [8]byte
+		if _, err := settings.IKE.Rand.Read(b[1:]); err != nil {
+			return 0, err
+		}
+		b[0] = sh.number
+		spi := binary.BigEndian.Uint64(b[:])
+		if spi != 0 && sh.machines[spi] == nil && sh.sessions[sessionID(spi)] == nil {
+			return spi, nil
+		}
+	}
+}
+
+// reserveIKE answers ike.ReserveIKE. Without randomness the IKE SA can't go on.
+func (sh *shard) reserveIKE(s *sa, o ike.ReserveIKE) {
+	spi, err := sh.newSPI(s.session.settings)
+	if err != nil {
+		sh.server.stats.drop(ReasonNoRandomness)
+		sh.mail.put(closeSession{id: s.session.id, reason: ike.CloseInternal})
+		return
+	}
+	sh.mail.put(answer{s.spi, ike.ReservedIKE{ID: o.ID, SPI: spi}})
+}
+
+// spawned: the session has another IKE SA from now on.
+func (sh *shard) spawned(s *sa, o ike.Spawned) {
+	next := &sa{
+		machine: o.Next, spi: o.ResponderSPI, original: o.Original,
+		session: s.session, source: s.source, slot: -1,
+	}
+	if o.Original {
+		next.spi = o.InitiatorSPI
+	}
+	sh.machines[next.spi] = next
+	s.session.machines = append(s.session.machines, next)
+	sh.timers.sooner(next, next.deadline())
+	if o.Redundant {
+		sh.mail.put(closeSA{next, ike.CloseRekeyed})
+	}
+	if len(s.session.machines) > maxMachines {
+		sh.crowded(s, next)
+	}
+}
+
+// crowded forgets the oldest IKE SA of a session that has too many.
+func (sh *shard) crowded(working, next *sa) {
+	for _, s := range working.session.machines {
+		if s != working && s != next && !s.carries() {
+			sh.server.stats.drop(ReasonRekeyedSAs)
+			sh.forget(s)
+			return
+		}
+	}
+}
+
+// rekeyed: another IKE SA carries the session from now on. If the session was
+// being closed, its successor is told.
+func (sh *shard) rekeyed(s *sa, o ike.Rekeyed) {
+	session := s.session
+	i := slices.IndexFunc(session.machines, func(x *sa) bool { return x.machine == stepper(o.Next) })
+	if i < 0 || !s.carries() {
+		return
+	}
+	next := session.machines[i]
+	session.current = next
+	session.summary.IKE = o.IKE
+	if next.original {
+		session.summary.InitiatorSPI, session.summary.ResponderSPI = next.spi, peerSPI(o)
+	}
+	sh.server.stats.rekeyedIKE.Add(1)
+	sh.tell(session)
+	sh.server.log.Debug("IKE SA rekeyed", slog.String("device", session.device), slog.String("ike", o.IKE))
+	sh.timers.sooner(next, next.deadline())
+	if session.closing != "" {
+		sh.mail.put(closeSA{next, session.closing})
+	}
+}
