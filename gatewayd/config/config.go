@@ -15,6 +15,7 @@ type Config struct {
 	Admin      Admin   `yaml:"admin" restart:"yes"`
 	Debug      Debug   `yaml:"debug" restart:"yes"`
 	Gateway    Gateway `yaml:"gateway"`
+	Profile    Profile `yaml:"profile"`
 
 	// name of the file, for messages and for paths relative to it.
 	name  string
@@ -186,6 +187,31 @@ type Static struct {
 	WINS    []netip.Addr   `yaml:"wins"`
 	// Networks behind the gateway that devices may reach; empty: everything.
 	Networks []netip.Prefix `yaml:"networks"`
+}
+
+// Profile is what devices are told beside what the gateway does anyway. Only
+// `gatewayd pki` reads it.
+type Profile struct {
+	Title string `yaml:"title"`
+	// Gateways that devices dial, the preferred one first; empty: this one.
+	Gateways []string `yaml:"gateways"`
+	// Domains that the DNS servers inside know.
+	Domains []string `yaml:"domains"`
+	// TrustedNetworks by their DNS suffix need no tunnel.
+	TrustedNetworks []string     `yaml:"trusted_networks"`
+	Connect         string       `yaml:"connect"`
+	Proxy           ProfileProxy `yaml:"proxy"`
+	// MTU of the tunnel in octets; 0 leaves it to the device.
+	MTU int `yaml:"mtu"`
+}
+
+// ProfileProxy is for web traffic of a connected device.
+type ProfileProxy struct {
+	// Server is HOST:PORT, PAC the URL of a script; one of them or none.
+	Server string `yaml:"server"`
+	PAC    string `yaml:"pac"`
+	// Exceptions are names and networks that are reached without Server.
+	Exceptions []string `yaml:"exceptions"`
 }
 
 // Path makes a file name of the configuration absolute: relative names start at

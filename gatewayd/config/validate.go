@@ -7,6 +7,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/enrollment/profile"
 )
 
 // validator collects what is wrong with values that could be decoded.
@@ -49,6 +50,7 @@ func (c *Config) validate() Problems {
 	v.esp(&c.Gateway.ESP)
 	v.limits(&c.Gateway.Limits)
 	v.static(&c.Gateway.Static)
+	v.profile(&c.Profile)
 	return v.problems
 }
 
@@ -243,6 +245,31 @@ func (v *validator) servers(key string, list []netip.Addr) {
 			v.say(fmt.Sprintf("%s[%d]", key, i), "got %v, expected an IPv4 address", a)
 		}
 	}
+}
+
+// profile is checked a key at a time, so that the message finds its line.
+func (v *validator) profile(c *Profile) {
+	check := func(key string, set func(*profile.Profile)) {
+		p := profile.Profile{
+			Device: "device", Gateways: []profile.Gateway{{Address: "gateway"}},
+			IKE: []string{"aes128-sha256-ecp256"}, ESP: []string{"aes128-sha256"},
+		}
+		set(&p)
+		if err := profile.Check(profile.StrongSwan, p); err != nil {
+			v.say("profile."+key, "%v", err)
+		}
+	}
+	check("title", func(p *profile.Profile) { p.Title = c.Title })
+	check("gateways", func(p *profile.Profile) {
+		for i, g := range c.Gateways {
+			p.Gateways = append(p.Gateways[:i], profile.Gateway{Address: g})
+		}
+	})
+	check("domains", func(p *profile.Profile) { p.Domains = c.Domains })
+	check("trusted_networks", func(p *profile.Profile) { p.TrustedNetworks = c.TrustedNetworks })
+	check("connect", func(p *profile.Profile) { p.Connect = profile.Connect(c.Connect) })
+	check("proxy", func(p *profile.Profile) { p.Proxy = profile.Proxy(c.Proxy) })
+	check("mtu", func(p *profile.Profile) { p.MTU = c.MTU })
 }
 
 func valid(list []netip.Addr) []netip.Addr {
