@@ -37,7 +37,9 @@ type Backend interface {
 
 	// Export stops forwarding and calls yield for each installed Child SA with
 	// what a successor needs to go on. Nothing is sent or accepted by this
-	// backend from then on, so that no sequence number is used twice.
+	// backend from then on, so that no sequence number is used twice. The keys
+	// are copies: whoever receives them erases them; those of the backend are
+	// erased by Close.
 	Export(yield func(ChildState) bool) error
 
 	// Import installs Child SAs that a predecessor exported; all or, with an
@@ -70,17 +72,21 @@ type IKETransport interface {
 	// Receive blocks until there are messages and fills batch from the front:
 	// for each it stores up to len(d.Data) octets in d.Data, shortens the
 	// slice to what was stored, and sets the addresses. It returns how many
-	// were filled; after Close it returns ErrClosed.
+	// were filled; after Close, and after Export, it returns ErrClosed.
 	Receive(batch []Datagram) (int, error)
 	// Send sends the messages and returns how many of them, from the front,
-	// were handed to the network. It doesn't keep the slices.
+	// were handed to the network; with an error, the one behind them was
+	// refused. It doesn't keep the slices. Errors: ErrInvalid where no socket
+	// has the Local address, ErrClosed after Close and after Export, and those
+	// of the network.
 	Send(batch []Datagram) (int, error)
 }
 
 // Datagram is one IKE message on the way in or out.
 type Datagram struct {
 	Data []byte
-	// Local is the gateway's address and port, Remote the peer's.
+	// Local is the gateway's address and port, Remote the peer's. An answer goes
+	// from where the request came to.
 	Local, Remote netip.AddrPort
 	// Marker: on the port for UDP encapsulation (4500), where a non-ESP marker
 	// stands before the message.

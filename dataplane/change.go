@@ -14,8 +14,9 @@ type Install struct{ Child Child }
 // does. Errors: ErrUnknownSPI.
 type UseOutbound struct{ Inbound SPI }
 
-// Move gives a Child SA another path; sequence numbers and the replay window
-// go on (RFC 4555 section 3.5). Errors: ErrUnknownSPI, ErrInvalid.
+// Move gives a Child SA another path, of the other address family too; sequence
+// numbers and the replay window go on (RFC 4555 section 3.5), so that a move can
+// be taken back by another. Errors: ErrUnknownSPI, ErrInvalid.
 type Move struct {
 	Inbound SPI
 	Path    Path

@@ -12,12 +12,12 @@ const (
 	ReasonShort                        // too short for what it claims to be
 	ReasonIKEQueueFull                 // IKE message, but its reader is behind
 	ReasonUnknownSPI                   // nobody installed this SPI
+	ReasonHardLimit                    // a hard limit was reached (either direction)
 	ReasonReplay                       // sequence number seen before
 	ReasonReplayOld                    // sequence number left of the window
 	ReasonIntegrity                    // ICV is wrong
 	ReasonPadding                      // trailer contradicts the length (RFC 4303 section 2.4)
 	ReasonNextHeader                   // neither IPv4, IPv6 nor dummy
-	ReasonHardLimit                    // a hard limit was reached (either direction)
 	ReasonInnerMalformed               // inner header contradicts its length
 	ReasonInnerSource                  // source is not the device's virtual address
 	ReasonSelectorIn                   // outside the traffic selectors
@@ -41,12 +41,12 @@ var reasonNames = [NumReasons]string{
 	ReasonShort:             "short",
 	ReasonIKEQueueFull:      "ike_queue_full",
 	ReasonUnknownSPI:        "unknown_spi",
+	ReasonHardLimit:         "hard_limit",
 	ReasonReplay:            "replay",
 	ReasonReplayOld:         "replay_old",
 	ReasonIntegrity:         "integrity",
 	ReasonPadding:           "padding",
 	ReasonNextHeader:        "next_header",
-	ReasonHardLimit:         "hard_limit",
 	ReasonInnerMalformed:    "inner_malformed",
 	ReasonInnerSource:       "inner_source",
 	ReasonSelectorIn:        "selector_in",

@@ -14,8 +14,8 @@ var (
 	ErrAlgorithm = errors.New("algorithm is not supported")
 	// ErrKeyLength: a key does not fit its algorithm.
 	ErrKeyLength = errors.New("wrong key length")
-	// ErrInvalid: a child without virtual address or selector, a path without
-	// an address, an encapsulation that the backend can't do.
+	// ErrInvalid: what Child.Validate refuses, a path or IKE message from an
+	// address that no socket has, an encapsulation that the backend can't do.
 	ErrInvalid = errors.New("invalid child")
 	// ErrClosed: the backend was closed, or handed over by Export.
 	ErrClosed = errors.New("backend is closed")

@@ -6,9 +6,10 @@ import "net/netip"
 type Event interface{ event() }
 
 // AddressChanged: an authenticated packet that advanced the replay window came
-// from another address than the path's. It is a hint only: outbound packets go
-// on to the old address until a Move (a forwarded packet must not steal the
-// downlink).
+// from another address than the path's, or to another one of ours. It is a hint
+// only: outbound packets go on to the old address until a Move (a forwarded
+// packet must not steal the downlink). It is repeated at most once a second, and
+// at once after a Move.
 type AddressChanged struct {
 	Inbound SPI
 	Local   netip.AddrPort

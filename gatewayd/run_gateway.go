@@ -140,7 +140,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 
 	events := make(chan dataplane.Event, eventQueue)
 	backend, err := userspace.New(userspace.Config{
-		IKE: g.listen[0], Encap: g.listen[1], Inside: device,
+		Locals: []userspace.Local{{IKE: g.listen[0], Encap: g.listen[1]}}, Inside: device,
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
 		MaxChildren: maxChildren(cfg.Gateway.Limits.Sessions), Logger: logger,
 	}, events)

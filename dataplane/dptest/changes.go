@@ -16,6 +16,8 @@ var changeScenarios = []scenario{
 	{"install is refused", installRefused},
 	{"changes to what isn't there", unknownChanges},
 	{"a path that can't be", movesRefused},
+	{"a path of the other family", moveToOtherFamily},
+	{"IKE messages from an address that isn't ours", sendFromElsewhere},
 	{"a failed change doesn't stop others", failureInTheMiddle},
 	{"counters of installed children only", countersOfInstalled},
 	{"exported and imported unchanged", exportImport},
@@ -150,6 +152,42 @@ func movesRefused(e *env) {
 		e.refused(dataplane.Move{Inbound: spi, Path: path}, dataplane.ErrInvalid)
 	}
 	e.apply(dataplane.Move{Inbound: spi, Path: child.Path})
+}
+
+// moveToOtherFamily: a child goes to another local address and back.
+func moveToOtherFamily(e *env) {
+	second := e.second()
+	child := e.child(nil)
+	e.apply(dataplane.Install{Child: child})
+	other := e.pathFrom(second)
+	mixed := dataplane.Path{Local: other.Local, Remote: child.Path.Remote}
+	e.refused(dataplane.Move{Inbound: child.Inbound.SPI, Path: mixed}, dataplane.ErrInvalid)
+	e.apply(dataplane.Move{Inbound: child.Inbound.SPI, Path: other})
+	e.apply(dataplane.Move{Inbound: child.Inbound.SPI, Path: child.Path})
+	e.apply(dataplane.Move{Inbound: child.Inbound.SPI, Path: other})
+	if states := e.export(); len(states) != 1 || states[0].Child.Path != other {
+		e.Errorf("exported %+v, want the path %+v", states, other)
+	}
+}
+
+// sendFromElsewhere: a message goes from the address that it names, or not at
+// all, and those before it have gone.
+func sendFromElsewhere(e *env) {
+	good := dataplane.Datagram{Data: []byte("good"), Local: e.IKE, Remote: e.IKE}
+	for name, edit := range map[string]func(*dataplane.Datagram){
+		"nobody's address":            func(d *dataplane.Datagram) { d.Local = netip.MustParseAddrPort("192.0.2.99:500") },
+		"no address":                  func(d *dataplane.Datagram) { d.Local = netip.AddrPort{} },
+		"marker on the port for IKE":  func(d *dataplane.Datagram) { d.Marker = true },
+		"no marker on the other port": func(d *dataplane.Datagram) { d.Local = e.Encap },
+	} {
+		bad := good
+		edit(&bad)
+		before := e.Backend.Drops()
+		if n, err := e.Backend.Transport().Send([]dataplane.Datagram{good, bad, good}); n != 1 || !errors.Is(err, dataplane.ErrInvalid) {
+			e.Errorf("%s: Send returned %d, %v", name, n, err)
+		}
+		e.dropped(before, dataplane.ReasonOutsideSend)
+	}
 }
 
 func failureInTheMiddle(e *env) {

@@ -51,9 +51,15 @@ type device struct {
 // device opens a device, which records the ESP it receives.
 func (e *env) device() *device {
 	e.Helper()
-	d := &device{t: e.T, conn: e.Outside(e.T), received: make(chan []byte, 1024)}
+	return e.deviceAt(&e.Local)
+}
+
+// deviceAt opens one that reaches that address of the gateway.
+func (e *env) deviceAt(at *Local) *device {
+	e.Helper()
+	d := &device{t: e.T, conn: at.Outside(e.T), received: make(chan []byte, 1024)}
 	e.Cleanup(func() { d.conn.Close() })
-	go d.read(e.wire, e.IKE)
+	go d.read(e.wire, at.IKE)
 	return d
 }
 
@@ -119,10 +125,7 @@ type tunnel struct {
 // two virtual addresses, under an SPI that is reserved here.
 func (e *env) child(d *device) dataplane.Child {
 	e.Helper()
-	path := dataplane.Path{Local: e.Encap, Remote: netip.MustParseAddrPort("192.0.2.1:4500")}
-	if e.Encap.Addr().Is6() {
-		path.Remote = netip.MustParseAddrPort("[2001:db8::1]:4500")
-	}
+	path := e.pathFrom(&e.Local)
 	if d != nil {
 		path.Remote = d.addr()
 	}
@@ -136,6 +139,15 @@ func (e *env) child(d *device) dataplane.Child {
 		Remote:     []dataplane.Selector{anySelector(virtual4.String(), virtual4.String()), anySelector(virtual6.String(), virtual6.String())},
 		Path:       path,
 	}
+}
+
+// pathFrom is a path from there to nobody.
+func (e *env) pathFrom(at *Local) dataplane.Path {
+	path := dataplane.Path{Local: at.Encap, Remote: netip.MustParseAddrPort("192.0.2.1:4500")}
+	if at.Encap.Addr().Is6() {
+		path.Remote = netip.MustParseAddrPort("[2001:db8::1]:4500")
+	}
+	return path
 }
 
 func anySelector(first, last string) dataplane.Selector {
@@ -203,6 +215,10 @@ func (u *tunnel) sealedAs(inner []byte, seq uint64) []byte {
 	copy(packet[u.seal.HeaderLen():], inner)
 	return u.seal.Seal(packet, len(inner), nextHeader, uint32(u.child.Inbound.SPI), seq)
 }
+
+// roam makes the device go on with another socket and another address of the
+// gateway.
+func (u *tunnel) roam(d *device, gateway netip.AddrPort) { u.device, u.gateway = d, gateway }
 
 // up sends an inner packet to the gateway.
 func (u *tunnel) up(inner []byte) {

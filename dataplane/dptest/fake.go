@@ -21,11 +21,11 @@ const (
 // no packets, and lets a test be the network. It blocks on channels and mutexes
 // only, so it may live in a testing/synctest bubble.
 type Fake struct {
-	ike, encap netip.AddrPort
-	events     chan<- dataplane.Event
-	inbox      chan dataplane.Datagram
-	sent       chan dataplane.Datagram
-	done       chan struct{} // closed by Close and by Export
+	locals []netip.Addr
+	events chan<- dataplane.Event
+	inbox  chan dataplane.Datagram
+	sent   chan dataplane.Datagram
+	done   chan struct{} // closed by Close and by Export
 
 	mu       sync.Mutex
 	nextSPI  dataplane.SPI
@@ -48,10 +48,16 @@ var (
 	_ dataplane.IKETransport = (*Fake)(nil)
 )
 
-// NewFake returns a fake with sockets on ports 500 and 4500 of local.
-func NewFake(local netip.Addr, events chan<- dataplane.Event) *Fake {
+const (
+	fakeIKEPort   = 500
+	fakeEncapPort = 4500
+)
+
+// NewFake returns a fake with sockets on ports 500 and 4500 of local, and of
+// others if there are any.
+func NewFake(local netip.Addr, events chan<- dataplane.Event, others ...netip.Addr) *Fake {
 	return &Fake{
-		ike: netip.AddrPortFrom(local, 500), encap: netip.AddrPortFrom(local, 4500),
+		locals: append([]netip.Addr{local}, others...),
 		events: events,
 		inbox:  make(chan dataplane.Datagram, fakeQueue),
 		sent:   make(chan dataplane.Datagram, fakeQueue),
@@ -231,35 +237,21 @@ func (f *Fake) use(c *fakeChild) {
 	c.state.Active = true
 }
 
-func (f *Fake) check(c *dataplane.Child) error {
-	for _, keys := range []dataplane.Keys{c.Inbound.Keys, c.Outbound.Keys} {
-		if _, err := esp.New(c.Algorithm, keys, c.ESN); err != nil {
-			return err
-		}
-	}
-	families := make(map[int]bool)
-	for _, a := range c.VirtualIPs {
-		if !a.IsValid() || families[a.BitLen()] {
-			return dataplane.ErrInvalid
-		}
-		families[a.BitLen()] = true
-	}
-	for _, s := range slices.Concat(c.Local, c.Remote) {
-		if !s.First.IsValid() || s.First.BitLen() != s.Last.BitLen() || s.Last.Less(s.First) || s.LastPort < s.FirstPort {
-			return dataplane.ErrInvalid
-		}
-	}
-	if len(families) == 0 || len(c.Local) == 0 || len(c.Remote) == 0 || c.Outbound.SPI < 256 {
-		return dataplane.ErrInvalid
-	}
-	return f.checkPath(c.Path)
-}
-
 func (f *Fake) checkPath(p dataplane.Path) error {
-	if p.Encapsulation != dataplane.EncapsulationUDP || p.Local != f.encap || p.Remote.Port() == 0 || p.Remote.Addr().BitLen() != f.encap.Addr().BitLen() {
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	if p.Encapsulation != dataplane.EncapsulationUDP || p.Local.Port() != fakeEncapPort || !slices.Contains(f.locals, p.Local.Addr()) {
 		return dataplane.ErrInvalid
 	}
 	return nil
+}
+
+func (f *Fake) check(c *dataplane.Child) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return f.checkPath(c.Path)
 }
 
 func (f *Fake) Counters(yield func(dataplane.ChildCounters) bool) {
@@ -328,13 +320,21 @@ func (f *Fake) Receive(batch []dataplane.Datagram) (n int, err error) {
 }
 
 // Send is that of IKETransport; messages go to Sent, and what it has no room
-// for counts as refused.
+// for, or a Local that isn't ours, counts as refused.
 func (f *Fake) Send(batch []dataplane.Datagram) (int, error) {
 	for n, d := range batch {
 		select {
 		case <-f.done:
 			return n, dataplane.ErrClosed
 		default:
+		}
+		port := uint16(fakeIKEPort)
+		if d.Marker {
+			port = fakeEncapPort
+		}
+		if d.Local.Port() != port || !slices.Contains(f.locals, d.Local.Addr()) {
+			f.count(dataplane.ReasonOutsideSend)
+			return n, dataplane.ErrInvalid
 		}
 		d.Data = bytes.Clone(d.Data)
 		select {
@@ -371,7 +371,7 @@ func (f *Fake) Import(states []dataplane.ChildState) error {
 		if err := f.check(&states[i].Child); err != nil {
 			return err
 		}
-		if spi < 256 || seen[spi] || f.children[spi] != nil || states[i].NextSequence == 0 {
+		if seen[spi] || f.children[spi] != nil || states[i].NextSequence == 0 {
 			return dataplane.ErrInvalid
 		}
 		seen[spi] = true

@@ -3,6 +3,7 @@ package dptest
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,12 +11,19 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-var gateway = netip.MustParseAddr("192.0.2.1")
+var (
+	gateway  = netip.MustParseAddr("192.0.2.1")
+	gateway6 = netip.MustParseAddr("2001:db8::2")
+)
+
+func fakeLocal(addr netip.Addr) Local {
+	return Local{IKE: netip.AddrPortFrom(addr, fakeIKEPort), Encap: netip.AddrPortFrom(addr, fakeEncapPort)}
+}
 
 func TestFakeConformance(t *testing.T) {
 	Run(t, func(t *testing.T, events chan<- dataplane.Event) *Harness {
-		f := NewFake(gateway, events)
-		return &Harness{Backend: f, IKE: f.ike, Encap: f.encap}
+		second := fakeLocal(gateway6)
+		return &Harness{Backend: NewFake(gateway, events, gateway6), Local: fakeLocal(gateway), Second: &second}
 	})
 }
 
@@ -44,7 +52,7 @@ func TestFakeInBubble(t *testing.T) {
 			f.Transport().Send(batch)
 		}()
 		time.Sleep(time.Hour) // nothing happens before a message
-		f.Deliver(dataplane.Datagram{Data: []byte("hello"), Local: f.encap, Remote: device, Marker: true})
+		f.Deliver(dataplane.Datagram{Data: []byte("hello"), Local: fakeLocal(gateway).Encap, Remote: device, Marker: true})
 		if got := <-f.Sent(); string(got.Data) != "hello" || got.Remote != device || !got.Marker {
 			t.Errorf("sent %+v", got)
 		}
@@ -89,7 +97,7 @@ func childFor(t *testing.T, f *Fake, spi dataplane.SPI, device netip.AddrPort) d
 		Inbound: dataplane.SA{SPI: spi, Keys: newKeys(t, alg)}, Outbound: dataplane.SA{SPI: 0x1234, Keys: newKeys(t, alg)},
 		Algorithm: alg, VirtualIPs: []netip.Addr{virtual4},
 		Local: []dataplane.Selector{anySelector("0.0.0.0", "255.255.255.255")}, Remote: []dataplane.Selector{anySelector("10.9.0.7", "10.9.0.7")},
-		Path: dataplane.Path{Local: f.encap, Remote: device},
+		Path: dataplane.Path{Local: fakeLocal(gateway).Encap, Remote: device},
 	}
 	child.Outbound.Keys.Encryption[0] = 1
 	return child
@@ -104,7 +112,7 @@ func TestFakeQueues(t *testing.T) {
 	if f.Deliver(dataplane.Datagram{}) || f.Drops()[dataplane.ReasonIKEQueueFull] != 1 {
 		t.Error("a full inbox takes another message")
 	}
-	batch := make([]dataplane.Datagram, fakeQueue+1)
+	batch := slices.Repeat([]dataplane.Datagram{{Local: fakeLocal(gateway).IKE}}, fakeQueue+1)
 	if n, err := f.Send(batch); n != fakeQueue || err != nil || f.Drops()[dataplane.ReasonOutsideSend] != 1 {
 		t.Errorf("Send: %d, %v", n, err)
 	}

@@ -14,16 +14,24 @@ import (
 // by t.Cleanup of the test that it was built for.
 type Harness struct {
 	Backend dataplane.Backend
-	// IKE and Encap are the gateway's addresses, to which devices send.
-	IKE, Encap netip.AddrPort
-	// Outside opens a socket of a device, each time on another port or address.
-	// Outside and Inside are nil where the backend carries no packets; then
-	// only the scenarios that need none are run.
-	Outside func(t *testing.T) net.PacketConn
-	Inside  Inside
+	// Local is what most scenarios use; Second, of the other address family, is
+	// for those that need two. They are skipped where it is nil.
+	Local
+	Second *Local
+	// Inside and the Outside of each Local are nil where the backend carries no
+	// packets; then only the scenarios that need none are run.
+	Inside Inside
 	// Advance moves the clock of the backend on; nil where it has a clock that
 	// can't be moved.
 	Advance func(time.Duration)
+}
+
+// Local is an address of the gateway, to which devices send.
+type Local struct {
+	IKE, Encap netip.AddrPort
+	// Outside opens a socket of a device that reaches it, each time on another
+	// port or address.
+	Outside func(t *testing.T) net.PacketConn
 }
 
 // Inside is a host behind the gateway. Packets are whole IP packets.
@@ -95,6 +103,15 @@ func (e *env) refused(change dataplane.Change, want error) {
 	if errs := e.Backend.Apply([]dataplane.Change{change}); len(errs) != 1 || !isError(errs[0], want) {
 		e.Errorf("%T: errors %v, want %v", change, errs, want)
 	}
+}
+
+// second is the local address of the other family.
+func (e *env) second() *Local {
+	e.Helper()
+	if e.Second == nil {
+		e.Skip("the gateway has one local address")
+	}
+	return e.Second
 }
 
 func (e *env) reserve() dataplane.SPI {

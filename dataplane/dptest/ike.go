@@ -8,20 +8,25 @@ import (
 
 // ikeTransport: messages both ways on both ports, told from ESP and keepalives
 // by the marker.
-func ikeTransport(e *env) {
-	d := e.device()
+func ikeTransport(e *env) { e.ikeAt(&e.Local) }
+
+// ikeSecond: the same at the other address, from which the answer has to come.
+func ikeSecond(e *env) { e.ikeAt(e.second()) }
+
+func (e *env) ikeAt(at *Local) {
+	d := e.deviceAt(at)
 	transport := e.Backend.Transport()
 	marked := func(message []byte) []byte { return append(make([]byte, 4), message...) }
 	// A keepalive is nobody's message (RFC 3948 section 2.3).
-	d.send([]byte{0xFF}, e.Encap)
+	d.send([]byte{0xFF}, at.Encap)
 
 	received := make([]dataplane.Datagram, 4)
 	for _, marker := range []bool{false, true, false, true} {
 		want := payload()
 		if marker {
-			d.send(marked(want), e.Encap)
+			d.send(marked(want), at.Encap)
 		} else {
-			d.send(want, e.IKE)
+			d.send(want, at.IKE)
 		}
 		for i := range received {
 			received[i] = dataplane.Datagram{Data: make([]byte, 2000)}
@@ -30,9 +35,9 @@ func ikeTransport(e *env) {
 		if err != nil || n != 1 {
 			e.Fatalf("Receive: %d, %v; want 1 message", n, err)
 		}
-		local := e.IKE
+		local := at.IKE
 		if marker {
-			local = e.Encap
+			local = at.Encap
 		}
 		got := received[0]
 		if !bytes.Equal(got.Data, want) || got.Marker != marker || got.Local != local || got.Remote != d.addr() {

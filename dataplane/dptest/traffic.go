@@ -19,12 +19,17 @@ var trafficScenarios = []scenario{
 	{"received before used", receivedBeforeUsed},
 	{"make before break", makeBeforeBreak},
 	{"hint of a new address, then move", hintThenMove},
+	{"move and back", moveAndBack},
+	{"move to the other family and back", moveBetweenFamilies},
+	{"sequence numbers beyond 2^32", beyondLowHalf},
+	{"sequence numbers used up", usedUp},
 	{"soft and hard limit of packets", packetLimits},
 	{"hard limit of bytes", byteLimit},
 	{"removed", removed},
 	{"selectors", selectors},
 	{"hand-over", handOver},
 	{"IKE messages", ikeTransport},
+	{"IKE messages at the other family", ikeSecond},
 	{"IKE messages in batches", ikeBatch},
 }
 
@@ -216,43 +221,6 @@ func makeBeforeBreak(e *env) {
 	e.downTo(old)
 	e.apply(dataplane.Remove{Inbound: old.child.Inbound.SPI})
 	e.bothWays(replacement)
-}
-
-// hintThenMove: a device that roams is noticed, and followed once that is told.
-func hintThenMove(e *env) {
-	d := e.device()
-	u := e.connect(d, nil)
-	e.bothWays(u)
-	late := u.sealed(uplink4.UDP(devicePort, hostPort, payload()))
-	e.bothWays(u)
-
-	// Held up somewhere, it comes from elsewhere: no reason to think of a move.
-	away := e.device()
-	away.send(late, u.gateway)
-	e.inside()
-	e.noEvent()
-
-	// The newest packet comes from there: a hint, but nothing more.
-	roamed := *u
-	roamed.device = away
-	want := payload()
-	roamed.up(uplink4.UDP(devicePort, hostPort, want))
-	e.wantInside(want)
-	if got, want := event[dataplane.AddressChanged](e), (dataplane.AddressChanged{Inbound: u.child.Inbound.SPI, Local: e.Encap, Remote: away.addr()}); got != want {
-		e.Errorf("event %+v, want %+v", got, want)
-	}
-	last := e.downTo(u)
-
-	path := u.child.Path
-	path.Remote = away.addr()
-	e.apply(dataplane.Move{Inbound: u.child.Inbound.SPI, Path: path})
-	if seq := e.downTo(&roamed); seq != last+1 {
-		e.Errorf("sequence number %d after the move, want %d", seq, last+1)
-	}
-	want = payload()
-	roamed.up(uplink4.UDP(devicePort, hostPort, want))
-	e.wantInside(want)
-	e.noEvent()
 }
 
 func packetLimits(e *env) {

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
@@ -14,53 +15,56 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-const cbcHeaderLen = fixedLen + aes.BlockSize
-
-// mac is an HMAC-SHA-2 integrity transform (RFC 4868 section 2.3): its key is as
-// long as the hash, its ICV half of that.
+// mac is an HMAC integrity transform. Its key is as long as the hash; its ICV is
+// half of that with SHA-2 (RFC 4868 section 2.3), 96 bits with SHA-1 (RFC 2404
+// section 2).
 type mac struct {
 	hash   func() hash.Hash
 	icvLen int
 }
 
 var macs = map[uint16]mac{
+	dataplane.IntegrityHMACSHA1:   {sha1.New, 12},
 	dataplane.IntegrityHMACSHA256: {sha256.New, 16},
 	dataplane.IntegrityHMACSHA384: {sha512.New384, 24},
 	dataplane.IntegrityHMACSHA512: {sha512.New, 32},
 }
 
-// ivSetter is met by the block modes that crypto/aes makes; crypto/tls stands
+// ivSetter is met by the block modes that crypto/cipher makes; crypto/tls stands
 // on it as well. Without it each packet would allocate a new mode.
 type ivSetter interface {
 	cipher.BlockMode
 	SetIV(iv []byte)
 }
 
-// cbc is AES-CBC (RFC 3602) with HMAC-SHA-2 (RFC 4868).
+// cbc is a block cipher in CBC mode, AES (RFC 3602) or 3DES (RFC 2451), with an
+// HMAC.
 //
 // An IV must not be foreseeable (RFC 3602 section 3), so it is the AES
-// encryption of the sequence number under a random key of its own: as good as
-// random to whoever lacks that key, and cheaper than a read from the system
-// for each packet. (NIST SP 800-38A appendix C allows the SA's own key; with
-// another one there is nothing to argue about.)
+// encryption of the sequence number under a random key of its own, as much of it
+// as the cipher's block has: as good as random to whoever lacks that key, and
+// cheaper than a read from the system for each packet. (NIST SP 800-38A appendix
+// C allows the SA's own key; with another one there is nothing to argue about.)
 type cbc struct {
+	Layout
 	encrypt, decrypt ivSetter
 	ivs              cipher.Block
 	mac              hash.Hash
-	icvLen           int
 	esn              bool
 	// Kept here because arguments to an interface would escape to the heap.
+	iv      [aes.BlockSize]byte
 	seqHigh [4]byte
 	sum     [sha512.Size]byte
 }
 
 var _ Transform = (*cbc)(nil)
 
-func newCBC(keys dataplane.Keys, m mac, esn bool) (*cbc, error) {
-	block, err := aes.NewCipher(keys.Encryption)
-	if err != nil {
-		return nil, err
-	}
+func cbcLayout(blockSize int, m mac) Layout {
+	return Layout{ivLen: blockSize, align: blockSize, icvLen: m.icvLen}
+}
+
+// newCBC takes the cipher under the encryption key, and the integrity key.
+func newCBC(block cipher.Block, m mac, integrity []byte, esn bool) (*cbc, error) {
 	var ivKey [16]byte
 	rand.Read(ivKey[:]) // never fails
 	defer clear(ivKey[:])
@@ -68,28 +72,25 @@ func newCBC(keys dataplane.Keys, m mac, esn bool) (*cbc, error) {
 	if err != nil {
 		return nil, err
 	}
-	var zero [aes.BlockSize]byte
-	encrypt, ok1 := cipher.NewCBCEncrypter(block, zero[:]).(ivSetter)
-	decrypt, ok2 := cipher.NewCBCDecrypter(block, zero[:]).(ivSetter)
+	zero := make([]byte, block.BlockSize())
+	encrypt, ok1 := cipher.NewCBCEncrypter(block, zero).(ivSetter)
+	decrypt, ok2 := cipher.NewCBCDecrypter(block, zero).(ivSetter)
 	if !ok1 || !ok2 {
-		return nil, fmt.Errorf("%w: crypto/aes has no SetIV for CBC", dataplane.ErrAlgorithm)
+		return nil, fmt.Errorf("%w: crypto/cipher has no SetIV for CBC", dataplane.ErrAlgorithm)
 	}
 	return &cbc{
+		Layout:  cbcLayout(block.BlockSize(), m),
 		encrypt: encrypt, decrypt: decrypt, ivs: ivs,
-		mac: hmac.New(m.hash, keys.Integrity), icvLen: m.icvLen, esn: esn,
+		mac: hmac.New(m.hash, integrity), esn: esn,
 	}, nil
 }
 
-func (c *cbc) HeaderLen() int { return cbcHeaderLen }
-
-func (c *cbc) SealedLen(n int) int { return cbcHeaderLen + paddedLen(n, aes.BlockSize) + c.icvLen }
-
 func (c *cbc) Seal(packet []byte, n int, nextHeader byte, spi uint32, seq uint64) []byte {
 	packet = packet[:c.SealedLen(n)]
-	iv := packet[fixedLen:cbcHeaderLen]
-	clear(iv)
-	binary.BigEndian.PutUint64(iv[8:], seq)
-	c.ivs.Encrypt(iv, iv)
+	clear(c.iv[:])
+	binary.BigEndian.PutUint64(c.iv[8:], seq)
+	c.ivs.Encrypt(c.iv[:], c.iv[:])
+	copy(packet[fixedLen:c.HeaderLen()], c.iv[:])
 	return c.sealIV(packet, n, nextHeader, spi, seq)
 }
 
@@ -98,9 +99,9 @@ func (c *cbc) Seal(packet []byte, n int, nextHeader byte, spi uint32, seq uint64
 func (c *cbc) sealIV(packet []byte, n int, nextHeader byte, spi uint32, seq uint64) []byte {
 	putHeader(packet, spi, seq)
 	icvAt := len(packet) - c.icvLen
-	plaintext := packet[cbcHeaderLen:icvAt]
+	plaintext := packet[c.HeaderLen():icvAt]
 	putTrailer(plaintext, n, nextHeader)
-	c.encrypt.SetIV(packet[fixedLen:cbcHeaderLen])
+	c.encrypt.SetIV(packet[fixedLen:c.HeaderLen()])
 	c.encrypt.CryptBlocks(plaintext, plaintext)
 	copy(packet[icvAt:], c.icv(packet[:icvAt], seq))
 	return packet
@@ -108,14 +109,14 @@ func (c *cbc) sealIV(packet []byte, n int, nextHeader byte, spi uint32, seq uint
 
 func (c *cbc) Open(packet []byte, seq uint64) (inner []byte, nextHeader byte, err error) {
 	icvAt := len(packet) - c.icvLen
-	if icvAt < cbcHeaderLen+aes.BlockSize || (icvAt-cbcHeaderLen)%aes.BlockSize != 0 {
+	if icvAt < c.HeaderLen()+c.align || (icvAt-c.HeaderLen())%c.align != 0 {
 		return nil, 0, ErrShort
 	}
 	if !hmac.Equal(packet[icvAt:], c.icv(packet[:icvAt], seq)) {
 		return nil, 0, ErrIntegrity
 	}
-	ciphertext := packet[cbcHeaderLen:icvAt]
-	c.decrypt.SetIV(packet[fixedLen:cbcHeaderLen])
+	ciphertext := packet[c.HeaderLen():icvAt]
+	c.decrypt.SetIV(packet[fixedLen:c.HeaderLen()])
 	c.decrypt.CryptBlocks(ciphertext, ciphertext)
 	return cutTrailer(ciphertext)
 }

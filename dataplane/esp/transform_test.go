@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/des"
 	"crypto/hmac"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"testing"
+
+	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -62,18 +65,14 @@ func referenceSeal(t testing.TB, alg dataplane.Algorithm, esn bool, spi uint32, 
 
 	if alg.Integrity == 0 {
 		n := len(keys.Encryption) - 4
-		block, err := aes.NewCipher(keys.Encryption[:n])
-		if err != nil {
-			t.Fatal(err)
-		}
-		aead, err := cipher.NewGCM(block)
-		if err != nil {
-			t.Fatal(err)
-		}
 		nonce := append(bytes.Clone(keys.Encryption[n:]), iv...)
-		return aead.Seal(packet, nonce, plaintext, aad)
+		return referenceAEAD(t, alg, keys.Encryption[:n]).Seal(packet, nonce, plaintext, aad)
 	}
-	block, err := aes.NewCipher(keys.Encryption)
+	newCipher := aes.NewCipher
+	if alg.Encryption == dataplane.EncryptionTripleDES {
+		newCipher = des.NewTripleDESCipher
+	}
+	block, err := newCipher(keys.Encryption)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +85,30 @@ func referenceSeal(t testing.TB, alg dataplane.Algorithm, esn bool, spi uint32, 
 	}
 	h := hmac.New(macs[alg.Integrity].hash, keys.Integrity)
 	h.Write(covered)
-	return append(packet, h.Sum(nil)[:h.Size()/2]...)
+	icvLen := h.Size() / 2
+	if alg.Integrity == dataplane.IntegrityHMACSHA1 {
+		icvLen = 96 / 8
+	}
+	return append(packet, h.Sum(nil)[:icvLen]...)
+}
+
+func referenceAEAD(t testing.TB, alg dataplane.Algorithm, key []byte) cipher.AEAD {
+	if alg.Encryption == dataplane.EncryptionChaCha20Poly1305 {
+		aead, err := chacha20poly1305.New(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return aead
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return aead
 }
 
 func withTrailer(inner []byte, padLen int, nextHeader byte) []byte {
@@ -98,8 +120,11 @@ func withTrailer(inner []byte, padLen int, nextHeader byte) []byte {
 }
 
 func align(alg dataplane.Algorithm) int {
-	if alg.Integrity == 0 {
+	switch {
+	case alg.Integrity == 0:
 		return 4
+	case alg.Encryption == dataplane.EncryptionTripleDES:
+		return 8
 	}
 	return 16
 }
@@ -227,29 +252,67 @@ func TestIVs(t *testing.T) {
 		}
 		a := bytes.Clone(tr.Seal(buf, 20, 4, 1, 1))
 		b := newTransform(t, alg, esn).Seal(buf, 20, 4, 1, 1)
-		if bytes.Equal(a[fixedLen:cbcHeaderLen], b[fixedLen:cbcHeaderLen]) {
+		if bytes.Equal(a[fixedLen:tr.HeaderLen()], b[fixedLen:tr.HeaderLen()]) {
 			t.Error("two SAs with the same keys have the same first IV: it can be foreseen")
 		}
 	})
 }
 
+// The best come first and the legacy ones last, and each is one of the
+// contract's.
+func TestSupported(t *testing.T) {
+	seen := make(map[dataplane.Algorithm]bool)
+	legacy := false
+	for _, alg := range Supported() {
+		if _, _, ok := alg.KeyLengths(); !ok || seen[alg] {
+			t.Errorf("%v: an algorithm %t, listed before %t", alg, ok, seen[alg])
+		}
+		layout, err := LayoutOf(alg)
+		if tr := newTransform(t, alg, false); err != nil || layout.HeaderLen() != tr.HeaderLen() || layout.SealedLen(1001) != tr.SealedLen(1001) {
+			t.Errorf("%v: layout %+v, %v differs from the transform's", alg, layout, err)
+		}
+		seen[alg] = true
+		if legacy && !alg.Legacy() {
+			t.Errorf("%v stands behind legacy algorithms", alg)
+		}
+		legacy = alg.Legacy()
+	}
+	if !legacy {
+		t.Error("the last algorithm isn't a legacy one")
+	}
+}
+
 func TestNewErrors(t *testing.T) {
 	gcm128 := dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16, KeyBits: 128}
 	cbc128 := dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA256}
+	chacha := dataplane.Algorithm{Encryption: dataplane.EncryptionChaCha20Poly1305}
+	tripleDES := dataplane.Algorithm{Encryption: dataplane.EncryptionTripleDES, Integrity: dataplane.IntegrityHMACSHA1}
 	for name, c := range map[string]struct {
 		alg  dataplane.Algorithm
 		keys dataplane.Keys
 		want error
 	}{
-		"3DES":              {dataplane.Algorithm{Encryption: 3, Integrity: 2}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"no encryption":     {dataplane.Algorithm{Encryption: 11, Integrity: dataplane.IntegrityHMACSHA256}, dataplane.Keys{Encryption: []byte{}, Integrity: make([]byte, 32)}, dataplane.ErrAlgorithm},
+		"nothing at all":    {dataplane.Algorithm{Encryption: 11}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"single DES":        {dataplane.Algorithm{Encryption: 2, Integrity: dataplane.IntegrityHMACSHA1}, dataplane.Keys{Encryption: make([]byte, 8), Integrity: make([]byte, 20)}, dataplane.ErrAlgorithm},
 		"no key length":     {dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16}, dataplane.Keys{}, dataplane.ErrAlgorithm},
 		"CBC without HMAC":  {dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128}, dataplane.Keys{Encryption: make([]byte, 16)}, dataplane.ErrAlgorithm},
 		"GCM with HMAC":     {dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA256}, dataplane.Keys{}, dataplane.ErrAlgorithm},
-		"CBC with SHA1":     {dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: 2}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"CBC with MD5":      {dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: 1}, dataplane.Keys{Encryption: make([]byte, 16), Integrity: make([]byte, 16)}, dataplane.ErrAlgorithm},
 		"GCM without salt":  {gcm128, dataplane.Keys{Encryption: make([]byte, 16)}, dataplane.ErrKeyLength},
 		"GCM and a MAC key": {gcm128, dataplane.Keys{Encryption: make([]byte, 20), Integrity: make([]byte, 32)}, dataplane.ErrKeyLength},
 		"CBC, short MAC":    {cbc128, dataplane.Keys{Encryption: make([]byte, 16), Integrity: make([]byte, 20)}, dataplane.ErrKeyLength},
 		"CBC, long key":     {cbc128, dataplane.Keys{Encryption: make([]byte, 32), Integrity: make([]byte, 32)}, dataplane.ErrKeyLength},
+		"ChaCha, no salt":   {chacha, dataplane.Keys{Encryption: make([]byte, 32)}, dataplane.ErrKeyLength},
+		"ChaCha and a size": {dataplane.Algorithm{Encryption: dataplane.EncryptionChaCha20Poly1305, KeyBits: 256}, dataplane.Keys{Encryption: make([]byte, 36)}, dataplane.ErrAlgorithm},
+		"ChaCha with HMAC":  {dataplane.Algorithm{Encryption: dataplane.EncryptionChaCha20Poly1305, Integrity: dataplane.IntegrityHMACSHA256}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"3DES and a size":   {dataplane.Algorithm{Encryption: dataplane.EncryptionTripleDES, KeyBits: 192, Integrity: dataplane.IntegrityHMACSHA1}, dataplane.Keys{}, dataplane.ErrAlgorithm},
+		"3DES without HMAC": {dataplane.Algorithm{Encryption: dataplane.EncryptionTripleDES}, dataplane.Keys{Encryption: make([]byte, 24)}, dataplane.ErrAlgorithm},
+		"3DES, short key":   {tripleDES, dataplane.Keys{Encryption: make([]byte, 16), Integrity: make([]byte, 20)}, dataplane.ErrKeyLength},
+		"3DES is DES, 1=2":  {tripleDES, dataplane.Keys{Encryption: []byte("abcdefghabcdefgh12345678"), Integrity: make([]byte, 20)}, dataplane.ErrInvalid},
+		"3DES is DES, 2=3":  {tripleDES, dataplane.Keys{Encryption: []byte("12345678abcdefghabcdefgh"), Integrity: make([]byte, 20)}, dataplane.ErrInvalid},
+		"3DES, only parity": {tripleDES, dataplane.Keys{Encryption: []byte("abcdefgh`ccedgfi12345678"), Integrity: make([]byte, 20)}, dataplane.ErrInvalid},
+		"3DES of two keys":  {tripleDES, dataplane.Keys{Encryption: []byte("abcdefgh12345678abcdefgh"), Integrity: make([]byte, 20)}, nil},
 	} {
 		if _, err := New(c.alg, c.keys, false); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -303,7 +366,11 @@ func FuzzOpen(f *testing.F) {
 	f.Add(withTrailer(nil, 14, 59))
 	f.Add([]byte{255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, alg := range []dataplane.Algorithm{Supported()[0], {Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA384}} {
+		for _, alg := range []dataplane.Algorithm{
+			Supported()[0], {Encryption: dataplane.EncryptionChaCha20Poly1305},
+			{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA384},
+			{Encryption: dataplane.EncryptionTripleDES, Integrity: dataplane.IntegrityHMACSHA1},
+		} {
 			tr := newTransform(t, alg, true)
 			if _, _, err := tr.Open(bytes.Clone(data), 1); err == nil {
 				t.Fatal("a packet that nobody sealed was accepted")

@@ -157,26 +157,48 @@ func TestGCMVectors(t *testing.T) {
 		t.Run(strconv.Itoa(i), func(t *testing.T) {
 			key := unhex(t, v.key)
 			alg := dataplane.Algorithm{Encryption: dataplane.EncryptionAESGCM16, KeyBits: uint16(len(key) * 8)}
-			tr, err := New(alg, dataplane.Keys{Encryption: append(key, unhex(t, v.salt)...)}, v.esn)
-			if err != nil {
-				t.Fatal(err)
-			}
-			plaintext, want := unhex(t, v.plaintext), unhex(t, v.packet)
-			nextHeader := plaintext[len(plaintext)-1]
-			inner := plaintext[:len(plaintext)-trailerLen-int(plaintext[len(plaintext)-2])]
-
-			packet := make([]byte, tr.SealedLen(len(inner)))
-			copy(packet[tr.HeaderLen():], inner)
-			spi, iv := binary.BigEndian.Uint32(want), binary.BigEndian.Uint64(want[8:])
-			if got := tr.(*gcm).seal(packet, len(inner), nextHeader, spi, v.seq, iv); !bytes.Equal(got, want) {
-				t.Errorf("sealed\n%x, want\n%x", got, want)
-			}
-			got, next, err := tr.Open(want, v.seq)
-			if err != nil || next != nextHeader || !bytes.Equal(got, inner) {
-				t.Errorf("opened %x, next header %d, %v", got, next, err)
-			}
+			checkAEAD(t, alg, append(key, unhex(t, v.salt)...), v.esn, v.seq, unhex(t, v.plaintext), unhex(t, v.packet))
 		})
 	}
+}
+
+// checkAEAD seals what plaintext has before its ESP trailer, with the IV of
+// packet, and opens packet.
+func checkAEAD(t *testing.T, alg dataplane.Algorithm, key []byte, esn bool, seq uint64, plaintext, want []byte) {
+	t.Helper()
+	tr, err := New(alg, dataplane.Keys{Encryption: key}, esn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nextHeader := plaintext[len(plaintext)-1]
+	inner := plaintext[:len(plaintext)-trailerLen-int(plaintext[len(plaintext)-2])]
+
+	packet := make([]byte, tr.SealedLen(len(inner)))
+	copy(packet[tr.HeaderLen():], inner)
+	spi, iv := binary.BigEndian.Uint32(want), binary.BigEndian.Uint64(want[8:])
+	if got := tr.(*aead).seal(packet, len(inner), nextHeader, spi, seq, iv); !bytes.Equal(got, want) {
+		t.Errorf("sealed\n%x, want\n%x", got, want)
+	}
+	got, next, err := tr.Open(want, seq)
+	if err != nil || next != nextHeader || !bytes.Equal(got, inner) {
+		t.Errorf("opened %x, next header %d, %v", got, next, err)
+	}
+}
+
+// TestChaCha20Poly1305Vector: RFC 7634 appendix A.
+func TestChaCha20Poly1305Vector(t *testing.T) {
+	key := unhex(t, "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f a0a1a2a3")
+	plaintext := unhex(t, `
+		45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec10
+		0007362708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20212223
+		2425262728292a2b2c2d2e2f303132333435363701020204`)
+	packet := unhex(t, `
+		01020304000000051011121314151617
+		24039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c6
+		14ee8099d52844eb61aa95dfab4c02f72aa71e7c4c4f64c9befe2facc638e8f3
+		cbec163fac469b502773f6fb94e664da9165b82829f641e0
+		76aaa8266b7fb0f7b11b369907e1ad43`)
+	checkAEAD(t, dataplane.Algorithm{Encryption: dataplane.EncryptionChaCha20Poly1305}, key, false, 5, plaintext, packet)
 }
 
 // cbcVectors are the ESP packets of RFC 3602 section 4, cases 5 to 8, which
@@ -229,30 +251,51 @@ func TestCBCVectors(t *testing.T) {
 	alg := dataplane.Algorithm{Encryption: dataplane.EncryptionAESCBC, KeyBits: 128, Integrity: dataplane.IntegrityHMACSHA256}
 	for i, v := range cbcVectors {
 		t.Run(strconv.Itoa(i+5), func(t *testing.T) {
-			tr, err := New(alg, dataplane.Keys{Encryption: unhex(t, v.key), Integrity: make([]byte, 32)}, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := tr.(*cbc)
-			inner, want := unhex(t, v.inner), unhex(t, v.packet)
-			packet := make([]byte, c.SealedLen(len(inner)))
-			copy(packet[fixedLen:], want[fixedLen:cbcHeaderLen])
-			copy(packet[cbcHeaderLen:], inner)
-			packet = c.sealIV(packet, len(inner), v.nextHeader, binary.BigEndian.Uint32(want), v.seq)
-			if got := packet[:len(packet)-c.icvLen]; !bytes.Equal(got, want) {
-				t.Errorf("sealed\n%x, want\n%x", got, want)
-			}
-			got, next, err := c.Open(packet, v.seq)
-			if err != nil || next != v.nextHeader || !bytes.Equal(got, inner) {
-				t.Errorf("opened %x, next header %d, %v", got, next, err)
-			}
+			checkCBC(t, alg, unhex(t, v.key), v.seq, unhex(t, v.inner), v.nextHeader, unhex(t, v.packet))
 		})
 	}
 }
 
-// TestICVVectors: RFC 4868 section 2.7.2, cases AUTH256-1, AUTH384-1, AUTH512-1.
+// checkCBC seals with the IV of a packet without ICV, and opens it with its own.
+func checkCBC(t *testing.T, alg dataplane.Algorithm, key []byte, seq uint64, inner []byte, nextHeader byte, want []byte) {
+	t.Helper()
+	_, integrity, err := KeyLen(alg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := New(alg, dataplane.Keys{Encryption: key, Integrity: make([]byte, integrity)}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := tr.(*cbc)
+	packet := make([]byte, c.SealedLen(len(inner)))
+	copy(packet[fixedLen:], want[fixedLen:c.HeaderLen()])
+	copy(packet[c.HeaderLen():], inner)
+	packet = c.sealIV(packet, len(inner), nextHeader, binary.BigEndian.Uint32(want), seq)
+	if got := packet[:len(packet)-c.icvLen]; !bytes.Equal(got, want) {
+		t.Errorf("sealed\n%x, want\n%x", got, want)
+	}
+	got, next, err := c.Open(packet, seq)
+	if err != nil || next != nextHeader || !bytes.Equal(got, inner) {
+		t.Errorf("opened %x, next header %d, %v", got, next, err)
+	}
+}
+
+// TestTripleDESVector: the key of NIST SP 800-67 appendix B.1. RFC 2451 has no
+// packets; the ciphertext is what `openssl enc -des-ede3-cbc -nopad` makes.
+func TestTripleDESVector(t *testing.T) {
+	alg := dataplane.Algorithm{Encryption: dataplane.EncryptionTripleDES, Integrity: dataplane.IntegrityHMACSHA1}
+	checkCBC(t, alg, unhex(t, "0123456789abcdef 23456789abcdef01 456789abcdef0123"), 7,
+		unhex(t, "4500001c42a200008001441f406793b6e00000020a00f5ff00010203"), 4,
+		unhex(t, `0000432100000007 0102030405060708
+			9f30dd670a11044ff0108cfbfea69ec9d590e911b46f91280b0d5cb54366727d`))
+}
+
+// TestICVVectors: RFC 2202 section 3, case 1; RFC 4868 section 2.7.2, cases
+// AUTH256-1, AUTH384-1, AUTH512-1.
 func TestICVVectors(t *testing.T) {
 	for integrity, want := range map[uint16]string{
+		dataplane.IntegrityHMACSHA1:   "b617318655057264e28bc0b6",
 		dataplane.IntegrityHMACSHA256: "198a607eb44bfbc69903a0f1cf2bbdc5",
 		dataplane.IntegrityHMACSHA384: "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973",
 		dataplane.IntegrityHMACSHA512: "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8",

@@ -1,21 +1,19 @@
 package userspace
 
 import (
-	"errors"
 	"net/netip"
 	"sync"
 
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/dataplane/encap"
 )
 
 // Backend is a dataplane.Backend on one packet loop. All children use ESP in
-// UDP over the Encap address of its Config.
+// UDP, each from one of the Encap addresses of its Config.
 type Backend struct {
-	config     Config
-	ike, encap *encap.Socket
-	transport  *transport
-	loop       *loop
+	config    Config
+	locals    locals
+	transport *transport
+	loop      *loop
 
 	// mu orders Export and Close among themselves.
 	mu       sync.Mutex
@@ -35,30 +33,30 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	b := &Backend{config: config}
 	defer func() {
 		if err != nil {
-			b.closeSockets()
+			b.locals.close()
 		}
 	}()
-	if b.ike, err = encap.Listen(config.IKE); err != nil {
-		return nil, err
-	}
-	if b.encap, err = encap.Listen(config.Encap); err != nil {
+	if b.locals, err = listen(config.Locals, sendBufferLen(config.PathMTU)); err != nil {
 		return nil, err
 	}
 	queue := newIKEQueue()
-	b.transport = &transport{queue: queue, ike: b.ike, encap: b.encap, closed: make(chan struct{})}
-	if b.loop, err = newLoop(config, b.ike, b.encap, queue, events); err != nil {
+	b.transport = &transport{queue: queue, locals: b.locals, closed: make(chan struct{})}
+	if b.loop, err = newLoop(config, b.locals, queue, events); err != nil {
 		return nil, err
 	}
 	go b.loop.run()
 	return b, nil
 }
 
-// LocalIKE is the address of the socket for IKE alone, with the port that was
-// drawn where Config has 0.
-func (b *Backend) LocalIKE() netip.AddrPort { return b.ike.Local() }
-
-// LocalEncap is the same for ESP in UDP: the local address of every path.
-func (b *Backend) LocalEncap() netip.AddrPort { return b.encap.Local() }
+// Locals are those of Config, with the ports that were drawn where it has 0. A
+// path starts from one of the Encap addresses.
+func (b *Backend) Locals() []Local {
+	bound := make([]Local, len(b.locals))
+	for i, at := range b.locals {
+		bound[i] = Local{IKE: at.ike.Local(), Encap: at.encap.Local()}
+	}
+	return bound
+}
 
 func (b *Backend) Features() dataplane.Features {
 	f := features()
@@ -86,7 +84,7 @@ func (b *Backend) Apply(changes []dataplane.Change) []error {
 	ready := make([]*prepared, len(changes))
 	for i, c := range changes {
 		if install, ok := c.(dataplane.Install); ok {
-			ready[i], errs[i] = prepare(&install.Child, b.encap, b.config.PathMTU)
+			ready[i], errs[i] = prepare(&install.Child, b.locals, b.config.PathMTU)
 		}
 	}
 	closed := b.loop.do(func() {
@@ -143,14 +141,19 @@ func (l *loop) apply(c dataplane.Change, p *prepared, refused error) error {
 	return nil
 }
 
-// move: nothing is in the sender now, so no packet of the old path follows one
-// of the new.
+// move: nothing is in a sender now, so no packet of the old path follows one of
+// the new. The path's family decides what fits through it.
 func (l *loop) move(s *sa, path dataplane.Path) error {
-	if err := checkPath(path, l.encap); err != nil {
+	at, err := l.locals.forPath(path)
+	if err != nil {
+		return err
+	}
+	mtu, err := innerMTU(l.config.PathMTU, s.seal, path.Remote.Addr().Is6())
+	if err != nil {
 		return err
 	}
 	s.child.Path = path
-	s.peer = path.Remote
+	s.at, s.peer, s.innerMTU = at, path.Remote, mtu
 	s.hinted = 0
 	return nil
 }
@@ -182,7 +185,7 @@ func (b *Backend) Close() error {
 	if !b.exported {
 		b.transport.close()
 	}
-	return b.closeSockets()
+	return b.locals.close()
 }
 
 // end erases what the loop knows; it leaves after this round.
@@ -192,16 +195,6 @@ func (l *loop) end() {
 	}
 	l.forwarding = false
 	l.ended = true
-}
-
-func (b *Backend) closeSockets() error {
-	var errs []error
-	for _, s := range []*encap.Socket{b.ike, b.encap} {
-		if s != nil {
-			errs = append(errs, s.Close())
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // Counters takes the counters in pieces, so that forwarding is never held up by

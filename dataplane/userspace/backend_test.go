@@ -16,21 +16,36 @@ import (
 )
 
 func TestConfigRefused(t *testing.T) {
-	good := Config{IKE: netip.MustParseAddrPort("127.0.0.1:0"), Encap: netip.MustParseAddrPort("127.0.0.1:0"), Inside: newPipe(t)}
+	good := Config{Locals: []Local{loopback4}, Inside: newPipe(t)}
+	mixed := Local{IKE: loopback6.IKE, Encap: loopback4.Encap}
+	moved := Local{IKE: netip.MustParseAddrPort("127.0.0.2:0"), Encap: loopback4.Encap}
+	socket, err := encap.Listen(loopback4.Encap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	taken := Local{IKE: loopback4.IKE, Encap: socket.Local()}
 	for _, c := range []struct {
 		name string
 		want error
 		edit func(*Config)
 	}{
 		{"no inside", ErrConfig, func(c *Config) { c.Inside = nil }},
-		{"two families", ErrConfig, func(c *Config) { c.IKE = netip.MustParseAddrPort("[::1]:0") }},
+		{"no local address", ErrConfig, func(c *Config) { c.Locals = nil }},
+		{"two families in one", ErrConfig, func(c *Config) { c.Locals = []Local{loopback4, mixed} }},
+		{"two addresses in one", ErrConfig, func(c *Config) { c.Locals = []Local{moved} }},
+		{"path MTU too small for IPv6", ErrConfig, func(c *Config) { c.PathMTU, c.Locals = 1279, []Local{loopback4, loopback6} }},
 		{"path MTU without room", ErrConfig, func(c *Config) { c.PathMTU = 100 }},
 		{"negative path MTU", ErrConfig, func(c *Config) { c.PathMTU = -1 }},
 		{"path MTU beyond IP", ErrConfig, func(c *Config) { c.PathMTU = 1 << 16 }},
 		{"more children than slots", ErrConfig, func(c *Config) { c.MaxChildren = 1 << 20 }},
 		{"negative children", ErrConfig, func(c *Config) { c.MaxChildren = -1 }},
 		{"third member", ErrConfig, func(c *Config) { c.Member = 2 }},
-		{"unspecified address", encap.ErrAddress, func(c *Config) { c.Encap = netip.MustParseAddrPort("0.0.0.0:0") }},
+		{"unspecified address", encap.ErrAddress, func(c *Config) {
+			any4 := netip.MustParseAddrPort("0.0.0.0:0")
+			c.Locals = []Local{loopback4, {IKE: any4, Encap: any4}}
+		}},
+		{"a port that is taken", unix.EADDRINUSE, func(c *Config) { c.Locals = []Local{loopback4, taken, loopback4} }},
 	} {
 		config := good
 		c.edit(&config)
@@ -165,7 +180,7 @@ func TestManyCallers(t *testing.T) {
 				b.Drops()
 				for range b.Counters {
 				}
-				b.Transport().Send([]dataplane.Datagram{{Data: []byte("IKE"), Remote: p.socket.Local(), Marker: true}})
+				b.Transport().Send([]dataplane.Datagram{{Data: []byte("IKE"), Local: p.Encap, Remote: p.socket.Local(), Marker: true}})
 			}
 		})
 	}

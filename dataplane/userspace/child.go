@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/dataplane/encap"
 	"github.com/roamgate/roamgate/dataplane/esp"
 	"github.com/roamgate/roamgate/dataplane/tun"
 )
@@ -18,17 +17,21 @@ type prepared struct {
 	child              *dataplane.Child
 	open, seal         esp.Transform
 	virtual4, virtual6 netip.Addr
+	at                 *local
 	innerMTU           int
 }
 
 // prepare checks a child and copies it. On an error nothing of the keys is kept.
-func prepare(c *dataplane.Child, socket *encap.Socket, pathMTU int) (_ *prepared, err error) {
+func prepare(c *dataplane.Child, ls locals, pathMTU int) (_ *prepared, err error) {
 	p := &prepared{child: cloneChild(c)}
 	defer func() {
 		if err != nil {
 			eraseKeys(p.child)
 		}
 	}()
+	if err = c.Validate(); err != nil {
+		return nil, err
+	}
 	if p.open, err = esp.New(c.Algorithm, c.Inbound.Keys, c.ESN); err != nil {
 		return nil, err
 	}
@@ -39,44 +42,18 @@ func prepare(c *dataplane.Child, socket *encap.Socket, pathMTU int) (_ *prepared
 		// The virtio header is laid over the ESP header.
 		return nil, fmt.Errorf("%w: ESP header shorter than the virtio header", dataplane.ErrAlgorithm)
 	}
-	if c.Outbound.SPI < 256 {
-		return nil, fmt.Errorf("%w: outbound SPI %d is reserved", dataplane.ErrInvalid, c.Outbound.SPI)
+	for _, a := range c.VirtualIPs {
+		if a.Is4() {
+			p.virtual4 = a
+		} else {
+			p.virtual6 = a
+		}
 	}
-	if err = p.takeVirtualIPs(c.VirtualIPs); err != nil {
-		return nil, err
-	}
-	if !validSelectors(c.Local) || !validSelectors(c.Remote) {
-		return nil, fmt.Errorf("%w: traffic selectors", dataplane.ErrInvalid)
-	}
-	if err = checkPath(c.Path, socket); err != nil {
+	if p.at, err = ls.forPath(c.Path); err != nil {
 		return nil, err
 	}
 	p.innerMTU, err = innerMTU(pathMTU, p.seal, c.Path.Remote.Addr().Is6())
 	return p, err
-}
-
-func (p *prepared) takeVirtualIPs(addrs []netip.Addr) error {
-	for _, a := range addrs {
-		slot := &p.virtual4
-		if a.Is6() {
-			slot = &p.virtual6
-		}
-		if !a.IsValid() || a.Is4In6() || a.Zone() != "" || slot.IsValid() {
-			return fmt.Errorf("%w: virtual addresses %v", dataplane.ErrInvalid, addrs)
-		}
-		*slot = a
-	}
-	if len(addrs) == 0 {
-		return fmt.Errorf("%w: no virtual address", dataplane.ErrInvalid)
-	}
-	return nil
-}
-
-func checkPath(path dataplane.Path, socket *encap.Socket) error {
-	if path.Encapsulation != dataplane.EncapsulationUDP || path.Local != socket.Local() || !socket.Reaches(path.Remote) {
-		return fmt.Errorf("%w: path %v to %v", dataplane.ErrInvalid, path.Local, path.Remote)
-	}
-	return nil
 }
 
 // put makes the slot the prepared child's; its SPI is there already.
@@ -88,7 +65,7 @@ func (p *prepared) put(s *sa) {
 	s.outboundSPI = uint32(p.child.Outbound.SPI)
 	s.innerMTU = p.innerMTU
 	s.next = 1
-	s.peer = p.child.Path.Remote
+	s.at, s.peer = p.at, p.child.Path.Remote
 	s.localSelectors, s.remoteSelectors = p.child.Local, p.child.Remote
 	s.hard, s.soft = p.child.Hard, p.child.Soft
 	s.child = p.child

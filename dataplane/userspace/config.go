@@ -22,14 +22,24 @@ type Inside interface {
 	Write(p []byte) error
 }
 
+// Local is one local address with its two ports. Port 0 draws one.
+type Local struct {
+	// IKE is for IKE alone (port 500), Encap for ESP in UDP and for IKE behind a
+	// non-ESP marker (port 4500); both have the same address.
+	IKE, Encap netip.AddrPort
+}
+
 // Config of a Backend.
 type Config struct {
-	// IKE (port 500) and Encap (port 4500) are the local addresses of the
-	// sockets, of one address family. Port 0 draws one.
-	IKE, Encap netip.AddrPort
+	// Locals are the addresses that peers reach us at, IPv4 and IPv6, at least
+	// one.
+	Locals []Local
 	// Inside stays the caller's, who closes it after the backend.
 	Inside Inside
-	// PathMTU of every outer path in octets; 0 is 1,500.
+	// PathMTU of every outer path in octets; 0 is 1,500. With an IPv6 address
+	// among Locals it is at least 1,280. ICMP doesn't change it. Where IPv6
+	// senders inside need more than it leaves them, 1,280 octets, the outer
+	// packet is fragmented at the MTU of its interface: keep that one no larger.
 	PathMTU int
 	// MaxChildren is how many SPIs may be reserved and installed at once; 0 is
 	// 4,096, and at most about a million are possible.
@@ -70,8 +80,8 @@ func (c *Config) validate() error {
 	switch {
 	case c.Inside == nil:
 		return fmt.Errorf("%w: no inside device", ErrConfig)
-	case c.IKE.Addr().BitLen() != c.Encap.Addr().BitLen():
-		return fmt.Errorf("%w: %v and %v are of different families", ErrConfig, c.IKE, c.Encap)
+	case len(c.Locals) == 0:
+		return fmt.Errorf("%w: no local address", ErrConfig)
 	case c.PathMTU < 0 || c.PathMTU > maxPathMTU:
 		return fmt.Errorf("%w: path MTU %d", ErrConfig, c.PathMTU)
 	case c.MaxChildren < 1 || c.MaxChildren > maxSlots-firstSlot:
@@ -79,10 +89,26 @@ func (c *Config) validate() error {
 	case c.Member > 1:
 		return fmt.Errorf("%w: member %d", ErrConfig, c.Member)
 	}
+	for _, at := range c.Locals {
+		if err := c.validateLocal(at); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) validateLocal(at Local) error {
+	addr := at.Encap.Addr()
+	if at.IKE.Addr() != addr {
+		return fmt.Errorf("%v and %v are two addresses", at.IKE, at.Encap)
+	}
+	if addr.Is6() && c.PathMTU < minIPv6MTU {
+		return fmt.Errorf("path MTU %d for IPv6 at %v", c.PathMTU, addr)
+	}
 	// The weakest child decides whether the path is of any use.
 	for _, alg := range features().Algorithms {
-		if _, err := InnerMTU(c.PathMTU, alg, c.Encap.Addr().Is6()); err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
+		if _, err := InnerMTU(c.PathMTU, alg, addr.Is6()); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -10,7 +10,7 @@
 // measurement (on two cores, TCP through the tunnel: 4.2 Gb/s against 2.7 and
 // 3.8).
 //
-// A loop owns its sockets, its queue of the inside device, its table of SAs
+// A loop owns its sockets, those of all local addresses, its queue of the inside device, its table of SAs
 // with their windows and counters, and its drop counters; nobody else touches
 // them. Others hand it functions through a bounded queue and wait for them, and
 // it waits for nobody. There is one loop now; more of them share nothing but
@@ -19,6 +19,7 @@
 //	loop.go      rounds, commands, sleeping
 //	inbound.go   outside to inside, stage by stage
 //	outbound.go  inside to outside, stage by stage
+//	local.go     local addresses: a pair of sockets and a sender each
 //	sadb.go      the table of SAs; spi.go the layout of their inbound SPIs
 //
 // What lives here: the order of the stages, SAs, selectors, limits, what

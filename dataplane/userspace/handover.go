@@ -23,7 +23,7 @@ func (b *Backend) Export(yield func(dataplane.ChildState) bool) error {
 	}
 	var states []dataplane.ChildState
 	err := b.loop.do(func() {
-		// The sender is empty between rounds: next is the last word.
+		// The senders are empty between rounds: next is the last word.
 		b.loop.forwarding = false
 		states = b.loop.states()
 	})
@@ -119,7 +119,7 @@ func prepareState(state *dataplane.ChildState, b *Backend) (*prepared, error) {
 	if state.NextSequence == 0 {
 		return nil, fmt.Errorf("%w: no next sequence number", dataplane.ErrInvalid)
 	}
-	return prepare(&state.Child, b.encap, b.config.PathMTU)
+	return prepare(&state.Child, b.locals, b.config.PathMTU)
 }
 
 // takeOver installs all of the children or none.

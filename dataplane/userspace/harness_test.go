@@ -87,8 +87,7 @@ type harness struct {
 func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config)) *harness {
 	t.Helper()
 	h := &harness{pipe: newPipe(t), clock: new(fakeClock)}
-	loopback := netip.MustParseAddrPort("127.0.0.1:0")
-	config := Config{IKE: loopback, Encap: loopback, Inside: h.pipe, MaxChildren: 64, Now: h.clock.now}
+	config := Config{Locals: []Local{loopback4}, Inside: h.pipe, MaxChildren: 64, Now: h.clock.now}
 	if edit != nil {
 		edit(&config)
 	}
@@ -103,36 +102,60 @@ func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config))
 	})
 	h.backend = b
 	h.Harness = &dptest.Harness{
-		Backend: b, IKE: b.LocalIKE(), Encap: b.LocalEncap(),
+		Backend: b, Local: reached(b.Locals()[0]),
 		Inside: h.pipe, Advance: h.clock.advance,
+	}
+	if len(config.Locals) > 1 {
+		second := reached(b.Locals()[1])
+		h.Second = &second
+	}
+	return h
+}
+
+// reached is a local address as devices see it.
+func reached(at Local) dptest.Local {
+	return dptest.Local{
+		IKE: at.IKE, Encap: at.Encap,
 		Outside: func(t *testing.T) net.PacketConn {
 			t.Helper()
-			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(config.Encap.Addr(), 0)))
+			conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(at.Encap.Addr(), 0)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			return conn
 		},
 	}
-	return h
 }
 
-func TestConformance(t *testing.T) {
-	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
-		return newHarness(t, events, nil).Harness
-	})
-}
+var (
+	loopback4 = Local{IKE: netip.MustParseAddrPort("127.0.0.1:0"), Encap: netip.MustParseAddrPort("127.0.0.1:0")}
+	loopback6 = Local{IKE: netip.MustParseAddrPort("[::1]:0"), Encap: netip.MustParseAddrPort("[::1]:0")}
+)
 
-func TestConformanceIPv6(t *testing.T) {
-	if conn, err := net.ListenPacket("udp6", "[::1]:0"); err != nil {
+// needIPv6 skips the test where the machine has no IPv6 loopback.
+func needIPv6(t *testing.T) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp6", "[::1]:0")
+	if err != nil {
 		t.Skipf("no IPv6 loopback: %v", err)
-	} else {
-		conn.Close()
 	}
+	conn.Close()
+}
+
+func conformance(t *testing.T, at ...Local) {
 	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
-		return newHarness(t, events, func(c *Config) {
-			c.IKE = netip.MustParseAddrPort("[::1]:0")
-			c.Encap = c.IKE
-		}).Harness
+		return newHarness(t, events, func(c *Config) { c.Locals = at }).Harness
 	})
+}
+
+func TestConformance(t *testing.T) { conformance(t, loopback4) }
+
+func TestConformanceIPv4First(t *testing.T) {
+	needIPv6(t)
+	conformance(t, loopback4, loopback6)
+}
+
+func TestConformanceIPv6First(t *testing.T) {
+	needIPv6(t)
+	conformance(t, loopback6, loopback4)
 }

@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -60,10 +61,10 @@ type transport struct {
 	queue *ikeQueue
 	// mu: senders hold it shared, so that no socket is closed, and its number
 	// given to another file, under a system call.
-	mu         sync.RWMutex
-	ike, encap *encap.Socket
-	closed     chan struct{}
-	refused    atomic.Uint64
+	mu      sync.RWMutex
+	locals  locals
+	closed  chan struct{}
+	refused atomic.Uint64
 }
 
 var _ dataplane.IKETransport = (*transport)(nil)
@@ -105,17 +106,23 @@ func (t *transport) Send(batch []dataplane.Datagram) (int, error) {
 			return n, dataplane.ErrClosed
 		default:
 		}
-		d := &batch[n]
-		socket, parts := t.ike, [][]byte{d.Data}
-		if d.Marker {
-			socket, parts = t.encap, [][]byte{nonESPMarker[:], d.Data}
-		}
-		if err := socket.Send(parts, d.Remote); err != nil {
+		if err := t.send(&batch[n]); err != nil {
 			t.refused.Add(1)
 			return n, err
 		}
 	}
 	return len(batch), nil
+}
+
+func (t *transport) send(d *dataplane.Datagram) error {
+	socket := t.locals.forMessage(d)
+	if socket == nil {
+		return fmt.Errorf("%w: IKE message from %v, which is not ours", dataplane.ErrInvalid, d.Local)
+	}
+	if d.Marker {
+		return socket.Send([][]byte{nonESPMarker[:], d.Data}, d.Remote)
+	}
+	return socket.Send([][]byte{d.Data}, d.Remote)
 }
 
 // close makes Receive and Send return ErrClosed, and returns once nobody is in

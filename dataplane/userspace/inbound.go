@@ -36,23 +36,23 @@ const (
 	hintInterval = time.Second
 )
 
-// inbound handles one batch from the socket for UDP encapsulation.
-func (l *loop) inbound() (worked bool) {
-	n := l.receiver.Receive(l.encap)
+// inbound handles one batch from a socket for UDP encapsulation.
+func (l *loop) inbound(at *local) (worked bool) {
+	n := l.receiver.Receive(at.encap)
 	for i := range n {
 		d := l.receiver.Datagram(i)
 		if d.Truncated {
 			l.drop(dataplane.ReasonTruncated)
 			continue
 		}
-		l.fromEncap(&d)
+		l.fromEncap(at, &d)
 	}
 	return n > 0
 }
 
-// ikeInbound handles one batch from the socket that has IKE only.
-func (l *loop) ikeInbound() (worked bool) {
-	n := l.receiver.Receive(l.ike)
+// ikeInbound handles one batch from a socket that has IKE only.
+func (l *loop) ikeInbound(at *local) (worked bool) {
+	n := l.receiver.Receive(at.ike)
 	for i := range n {
 		d := l.receiver.Datagram(i)
 		switch {
@@ -60,20 +60,20 @@ func (l *loop) ikeInbound() (worked bool) {
 			l.drop(dataplane.ReasonTruncated)
 		case len(d.Payload) == 0:
 			l.drop(dataplane.ReasonShort)
-		case !l.ikeQueue.put(d.Payload, l.ike.Local(), d.Remote, false):
+		case !l.ikeQueue.put(d.Payload, at.ike.Local(), d.Remote, false):
 			l.drop(dataplane.ReasonIKEQueueFull)
 		}
 	}
 	return n > 0
 }
 
-func (l *loop) fromEncap(d *encap.Datagram) {
+func (l *loop) fromEncap(at *local, d *encap.Datagram) {
 	kind, payload := encap.Classify(d.Payload)
 	switch kind {
 	case encap.KindESP:
-		l.fromESP(d)
+		l.fromESP(at, d)
 	case encap.KindIKE:
-		if !l.ikeQueue.put(payload, l.encap.Local(), d.Remote, true) {
+		if !l.ikeQueue.put(payload, at.encap.Local(), d.Remote, true) {
 			l.drop(dataplane.ReasonIKEQueueFull)
 		}
 	case encap.KindKeepalive: // it did its work in the NAT
@@ -82,7 +82,7 @@ func (l *loop) fromEncap(d *encap.Datagram) {
 	}
 }
 
-func (l *loop) fromESP(d *encap.Datagram) {
+func (l *loop) fromESP(at *local, d *encap.Datagram) {
 	packet := d.Payload
 	if len(packet) < espFixedLen {
 		l.drop(dataplane.ReasonShort)
@@ -93,7 +93,7 @@ func (l *loop) fromESP(d *encap.Datagram) {
 	if s == nil {
 		l.drop(dataplane.ReasonUnknownSPI)
 		if l.unknownSPI.take(l.now) {
-			l.tell(dataplane.UnknownSPI{SPI: spi, Local: l.encap.Local(), Remote: d.Remote, Encapsulation: dataplane.EncapsulationUDP})
+			l.tell(dataplane.UnknownSPI{SPI: spi, Local: at.encap.Local(), Remote: d.Remote, Encapsulation: dataplane.EncapsulationUDP})
 		}
 		return
 	}
@@ -116,7 +116,7 @@ func (l *loop) fromESP(d *encap.Datagram) {
 		l.drop(reasonOf(err))
 		return
 	}
-	l.authenticated(s, d, seq, len(inner))
+	l.authenticated(s, at, d, seq, len(inner))
 	l.fromTunnel(s, packet, inner, nextHeader, d.TOS)
 }
 
@@ -132,7 +132,7 @@ func reasonOf(err error) dataplane.Reason {
 
 // authenticated notes that a packet came that only the peer can have made. It
 // counts whatever is inside: limits are on the use of the key.
-func (l *loop) authenticated(s *sa, d *encap.Datagram, seq uint64, length int) {
+func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, length int) {
 	advanced := s.window.Advance(seq)
 	s.counters.packetsIn++
 	s.counters.bytesIn += uint64(length)
@@ -141,8 +141,8 @@ func (l *loop) authenticated(s *sa, d *encap.Datagram, seq uint64, length int) {
 	// Only the newest packet says where the device is: an older one may come
 	// late from where it was. Once in a while is enough, and a device that
 	// shows two addresses in turn must not fill the channel.
-	if advanced && d.Remote != s.peer && (s.hinted == 0 || l.now-s.hinted >= hintInterval) {
-		if l.tell(dataplane.AddressChanged{Inbound: s.spi, Local: l.encap.Local(), Remote: d.Remote}) {
+	if advanced && (d.Remote != s.peer || at != s.at) && (s.hinted == 0 || l.now-s.hinted >= hintInterval) {
+		if l.tell(dataplane.AddressChanged{Inbound: s.spi, Local: at.encap.Local(), Remote: d.Remote}) {
 			s.hinted = l.now
 		}
 	}

@@ -21,13 +21,11 @@ const (
 	commandQueue = 64
 )
 
-// Places in the set that the loop polls.
+// Places in the set that the loop polls; the sockets stand behind them.
 const (
-	pollEncap = iota
-	pollIKE
+	pollWake = iota
 	pollInside
-	pollWake
-	polled
+	pollSockets
 )
 
 // loop carries the packets of its SAs both ways. Its goroutine, run, is the
@@ -39,8 +37,7 @@ const (
 // all other system calls are raw, because none of them blocks.
 type loop struct {
 	config   Config
-	encap    *encap.Socket
-	ike      *encap.Socket
+	locals   locals
 	ikeQueue *ikeQueue
 	events   chan<- dataplane.Event
 	epoch    time.Time
@@ -58,13 +55,12 @@ type loop struct {
 	forwarding bool // false after an export
 	now        time.Duration
 	receiver   *encap.Receiver
-	sender     *encap.Sender
 	segmenter  tun.Segmenter
 	frame      []byte // one frame from the inside
 	scratch    []byte // one segment that doesn't fit through the path
 	answer     []byte // a frame back to the inside
 	fragments  fragmenter
-	pollSet    [polled]unix.PollFd
+	pollSet    []unix.PollFd
 	sealed     int // packets in this round
 	drops      dataplane.Drops
 	unknownSPI bucket
@@ -76,13 +72,13 @@ type command struct {
 	done chan struct{}
 }
 
-func newLoop(config Config, ikeSocket, encapSocket *encap.Socket, queue *ikeQueue, events chan<- dataplane.Event) (*loop, error) {
+func newLoop(config Config, ls locals, queue *ikeQueue, events chan<- dataplane.Event) (*loop, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{
-		config: config, encap: encapSocket, ike: ikeSocket, ikeQueue: queue, events: events,
+		config: config, locals: ls, ikeQueue: queue, events: events,
 		// A little before now, so that no time of this loop is 0.
 		epoch:    config.Now().Add(-time.Second),
 		commands: make(chan command, commandQueue),
@@ -92,15 +88,20 @@ func newLoop(config Config, ikeSocket, encapSocket *encap.Socket, queue *ikeQueu
 		sadb:       newSADB(config.Member, 0, config.MaxChildren),
 		forwarding: true,
 		receiver:   encap.NewReceiver(batch),
-		sender:     encap.NewSender(encapSocket, batch, sendBufferLen(config.PathMTU)),
 		frame:      make([]byte, tun.MaxFrame),
 		scratch:    make([]byte, tun.MaxFrame),
 		answer:     make([]byte, tooBigFrameLen),
 		unknownSPI: bucket{interval: 100 * time.Millisecond, burst: 10},
 		icmp:       bucket{interval: 10 * time.Millisecond, burst: 50},
 	}
-	for i, fd := range [polled]int{pollEncap: encapSocket.FD(), pollIKE: ikeSocket.FD(), pollInside: config.Inside.FD(), pollWake: wake} {
-		l.pollSet[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	fds := [pollSockets]int{pollWake: wake, pollInside: config.Inside.FD()}
+	for _, fd := range fds {
+		l.pollSet = append(l.pollSet, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
+	for _, at := range ls {
+		for _, s := range []*encap.Socket{at.encap, at.ike} {
+			l.pollSet = append(l.pollSet, unix.PollFd{Fd: int32(s.FD()), Events: unix.POLLIN})
+		}
 	}
 	return l, nil
 }
@@ -153,8 +154,10 @@ func (l *loop) run() {
 		}
 		l.tick()
 		if l.forwarding {
-			worked = l.inbound() || worked
-			worked = l.ikeInbound() || worked
+			for _, at := range l.locals {
+				worked = l.inbound(at) || worked
+				worked = l.ikeInbound(at) || worked
+			}
 			worked = l.outbound() || worked
 		}
 		if !worked {
@@ -166,7 +169,7 @@ func (l *loop) run() {
 // tick reads the clock, once a round and once a command.
 func (l *loop) tick() { l.now = l.config.Now().Sub(l.epoch) }
 
-// runCommands is called with nothing in the sender, so that a command finds
+// runCommands is called with nothing in any sender, so that a command finds
 // every sequence number that was used on the wire, and none after it.
 func (l *loop) runCommands() (worked bool) {
 	for range commandQueue {
@@ -185,9 +188,9 @@ func (l *loop) runCommands() (worked bool) {
 
 // sleep waits for input or a command.
 func (l *loop) sleep() {
-	set := l.pollSet[:]
+	set := l.pollSet
 	if !l.forwarding {
-		set = l.pollSet[pollWake:]
+		set = set[:pollWake+1]
 	}
 	if _, err := unix.Poll(set, -1); err != nil {
 		return // EINTR; anything else would show in the calls of the next round

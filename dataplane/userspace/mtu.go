@@ -16,28 +16,25 @@ const (
 
 // InnerMTU is the length in octets of the longest inner packet whose ESP in UDP
 // packet fits through a path: what the MTU of the inside device has to be for
-// children of alg. Errors: dataplane.ErrAlgorithm; dataplane.ErrInvalid where
+// children of alg; with paths of both families, that of IPv6 is the one that
+// fits through all. Errors: dataplane.ErrAlgorithm; dataplane.ErrInvalid where
 // pathMTU leaves no room for an IPv4 packet.
 func InnerMTU(pathMTU int, alg dataplane.Algorithm, outerIPv6 bool) (int, error) {
-	encryption, integrity, err := esp.KeyLen(alg)
+	layout, err := esp.LayoutOf(alg)
 	if err != nil {
 		return 0, err
 	}
-	keys := dataplane.Keys{Encryption: make([]byte, encryption), Integrity: make([]byte, integrity)}
-	transform, err := esp.New(alg, keys, false)
-	if err != nil {
-		return 0, err
-	}
-	return innerMTU(pathMTU, transform, outerIPv6)
+	return innerMTU(pathMTU, layout, outerIPv6)
 }
 
-func innerMTU(pathMTU int, transform esp.Transform, outerIPv6 bool) (int, error) {
+// innerMTU takes the layout of a transform or the transform itself.
+func innerMTU(pathMTU int, layout interface{ SealedLen(n int) int }, outerIPv6 bool) (int, error) {
 	room := pathMTU - udpHeaderLen - ipv4HeaderLen
 	if outerIPv6 {
 		room = pathMTU - udpHeaderLen - ipv6HeaderLen
 	}
 	n := room
-	for n >= minIPv4MTU && transform.SealedLen(n) > room {
+	for n >= minIPv4MTU && layout.SealedLen(n) > room {
 		n--
 	}
 	if n < minIPv4MTU {

@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -21,7 +22,9 @@ func TestInnerMTU(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		transform, err := esp.New(alg, dataplane.Keys{Encryption: make([]byte, encryption), Integrity: make([]byte, integrity)}, false)
+		keys := dataplane.Keys{Encryption: make([]byte, encryption), Integrity: make([]byte, integrity)}
+		rand.Read(keys.Encryption)
+		transform, err := esp.New(alg, keys, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,11 +57,33 @@ func TestInnerMTU(t *testing.T) {
 // TestTooBigIsAnswered: what doesn't fit and may not be fragmented is answered
 // with the MTU that fits, and then fits.
 func TestTooBigIsAnswered(t *testing.T) {
-	p := newPeer(t, newHarness(t, nil, nil), nil)
-	mtu, err := InnerMTU(1500, gcm128, false)
-	if err != nil {
-		t.Fatal(err)
+	eachOuter(t, func(t *testing.T, p *peer, mtu int) {
+		checkTooBig(t, p, mtu)
+		if drops := p.backend.Drops(); drops[dataplane.ReasonTooBig] != 2 {
+			t.Errorf("drops %v", drops)
+		}
+	})
+}
+
+// eachOuter runs test with a peer outside over IPv4 and, where the machine has
+// it, over IPv6; mtu is that of inner packets.
+func eachOuter(t *testing.T, test func(t *testing.T, p *peer, mtu int)) {
+	for name, at := range map[string]Local{"IPv4": loopback4, "IPv6": loopback6} {
+		t.Run(name, func(t *testing.T) {
+			if at == loopback6 {
+				needIPv6(t)
+			}
+			mtu, err := InnerMTU(1500, gcm128, at == loopback6)
+			if err != nil {
+				t.Fatal(err)
+			}
+			test(t, newPeer(t, newHarness(t, nil, func(c *Config) { c.Locals = []Local{at} }), nil), mtu)
+		})
 	}
+}
+
+func checkTooBig(t *testing.T, p *peer, mtu int) {
+	t.Helper()
 	whole4 := down4
 	whole4.DontFragment = true
 	for _, c := range []struct {
@@ -87,9 +112,6 @@ func TestTooBigIsAnswered(t *testing.T) {
 		if !bytes.Equal(icmp[icmpHeaderLen:], big[:c.quote]) {
 			t.Errorf("the answer quotes %d octets, or others than the packet's", len(icmp)-icmpHeaderLen)
 		}
-	}
-	if drops := p.backend.Drops(); drops[dataplane.ReasonTooBig] != 2 {
-		t.Errorf("drops %v", drops)
 	}
 }
 
@@ -152,14 +174,18 @@ func TestUnanswerable(t *testing.T) {
 
 // TestFragmented: an IPv4 packet that may be fragmented arrives in fragments
 // that make the packet again.
-func TestFragmented(t *testing.T) {
-	p := newPeer(t, newHarness(t, nil, nil), nil)
+func TestFragmented(t *testing.T) { eachOuter(t, checkFragmented) }
+
+func checkFragmented(t *testing.T, p *peer, mtu int) {
 	payload := bytes.Repeat([]byte("0123456789abcdef"), 250)
 	packet := down4.UDP(1, 2, payload)
 	p.sendInside(packet)
 	var whole []byte
 	for offset, more := 0, true; more; {
 		inner, _ := p.arrival()
+		if len(inner) > mtu {
+			t.Errorf("a fragment of %d octets, more than %d", len(inner), mtu)
+		}
 		if dptest.Checksum(0, inner[:ipv4HeaderLen]) != 0 {
 			t.Error("header checksum of a fragment is wrong")
 		}

@@ -19,10 +19,10 @@ import (
  * 5. Segments, each right into its send buffer         fromInside
  * 6. Limits and sequence number                        seal
  * 7. Encrypt, in place                                 seal
- * 8. One system call for a batch                       flush
+ * 8. One system call for a batch of a local address    flush
  *
- * All of them run one after the other in the loop's goroutine. The sender is
- * empty at the end of each round. The TTL stays as it is: the kernel decremented
+ * All of them run one after the other in the loop's goroutine. All senders
+ * are empty at the end of each round. The TTL stays as it is: the kernel decremented
  * it when it forwarded the packet to the inside device (RFC 4301 section 5.1.2).
  */
 
@@ -48,7 +48,9 @@ func (l *loop) outbound() (worked bool) {
 		worked = true
 		l.fromInside(l.frame[:n])
 	}
-	l.flush()
+	for _, at := range l.locals {
+		l.flush(at)
+	}
 	return worked
 }
 
@@ -73,7 +75,7 @@ func (l *loop) fromInside(frame []byte) {
 	}
 	header := s.seal.HeaderLen()
 	for {
-		buffer := l.buffer()
+		buffer := l.buffer(s)
 		n := l.segmenter.Next(buffer[header:])
 		if n == 0 {
 			return
@@ -111,7 +113,7 @@ func (l *loop) squeeze(s *sa) {
 		mtu := mtuFor(&p, s.innerMTU)
 		switch {
 		case n <= mtu:
-			buffer := l.buffer()
+			buffer := l.buffer(s)
 			copy(buffer[s.seal.HeaderLen():], inner)
 			l.seal(s, buffer, n, &p)
 		case p.dontFragment || !l.fragments.reset(inner, mtu):
@@ -125,7 +127,7 @@ func (l *loop) squeeze(s *sa) {
 
 func (l *loop) sealFragments(s *sa, p *packet) {
 	for {
-		buffer := l.buffer()
+		buffer := l.buffer(s)
 		n := l.fragments.next(buffer[s.seal.HeaderLen():])
 		if n == 0 {
 			return
@@ -169,7 +171,7 @@ func (l *loop) seal(s *sa, buffer []byte, n int, p *packet) {
 		nextHeader = protoIPv6
 	}
 	sealed := s.seal.Seal(buffer, n, nextHeader, s.outboundSPI, seq)
-	l.sender.Push(len(sealed), s.peer, l.outerTOS(p))
+	s.at.sender.Push(len(sealed), s.peer, l.outerTOS(p))
 
 	l.sealed++
 	s.counters.packetsOut++
@@ -188,14 +190,14 @@ func (l *loop) outerTOS(p *packet) uint8 {
 	return p.tos & ecnMask
 }
 
-// buffer is the next send buffer.
-func (l *loop) buffer() []byte {
-	if l.sender.Full() {
-		l.flush()
+// buffer is the next send buffer for the path of s.
+func (l *loop) buffer(s *sa) []byte {
+	if s.at.sender.Full() {
+		l.flush(s.at)
 	}
-	return l.sender.Buffer()
+	return s.at.sender.Buffer()
 }
 
-func (l *loop) flush() {
-	l.drops[dataplane.ReasonOutsideSend] += uint64(l.sender.Flush())
+func (l *loop) flush(at *local) {
+	l.drops[dataplane.ReasonOutsideSend] += uint64(at.sender.Flush())
 }

@@ -162,7 +162,11 @@ func (p *peer) arrival() (inner []byte, tos uint8) {
 	}
 	d := p.receiver.Datagram(p.taken)
 	p.taken++
-	if len(d.Payload) > 1500-ipv4HeaderLen-udpHeaderLen {
+	room := 1500 - ipv4HeaderLen - udpHeaderLen
+	if d.Remote.Addr().Is6() {
+		room = 1500 - ipv6HeaderLen - udpHeaderLen
+	}
+	if len(d.Payload) > room {
 		p.t.Errorf("an ESP packet of %d octets doesn't fit through the path", len(d.Payload))
 	}
 	inner, _, err := p.open.Open(d.Payload, uint64(p.sequence(d.Payload)))

@@ -32,7 +32,8 @@ type sa struct {
 	innerMTU int
 	next     uint64
 	counters counters
-	// peer is the path's remote address.
+	// at and peer are the ends of the path.
+	at     *local
 	peer   netip.AddrPort
 	window esp.Window
 	// Read-only parts of child that each packet needs.

@@ -27,13 +27,3 @@ func selected(selectors []dataplane.Selector, p *packet, addr netip.Addr, port u
 // anyPort: only such a selector matches what shows no ports, fragments behind
 // the first among it (RFC 4301 section 7.1).
 func anyPort(s *dataplane.Selector) bool { return s.FirstPort == 0 && s.LastPort == 0xFFFF }
-
-// validSelectors says whether there are selectors and each is a range.
-func validSelectors(selectors []dataplane.Selector) bool {
-	for _, s := range selectors {
-		if !s.First.IsValid() || s.First.BitLen() != s.Last.BitLen() || s.First.Is4In6() || s.Last.Less(s.First) || s.LastPort < s.FirstPort {
-			return false
-		}
-	}
-	return len(selectors) > 0
-}

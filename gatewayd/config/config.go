@@ -15,6 +15,7 @@ type Config struct {
 	Admin      Admin   `yaml:"admin" restart:"yes"`
 	Debug      Debug   `yaml:"debug" restart:"yes"`
 	Gateway    Gateway `yaml:"gateway"`
+	Profile    Profile `yaml:"profile"`
 
 	// name of the file, for messages and for paths relative to it.
 	name  string
@@ -160,8 +161,7 @@ type Liveness struct {
 
 // Parking of devices that sleep: their SAs and addresses are kept.
 type Parking struct {
-	// Idle is how long nothing may come from a device before its session ends; 0
-	// leaves that to the hard lifetimes.
+	// Idle is how long nothing may come from a device before its session ends.
 	Idle Duration `yaml:"idle"`
 }
 
@@ -260,6 +260,31 @@ func (s Static) Families() (ipv4, ipv6 bool) {
 		ipv4, ipv6 = ipv4 || p.Addr().Is4(), ipv6 || p.Addr().Is6()
 	}
 	return ipv4, ipv6
+}
+
+// Profile is what devices are told beside what the gateway does anyway. Only
+// `gatewayd pki` reads it.
+type Profile struct {
+	Title string `yaml:"title"`
+	// Gateways that devices dial, the preferred one first; empty: this one.
+	Gateways []string `yaml:"gateways"`
+	// Domains that the DNS servers inside know.
+	Domains []string `yaml:"domains"`
+	// TrustedNetworks by their DNS suffix need no tunnel.
+	TrustedNetworks []string     `yaml:"trusted_networks"`
+	Connect         string       `yaml:"connect"`
+	Proxy           ProfileProxy `yaml:"proxy"`
+	// MTU of the tunnel in octets; 0 leaves it to the device.
+	MTU int `yaml:"mtu"`
+}
+
+// ProfileProxy is for web traffic of a connected device.
+type ProfileProxy struct {
+	// Server is HOST:PORT, PAC the URL of a script; one of them or none.
+	Server string `yaml:"server"`
+	PAC    string `yaml:"pac"`
+	// Exceptions are names and networks that are reached without Server.
+	Exceptions []string `yaml:"exceptions"`
 }
 
 // Path makes a file name of the configuration absolute: relative names start at

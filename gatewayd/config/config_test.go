@@ -42,7 +42,7 @@ func TestEveryErrorAtOnce(t *testing.T) {
 func TestErrors(t *testing.T) {
 	tests := []struct{ name, file, want string }{
 		{"unknown key with a near one", "gateway:\n  external:\n    adress: x\n", `f.yaml:3: gateway.external.adress: unknown key; did you mean 'address'?`},
-		{"unknown key with none", "zzzzzzzzzz: 1\n", `f.yaml:1: zzzzzzzzzz: unknown key; expected one of admin, debug, gateway, log, metrics, runtime_dir, state_dir`},
+		{"unknown key with none", "zzzzzzzzzz: 1\n", `f.yaml:1: zzzzzzzzzz: unknown key; expected one of admin, debug, gateway, log, metrics, profile, runtime_dir, state_dir`},
 		{"not YAML", "gateway: [\n", `f.yaml:1: not YAML: `},
 		{"a tab", "gateway:\n\tike:\n", `f.yaml:2: not YAML: `},
 		{"a list for a section", "gateway: []\n", `f.yaml:1: gateway: got a list, expected a section with the keys external, internal,`},
@@ -53,6 +53,8 @@ func TestErrors(t *testing.T) {
 		{"a bracket storm", strings.Repeat("[", 1000), `f.yaml:1: got more than 32 opening brackets at once`},
 		{"too long", strings.Repeat("#", MaxSize+1), `f.yaml: got 262145 bytes, expected at most 262144`},
 		{"an item of a list", strings.Replace(sample(), "dns: []", "dns:\n      - 192.0.2.1\n      - 192.0.2.", 1), `gateway.static.dns[1]: got "192.0.2.", expected an IP address such as 192.0.2.1`},
+		{"a gateway of profiles", strings.Replace(sample(), "gateways: []", "gateways: [vpn 1]", 1), `profile.gateways: invalid profile: gateway "vpn 1"`},
+		{"two proxies", strings.NewReplacer(`server: ""`, "server: a:1", `pac: ""`, "pac: http://a/").Replace(sample()), `profile.proxy: invalid profile: a proxy and a script for it`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -183,7 +185,7 @@ func TestNeedRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited := strings.NewReplacer("port: 500\n", "port: 501\n", "level: info", "level: debug", "10.9.0.0/16", "10.10.0.0/16", "barred: []", "barred: [lost-phone]").Replace(sample())
+	edited := strings.NewReplacer("port: 500\n", "port: 501\n", "level: info", "level: debug", "10.9.0.0/16", "'2001:db8:9::/64'", "barred: []", "barred: [lost-phone]").Replace(sample())
 	file, err := Parse("sample.yaml", []byte(edited))
 	if err != nil {
 		t.Fatal(err)

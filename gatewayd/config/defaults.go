@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/gate"
+	"github.com/roamgate/roamgate/enrollment/profile"
 )
 
 // Where things lie on a system.
@@ -64,5 +65,6 @@ func Default() *Config {
 				AnswersPerSecond:  g.AnswersPerSecond,
 			},
 		},
+		Profile: Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}
 }

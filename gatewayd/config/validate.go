@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
+	"github.com/roamgate/roamgate/enrollment/profile"
 )
 
 // validator collects what is wrong with values that could be decoded.
@@ -53,6 +54,7 @@ func (c *Config) validate() Problems {
 	v.records(&c.Gateway.Records)
 	v.limits(&c.Gateway.Limits)
 	v.static(&c.Gateway.Static)
+	v.profile(&c.Profile)
 	return v.problems
 }
 
@@ -176,9 +178,7 @@ func (v *validator) ike(c *IKE) {
 	if c.Liveness.Idle != 0 {
 		v.duration("gateway.ike.liveness.idle", c.Liveness.Idle, time.Second, 24*time.Hour)
 	}
-	if c.Parking.Idle != 0 {
-		v.duration("gateway.ike.parking.idle", c.Parking.Idle, time.Minute, 90*24*time.Hour)
-	}
+	v.duration("gateway.ike.parking.idle", c.Parking.Idle, time.Minute, maxLifetime)
 	v.lifetime("gateway.ike.lifetime", c.Lifetime)
 	v.between("gateway.ike.max_children", c.MaxChildren, 1, 64)
 	if c.FragmentSize != 0 {
@@ -270,4 +270,29 @@ func (v *validator) limits(l *Limits) {
 func (v *validator) halfOpen(key string, h HalfOpen) {
 	v.between(key+".max", h.Max, 1, 1<<20)
 	v.between(key+".cookie_at", h.CookieAt, 0, max(h.Max-1, 0))
+}
+
+// profile is checked a key at a time, so that the message finds its line.
+func (v *validator) profile(c *Profile) {
+	check := func(key string, set func(*profile.Profile)) {
+		p := profile.Profile{
+			Device: "device", Gateways: []profile.Gateway{{Address: "gateway"}},
+			IKE: []string{"aes128-sha256-ecp256"}, ESP: []string{"aes128-sha256"},
+		}
+		set(&p)
+		if err := profile.Check(profile.StrongSwan, p); err != nil {
+			v.say("profile."+key, "%v", err)
+		}
+	}
+	check("title", func(p *profile.Profile) { p.Title = c.Title })
+	check("gateways", func(p *profile.Profile) {
+		for i, g := range c.Gateways {
+			p.Gateways = append(p.Gateways[:i], profile.Gateway{Address: g})
+		}
+	})
+	check("domains", func(p *profile.Profile) { p.Domains = c.Domains })
+	check("trusted_networks", func(p *profile.Profile) { p.TrustedNetworks = c.TrustedNetworks })
+	check("connect", func(p *profile.Profile) { p.Connect = profile.Connect(c.Connect) })
+	check("proxy", func(p *profile.Profile) { p.Proxy = profile.Proxy(c.Proxy) })
+	check("mtu", func(p *profile.Profile) { p.MTU = c.MTU })
 }

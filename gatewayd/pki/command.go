@@ -27,6 +27,9 @@ type Defaults struct {
 	Dir string
 	// ConfigDir takes the gateway's certificate and key.
 	ConfigDir string
+	// Config is the gateway's configuration, which profiles follow, where the
+	// program has no flag --config. Empty means the defaults.
+	Config string
 }
 
 // UsageError is a command line that makes no sense; the process should exit
@@ -62,6 +65,7 @@ func (f *format) Set(value string) error {
 type state struct {
 	dir        string
 	configDir  string
+	config     string
 	output     format
 	passphrase secretFlags
 }
@@ -75,7 +79,7 @@ func Command(d Defaults) *cobra.Command {
 	if d.ConfigDir == "" {
 		d.ConfigDir = DefaultConfigDir
 	}
-	s := &state{configDir: d.ConfigDir, output: "table"}
+	s := &state{configDir: d.ConfigDir, config: d.Config, output: "table"}
 	c := &cobra.Command{
 		Use:   "pki",
 		Short: "Run a small certification authority for devices and gateways",

@@ -11,9 +11,12 @@
 //	NAME.key      its private key, PKCS#8 in PEM, mode 0600
 //	NAME.ca.pem   issuing CA and root, for the device to trust
 //	NAME.p12      in place of all three: key, certificate and CAs, mode 0600
+//	NAME.*        with --profile: what package profile makes, and
+//	NAME.password the password of the PKCS#12 container in it, mode 0600
 //
 // Keys are never on the command line: they come from a file, the environment
 // or the terminal. Nothing is overwritten without --force.
 //
-// What doesn't live here: templates, signatures, the journal.
+// What doesn't live here: templates, signatures, the journal, and what a client
+// imports.
 package pki

@@ -23,15 +23,22 @@ type issueResult struct {
 	Serial   string    `json:"serial"`
 	NotAfter time.Time `json:"not_after"`
 	Files    []string  `json:"files"`
+	// Profile is the kind of client, and Notes what it can't take; of device
+	// with a profile only.
+	Profile string   `json:"profile,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
 }
 
 func (s *state) printIssued(c *cobra.Command, certificate *x509.Certificate, files ...string) error {
-	r := issueResult{
+	return s.printResult(c, issueResult{
 		Name: certificate.Subject.CommonName, Serial: ca.SerialString(certificate.SerialNumber),
 		NotAfter: certificate.NotAfter, Files: files,
-	}
+	})
+}
+
+func (s *state) printResult(c *cobra.Command, r issueResult) error {
 	return s.print(c.OutOrStdout(), r, []row{
-		{"name", r.Name}, {"serial", r.Serial}, {"until", day(r.NotAfter)}, {"files", strings.Join(files, " ")},
+		{"name", r.Name}, {"serial", r.Serial}, {"until", day(r.NotAfter)}, {"files", strings.Join(r.Files, " ")},
 	})
 }
 
@@ -122,6 +129,7 @@ type deviceFlags struct {
 	days                  int
 	force                 bool
 	password              secretFlags
+	profile               profileFlags
 }
 
 func (s *state) deviceCommand() *cobra.Command {
@@ -137,10 +145,15 @@ Windows, iOS and macOS that can't read the other: use it with a long random
 password only.
 
 With --csr the device keeps its key: the public key is taken from the PKCS#10
-request, everything else in the request is ignored.`,
+request, everything else in the request is ignored.
+` + profileHelp,
 		Example: `  gatewayd pki device phone-1 --format p12 --password-file ./phone-1.pass
   gatewayd pki device laptop-7 --key rsa-3072 --days 30 --out ./laptop-7
-  gatewayd pki device till-2 --csr till-2.csr`,
+  gatewayd pki device till-2 --csr till-2.csr
+  gatewayd pki device laptop-7 --profile strongswan --gateway vpn.example.org
+  gatewayd pki device phone-1 --profile apple --gateway vpn.example.org --network 10.0.0.0/8 --connect always
+  gatewayd pki device phone-2 --profile sswan --gateway vpn.example.org --qr https://get.example.org/p/
+  gatewayd pki device pc-3 --profile windows --gateway vpn1.example.org,vpn2.example.org --network 0.0.0.0/0 --proxy proxy.example.org:3128 --proxy-exception '*.example.org'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("want the name of one device, got %d", len(args))
@@ -156,6 +169,7 @@ request, everything else in the request is ignored.`,
 	c.Flags().IntVar(&f.days, "days", int(ca.DeviceLifetime/(24*time.Hour)), "lifetime in days")
 	c.Flags().BoolVar(&f.force, "force", false, "overwrite files")
 	f.password.add(c.Flags(), "password", "password of the PKCS#12 file")
+	f.profile.add(c, s.configDir)
 	return c
 }
 
@@ -166,13 +180,12 @@ var encoders = map[string]*pkcs12.Encoder{
 }
 
 func (s *state) issueDevice(c *cobra.Command, name string, f deviceFlags) error {
-	request := ca.Request{Profile: ca.Device, Name: name}
-	encoder, isP12 := encoders[f.format]
-	if !isP12 && f.format != "pem" {
-		return usagef("--format %q is none of pem, p12, p12-legacy", f.format)
+	if err := f.profile.check(c.Flags()); err != nil {
+		return err
 	}
+	request := ca.Request{Profile: ca.Device, Name: name}
 	if f.csr != "" {
-		if isP12 {
+		if encoders[f.format] != nil {
 			return usagef("--csr: without its private key there is no PKCS#12 file to write")
 		}
 		var err error
@@ -180,11 +193,60 @@ func (s *state) issueDevice(c *cobra.Command, name string, f deviceFlags) error 
 			return err
 		}
 	}
+	if f.profile.kind != "" {
+		return s.issueProfile(c, request, f)
+	}
+	return s.issueFiles(c, request, f)
+}
+
+// issueProfile finds whatever could fail before it issues.
+func (s *state) issueProfile(c *cobra.Command, request ca.Request, f deviceFlags) error {
+	if !c.Flags().Changed("key") {
+		f.key = string(f.profile.defaultKey())
+	}
+	p, err := s.settings(c, &f.profile)
+	if err != nil {
+		return err
+	}
+	if p.Key, err = prepare(&request, f.key, f.days); err != nil {
+		return err
+	}
+	plan, err := s.planProfile(c, request.Name, f, p)
+	if err != nil {
+		return err
+	}
+	a, err := s.open(c)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	certificate, err := a.Issue(time.Now(), request)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "issued certificate %s\n", ca.SerialString(certificate.SerialNumber))
+	files, notes, err := plan.write(c, a, certificate)
+	if err != nil {
+		return fmt.Errorf("certificate %s was issued, but: %w", ca.SerialString(certificate.SerialNumber), err)
+	}
+	plan.show(c, notes)
+	return s.printResult(c, issueResult{
+		Name: certificate.Subject.CommonName, Serial: ca.SerialString(certificate.SerialNumber),
+		NotAfter: certificate.NotAfter, Files: files, Profile: f.profile.kind, Notes: notes,
+	})
+}
+
+// issueFiles writes certificate and key, without a profile.
+func (s *state) issueFiles(c *cobra.Command, request ca.Request, f deviceFlags) error {
+	encoder, isP12 := encoders[f.format]
+	if !isP12 && f.format != "pem" {
+		return usagef("--format %q is none of pem, p12, p12-legacy", f.format)
+	}
 	private, err := prepare(&request, f.key, f.days)
 	if err != nil {
 		return err
 	}
-	base := filepath.Join(f.out, strings.ToLower(name))
+	base := filepath.Join(f.out, strings.ToLower(request.Name))
 	files := []string{base + ".pem", base + ".key", base + ".ca.pem"}
 	switch {
 	case isP12:

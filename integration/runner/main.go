@@ -99,7 +99,7 @@ func testParts(ctx context.Context) ([]part, error) {
 		return nil, err
 	}
 	return []part{
-		{name: "unit", root: true, args: append([]string{"-race", "-shuffle=on"}, unit...)},
+		{name: "unit", root: true, env: []string{netns.IntegrationEnv + "=1"}, args: append([]string{"-race", "-shuffle=on"}, unit...)},
 		{
 			name: "namespaces", strict: true, root: true,
 			env:  programs,
