@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Windows repeats a DHCPINFORM twice or so; the rest is for those who connect
-// again and again.
+// A client asks once a connection and repeats a few times. A full table is more
+// than a gateway that starts anew sees at once.
 const (
 	window     = 10 * time.Second
 	perSource  = 6

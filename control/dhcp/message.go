@@ -88,7 +88,7 @@ func parseInform(message []byte, from netip.Addr) (inform, Reason) {
 	return in, ReasonNone
 }
 
-// parseOptions joins options that come in several pieces (RFC 3396 section 7).
+// parseOptions joins options that come in several pieces (RFC 3396).
 // The message may end without an End option.
 func (in *inform) parseOptions(options []byte) Reason {
 	var messageType, maximum []byte
@@ -102,7 +102,7 @@ func (in *inform) parseOptions(options []byte) Reason {
 		if len(options) < 2 || len(options) < 2+int(options[1]) {
 			return ReasonMalformed
 		}
-		value := options[2 : 2+options[1]]
+		value := options[2 : 2+int(options[1])]
 		options = options[2+len(value):]
 		switch code {
 		case optMessageType:

@@ -26,7 +26,7 @@ func optionLen(n int) int {
 }
 
 // appendOption writes a value, in pieces of 255 octets if it is longer: one
-// behind the other and in order (RFC 3396 section 5).
+// behind the other and in order (RFC 3396).
 func appendOption(b []byte, code byte, value []byte) []byte {
 	for {
 		n := min(len(value), maxOptionLength)

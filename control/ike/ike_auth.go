@@ -142,7 +142,7 @@ func (m *Machine) leaseAnswered(now time.Time, in Input) {
 			return
 		}
 		remote := narrow(a.tsi.Selectors, hosts(in.Addresses))
-		local := narrow(a.tsr.Selectors, networks(in.Settings.Networks, familiesOf(in.Addresses)))
+		local := narrow(a.tsr.Selectors, in.Settings.allowed(familiesOf(in.Addresses)))
 		if len(remote) == 0 || len(local) == 0 {
 			m.withoutChild(notify(ikewire.NotifyTSUnacceptable, nil), CloseNoChild, "traffic selectors have nothing in common with ours")
 			return

@@ -290,6 +290,10 @@ type Settings struct {
 	// Networks behind the gateway, told as INTERNAL_IP4_SUBNET and used as the
 	// gateway's traffic selectors; empty means everything.
 	Networks []netip.Prefix
+	// Services are addresses that are reached through the tunnel beside Networks
+	// and aren't told: the gateway's own DHCP server, and the broadcast address
+	// by which it is asked.
+	Services []netip.Addr
 	// Domains that the DNS servers are for (RFC 8598); empty means all names.
 	Domains []string
 }

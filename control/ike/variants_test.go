@@ -48,6 +48,7 @@ var variants = map[string]struct {
 						DNS:      []netip.Addr{netip.MustParseAddr("10.2.0.53"), netip.MustParseAddr("fd00::53")},
 						Networks: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd00:2::/32")},
 						Domains:  []string{"corp.example"},
+						Services: []netip.Addr{netip.AddrFrom4([4]byte{255, 255, 255, 255})},
 					},
 				}
 			}
