@@ -11,6 +11,13 @@ import (
 
 // informational answers a request. An empty one is a liveness check.
 func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
+	if n := fatalNotify(inner); n != nil {
+		// The peer found out after our answer that it doesn't want us (RFC 7296
+		// section 2.21.2); there is no DELETE to wait for.
+		m.respond(ikewire.Informational, nil)
+		m.closed(now, ClosePeerRefused, n.NotifyType.String(), true)
+		return
+	}
 	var answer []ikewire.Payload
 	var deleted []uint32
 	for _, p := range inner {
@@ -33,6 +40,18 @@ func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
 		answer = append(answer, &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: deleted})
 	}
 	m.respond(ikewire.Informational, answer)
+}
+
+// fatalNotify finds an error that ends the IKE SA.
+func fatalNotify(inner []ikewire.Payload) *ikewire.Notify {
+	for _, t := range []ikewire.NotifyType{
+		ikewire.NotifyAuthenticationFailed, ikewire.NotifyInvalidSyntax, ikewire.NotifyUnsupportedCriticalPayload,
+	} {
+		if n := ikewire.FindNotify(inner, t); n != nil {
+			return n
+		}
+	}
+	return nil
 }
 
 // notified returns what a notification wants in the answer.

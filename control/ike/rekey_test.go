@@ -166,6 +166,11 @@ var lives = map[string]struct {
 		w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: thief})
 		w.pass(time.Minute)
 	}},
+	"peer_refuses_afterwards": {run: func(w *world) {
+		w.request(w.dev, ikewire.Informational, notify(ikewire.NotifyAuthenticationFailed, nil))
+		w.dev.done = true
+		w.pass(time.Minute)
+	}},
 	"redirect_live": {run: func(w *world) {
 		w.step(w.gw, Redirect{To: "gw2.example"})
 		w.deliver()
