@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,14 +35,19 @@ type fakeGateway struct {
 }
 
 func (f *fakeGateway) Status() local.Status {
-	return local.Status{State: "ready", Sessions: 1, NeedRestart: []string{"gateway.external.port"}, Warnings: []string{"a list is due"}}
+	return local.Status{State: "ready", Sessions: 1, RedirectTo: "vpn2.example.com",
+		Leases: local.LeaseCounts{Capacity: 254, CapacityIPv6: math.MaxUint64}, NeedRestart: []string{"gateway.external.port"}, Warnings: []string{"a list is due"}}
 }
 
 func (f *fakeGateway) Sessions() []local.Session {
 	return []local.Session{{
 		ID: "00a1b2c3d4e5f607", Device: "phone-1", VirtualIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")},
 		Remote: netip.MustParseAddrPort("10.1.0.2:4500"), IKE: "AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519",
-		LocalTS: []string{"10.2.0.0/24"}, RemoteTS: []string{"10.9.0.1"}, Established: time.Now().Add(-time.Minute),
+		Client: "windows", Legacy: []string{"hmac_sha1", "modp_1024"},
+		Children: []local.Child{
+			{InboundSPI: "00000100", OutboundSPI: "c0ffee00", ESP: "AES_CBC_256", LocalTS: []string{"10.2.0.0/24"}, RemoteTS: []string{"10.9.0.1"}},
+			{InboundSPI: "00000101", ESP: "AES_CBC_128", LocalTS: []string{"10.3.0.0/24"}, RemoteTS: []string{"10.9.0.1"}},
+		}, Established: time.Now().Add(-time.Minute),
 		Traffic: local.Traffic{BytesIn: 1536},
 	}}
 }
@@ -101,9 +107,9 @@ func TestCommandsPrint(t *testing.T) {
 		line  []string
 		table []string
 	}{
-		{[]string{"status"}, []string{"state", "ready", "gateway.external.port", "a list is due"}},
-		{[]string{"session", "list"}, []string{"DEVICE", "phone-1", "10.9.0.1", "1.5 KiB", "00a1b2c3d4e5f607"}},
-		{[]string{"session", "show", "Phone-1"}, []string{"AES_GCM_16_128", "10.2.0.0/24 === 10.9.0.1"}},
+		{[]string{"status"}, []string{"state", "ready", "gateway.external.port", "a list is due", "redirected to vpn2.example.com", "254 IPv4 addresses, more IPv6 addresses than can be counted"}},
+		{[]string{"session", "list"}, []string{"DEVICE", "phone-1", "10.9.0.1", "1.5 KiB", "00a1b2c3d4e5f607", "windows", "hmac_sha1,modp_1024"}},
+		{[]string{"session", "show", "Phone-1"}, []string{"AES_GCM_16_128", "10.2.0.0/24 === 10.9.0.1", "10.3.0.0/24 === 10.9.0.1", "00000101 in", "hmac_sha1, modp_1024", "windows"}},
 		{[]string{"session", "show", "00A1B2C3D4E5F607"}, []string{"phone-1"}},
 		{[]string{"lease", "list"}, []string{"10.9.0.1", "phone-1", "live"}},
 		{[]string{"drops"}, []string{"dataplane", "replay", "3"}},
@@ -232,18 +238,32 @@ func TestConfigCommands(t *testing.T) {
 	}
 }
 
-// Whatever ESP algorithm the configuration takes, the data plane can do, and it
-// leaves room for inner packets.
+// Whatever ESP algorithm the configuration takes, the data plane can do, legacy
+// ones too, and it leaves room for inner packets, over IPv6 as well.
 func TestEveryESPProposalForwards(t *testing.T) {
-	for _, encryption := range []string{"aes128gcm16", "aes192gcm16", "aes256gcm16", "aes128-sha256", "aes192-sha384", "aes256-sha512"} {
-		c := config.Default()
-		if err := c.Gateway.ESP.Proposals[0].UnmarshalText([]byte(encryption)); err != nil {
-			t.Fatal(err)
-		}
-		c.Gateway.ESP.Proposals = c.Gateway.ESP.Proposals[:1]
-		c.Gateway.External.Address = netip.MustParseAddr("203.0.113.1")
-		if mtu, err := innerMTU(c); err != nil || mtu < 1380 || mtu > 1450 {
-			t.Errorf("%s: MTU %d, %v", encryption, mtu, err)
+	for _, encryption := range []string{
+		"aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305", "aes128-sha256", "aes192-sha384", "aes256-sha512",
+		"aes128-aes192-aes256-sha256-sha384-sha512",
+	} {
+		for _, outer := range []struct {
+			more    []netip.Addr
+			low, up int
+		}{{nil, 1380, 1450}, {[]netip.Addr{netip.MustParseAddr("2001:db8::1")}, 1360, 1430}} {
+			c := config.Default()
+			if err := c.Gateway.ESP.Proposals[0].UnmarshalText([]byte(encryption)); err != nil {
+				t.Fatal(err)
+			}
+			c.Gateway.ESP.Proposals = c.Gateway.ESP.Proposals[:1]
+			c.Gateway.External.Address = netip.MustParseAddr("203.0.113.1")
+			c.Gateway.External.MoreAddresses = outer.more
+			mtu, err := innerMTU(c)
+			if err != nil || mtu < outer.low || mtu > outer.up {
+				t.Errorf("%s: MTU %d, %v", encryption, mtu, err)
+			}
+			c.Gateway.Legacy = config.Legacy{HMACSHA1: true, TripleDES: true}
+			if with, err := innerMTU(c); err != nil || with > mtu {
+				t.Errorf("%s and legacy: MTU %d, %v", encryption, with, err)
+			}
 		}
 	}
 }

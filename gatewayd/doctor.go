@@ -60,9 +60,10 @@ func (g *global) toExamine(c *cobra.Command) (doctor.Config, doctor.Check) {
 		return doctor.Config{}, note
 	}
 	_, err = g.client().Status(c.Context())
+	_, ipv6 := cfg.Gateway.Static.Families()
 	return doctor.Config{
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
-		Address: cfg.Gateway.External.Address, Ports: []uint16{cfg.Gateway.External.Port, cfg.Gateway.External.NATTPort},
+		Addresses: cfg.Gateway.External.Addresses(), IPv6: ipv6, Ports: []uint16{cfg.Gateway.External.Port, cfg.Gateway.External.NATTPort},
 		Metrics: cfg.Metrics.Listen.AddrPort, Running: err == nil,
 	}, note
 }

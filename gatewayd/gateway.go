@@ -12,12 +12,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
+	"github.com/roamgate/roamgate/gatewayd/records"
 )
 
 // sessions is what a gateway needs of a *session.Server.
@@ -34,6 +36,11 @@ type leases interface {
 	Release(device string) error
 	Stats() lease.Stats
 	Reconfigure(lease.Config) error
+}
+
+// routes is what it needs of a *poolRoutes.
+type routes interface {
+	add(pools []netip.Prefix) error
 }
 
 // forwarder is what it needs of a dataplane.Backend.
@@ -55,7 +62,8 @@ type gateway struct {
 	sessions sessions
 	leases   leases
 	backend  forwarder
-	traffic  *traffic
+	records  *records.Writer
+	routes   routes
 	logger   *slog.Logger
 	level    *slog.LevelVar
 	started  time.Time
@@ -81,7 +89,8 @@ type gateway struct {
 func settings(b *config.Built) session.Settings {
 	return session.Settings{
 		IKE: b.IKE, Admit: b.Admit, Assign: b.Assign, Gate: b.Gate,
-		Liveness: session.LivenessConfig{Idle: b.Idle},
+		Liveness: session.LivenessConfig{Idle: b.Idle}, Parking: session.ParkingConfig{Idle: b.Parked},
+		Records: session.RecordsConfig{Interim: b.Interim},
 	}
 }
 
@@ -95,7 +104,7 @@ func (g *gateway) state() string {
 }
 
 func (g *gateway) Status() local.Status {
-	stats, l, t := g.sessions.Stats(), g.leases.Stats(), g.traffic.read()
+	stats, l := g.sessions.Stats(), g.leases.Stats()
 	var dropped uint64
 	for _, n := range g.backend.Drops() {
 		dropped += n
@@ -109,8 +118,10 @@ func (g *gateway) Status() local.Status {
 		Backend: g.backend.Features().Name, Listen: g.listen,
 		Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
 		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
-		Leases:  local.LeaseCounts{Live: l.Live, Idle: l.Assigned - l.Live, Capacity: l.Capacity[lease.IPv4]},
-		Traffic: t, Dropped: dropped,
+		Leases: local.LeaseCounts{
+			Live: l.Live, Idle: l.Assigned - l.Live, Capacity: l.Capacity[lease.IPv4], CapacityIPv6: l.Capacity[lease.IPv6],
+		},
+		Traffic: local.Traffic(stats.Traffic), Dropped: dropped, RedirectTo: g.built.IKE.RedirectTo,
 	}
 	return s
 }
@@ -123,16 +134,25 @@ func (g *gateway) Sessions() []local.Session {
 	for _, i := range g.sessions.Sessions() {
 		list = append(list, local.Session{
 			ID: hex64(uint64(i.ID)), Device: i.Device, Group: i.Group,
-			InitiatorSPI: hex64(i.InitiatorSPI),
-			InboundSPI:   fmt.Sprintf("%08x", uint32(i.Inbound)), OutboundSPI: fmt.Sprintf("%08x", uint32(i.Outbound)),
-			Local: i.Local, Remote: i.Remote, VirtualIPs: i.VirtualIPs,
-			LocalTS: selectors(i.LocalTS), RemoteTS: selectors(i.RemoteTS),
-			IKE: i.IKE, ESP: i.ESP, Auth: i.Auth,
+			InitiatorSPI: hex64(i.InitiatorSPI), ResponderSPI: hex64(i.ResponderSPI),
+			Local: i.Local, Remote: i.Remote, VirtualIPs: i.VirtualIPs, Children: children(i.Children),
+			IKE: i.IKE, Auth: i.Auth, Client: i.Client, Legacy: i.Legacy,
 			Established: i.Established, Until: i.Until, LastIn: i.LastIn, LastOut: i.LastOut,
-			Traffic: local.Traffic{BytesIn: i.BytesIn, PacketsIn: i.PacketsIn, BytesOut: i.BytesOut, PacketsOut: i.PacketsOut},
+			Traffic: local.Traffic(i.Traffic),
 		})
 	}
 	return list
+}
+
+func children(list []session.Child) []local.Child {
+	out := []local.Child{}
+	for _, c := range list {
+		out = append(out, local.Child{
+			InboundSPI: fmt.Sprintf("%08x", uint32(c.Inbound)), OutboundSPI: fmt.Sprintf("%08x", uint32(c.Outbound)),
+			ESP: c.ESP, LocalTS: selectors(c.LocalTS), RemoteTS: selectors(c.RemoteTS),
+		})
+	}
+	return out
 }
 
 // selectors for people.
@@ -242,7 +262,7 @@ func (g *gateway) Stop() <-chan local.Progress {
 
 // snapshot for a scrape.
 func (g *gateway) snapshot() metrics.Snapshot {
-	stats, l, t := g.sessions.Stats(), g.leases.Stats(), g.traffic.read()
+	stats, l, r := g.sessions.Stats(), g.leases.Stats(), g.records.Stats()
 	packets := make(map[string]uint64, dataplane.NumReasons)
 	for r, n := range g.backend.Drops() {
 		packets[dataplane.Reason(r).String()] = n
@@ -251,10 +271,13 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		Sessions: stats.Established, HalfOpen: stats.HalfOpen,
 		HandshakesStarted: stats.Initiated, HandshakesDone: stats.EstablishedTotal,
 		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
-		Drops:   map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops},
-		BytesIn: t.BytesIn, PacketsIn: t.PacketsIn, BytesOut: t.BytesOut, PacketsOut: t.PacketsOut,
-		LeasesLive: l.Live, LeasesIdle: l.Assigned - l.Live, LeaseCapacity: l.Capacity[lease.IPv4],
+		Drops:      map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops},
+		RekeyedIKE: stats.RekeyedIKE, Moved: stats.Moved, Legacy: legacyCounts(stats.Legacy),
+		BytesIn: stats.BytesIn, PacketsIn: stats.PacketsIn, BytesOut: stats.BytesOut, PacketsOut: stats.PacketsOut,
+		LeasesLive: l.Live, LeasesIdle: l.Assigned - l.Live,
+		LeaseCapacityIPv4: l.Capacity[lease.IPv4], LeaseCapacityIPv6: l.Capacity[lease.IPv6],
 		LeaseExhausted: l.Exhausted, LeaseReassigned: l.Reassigned, LeaseWriteErrors: l.WriteErrors,
+		RecordsWritten: r.Written, RecordErrors: r.Errors,
 		Handshake: cumulative(stats.Handshake),
 	}
 	g.mu.Lock()
@@ -265,6 +288,15 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		s.RevocationExpires = float64(end.Unix())
 	}
 	return s
+}
+
+// legacyCounts has all names, so that an alert on one doesn't wait for the first.
+func legacyCounts(counts map[string]uint64) map[string]uint64 {
+	out := map[string]uint64{}
+	for _, name := range (ikecrypto.Legacy{SHA1Signatures: true, HMACSHA1: true, MODP1024: true, TripleDES: true}).Names() {
+		out[name] = counts[name]
+	}
+	return out
 }
 
 // cumulative is Prometheus's form of a histogram.
@@ -313,22 +345,41 @@ func (g *gateway) tryReload() (local.Reloaded, error) {
 	if err != nil {
 		return local.Reloaded{}, problems(err)
 	}
-	// The registry checks before it changes anything, and so does the server;
-	// if the second refuses, the first goes back to what it had.
-	g.mu.Lock()
-	before := g.built
-	g.mu.Unlock()
-	if err := g.leases.Reconfigure(built.Leases); err != nil {
+	recordFile, err := records.Open(built.Records)
+	if err != nil {
+		return local.Reloaded{}, file.Problem("gateway.records.file", err.Error())
+	}
+	if err := g.change(file, built); err != nil {
+		if recordFile != nil {
+			recordFile.Close()
+		}
 		return local.Reloaded{}, err
 	}
-	if err := g.sessions.Update(settings(built)); err != nil {
-		return local.Reloaded{}, errors.Join(err, g.leases.Reconfigure(before.Leases))
-	}
+	g.records.Use(recordFile)
 	g.level.Set(slog.Level(file.Log.Level))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.config, g.built, g.needRestart, g.loaded = file, built, needRestart, time.Now()
 	return local.Reloaded{NeedRestart: append([]string{}, needRestart...), Warnings: append([]string{}, built.Warnings...)}, nil
+}
+
+// change hands the configuration to those who run. Each of them checks before it
+// changes anything; if one refuses, those before it go back to what they had. A
+// route too many does no harm, and is taken back by the sweep.
+func (g *gateway) change(file *config.Config, built *config.Built) error {
+	g.mu.Lock()
+	before, pools := g.built, g.config.Gateway.Static.Pools
+	g.mu.Unlock()
+	if err := g.routes.add(file.Gateway.Static.Pools); err != nil {
+		return err
+	}
+	if err := g.leases.Reconfigure(built.Leases); err != nil {
+		return errors.Join(err, g.routes.add(pools))
+	}
+	if err := g.sessions.Update(settings(built)); err != nil {
+		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.routes.add(pools))
+	}
+	return nil
 }
 
 // problems makes many errors of one, so that the local API tells them one by

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/pki"
+	"github.com/roamgate/roamgate/gatewayd/records"
 )
 
 type fakeSessions struct {
@@ -98,12 +100,25 @@ func (f *fakeForwarder) Counters(yield func(dataplane.ChildCounters) bool) {
 	}
 }
 
+type fakeRoutes struct {
+	pools  [][]netip.Prefix
+	refuse error
+}
+
+func (f *fakeRoutes) add(pools []netip.Prefix) error {
+	if f.refuse == nil {
+		f.pools = append(f.pools, pools)
+	}
+	return f.refuse
+}
+
 // rig is a gateway on fakes with a configuration and a PKI on disk.
 type rig struct {
 	*gateway
 	sessions *fakeSessions
 	leases   *fakeLeases
 	backend  *fakeForwarder
+	routes   *fakeRoutes
 	file     string
 	stopping chan struct{}
 }
@@ -135,12 +150,14 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, file: file, stopping: make(chan struct{})}
+	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, routes: &fakeRoutes{}, file: file, stopping: make(chan struct{})}
 	r.gateway = &gateway{
-		sessions: r.sessions, leases: r.leases, backend: r.backend, traffic: newTraffic(r.backend.Counters),
+		sessions: r.sessions, leases: r.leases, backend: r.backend,
+		records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},
 		stop: func() { close(r.stopping) }, config: cfg, built: built, loaded: time.Unix(1700000000, 0),
 	}
+	t.Cleanup(r.records.Close)
 	return r
 }
 
@@ -194,45 +211,176 @@ func TestReloadOfABrokenFile(t *testing.T) {
 	}
 }
 
-// A good file reaches sessions, leases and the log; what needs a restart is
-// named and keeps running.
+// A good file reaches sessions, leases, routes and the log; what needs a restart
+// is named and keeps running.
 func TestReload(t *testing.T) {
 	r := newRig(t)
-	r.edit(t, "gateway:\n", "log: {level: debug}\ngateway:\n", "10.9.0.0/16", "10.8.0.0/16", "  static:", "  ike: {liveness: {idle: 1m}}\n  static:\n    exclude: [10.9.0.9]")
+	r.edit(t, "gateway:\n", "log: {level: debug}\ngateway:\n", "interface: eth1", "interface: eth2", "10.9.0.0/16", "10.8.0.0/16",
+		"  static:", "  ike: {liveness: {idle: 1m}, parking: {idle: 2h}}\n  records: {file: sessions.jsonl, interim: 3m}\n  static:\n    exclude: [10.8.0.9]")
 	result, err := r.Reload()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(result.NeedRestart) != 1 || result.NeedRestart[0] != "gateway.static.pools" {
+	if len(result.NeedRestart) != 1 || result.NeedRestart[0] != "gateway.internal.interface" {
 		t.Errorf("need a restart: %v", result.NeedRestart)
 	}
-	if len(r.sessions.updates) != 1 || r.sessions.updates[0].Liveness.Idle != time.Minute {
-		t.Errorf("sessions were told %+v", r.sessions.updates)
+	if len(r.sessions.updates) != 1 {
+		t.Fatalf("sessions were told %+v", r.sessions.updates)
 	}
-	if len(r.leases.configs) != 1 || r.leases.configs[0].Pools[0].String() != "10.9.0.0/16" || len(r.leases.configs[0].Exclude) != 1 {
+	if u := r.sessions.updates[0]; u.Liveness.Idle != time.Minute || u.Parking.Idle != 2*time.Hour || u.Records.Interim != 3*time.Minute {
+		t.Errorf("sessions were told %+v", u)
+	}
+	if len(r.leases.configs) != 1 || r.leases.configs[0].Pools[0].String() != "10.8.0.0/16" || len(r.leases.configs[0].Exclude) != 1 {
 		t.Errorf("leases were told %+v", r.leases.configs)
+	}
+	if len(r.routes.pools) != 1 || r.routes.pools[0][0].String() != "10.8.0.0/16" {
+		t.Errorf("routes: %v", r.routes.pools)
 	}
 	if r.level.Level() != slog.LevelDebug {
 		t.Error("the log's level is the old one")
 	}
 	// Back to what runs: nothing waits for a restart any more.
-	r.edit(t, "10.8.0.0/16", "10.9.0.0/16")
+	r.edit(t, "eth2", "eth1")
 	if result, err = r.Reload(); err != nil || len(result.NeedRestart) != 0 || len(r.Status().NeedRestart) != 0 {
 		t.Errorf("need a restart: %v, %v", result.NeedRestart, err)
 	}
 }
 
-// If the sessions refuse what the leases took, the leases go back.
+// Everything about the negotiation follows a reload: algorithms, legacy
+// switches, lifetimes, DNS, networks, and a new certificate in the same file.
+func TestReloadOfNegotiation(t *testing.T) {
+	r := newRig(t)
+	before := r.built
+	dir := filepath.Dir(r.file)
+	other, err := pki.Setup(time.Now(), pki.SetupOptions{Dir: filepath.Join(dir, "pki2"), ConfigDir: filepath.Join(dir, "2"), DNSNames: []string{"vpn.example.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{other.Certificate: r.config.Path(r.config.Gateway.Identity.Credentials[0].Certificate), other.Key: r.config.Path(r.config.Gateway.Identity.Credentials[0].Key)} {
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.edit(t, "  static:", `  ike: {proposals: [aes256-sha384-ecp384], lifetime: {rekey: 1h, jitter: 1m, hard: 2h}}
+  esp: {proposals: [chacha20poly1305], esn: false}
+  legacy: {modp_1024: true}
+  redirect: {to: vpn2.example.com}
+  static:
+    dns: [10.2.0.53]
+    domains: [corp.example.com]`)
+	result, err := r.Reload()
+	if err != nil || len(result.NeedRestart) != 0 {
+		t.Fatalf("need a restart: %v, %v", result.NeedRestart, err)
+	}
+	u := r.sessions.updates[0]
+	if got := u.IKE.Suites; len(got) != 2 || got[0].Group != 20 || got[1].Group != 2 || !u.IKE.Legacy.MODP1024 {
+		t.Errorf("suites %v", got)
+	}
+	if len(u.IKE.ESP) != 1 || u.IKE.ESN || u.IKE.IKELife.Hard != 2*time.Hour || u.IKE.RedirectTo != "vpn2.example.com" {
+		t.Errorf("ESP %v, ESN %v, %+v, redirect to %q", u.IKE.ESP, u.IKE.ESN, u.IKE.IKELife, u.IKE.RedirectTo)
+	}
+	if len(u.Assign.DNS) != 1 || len(u.Assign.Domains) != 1 {
+		t.Errorf("%+v", u.Assign)
+	}
+	if bytes.Equal(u.IKE.Credentials[0].Chain[0], before.IKE.Credentials[0].Chain[0]) {
+		t.Error("still the old certificate")
+	}
+	if s := r.Status(); s.RedirectTo != "vpn2.example.com" || len(s.Warnings) == 0 {
+		t.Errorf("redirected to %q, warnings %v", s.RedirectTo, s.Warnings)
+	}
+}
+
+// Session records go on in a new file after a rotation, and a file that can't
+// be opened changes nothing.
+func TestReloadReopensRecords(t *testing.T) {
+	r := newRig(t)
+	r.edit(t, "  static:", "  records: {file: sessions.jsonl}\n  static:")
+	name := filepath.Join(filepath.Dir(r.file), "sessions.jsonl")
+	lines := func(name string) int {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), "\n")
+	}
+	reload := func() {
+		t.Helper()
+		if _, err := r.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload()
+	r.records.Write(session.Record{Device: "one"})
+	if err := os.Rename(name, name+".1"); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	r.records.Write(session.Record{Device: "two"})
+	if a, b := lines(name+".1"), lines(name); a != 1 || b != 1 {
+		t.Errorf("%d and %d lines, want one each", a, b)
+	}
+	updates := len(r.sessions.updates)
+	r.edit(t, "sessions.jsonl", "none/sessions.jsonl")
+	if _, err := r.Reload(); err == nil || !strings.Contains(err.Error(), "gateway.records.file") || len(r.sessions.updates) != updates {
+		t.Errorf("a file that can't be opened: %v", err)
+	}
+	r.records.Write(session.Record{Device: "three"})
+	if n := lines(name); n != 2 {
+		t.Errorf("%d lines, want 2", n)
+	}
+	if s := r.snapshot(); s.RecordsWritten != 3 || s.RecordErrors != 0 {
+		t.Errorf("%d written, %d errors", s.RecordsWritten, s.RecordErrors)
+	}
+}
+
+// If one refuses what those before it took, they go back.
 func TestReloadIsAllOrNothing(t *testing.T) {
 	r := newRig(t)
 	r.sessions.refuse = errors.New("no")
-	r.edit(t, "  static:", "  static:\n    exclude: [10.9.0.9]")
+	r.edit(t, "10.9.0.0/16", "10.8.0.0/16", "  static:", "  static:\n    exclude: [10.8.0.9]")
 	if _, err := r.Reload(); err == nil {
 		t.Fatal("accepted")
 	}
 	last := r.leases.configs[len(r.leases.configs)-1]
 	if len(r.leases.configs) != 2 || len(last.Exclude) != 0 {
 		t.Errorf("leases were told %+v", r.leases.configs)
+	}
+	if n := len(r.routes.pools); n != 2 || r.routes.pools[1][0].String() != "10.9.0.0/16" {
+		t.Errorf("routes: %v", r.routes.pools)
+	}
+	r.routes.refuse = errors.New("no route")
+	if _, err := r.Reload(); err == nil || len(r.leases.configs) != 2 {
+		t.Errorf("%v, leases were told %+v", err, r.leases.configs)
+	}
+}
+
+// What a session is, for people: all its Child SAs, who made the client, and
+// what it uses that it shouldn't.
+func TestSessionsForPeople(t *testing.T) {
+	r := newRig(t)
+	a := netip.MustParseAddr
+	r.sessions.infos = []session.Info{{
+		ID: 0xa1, Summary: ike.Summary{Device: "phone-1", ResponderSPI: 0xb2, Client: "windows", Legacy: []string{"modp_1024"}},
+		Children: []session.Child{
+			{Inbound: 0x100, Outbound: 0x200, ESP: "AES_GCM_16_128", LocalTS: []dataplane.Selector{{First: a("10.2.0.0"), Last: a("10.2.0.255"), LastPort: 65535}}},
+			{Inbound: 0x101},
+		},
+		Traffic: session.Traffic{BytesIn: 5},
+	}, {ID: 0xa2}}
+	list := r.Sessions()
+	s := list[0]
+	if s.ID != "00000000000000a1" || s.ResponderSPI != "00000000000000b2" || s.Client != "windows" || len(s.Legacy) != 1 || s.BytesIn != 5 {
+		t.Errorf("%+v", s)
+	}
+	if len(s.Children) != 2 || s.Children[0].InboundSPI != "00000100" || s.Children[0].LocalTS[0] != "10.2.0.0/24" || s.Children[1].InboundSPI != "00000101" {
+		t.Errorf("%+v", s.Children)
+	}
+	if list[1].Children == nil {
+		t.Error("a childless session has no list, JSON would say null")
 	}
 }
 
@@ -293,30 +441,11 @@ func TestDropsNameEveryReason(t *testing.T) {
 	}
 }
 
-// Totals only grow: over the end of a Child SA, and over the reuse of its SPI.
-func TestTrafficOnlyGrows(t *testing.T) {
-	f := &fakeForwarder{}
-	totals := newTraffic(f.Counters)
-	for i, step := range []struct {
-		children []dataplane.ChildCounters
-		want     local.Traffic
-	}{
-		{[]dataplane.ChildCounters{{Inbound: 300, BytesIn: 10, PacketsIn: 1}}, local.Traffic{BytesIn: 10, PacketsIn: 1}},
-		{[]dataplane.ChildCounters{{Inbound: 300, BytesIn: 30, PacketsIn: 3}, {Inbound: 301, BytesOut: 5, PacketsOut: 1}}, local.Traffic{BytesIn: 30, PacketsIn: 3, BytesOut: 5, PacketsOut: 1}},
-		{[]dataplane.ChildCounters{{Inbound: 301, BytesOut: 5, PacketsOut: 1}}, local.Traffic{BytesIn: 30, PacketsIn: 3, BytesOut: 5, PacketsOut: 1}},
-		{[]dataplane.ChildCounters{{Inbound: 300, BytesIn: 7, PacketsIn: 1}, {Inbound: 301}}, local.Traffic{BytesIn: 37, PacketsIn: 4, BytesOut: 5, PacketsOut: 1}},
-	} {
-		f.children = step.children
-		if got := totals.read(); got != step.want {
-			t.Errorf("reading %d: %+v, want %+v", i, got, step.want)
-		}
-	}
-}
-
 func TestSnapshot(t *testing.T) {
 	r := newRig(t)
 	r.sessions.stats = session.Stats{
 		Established: 1, EstablishedTotal: 3, Closed: map[ike.CloseReason]uint64{ike.CloseKilled: 2},
+		RekeyedIKE: 5, Moved: 6, Legacy: map[string]uint64{"modp_1024": 7}, Traffic: session.Traffic{BytesIn: 8},
 		Handshake: session.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 1, 4}, Sum: 9},
 	}
 	want := `
@@ -330,12 +459,29 @@ gatewayd_handshake_duration_seconds_count 7
 # HELP gatewayd_closed_total IKE SAs that ended, by reason.
 # TYPE gatewayd_closed_total counter
 gatewayd_closed_total{reason="killed"} 2
+# HELP gatewayd_legacy_total Sessions that used a legacy algorithm, by algorithm.
+# TYPE gatewayd_legacy_total counter
+gatewayd_legacy_total{algorithm="3des"} 0
+gatewayd_legacy_total{algorithm="hmac_sha1"} 0
+gatewayd_legacy_total{algorithm="modp_1024"} 7
+gatewayd_legacy_total{algorithm="sha1_signature"} 0
+# HELP gatewayd_ike_rekeyed_total IKE SAs that another one took over from.
+# TYPE gatewayd_ike_rekeyed_total counter
+gatewayd_ike_rekeyed_total 5
+# HELP gatewayd_session_moves_total Sessions that went on from another address.
+# TYPE gatewayd_session_moves_total counter
+gatewayd_session_moves_total 6
+# HELP gatewayd_bytes_total Bytes of inner packets; in: from devices.
+# TYPE gatewayd_bytes_total counter
+gatewayd_bytes_total{direction="in"} 8
+gatewayd_bytes_total{direction="out"} 0
 # HELP gatewayd_lease_exhausted_total Requests for an address that found none free.
 # TYPE gatewayd_lease_exhausted_total counter
 gatewayd_lease_exhausted_total 4
 `
 	err := testutil.CollectAndCompare(metrics.Collector(r.snapshot), strings.NewReader(want),
-		"gatewayd_handshake_duration_seconds", "gatewayd_closed_total", "gatewayd_lease_exhausted_total")
+		"gatewayd_handshake_duration_seconds", "gatewayd_closed_total", "gatewayd_lease_exhausted_total",
+		"gatewayd_legacy_total", "gatewayd_ike_rekeyed_total", "gatewayd_session_moves_total", "gatewayd_bytes_total")
 	if err != nil {
 		t.Error(err)
 	}

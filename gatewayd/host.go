@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -20,20 +22,22 @@ import (
 func newLogger(w io.Writer, format config.LogFormat, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if format == config.LogJSON {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(hints{slog.NewJSONHandler(w, options)})
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(hints{slog.NewTextHandler(w, options)})
 }
 
 // innerMTU is what the configuration says, or what fits through the path with
-// each of the algorithms that may be negotiated.
+// each of the algorithms that may be negotiated, over IPv6 if a device may come
+// that way.
 func innerMTU(c *config.Config) (int, error) {
 	if c.Gateway.Tunnel.MTU != 0 {
 		return c.Gateway.Tunnel.MTU, nil
 	}
 	smallest := c.Gateway.Tunnel.PathMTU
-	for _, p := range c.Gateway.ESP.Proposals {
-		n, err := userspace.InnerMTU(c.Gateway.Tunnel.PathMTU, p.Algorithm, c.Gateway.External.Address.Is6())
+	outerIPv6 := slices.ContainsFunc(c.Gateway.External.Addresses(), netip.Addr.Is6)
+	for _, a := range c.Gateway.Algorithms() {
+		n, err := userspace.InnerMTU(c.Gateway.Tunnel.PathMTU, a, outerIPv6)
 		if err != nil {
 			return 0, c.Problem("gateway.esp.proposals", fmt.Sprintf("got an algorithm that the data plane can't do: %v", err))
 		}
@@ -42,9 +46,19 @@ func innerMTU(c *config.Config) (int, error) {
 	return smallest, nil
 }
 
-// maxChildren: a session that replaces another exists beside it for a moment,
-// and an SPI rests after its end.
-func maxChildren(sessions int) int { return min(2*sessions+64, 1<<20-64) }
+// locals are the sockets of the data plane, and listen all their addresses.
+func locals(e config.External) (sockets []userspace.Local, listen []netip.AddrPort) {
+	for _, a := range e.Addresses() {
+		l := userspace.Local{IKE: netip.AddrPortFrom(a, e.Port), Encap: netip.AddrPortFrom(a, e.NATTPort)}
+		sockets, listen = append(sockets, l), append(listen, l.IKE, l.Encap)
+	}
+	return sockets, listen
+}
+
+// maxChildren: a session that replaces another, and a Child SA that replaces
+// another, exist beside it for a moment, and an SPI rests after its end. Not all
+// sessions have as many Child SAs as they may.
+func maxChildren(sessions int) int { return min(4*sessions+64, 1<<20-64) }
 
 // localAccess looks up the group of the configuration.
 func localAccess(c *config.Config) (local.Access, error) {
@@ -73,7 +87,7 @@ func explainHost(err error) error {
 	case errors.Is(err, unix.EADDRINUSE):
 		hint = "Another IKE daemon has the port; stop it, or change gateway.external.port and natt_port."
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		hint = "gateway.external.address is not an address of this host."
+		hint = "gateway.external.address, or one of more_addresses, is not an address of this host."
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		hint = "Run as root, or with CAP_NET_ADMIN and CAP_NET_BIND_SERVICE."
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):

@@ -73,3 +73,11 @@ func ago(now, t time.Time) string {
 	}
 	return now.Sub(t).Round(time.Second).String() + " ago"
 }
+
+// orDash is for cells that would be empty.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

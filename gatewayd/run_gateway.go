@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/keylog"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
+	"github.com/roamgate/roamgate/gatewayd/records"
 )
 
 const (
@@ -76,12 +76,10 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	manager := notify{logger}
 	g := &gateway{
 		config: cfg, built: built, loaded: started, started: started, level: level, logger: logger,
-		mtu: mtu, stop: stop, stopping: ctx.Done(), steps: &steps{},
-		listen: []netip.AddrPort{
-			netip.AddrPortFrom(cfg.Gateway.External.Address, cfg.Gateway.External.Port),
-			netip.AddrPortFrom(cfg.Gateway.External.Address, cfg.Gateway.External.NATTPort),
-		},
+		mtu: mtu, stop: stop, stopping: ctx.Done(), steps: &steps{}, records: records.New(logger),
 	}
+	var sockets []userspace.Local
+	sockets, g.listen = locals(cfg.Gateway.External)
 
 	// All configuration is read. Below this line the machine is touched; each
 	// touch puts on the stack how to take it back.
@@ -114,6 +112,13 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	undo.push("leases", registry.Close)
 
+	undo.push("", func() error { g.records.Close(); return nil })
+	recordFile, err := records.Open(built.Records)
+	if err != nil {
+		return cfg.Problem("gateway.records.file", err.Error())
+	}
+	g.records.Use(recordFile)
+
 	keys, err := openKeyLog(cfg, logger, &undo)
 	if err != nil {
 		return err
@@ -137,10 +142,15 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return fmt.Errorf("routes and forwarding: %w", explainHost(err))
 	}
 	undo.push("routes and forwarding", host.Close)
+	pools, err := newPoolRoutes(device.Name(), cfg.Gateway.Static.Pools)
+	if err != nil {
+		return err
+	}
+	g.routes = pools
 
 	events := make(chan dataplane.Event, eventQueue)
 	backend, err := userspace.New(userspace.Config{
-		Locals: []userspace.Local{{IKE: g.listen[0], Encap: g.listen[1]}}, Inside: device,
+		Locals: sockets, Inside: device,
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
 		MaxChildren: maxChildren(cfg.Gateway.Limits.Sessions), Logger: logger,
 	}, events)
@@ -151,12 +161,13 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 
 	sessions, err := session.New(session.Config{
 		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
-		Backend: backend, Events: events, Leases: registry, Keys: keys, Logger: logger,
+		Backend: backend, Events: events, Leases: registry, Keys: keys,
+		Records: g.records.Write, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	g.backend, g.sessions, g.leases, g.traffic = backend, sessions, registry, newTraffic(backend.Counters)
+	g.backend, g.sessions, g.leases = backend, sessions, registry
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err
@@ -171,7 +182,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 
 	over := make(chan struct{})
 	var followers sync.WaitGroup
-	followers.Go(func() { g.traffic.run(over) })
+	followers.Go(func() { pools.run(over, sessions.Sessions, logger) })
 	followers.Go(func() { g.followSignals(hangup, over, manager) })
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",
@@ -190,7 +201,7 @@ func openKeyLog(cfg *config.Config, logger *slog.Logger, undo *undoStack) (func(
 		return nil, nil
 	}
 	dir := cfg.Path(cfg.Debug.KeyLog)
-	log, err := keylog.Open(dir)
+	log, err := keylog.Open(keylog.Config{Dir: dir, ESN: cfg.Gateway.ESP.ESN})
 	if err != nil {
 		return nil, err
 	}

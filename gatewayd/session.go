@@ -31,10 +31,11 @@ func (g *global) sessionList() *cobra.Command {
 			}
 			return o.print(c.OutOrStdout(), sessions, func(t *tabwriter.Writer) {
 				now := time.Now()
-				fmt.Fprintln(t, "DEVICE\tVIRTUAL IP\tREMOTE\tUP\tIN\tOUT\tLAST IN\tID")
+				fmt.Fprintln(t, "DEVICE\tVIRTUAL IP\tREMOTE\tCLIENT\tUP\tCHILD SAS\tIN\tOUT\tLAST IN\tLEGACY\tID")
 				for _, s := range sessions {
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Device, joined(s.VirtualIPs), s.Remote,
-						now.Sub(s.Established).Round(time.Second), size(s.BytesIn), size(s.BytesOut), ago(now, s.LastIn), s.ID)
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", s.Device, joined(s.VirtualIPs), s.Remote, orDash(s.Client),
+						now.Sub(s.Established).Round(time.Second), len(s.Children), size(s.BytesIn), size(s.BytesOut), ago(now, s.LastIn),
+						orDash(strings.Join(s.Legacy, ",")), s.ID)
 				}
 			})
 		},
@@ -85,11 +86,18 @@ func showSessions(t *tabwriter.Writer, sessions []local.Session) {
 		fmt.Fprintf(t, "virtual IP\t%s\n", joined(s.VirtualIPs))
 		fmt.Fprintf(t, "local, remote\t%s, %s\n", s.Local, s.Remote)
 		fmt.Fprintf(t, "IKE SA\t%s\n", s.IKE)
-		fmt.Fprintf(t, "IKE SPIs\t%s initiator, %s responder\n", s.InitiatorSPI, s.ID)
-		fmt.Fprintf(t, "Child SA\t%s\n", s.ESP)
-		fmt.Fprintf(t, "ESP SPIs\t%s in, %s out\n", s.InboundSPI, s.OutboundSPI)
-		fmt.Fprintf(t, "traffic selectors\t%s === %s\n", strings.Join(s.LocalTS, ", "), strings.Join(s.RemoteTS, ", "))
+		fmt.Fprintf(t, "IKE SPIs\t%s initiator, %s responder\n", s.InitiatorSPI, s.ResponderSPI)
+		for _, c := range s.Children {
+			fmt.Fprintf(t, "Child SA\t%s\n", c.ESP)
+			fmt.Fprintf(t, "  ESP SPIs\t%s in, %s out\n", c.InboundSPI, c.OutboundSPI)
+			fmt.Fprintf(t, "  traffic selectors\t%s === %s\n", strings.Join(c.LocalTS, ", "), strings.Join(c.RemoteTS, ", "))
+		}
 		fmt.Fprintf(t, "authenticated by\t%s\n", s.Auth)
+		fmt.Fprintf(t, "client\t%s\n", orDash(s.Client))
+		if len(s.Legacy) > 0 {
+			fmt.Fprintf(t, "legacy algorithms\t%s\n", strings.Join(s.Legacy, ", "))
+		}
+		fmt.Fprintf(t, "session ID\t%s\n", s.ID)
 		fmt.Fprintf(t, "established\t%s (%s)\n", s.Established.Format(time.RFC3339), ago(now, s.Established))
 		if !s.Until.IsZero() {
 			fmt.Fprintf(t, "admitted until\t%s\n", s.Until.Format(time.RFC3339))

@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/roamgate/roamgate/gatewayd/local"
 )
 
 func (g *global) statusCommand() *cobra.Command {
@@ -33,7 +36,10 @@ func (g *global) statusCommand() *cobra.Command {
 				fmt.Fprintf(t, "listens on\t%s\n", joined(s.Listen))
 				fmt.Fprintf(t, "data plane\t%s, interface %s, MTU %d\n", s.Backend, s.Interface, s.MTU)
 				fmt.Fprintf(t, "sessions\t%d of %d, %d half-open\n", s.Sessions, s.MaxSessions, s.HalfOpen)
-				fmt.Fprintf(t, "leases\t%d live, %d idle, %d addresses\n", s.Leases.Live, s.Leases.Idle, s.Leases.Capacity)
+				if s.RedirectTo != "" {
+					fmt.Fprintf(t, "\tnew devices are redirected to %s\n", s.RedirectTo)
+				}
+				fmt.Fprintf(t, "leases\t%d live, %d idle, %s\n", s.Leases.Live, s.Leases.Idle, capacity(s.Leases))
 				fmt.Fprintf(t, "from devices\t%s in %d packets\n", size(s.Traffic.BytesIn), s.Traffic.PacketsIn)
 				fmt.Fprintf(t, "to devices\t%s in %d packets\n", size(s.Traffic.BytesOut), s.Traffic.PacketsOut)
 				fmt.Fprintf(t, "dropped\t%d packets (gatewayd drops)\n", s.Dropped)
@@ -54,4 +60,22 @@ func joined[T fmt.Stringer](list []T) string {
 		s[i] = v.String()
 	}
 	return strings.Join(s, ", ")
+}
+
+// capacity of the pools of each family that there are.
+func capacity(l local.LeaseCounts) string {
+	var parts []string
+	for _, family := range []struct {
+		name  string
+		count uint64
+	}{{"IPv4", l.Capacity}, {"IPv6", l.CapacityIPv6}} {
+		switch family.count {
+		case 0:
+		case math.MaxUint64:
+			parts = append(parts, "more "+family.name+" addresses than can be counted")
+		default:
+			parts = append(parts, fmt.Sprintf("%d %s addresses", family.count, family.name))
+		}
+	}
+	return strings.Join(parts, ", ")
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func askFor(a netip.Addr) func(*peer.Connection) {
-	return func(c *peer.Connection) { c.VirtualIP = a }
+	return func(c *peer.Connection) { c.VirtualIPs = []netip.Addr{a} }
 }
 
 // A device gets the address that it had, whether it asks for it or not, and

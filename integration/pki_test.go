@@ -3,6 +3,7 @@ package integration
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -26,29 +27,59 @@ var instanceOID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 32473, 1}
 type authority struct {
 	cert *x509.Certificate
 	key  crypto.Signer
+	// chain is its own certificate and those above it without the root's; empty
+	// for a root.
+	chain []*x509.Certificate
 }
 
 func newAuthority(t *testing.T, name string) authority {
 	t.Helper()
-	a := authority{key: keyECDSA(t)}
-	a.cert = a.issue(t, &x509.Certificate{
+	return newRoot(t, name, keyECDSA(t))
+}
+
+func newRoot(t *testing.T, name string, key crypto.Signer) authority {
+	t.Helper()
+	a := authority{key: key}
+	a.cert = a.issue(t, authorityTemplate(name), key.Public())
+	return a
+}
+
+// below is an authority that this one certifies.
+func (a authority) below(t *testing.T, name string, key crypto.Signer) authority {
+	t.Helper()
+	cert := a.issue(t, authorityTemplate(name), key.Public())
+	return authority{cert: cert, key: key, chain: append([]*x509.Certificate{cert}, a.chain...)}
+}
+
+func authorityTemplate(name string) *x509.Certificate {
+	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: name},
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
-	}, a.key.Public())
-	return a
+	}
 }
 
-// identity is a certificate with its key.
+// identity is a certificate with its key, and the certificates between it and
+// the root.
 type identity struct {
-	cert *x509.Certificate
-	key  crypto.Signer
+	cert  *x509.Certificate
+	key   crypto.Signer
+	chain []*x509.Certificate
+}
+
+// chainPEM is the own certificate first, then the intermediates.
+func (i identity) chainPEM() []byte {
+	text := certPEM(i.cert)
+	for _, c := range i.chain {
+		text = append(text, certPEM(c)...)
+	}
+	return text
 }
 
 func (a authority) gateway(t *testing.T, key crypto.Signer) identity {
 	t.Helper()
-	return identity{key: key, cert: a.issue(t, &x509.Certificate{
+	return identity{key: key, chain: a.chain, cert: a.issue(t, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: gatewayID},
 		DNSNames:    []string{gatewayID},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
@@ -69,7 +100,7 @@ func (a authority) device(t *testing.T, name string, key crypto.Signer, change .
 	for _, f := range change {
 		f(template)
 	}
-	return identity{key: key, cert: a.issue(t, template, key.Public())}
+	return identity{key: key, chain: a.chain, cert: a.issue(t, template, key.Public())}
 }
 
 func (a authority) issue(t *testing.T, template *x509.Certificate, public crypto.PublicKey) *x509.Certificate {
@@ -121,7 +152,7 @@ func serial(t *testing.T) *big.Int {
 // files are what a client of the gateway's root needs.
 func (i identity) files(t *testing.T, root authority) peer.Files {
 	t.Helper()
-	return peer.Files{CA: certPEM(root.cert), Cert: certPEM(i.cert), Key: keyPEM(t, i.key)}
+	return peer.Files{CA: certPEM(root.cert), Cert: i.chainPEM(), Key: keyPEM(t, i.key)}
 }
 
 func certPEM(c *x509.Certificate) []byte {
@@ -150,9 +181,22 @@ func keyOn(t *testing.T, curve elliptic.Curve) crypto.Signer {
 	return key
 }
 
-func keyRSA(t *testing.T) crypto.Signer {
+func keyP521(t *testing.T) crypto.Signer { return keyOn(t, elliptic.P521()) }
+
+func keyEd25519(t *testing.T) crypto.Signer {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func keyRSA(t *testing.T) crypto.Signer { return keyRSAOf(t, 2048) }
+
+func keyRSAOf(t *testing.T, bits int) crypto.Signer {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,10 @@ import (
 
 const gatewayID = "gw.example"
 
-var pool = netip.MustParsePrefix("10.9.0.0/24")
+var (
+	pool  = netip.MustParsePrefix("10.9.0.0/24")
+	pool6 = netip.MustParsePrefix("fd00:9::/112")
+)
 
 // scenario is a topology with a gateway in it and a CA around it.
 type scenario struct {
@@ -37,6 +40,8 @@ type scenario struct {
 // options of a scenario; the zero value is one device and an ECDSA gateway.
 type options struct {
 	devices   int
+	router    bool // between the devices and the gateway, where there is one device
+	ipv6      bool // outside and inside; the gateway is told of it
 	rsa       bool
 	configure func(s *scenario)
 	// patience with the whole scenario; 4 minutes where zero.
@@ -46,7 +51,9 @@ type options struct {
 // newScenario lays the topology and starts a gateway; all ends with the test.
 func newScenario(t *testing.T, o options) *scenario {
 	t.Helper()
-	s := &scenario{t: t, top: netns.ForTest(t, netns.Options{Devices: max(1, o.devices)})}
+	s := &scenario{t: t, top: netns.ForTest(t, netns.Options{
+		Devices: max(1, o.devices), Router: o.router, IPv6: o.ipv6,
+	})}
 	if err := peer.Available(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +67,17 @@ func newScenario(t *testing.T, o options) *scenario {
 		key = keyRSA(t)
 	}
 	own := s.root.gateway(t, key)
-	s.write("gw.crt", certPEM(own.cert))
-	s.write("gw.key", keyPEM(t, own.key))
+	s.credential("gw", own)
 	s.write("root.crt", certPEM(s.root.cert))
 	s.conf = gateway.Config{
 		ID: gatewayID, Certificate: "gw.crt", Key: "gw.key", Roots: []string{"root.crt"},
 		InstanceOIDs: []string{instanceOID.String()},
-		Pool:         pool, Networks: []netip.Prefix{netns.Inside},
+		Pools:        []netip.Prefix{pool}, Networks: []netip.Prefix{netns.Inside},
+	}
+	if o.ipv6 {
+		s.conf.IPv6 = true
+		s.conf.Pools = append(s.conf.Pools, pool6)
+		s.conf.Networks = append(s.conf.Networks, netns.Inside6)
 	}
 	if o.configure != nil {
 		o.configure(s)
@@ -99,11 +110,27 @@ func (s *scenario) configure() {
 	s.write("gatewayd.yaml", []byte(s.conf.YAML()))
 }
 
+// reload has the gateway read the configuration as it is now.
+func (s *scenario) reload(t *testing.T) {
+	t.Helper()
+	s.configure()
+	if _, err := s.gw.Command(s.ctx, "reload"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (s *scenario) write(name string, content []byte) {
 	s.t.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// credential writes NAME.crt and NAME.key.
+func (s *scenario) credential(name string, i identity) {
+	s.t.Helper()
+	s.write(name+".crt", i.chainPEM())
+	s.write(name+".key", keyPEM(s.t, i.key))
 }
 
 // client starts a strongSwan on a device, with its connection loaded.
@@ -197,7 +224,12 @@ func (s *scenario) record(t *testing.T, snap int) func() string {
 // eventually asks until the answer is yes; what says what was waited for.
 func (s *scenario) eventually(t *testing.T, what string, yes func() (bool, string)) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	s.within(t, 30*time.Second, what, yes)
+}
+
+func (s *scenario) within(t *testing.T, patience time.Duration, what string, yes func() (bool, string)) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
 	for {
 		ok, seen := yes()
 		if ok {

@@ -107,7 +107,8 @@ type AddressHint struct {
 // Move tells an initiator that it has another address now: Local, from where
 // it reaches Remote, the gateway's port for UDP encapsulation. What is under
 // way is repeated from there, the peer is told (RFC 4555 section 3.5), and the
-// Child SAs move when it has answered. It is a no-op without MOBIKE.
+// Child SAs move when it has answered. Without MOBIKE only NoteMoveRefused
+// comes of it.
 type Move struct{ Local, Remote netip.AddrPort }
 
 // Redirect asks to send the peer to another gateway, by name or address (RFC

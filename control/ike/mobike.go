@@ -76,14 +76,18 @@ func (m *Machine) addressHint(now time.Time, hint AddressHint) {
 	})
 }
 
-// NoteMoveRefused: the peer doesn't go on with us from our new address.
+// NoteMoveRefused: the peer doesn't go on with us from our new address, or
+// can't be told of it.
 const NoteMoveRefused Note = "move_refused"
 
 // move goes on from another address of ours.
 func (m *Machine) move(now time.Time, in Move) {
 	to := path{local: in.Local, remote: in.Remote, marker: true}
-	if m.ini == nil || !m.peer.mobike || m.superseded || to == m.path ||
-		(m.state != stateEstablished && m.state != stateDeleting) {
+	if m.ini == nil || m.superseded || to == m.path || (m.state != stateEstablished && m.state != stateDeleting) {
+		return
+	}
+	if !m.peer.mobike {
+		m.note(NoteMoveRefused, "without MOBIKE")
 		return
 	}
 	m.path = to

@@ -6,6 +6,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
 )
 
 func (w *world) reload(p *admit.Policy) {
@@ -53,9 +54,9 @@ func TestReloadDuringAdmission(t *testing.T) {
 		m := w.open(1)
 		old := w.server.settings.Load().Admit
 		sh := w.shardOf(m)
-		w.on(sh, func(time.Time) { sh.sessions[m.spi].evidence = &admit.Evidence{} })
+		w.on(sh, func(time.Time) { sh.machines[m.spi].session.evidence = &admit.Evidence{} })
 		w.reload(w.ca.policy("stolen"))
-		sh.mail.put(decided{spi: m.spi, policy: old})
+		sh.mail.put(decided{id: lease.SessionID(m.spi), policy: old})
 		w.settled()
 		w.want("asked again", w.server.Stats().Refused[admit.ReasonNoCertificate.String()], uint64(1))
 		if _, ok := m.last().(ike.Refused); !ok {

@@ -18,14 +18,16 @@ type network struct {
 
 	mu       sync.Mutex
 	hosts    map[netip.Addr]chan<- dataplane.Datagram
-	lose     func(d dataplane.Datagram) bool // both ways; called with mu held
-	sent     []dataplane.Datagram            // by the gateway
-	unsent   bool                            // the network refuses
-	applyErr error                           // of Install
-	fullErr  error                           // of Reserve
-	hold     chan struct{}                   // Apply waits for it to be closed
-	spis     map[dataplane.SPI]netip.Addr    // in use, with the virtual IP once installed
-	onRemove func(netip.Addr)                // virtual IP
+	lose     func(d dataplane.Datagram) bool   // both ways; called with mu held
+	delay    time.Duration                     // of each message
+	outside  map[netip.AddrPort]netip.AddrPort // what a NAT makes of hosts
+	sent     []dataplane.Datagram              // by the gateway
+	unsent   bool                              // the network refuses
+	applyErr error                             // of Install
+	fullErr  error                             // of Reserve
+	hold     chan struct{}                     // Apply waits for it to be closed
+	spis     map[dataplane.SPI]netip.Addr      // in use, with the virtual IP once installed
+	onRemove func(netip.Addr)                  // virtual IP
 }
 
 func newNetwork(events chan<- dataplane.Event) *network {
@@ -46,12 +48,23 @@ func (n *network) set(change func()) {
 // send is what a host puts on the wire for the gateway.
 func (n *network) send(d dataplane.Datagram) {
 	n.mu.Lock()
-	lost := n.lose != nil && n.lose(d)
-	n.mu.Unlock()
-	if !lost {
-		d.Local, d.Remote = d.Remote, d.Local
-		n.Deliver(d)
+	defer n.mu.Unlock()
+	if n.lose != nil && n.lose(d) {
+		return
 	}
+	if outside, ok := n.outside[d.Local]; ok {
+		d.Local = outside
+	}
+	d.Local, d.Remote = d.Remote, d.Local
+	n.travel(func() { n.Deliver(d) })
+}
+
+func (n *network) travel(arrive func()) {
+	if n.delay == 0 {
+		arrive()
+		return
+	}
+	time.AfterFunc(n.delay, arrive)
 }
 
 func (n *network) Transport() dataplane.IKETransport { return n }
@@ -68,11 +81,16 @@ func (n *network) Send(batch []dataplane.Datagram) (int, error) {
 		d.Data = slices.Clone(d.Data)
 		n.sent = append(n.sent, d)
 		host := n.hosts[d.Remote.Addr()]
+		for inside, outside := range n.outside {
+			if outside == d.Remote {
+				host, d.Remote = n.hosts[inside.Addr()], inside
+			}
+		}
 		if host == nil || n.lose != nil && n.lose(d) {
 			continue
 		}
 		d.Local, d.Remote = d.Remote, d.Local
-		host <- d
+		n.travel(func() { host <- d })
 	}
 	return len(batch), nil
 }
@@ -128,15 +146,29 @@ func (n *network) apply(c dataplane.Change) error {
 
 // heard makes ESP arrive from the device with this virtual IP.
 func (n *network) heard(virtual netip.Addr, now time.Time) {
-	n.Counters(func(c dataplane.ChildCounters) bool {
-		if child, ok := n.Child(c.Inbound); ok && child.Child.VirtualIPs[0] == virtual {
-			c.LastIn = now
-			c.PacketsIn++
-			c.BytesIn += 100
-			n.SetCounters(c)
-		}
-		return true
+	n.carry(virtual, func(c *dataplane.ChildCounters) {
+		c.LastIn = now
+		c.PacketsIn++
+		c.BytesIn += 100
 	})
+}
+
+// said makes ESP go to the device with this virtual IP.
+func (n *network) said(virtual netip.Addr, now time.Time) {
+	n.carry(virtual, func(c *dataplane.ChildCounters) {
+		c.LastOut = now
+		c.PacketsOut++
+		c.BytesOut += 1000
+	})
+}
+
+// carry counts a packet of the Child SA that carries those to the virtual IP.
+func (n *network) carry(virtual netip.Addr, count func(*dataplane.ChildCounters)) {
+	spi, ok := n.Outbound(virtual)
+	if child, installed := n.Child(spi); ok && installed {
+		count(&child.Counters)
+		n.SetCounters(child.Counters)
+	}
 }
 
 // state is how many SPIs are reserved and how many Child SAs installed.

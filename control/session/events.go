@@ -8,17 +8,26 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-// Liveness is looked at a few times in an idle period, but not all the time.
+// Events of the data plane, and what became of hints, as they are counted.
 const (
-	livenessParts = 4
-	livenessMin   = time.Second
-	livenessMax   = 30 * time.Second
+	eventAddressChanged = "address_changed"
+	eventHint           = "address_hint"
+	eventHintConfirmed  = "address_hint_confirmed"
+	eventUnknownSPI     = "unknown_spi"
+	eventSoftLimit      = "soft_limit"
+	eventHardLimit      = "hard_limit"
+	eventExpired        = "expired"
 )
 
-// watch takes the data plane's events and looks for silent peers.
+// hintPeriod is how often a session may be given an address hint, each of which
+// costs a request. The data plane goes on telling while packets come from
+// there.
+const hintPeriod = 5 * time.Second
+
+// watch takes the data plane's events and reads its counters.
 func (s *Server) watch(quit <-chan struct{}) {
-	timer := time.NewTimer(s.livenessPeriod())
-	defer timer.Stop()
+	ticker := time.NewTicker(meterPeriod)
+	defer ticker.Stop()
 	events := s.events
 	for {
 		select {
@@ -30,9 +39,8 @@ func (s *Server) watch(quit <-chan struct{}) {
 				continue
 			}
 			s.event(time.Now(), e)
-		case <-timer.C:
-			s.checkLiveness()
-			timer.Reset(s.livenessPeriod())
+		case <-ticker.C:
+			s.meter.read()
 		}
 	}
 }
@@ -40,20 +48,22 @@ func (s *Server) watch(quit <-chan struct{}) {
 func (s *Server) event(now time.Time, e dataplane.Event) {
 	switch e := e.(type) {
 	case dataplane.AddressChanged:
-		s.stats.event("address_changed")
+		s.stats.event(eventAddressChanged)
+		s.broadcast(addressChanged(e))
 	case dataplane.UnknownSPI:
-		s.stats.event("unknown_spi")
+		s.stats.event(eventUnknownSPI)
 		s.unknownSPI(now, e)
 	case dataplane.LimitReached:
 		if !e.Hard {
-			s.stats.event("soft_limit")
+			s.stats.event(eventSoftLimit)
+			s.broadcast(rekeyChild{e.Inbound})
 			return
 		}
-		s.stats.event("hard_limit")
-		s.broadcast(closeChild{e.Inbound})
+		s.stats.event(eventHardLimit)
+		s.broadcast(endChild{e.Inbound})
 	case dataplane.Expired:
-		s.stats.event("expired")
-		s.broadcast(closeChild{e.Inbound})
+		s.stats.event(eventExpired)
+		s.broadcast(endChild{e.Inbound})
 	}
 }
 
@@ -71,64 +81,43 @@ func (s *Server) unknownSPI(now time.Time, e dataplane.UnknownSPI) {
 	})
 }
 
-// closeChild closes the session whose Child SA carries nothing any more.
-type closeChild struct{ inbound dataplane.SPI }
+// rekeyChild: a Child SA carried nearly as much as it may.
+type rekeyChild struct{ inbound dataplane.SPI }
 
-func (c closeChild) deliver(sh *shard, now time.Time) {
-	if s := sh.children[c.inbound]; s != nil {
+func (r rekeyChild) deliver(sh *shard, now time.Time) {
+	if s := sh.children[r.inbound]; s != nil && s.closing == "" {
+		sh.step(now, s.current, ike.Rekey{Inbound: r.inbound})
+	}
+}
+
+// endChild: a Child SA carries nothing any more. If it was the only one its
+// session ends; otherwise it is replaced, if it isn't yet.
+type endChild struct{ inbound dataplane.SPI }
+
+func (e endChild) deliver(sh *shard, now time.Time) {
+	s := sh.children[e.inbound]
+	switch {
+	case s == nil:
+	case len(s.children) == 1:
 		sh.close(now, s, ike.CloseExpired)
+	default:
+		rekeyChild(e).deliver(sh, now)
 	}
 }
 
-// livenessPeriod: without liveness checks the settings are looked at again
-// after a while, they may have been replaced.
-func (s *Server) livenessPeriod() time.Duration {
-	idle := s.settings.Load().Liveness.Idle
-	if idle == 0 {
-		return livenessMax
-	}
-	return min(max(idle/livenessParts, livenessMin), livenessMax)
-}
+// addressChanged: the device may have moved; its IKE SA asks there.
+type addressChanged dataplane.AddressChanged
 
-// checkLiveness reads the counters once for all shards.
-func (s *Server) checkLiveness() {
-	idle := s.settings.Load().Liveness.Idle
-	if idle == 0 {
+func (a addressChanged) deliver(sh *shard, now time.Time) {
+	s := sh.children[a.Inbound]
+	if s == nil || s.closing != "" {
 		return
 	}
-	lastIn := make(map[dataplane.SPI]time.Time)
-	s.backend.Counters(func(c dataplane.ChildCounters) bool {
-		lastIn[c.Inbound] = c.LastIn
-		return true
-	})
-	s.broadcast(probeSilent{idle: idle, lastIn: lastIn})
-}
-
-// probeSilent has machines ask peers that nothing came from. A peer that
-// doesn't answer is given up by its machine. The map is shared and not changed.
-type probeSilent struct {
-	idle   time.Duration
-	lastIn map[dataplane.SPI]time.Time
-}
-
-func (p probeSilent) deliver(sh *shard, now time.Time) {
-	for _, s := range sh.sessions {
-		if s.established.IsZero() || s.closing || s.closed {
-			continue
-		}
-		last := latest(s.established, s.lastIn, s.probed, p.lastIn[s.summary.Inbound])
-		if now.Sub(last) >= p.idle {
-			s.probed = now
-			sh.step(now, s, ike.Probe{})
-		}
+	if !s.hinted.IsZero() && now.Sub(s.hinted) < hintPeriod {
+		sh.server.stats.drop(ReasonHintRate)
+		return
 	}
-}
-
-func latest(times ...time.Time) (last time.Time) {
-	for _, t := range times {
-		if t.After(last) {
-			last = t
-		}
-	}
-	return last
+	s.hinted, s.hintRemote = now, a.Remote
+	sh.server.stats.event(eventHint)
+	sh.step(now, s.current, ike.AddressHint(a))
 }

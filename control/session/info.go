@@ -9,33 +9,42 @@ import (
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
-	"github.com/roamgate/roamgate/dataplane"
 )
 
 // Info about a session that is up.
 type Info struct {
+	// ID stays the same while the IKE SA is rekeyed; the first octet is the
+	// number of the session's shard.
 	ID lease.SessionID
+	// Summary as it is now: SPIs, algorithms and addresses follow what happens.
+	// What is said of a Child SA is that of the oldest; zero if there is none.
 	ike.Summary
+	// Children are all Child SAs, the oldest first.
+	Children    []Child
 	Established time.Time
 
-	// Counters of the Child SA; bytes are those of inner packets.
-	BytesIn, PacketsIn   uint64
-	BytesOut, PacketsOut uint64
+	// Traffic of all Child SAs, those that are gone included.
+	Traffic
 	// LastIn and LastOut are zero if no packet came or went.
 	LastIn, LastOut time.Time
 }
 
 // infos is what others may know of the sessions that are up. Shards write it
-// when one comes or goes.
+// when something changes.
 type infos struct {
 	mu sync.Mutex
-	m  map[lease.SessionID]Info
+	m  map[lease.SessionID]known
 }
 
-func (i *infos) set(info Info) {
+type known struct {
+	info    Info
+	account *account
+}
+
+func (i *infos) set(info Info, a *account) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.m[info.ID] = info
+	i.m[info.ID] = known{info, a}
 }
 
 func (i *infos) remove(id lease.SessionID) {
@@ -50,7 +59,7 @@ func (i *infos) len() int {
 	return len(i.m)
 }
 
-func (i *infos) list() []Info {
+func (i *infos) list() []known {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.Collect(maps.Values(i.m))
@@ -59,19 +68,14 @@ func (i *infos) list() []Info {
 // Sessions returns the sessions that are up, oldest first, with the counters
 // of now. It may be called from any goroutine, at any time.
 func (s *Server) Sessions() []Info {
-	list := s.infos.list()
-	at := make(map[dataplane.SPI]*Info, len(list))
-	for i := range list {
-		at[list[i].Inbound] = &list[i]
+	s.meter.read()
+	known := s.infos.list()
+	list := make([]Info, len(known))
+	for i, k := range known {
+		u := k.account.read()
+		list[i] = k.info
+		list[i].Traffic, list[i].LastIn, list[i].LastOut = u.Traffic, u.LastIn, u.LastOut
 	}
-	s.backend.Counters(func(c dataplane.ChildCounters) bool {
-		if info := at[c.Inbound]; info != nil {
-			info.BytesIn, info.PacketsIn = c.BytesIn, c.PacketsIn
-			info.BytesOut, info.PacketsOut = c.BytesOut, c.PacketsOut
-			info.LastIn, info.LastOut = c.LastIn, c.LastOut
-		}
-		return true
-	})
 	slices.SortFunc(list, func(a, b Info) int {
 		return cmp.Or(a.Established.Compare(b.Established), cmp.Compare(a.ID, b.ID))
 	})
@@ -85,7 +89,7 @@ func (s *Server) Kill(match func(Info) bool) int {
 	for _, info := range s.Sessions() {
 		if match(info) {
 			n++
-			s.order(closeOrder{spi: uint64(info.ID), reason: ike.CloseKilled})
+			s.order(closeOrder{id: info.ID, reason: ike.CloseKilled})
 		}
 	}
 	return n

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -8,53 +9,81 @@ import (
 	"github.com/roamgate/roamgate/control/lease"
 )
 
-// acquire asks for the lease. IPv4 only: the machine asks for nothing else yet.
+// acquisition is what is done about an AskLease: one family after the other.
+type acquisition struct {
+	held     heldLease
+	want     []netip.Addr
+	families []lease.Family // still to be asked for
+	got      []netip.Addr
+}
+
 func (sh *shard) acquire(s *session, ask ike.AskLease) {
-	req := lease.Request{Device: ask.Device, Session: lease.SessionID(s.spi), Family: lease.IPv4}
-	for _, want := range ask.Want {
-		if want.Is4() {
+	a := acquisition{held: heldLease{device: ask.Device, session: s.id}, want: ask.Want}
+	if ask.IPv4 {
+		a.families = append(a.families, lease.IPv4)
+	}
+	if ask.IPv6 {
+		a.families = append(a.families, lease.IPv6)
+	}
+	sh.acquireNext(a)
+}
+
+// acquireNext asks for the first of the families. The first address makes the
+// session the device's current one, the second goes with it.
+func (sh *shard) acquireNext(a acquisition) {
+	req := lease.Request{
+		Device: a.held.device, Session: a.held.session, Family: a.families[0], Additional: len(a.got) > 0,
+	}
+	for _, want := range a.want {
+		if want.Is4() == (req.Family == lease.IPv4) {
 			req.Want = want
 			break
 		}
 	}
-	held := heldLease{device: req.Device, session: req.Session}
 	sh.server.leases.Acquire(req, func(g lease.Grant, err error) {
-		sh.mail.put(granted{held: held, grant: g, err: err})
+		sh.mail.put(granted{acquisition: a, grant: g, err: err})
 	})
 }
 
 // granted is the registry's answer.
 type granted struct {
-	held  heldLease
+	acquisition
 	grant lease.Grant
 	err   error
 }
 
+// deliver: a family without pool is left out. One whose pool is used up is not:
+// a device that has lost half of its networks without a word would send their
+// packets around the tunnel.
 func (g granted) deliver(sh *shard, now time.Time) {
-	s := sh.sessions[uint64(g.held.session)]
-	alive := s != nil && !s.closed
-	if g.err != nil {
-		if alive {
-			sh.step(now, s, ike.LeaseFailed{Reason: g.err.Error()})
-		}
-		return
-	}
-	if !alive {
+	s := sh.sessions[g.held.session]
+	first := len(g.got) == 0
+	switch {
+	case s == nil && g.err == nil && first:
 		sh.server.give(g.grant.Displaced, g.held)
 		return
-	}
-	if !sh.server.takeSeat(g.grant.Displaced != 0) {
+	case s == nil:
+		return
+	case errors.Is(g.err, lease.ErrNoPool) && (len(g.families) > 1 || !first):
+	case g.err != nil:
+		sh.step(now, s.current, ike.LeaseFailed{Reason: g.err.Error()})
+		return
+	case first && !sh.server.takeSeat(g.grant.Displaced != 0):
 		sh.server.stats.drop(ReasonSessionsFull)
 		sh.server.end(g.held)
-		sh.step(now, s, ike.LeaseFailed{Reason: "all sessions are in use"})
+		sh.step(now, s.current, ike.LeaseFailed{Reason: "all sessions are in use"})
+		return
+	case first:
+		s.held, s.displaced = &g.held, g.grant.Displaced
+		g.got = append(g.got, g.grant.Address)
+	default:
+		g.got = append(g.got, g.grant.Address)
+	}
+	if g.families = g.families[1:]; len(g.families) > 0 {
+		sh.acquireNext(g.acquisition)
 		return
 	}
-	s.held = &g.held
-	s.displaced = g.grant.Displaced
-	sh.step(now, s, ike.Leased{
-		Addresses: []netip.Addr{g.grant.Address},
-		Settings:  s.settings.Assign,
-	})
+	sh.step(now, s.current, ike.Leased{Addresses: g.got, Settings: s.settings.Assign})
 }
 
 // takeSeat counts a session against MaxSessions. One that replaces another may
@@ -79,7 +108,7 @@ func (s *Server) give(displaced lease.SessionID, held heldLease) {
 		s.end(held)
 		return
 	}
-	s.order(closeOrder{spi: uint64(displaced), reason: ike.CloseReplaced, end: &held})
+	s.order(closeOrder{id: displaced, reason: ike.CloseReplaced, end: &held})
 }
 
 // letGo gives back what a session holds when it is over.
@@ -97,14 +126,14 @@ func (sh *shard) letGo(s *session) {
 
 // closeOrder closes a session from outside its shard.
 type closeOrder struct {
-	spi    uint64
+	id     lease.SessionID
 	reason ike.CloseReason
 	end    *heldLease // to be ended with it; may be nil
 }
 
 func (o closeOrder) deliver(sh *shard, now time.Time) {
-	s := sh.sessions[o.spi]
-	if s == nil || s.closed {
+	s := sh.sessions[o.id]
+	if s == nil {
 		if o.end != nil {
 			sh.server.end(*o.end)
 		}

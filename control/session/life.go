@@ -2,48 +2,59 @@ package session
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
-	"github.com/roamgate/roamgate/control/lease"
 )
 
-// up: the IKE SA and its Child SA are established. The session before it goes.
-func (sh *shard) up(now time.Time, s *session, summary ike.Summary) {
+// up: the IKE SA is established. The session before it goes. One without a lease
+// can carry nothing and isn't bounded by anything, so it is not kept.
+func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
+	s, server := sa.session, sh.server
 	s.established, s.summary, s.until = now, summary, summary.Until
 	s.device = summary.Device
-	sh.children[summary.Inbound] = s
-	delete(sh.halfOpen, s.init)
-	sh.uncount(s)
-	server := sh.server
-	server.stats.established(now.Sub(s.began))
-	server.infos.set(Info{ID: lease.SessionID(s.spi), Summary: summary, Established: now})
+	s.lookAt = now
+	delete(sh.halfOpen, sa.init)
+	sh.uncount(sa)
+	if summary.Inbound != 0 {
+		sh.childUp(s, Child{
+			Inbound: summary.Inbound, Outbound: summary.Outbound, ESP: summary.ESP,
+			LocalTS: summary.LocalTS, RemoteTS: summary.RemoteTS,
+		})
+	}
+	sh.tell(s)
+	server.stats.established(now.Sub(s.began), summary.Legacy)
 	server.log.Info("session established",
 		slog.String("device", summary.Device), slog.Any("virtual_ips", summary.VirtualIPs),
 		slog.String("remote", summary.Remote.String()),
 		slog.String("ike", summary.IKE), slog.String("esp", summary.ESP), slog.String("auth", summary.Auth))
+	if len(summary.Legacy) > 0 {
+		server.log.Warn("session uses legacy algorithms",
+			slog.String("device", summary.Device), slog.Any("legacy", summary.Legacy), slog.String("client", summary.Client))
+	}
+	server.records.put(s.record(now, RecordStart))
 	if s.displaced != 0 {
-		server.order(closeOrder{spi: uint64(s.displaced), reason: ike.CloseReplaced})
+		server.order(closeOrder{id: s.displaced, reason: ike.CloseReplaced})
 		s.displaced = 0
+	}
+	if s.held == nil {
+		sh.mail.put(closeOrder{id: s.id, reason: ike.CloseNoAddress})
 	}
 }
 
-// over: the IKE SA is no more. While it lingers it is counted like a half-open
-// one, so that their number is bounded; where there is no room it is forgotten
-// at once.
-func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
+// closed: an IKE SA is no more, and its session if it carried it. While it
+// lingers it is counted like a half-open one, so that their number is bounded;
+// where there is no room it is forgotten at once.
+func (sh *shard) closed(now time.Time, s *sa, c ike.Closed) {
 	s.closed = true
-	sh.live--
-	sh.logClosed(now, s, c)
-	sh.server.stats.closed(c.Reason)
-	sh.server.infos.remove(lease.SessionID(s.spi))
 	delete(sh.halfOpen, s.init)
-	if sh.children[s.summary.Inbound] == s {
-		delete(sh.children, s.summary.Inbound)
+	if s.carries() {
+		sh.over(now, s.session, c)
+	} else {
+		sh.server.stats.closed(ike.CloseRekeyed)
 	}
-	sh.letGo(s)
-	s.evidence = nil
 	if !c.Linger {
 		sh.forget(s)
 		return
@@ -57,13 +68,38 @@ func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
 	}
 }
 
-func (sh *shard) forget(s *session) {
+// over: the session has ended. IKE SAs that were to take over end too.
+func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
+	sh.logClosed(now, s, c)
+	sh.server.stats.closed(c.Reason)
+	for len(s.children) > 0 {
+		sh.childDown(s, s.children[0].Inbound)
+	}
+	s.over = true
+	sh.server.infos.remove(s.id)
+	delete(sh.sessions, s.id)
+	if !s.established.IsZero() {
+		record := s.record(now, RecordStop)
+		record.Reason, record.Detail = c.Reason, c.Detail
+		sh.server.data.tasks.put(task{stop: &stopped{record: record, account: s.account}})
+	}
+	sh.letGo(s)
+	s.evidence = nil
+	for _, bare := range s.machines {
+		if bare != s.current {
+			sh.mail.put(closeSA{bare, c.Reason})
+		}
+	}
+}
+
+func (sh *shard) forget(s *sa) {
 	sh.uncount(s)
-	delete(sh.sessions, s.spi)
+	delete(sh.machines, s.spi)
+	s.session.machines = slices.DeleteFunc(s.session.machines, func(x *sa) bool { return x == s })
 	sh.timers.set(s, time.Time{})
 }
 
-func (sh *shard) uncount(s *session) {
+func (sh *shard) uncount(s *sa) {
 	if s.counted {
 		sh.server.gate.Close(s.source)
 		s.counted = false
@@ -102,9 +138,9 @@ func (c closeAll) deliver(sh *shard, now time.Time) {
 	}
 }
 
-// tellEmpty: lingering sessions don't count, nobody needs them to end well.
+// tellEmpty: machines that linger don't count, nobody needs them to end well.
 func (sh *shard) tellEmpty() {
-	if sh.emptied != nil && sh.live == 0 {
+	if sh.emptied != nil && len(sh.sessions) == 0 {
 		close(sh.emptied)
 		sh.emptied = nil
 	}
@@ -113,8 +149,6 @@ func (sh *shard) tellEmpty() {
 // abandon ends the sessions whose peers didn't answer in time.
 func (sh *shard) abandon(now time.Time) {
 	for _, s := range sh.sessions {
-		if !s.closed {
-			sh.over(now, s, ike.Closed{Reason: ike.CloseShutdown, Detail: "the peer did not answer"})
-		}
+		sh.closed(now, s.current, ike.Closed{Reason: ike.CloseShutdown, Detail: "the peer did not answer"})
 	}
 }

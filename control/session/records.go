@@ -50,7 +50,7 @@ func (s *session) record(now time.Time, event RecordEvent) Record {
 		Time: now, Event: event, Session: fmt.Sprintf("%016x", uint64(s.id)), Device: u.Device, Group: u.Group,
 		VirtualIPs: u.VirtualIPs, Remote: u.Remote,
 		IKE: u.IKE, ESP: u.ESP, Auth: u.Auth, Client: u.Client,
-		Established: s.established, Traffic: s.usage.read().Traffic,
+		Established: s.established, Traffic: s.account.read().Traffic,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
 )
 
 // stepper is what a shard needs of an *ike.Machine.
@@ -29,6 +30,7 @@ type sa struct {
 	machine  stepper
 	spi      uint64 // ours
 	original bool   // ours is the initiator's
+	peerSPI  uint64 // zero before the handshake is over
 	session  *session
 
 	init    initKey    // of the IKE_SA_INIT that it began with; zero after a rekeying
@@ -53,6 +55,18 @@ type initKey struct {
 // are bare: rekeyed already, or spawned and not in charge yet.
 func (s *sa) carries() bool { return s.session.current == s }
 
+// closeSA ends a machine that carries nothing, or never did.
+type closeSA struct {
+	sa     *sa
+	reason ike.CloseReason
+}
+
+func (c closeSA) deliver(sh *shard, now time.Time) {
+	if sh.machines[c.sa.spi] == c.sa && !c.sa.closed {
+		sh.step(now, c.sa, ike.Close{Reason: c.reason})
+	}
+}
+
 // newSPI draws one that is not in use, as the SPI of a machine or the ID of a
 // session: the shard's number, then 56 random bits.
 func (sh *shard) newSPI(settings *Settings) (uint64, error) {
@@ -63,7 +77,7 @@ func (sh *shard) newSPI(settings *Settings) (uint64, error) {
 		}
 		b[0] = sh.number
 		spi := binary.BigEndian.Uint64(b[:])
-		if spi != 0 && sh.machines[spi] == nil && sh.sessions[sessionID(spi)] == nil {
+		if spi != 0 && sh.machines[spi] == nil && sh.sessions[lease.SessionID(spi)] == nil {
 			return spi, nil
 		}
 	}
@@ -74,7 +88,7 @@ func (sh *shard) reserveIKE(s *sa, o ike.ReserveIKE) {
 	spi, err := sh.newSPI(s.session.settings)
 	if err != nil {
 		sh.server.stats.drop(ReasonNoRandomness)
-		sh.mail.put(closeSession{id: s.session.id, reason: ike.CloseInternal})
+		sh.mail.put(closeOrder{id: s.session.id, reason: ike.CloseInternal})
 		return
 	}
 	sh.mail.put(answer{s.spi, ike.ReservedIKE{ID: o.ID, SPI: spi}})
@@ -83,11 +97,11 @@ func (sh *shard) reserveIKE(s *sa, o ike.ReserveIKE) {
 // spawned: the session has another IKE SA from now on.
 func (sh *shard) spawned(s *sa, o ike.Spawned) {
 	next := &sa{
-		machine: o.Next, spi: o.ResponderSPI, original: o.Original,
+		machine: o.Next, spi: o.ResponderSPI, peerSPI: o.InitiatorSPI, original: o.Original,
 		session: s.session, source: s.source, slot: -1,
 	}
 	if o.Original {
-		next.spi = o.InitiatorSPI
+		next.spi, next.peerSPI = o.InitiatorSPI, o.ResponderSPI
 	}
 	sh.machines[next.spi] = next
 	s.session.machines = append(s.session.machines, next)
@@ -122,8 +136,9 @@ func (sh *shard) rekeyed(s *sa, o ike.Rekeyed) {
 	next := session.machines[i]
 	session.current = next
 	session.summary.IKE = o.IKE
+	session.summary.InitiatorSPI, session.summary.ResponderSPI = next.peerSPI, next.spi
 	if next.original {
-		session.summary.InitiatorSPI, session.summary.ResponderSPI = next.spi, peerSPI(o)
+		session.summary.InitiatorSPI, session.summary.ResponderSPI = next.spi, next.peerSPI
 	}
 	sh.server.stats.rekeyedIKE.Add(1)
 	sh.tell(session)

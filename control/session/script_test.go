@@ -138,6 +138,14 @@ func (w *world) emit(m *script, outputs ...ike.Output) {
 	w.settled()
 }
 
+// up has the machine's session come up, with a lease.
+func (w *world) up(m *script, s ike.Summary) {
+	w.t.Helper()
+	w.emit(m, ike.AskLease{Device: s.Device, IPv4: true})
+	s.VirtualIPs = m.last().(ike.Leased).Addresses
+	w.emit(m, ike.Established{Summary: s})
+}
+
 // Another request with the same source and SPI is another peer behind the same
 // NAT, or the same one with a cookie; only the same octets are a repetition.
 func TestInitIsKnownByItsContent(t *testing.T) {
@@ -213,7 +221,8 @@ func TestSlowDataPlaneBlocksNoShard(t *testing.T) {
 func TestChangesKeepTheirOrder(t *testing.T) {
 	run(t, options{scripted: true}, func(w *world) {
 		m := w.open(1)
-		w.emit(m, ike.Reserve{})
+		w.emit(m, ike.Reserve{ID: 7})
+		w.want("number", m.last().(ike.Reserved).ID, ike.WorkID(7))
 		spi := m.last().(ike.Reserved).SPI
 		key := bytes.Repeat([]byte{7}, 20)
 		virtual := netip.MustParseAddr("10.9.0.1")
@@ -281,16 +290,16 @@ func TestLingeringIsBounded(t *testing.T) {
 			return w.lastScript()
 		}
 		a := start(1)
-		w.emit(a, ike.Established{Summary: ike.Summary{Device: "a", Inbound: 1}})
+		w.up(a, ike.Summary{Device: "a", Inbound: 1})
 		b := start(2)
-		w.emit(b, ike.Established{Summary: ike.Summary{Device: "b", Inbound: 2}})
+		w.up(b, ike.Summary{Device: "b", Inbound: 2})
 		w.emit(a, ike.Closed{Reason: ike.ClosePeerDeleted, Linger: true})
 		w.emit(b, ike.Closed{Reason: ike.ClosePeerDeleted, Linger: true})
 		w.want("lingering", w.server.Stats().HalfOpen, 1)
-		w.on(sh, func(time.Time) { w.want("machines", len(sh.sessions), 1) })
+		w.on(sh, func(time.Time) { w.want("machines", len(sh.machines), 1) })
 		w.emit(a, ike.Forget{})
 		w.want("lingering", w.server.Stats().HalfOpen, 0)
-		w.on(sh, func(time.Time) { w.want("machines", len(sh.sessions), 0) })
+		w.on(sh, func(time.Time) { w.want("machines", len(sh.machines), 0) })
 	})
 }
 
@@ -384,8 +393,7 @@ func TestReloadLeavesRunningMachinesAlone(t *testing.T) {
 func TestLeaseOfAFailedSuccessorEndsWithTheDisplacedSession(t *testing.T) {
 	run(t, options{scripted: true}, func(w *world) {
 		first, second := w.open(1), w.open(2)
-		w.emit(first, ike.AskLease{Device: "phone", IPv4: true})
-		w.emit(first, ike.Established{Summary: ike.Summary{Device: "phone", Inbound: 1}})
+		w.up(first, ike.Summary{Device: "phone", Inbound: 1})
 		first.set(func() { first.answer = nil })
 		w.emit(second, ike.AskLease{Device: "phone", IPv4: true})
 		w.want("address", second.last().(ike.Leased).Addresses[0], netip.MustParseAddr("10.9.0.1"))
@@ -395,41 +403,4 @@ func TestLeaseOfAFailedSuccessorEndsWithTheDisplacedSession(t *testing.T) {
 		w.emit(first, ike.Closed{Reason: ike.CloseReplaced})
 		w.want("live leases", w.leases.Stats().Live, 0)
 	})
-}
-
-// A message counts as a sign of life if the machine finds no fault with it.
-func TestSignsOfLife(t *testing.T) {
-	run(t, options{scripted: true}, func(w *world) {
-		honest, forged := w.open(1), w.open(2)
-		w.emit(honest, ike.Established{Summary: ike.Summary{Inbound: 1}})
-		w.emit(forged, ike.Established{Summary: ike.Summary{Inbound: 2}})
-		forged.set(func() {
-			forged.answer = func(in ike.Input) []ike.Output {
-				if _, ok := in.(ike.Message); ok {
-					return []ike.Output{ike.Noted{Note: ike.NoteIntegrity}}
-				}
-				return closes(in)
-			}
-		})
-		for range 20 {
-			w.later(10 * time.Second)
-			w.net.send(informational(honest.spi))
-			w.net.send(informational(forged.spi))
-		}
-		w.settled()
-		w.want("probes of the honest one", honest.probes(), 0)
-		w.want("probes of the forged one", forged.probes(), 3)
-		w.want("notes", w.server.Stats().Notes[ike.NoteIntegrity], uint64(20))
-	})
-}
-
-func (m *script) probes() (n int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, in := range m.inputs {
-		if _, ok := in.(ike.Probe); ok {
-			n++
-		}
-	}
-	return n
 }

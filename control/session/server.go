@@ -40,7 +40,9 @@ type Server struct {
 	gate     *gate.Gate
 	shards   []*shard
 	work     *workers
+	meter    *meter
 	data     *applier
+	records  *recorder
 	seats    atomic.Int64 // sessions that were granted a lease
 	draining atomic.Bool
 	stats    *stats
@@ -69,9 +71,14 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate},
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
 		work:  &workers{n: cfg.Workers, jobs: newQueue[func()]()},
-		data:  &applier{backend: cfg.Backend, leases: cfg.Leases, log: cfg.Logger, tasks: newQueue[task]()},
+		meter: newMeter(cfg.Backend),
 		stats: newStats(),
-		infos: infos{m: make(map[lease.SessionID]Info)},
+		infos: infos{m: make(map[lease.SessionID]known)},
+	}
+	s.records = &recorder{write: cfg.Records, stats: s.stats, queue: newQueue[Record]()}
+	s.data = &applier{
+		backend: cfg.Backend, meter: s.meter, leases: cfg.Leases, records: s.records,
+		log: cfg.Logger, tasks: newQueue[task](),
 	}
 	s.settings.Store(&cfg.Settings)
 	if _, err := cfg.IKE.Rand.Read(s.initSecret[:]); err != nil {
@@ -101,8 +108,9 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 // One goroutine stays in IKETransport.Receive until the backend is closed,
 // which is for the caller to do afterwards; it uses nothing else then.
 func (s *Server) Run(ctx context.Context) error {
-	var front, back sync.WaitGroup
-	quit, backQuit := make(chan struct{}), make(chan struct{})
+	var front, back, last sync.WaitGroup
+	quit, backQuit, lastQuit := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	s.records.run(lastQuit, &last)
 	s.work.run(backQuit, &back)
 	s.data.run(backQuit, &back)
 	for _, sh := range s.shards {
@@ -124,6 +132,9 @@ func (s *Server) Run(ctx context.Context) error {
 	// Shards are gone: what they asked for last is in the applier's queue.
 	close(backQuit)
 	back.Wait()
+	// And its last records are in the recorder's.
+	close(lastQuit)
+	last.Wait()
 	return err
 }
 
@@ -147,9 +158,9 @@ func (s *Server) drain() {
 	}
 }
 
-// Update replaces the settings. New machines get them; running ones keep
-// theirs, but whoever is no longer admitted is closed. Errors: ErrConfig, with
-// which nothing has changed.
+// Update replaces the settings. New machines get IKE and Assign; running ones
+// keep theirs. The rest is for all: whoever is no longer admitted is closed.
+// Errors: ErrConfig, with which nothing has changed.
 func (s *Server) Update(settings Settings) error {
 	if err := settings.check(); err != nil {
 		return err
@@ -163,11 +174,12 @@ func (s *Server) Update(settings Settings) error {
 	if before.Admit != settings.Admit {
 		s.broadcast(recheckAll{})
 	}
+	s.broadcast(lookAll{})
 	return nil
 }
 
-// order hands an order to the shard that o.spi, one of ours, belongs to.
-func (s *Server) order(o closeOrder) { s.shards[o.spi>>56].mail.put(o) }
+// order hands an order to the shard that o.id, one of ours, belongs to.
+func (s *Server) order(o closeOrder) { s.shards[o.id>>56].mail.put(o) }
 
 func (s *Server) broadcast(m mail) {
 	for _, sh := range s.shards {

@@ -1,8 +1,7 @@
 package session
 
 import (
-	"encoding/binary"
-	"net/netip"
+	"math/rand/v2"
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
@@ -19,56 +18,6 @@ const (
 	burst = 64
 )
 
-// stepper is what a shard needs of an *ike.Machine.
-type stepper interface {
-	Step(now time.Time, in ike.Input) []ike.Output
-	Deadline() time.Time
-}
-
-var _ stepper = (*ike.Machine)(nil)
-
-// session is a machine and what is known about it. Its shard's goroutine owns
-// it.
-type session struct {
-	machine  stepper
-	settings *Settings // those it began with
-	spi      uint64    // ours
-	init     initKey
-	remote   netip.AddrPort // where its last message came from
-	source   netip.Addr     // counted by the gate
-	counted  bool           // by the gate, as half-open or lingering
-	began    time.Time
-
-	evidence *admit.Evidence // of AskAdmit
-	admitted bool
-	device   string
-	until    time.Time // end of the admission
-
-	held      *heldLease      // its lease
-	displaced lease.SessionID // to be closed when this one is up
-	inherited []heldLease     // of successors that failed; end with this one
-
-	established time.Time // zero: not yet
-	summary     ike.Summary
-	lastIn      time.Time // last IKE message without fault, or ESP packet
-	probed      time.Time
-
-	closing bool // Close was given to the machine
-	closed  bool // Closed came from it: it lingers
-
-	due  time.Time // in timers
-	slot int       // index in timers, -1: not in it
-}
-
-// initKey tells IKE_SA_INIT requests apart. Source and SPI alone would not do:
-// a request that is repeated with a cookie, or by another device behind the
-// same NAT, is a new one (RFC 7296 section 2.1).
-type initKey struct {
-	remote netip.AddrPort
-	spi    uint64
-	sum    uint64
-}
-
 // mail comes from other goroutines and is delivered on the shard's.
 type mail interface {
 	deliver(sh *shard, now time.Time)
@@ -82,15 +31,18 @@ type shard struct {
 	mail   *queue[mail]
 
 	// Owned by run.
-	sessions map[uint64]*session
-	halfOpen map[initKey]*session
+	machines map[uint64]*sa // by our SPI
+	sessions map[lease.SessionID]*session
+	halfOpen map[initKey]*sa
 	children map[dataplane.SPI]*session
 	timers   timers
 	timer    *time.Timer
 	armed    time.Time
 	outgoing []dataplane.Datagram
-	live     int             // sessions that are not closed
-	emptied  chan<- struct{} // closing down: told when none is live
+	emptied  chan<- struct{} // closing down: told when there are no sessions
+
+	unchecked  []lease.SessionID // left of recheckAll
+	rechecking int               // its decisions that are under way
 }
 
 func newShard(server *Server, number uint8) *shard {
@@ -99,8 +51,9 @@ func newShard(server *Server, number uint8) *shard {
 		number:   number,
 		inbox:    make(chan packet, inboxLen),
 		mail:     newQueue[mail](),
-		sessions: make(map[uint64]*session),
-		halfOpen: make(map[initKey]*session),
+		machines: make(map[uint64]*sa),
+		sessions: make(map[lease.SessionID]*session),
+		halfOpen: make(map[initKey]*sa),
 		children: make(map[dataplane.SPI]*session),
 	}
 }
@@ -138,22 +91,23 @@ func (sh *shard) run(quit <-chan struct{}) {
 
 // receive gives a message to its machine, or makes one for it.
 func (sh *shard) receive(now time.Time, p packet) {
-	var s *session
+	var s *sa
 	if p.header.Init {
 		s = sh.initiated(now, p)
-	} else if s = sh.sessions[p.header.ResponderSPI]; s == nil {
+	} else if s = sh.machines[p.header.SPI()]; s == nil || s.original == p.header.FromInitiator {
 		sh.server.stats.drop(ReasonUnknownIKESPI)
+		return
 	}
 	if s == nil {
 		return
 	}
 	if sh.step(now, s, ike.Message{Data: p.data, Local: p.local, Remote: p.remote, Marker: p.marker}) {
-		s.lastIn, s.remote = now, p.remote
+		s.session.lastIn, s.session.remote = now, p.remote
 	}
 }
 
-// initiated finds or makes the session of an IKE_SA_INIT.
-func (sh *shard) initiated(now time.Time, p packet) *session {
+// initiated finds or makes the machine of an IKE_SA_INIT.
+func (sh *shard) initiated(now time.Time, p packet) *sa {
 	key := initKey{remote: p.remote, spi: p.header.InitiatorSPI, sum: gate.Sum64(&sh.server.initSecret, p.data)}
 	if s := sh.halfOpen[key]; s != nil {
 		return s
@@ -178,37 +132,25 @@ func (sh *shard) initiated(now time.Time, p packet) *session {
 		server.stats.gateDrop(r)
 		return nil
 	}
-	s := &session{
-		machine:  server.newMachine(settings.IKE, p.header.InitiatorSPI, spi),
-		settings: settings, spi: spi, init: key,
-		remote: p.remote, source: source, counted: true,
-		began: now, slot: -1,
+	s := &sa{
+		machine: server.newMachine(settings.IKE, p.header.InitiatorSPI, spi),
+		spi:     spi, peerSPI: p.header.InitiatorSPI,
+		init: key, source: source, counted: true, slot: -1,
 	}
-	sh.sessions[spi] = s
+	s.session = &session{
+		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
+		remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
+	}
+	sh.machines[spi] = s
+	sh.sessions[s.session.id] = s.session
 	sh.halfOpen[key] = s
-	sh.live++
 	server.stats.initiated.Add(1)
 	return s
 }
 
-// newSPI draws one that is not in use: the shard's number, then 56 random bits.
-func (sh *shard) newSPI(settings *Settings) (uint64, error) {
-	for {
-		var b [8]byte
-		if _, err := settings.IKE.Rand.Read(b[1:]); err != nil {
-			return 0, err
-		}
-		b[0] = sh.number
-		spi := binary.BigEndian.Uint64(b[:])
-		if spi != 0 && sh.sessions[spi] == nil {
-			return spi, nil
-		}
-	}
-}
-
 // step gives a machine an input and carries out what it wants. It returns
 // whether the machine found no fault: nothing was noted.
-func (sh *shard) step(now time.Time, s *session, in ike.Input) (clean bool) {
+func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	clean = true
 	for _, o := range s.machine.Step(now, in) {
 		if n, ok := o.(ike.Noted); ok {
@@ -218,26 +160,28 @@ func (sh *shard) step(now time.Time, s *session, in ike.Input) (clean bool) {
 		}
 		sh.carryOut(now, s, o)
 	}
-	if sh.sessions[s.spi] == s {
+	if sh.machines[s.spi] == s {
 		sh.timers.sooner(s, s.deadline())
 	}
 	return clean
 }
 
 // carryOut never steps a machine: answers come by mail.
-func (sh *shard) carryOut(now time.Time, s *session, o ike.Output) {
+func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 	switch o := o.(type) {
 	case ike.Send:
 		sh.outgoing = append(sh.outgoing, dataplane.Datagram{Data: o.Data, Local: o.Local, Remote: o.Remote, Marker: o.Marker})
 	case ike.Work:
 		sh.compute(s, o)
 	case ike.AskAdmit:
-		s.evidence = &admit.Evidence{IDType: uint8(o.ID.IDType), ID: o.ID.Data, Chain: o.Chain}
-		sh.decide(s, false)
+		s.session.evidence = &admit.Evidence{IDType: uint8(o.ID.IDType), ID: o.ID.Data, Chain: o.Chain}
+		sh.decide(s.session, false)
 	case ike.AskLease:
-		sh.acquire(s, o)
+		sh.acquire(s.session, o)
 	case ike.Reserve:
 		sh.server.data.tasks.put(task{sh: sh, spi: s.spi, reserve: &o})
+	case ike.ReserveIKE:
+		sh.reserveIKE(s, o)
 	case ike.Apply:
 		sh.server.data.tasks.put(task{sh: sh, spi: s.spi, apply: &o})
 	case ike.KeysDerived:
@@ -246,20 +190,32 @@ func (sh *shard) carryOut(now time.Time, s *session, o ike.Output) {
 		}
 	case ike.Established:
 		sh.up(now, s, o.Summary)
+	case ike.Spawned:
+		sh.spawned(s, o)
+	case ike.Rekeyed:
+		sh.rekeyed(s, o)
+	case ike.ChildUp:
+		sh.childUp(s.session, Child(o))
+		sh.tell(s.session)
+	case ike.ChildDown:
+		sh.childDown(s.session, o.Inbound)
+		sh.tell(s.session)
+	case ike.Moved:
+		sh.moved(s.session, o)
 	case ike.Closed:
-		sh.over(now, s, o)
+		sh.closed(now, s, o)
 	case ike.Forget:
 		sh.forget(s)
 	}
 }
 
-// close asks a machine to end, once.
+// close asks the machine of a session to end, once.
 func (sh *shard) close(now time.Time, s *session, reason ike.CloseReason) {
-	if s.closing || s.closed {
+	if s.closing != "" || s.over {
 		return
 	}
-	s.closing = true
-	sh.step(now, s, ike.Close{Reason: reason})
+	s.closing = reason
+	sh.step(now, s.current, ike.Close{Reason: reason})
 }
 
 // flush sends what the machines gave out. A message that can't be sent is

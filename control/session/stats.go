@@ -28,8 +28,16 @@ type Stats struct {
 	// the gate answered instead of passing it on is among them.
 	Drops map[string]uint64
 	// Events of the data plane: "address_changed", "unknown_spi", "soft_limit",
-	// "hard_limit", "expired".
+	// "hard_limit", "expired"; and "address_hint", an address change that the
+	// peer was asked about, of which "address_hint_confirmed" came true.
 	Events map[string]uint64
+	// Legacy counts sessions by each legacy algorithm that they use.
+	Legacy map[string]uint64
+	// RekeyedIKE counts IKE SAs that another one took over from, Moved the
+	// changes of a session's path.
+	RekeyedIKE, Moved uint64
+	// Traffic of all sessions, as of some seconds ago at most.
+	Traffic
 	// Handshake is the time from IKE_SA_INIT to an established session, in
 	// seconds.
 	Handshake Histogram
@@ -49,7 +57,8 @@ var handshakeBounds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 
 
 // stats is counted by all goroutines.
 type stats struct {
-	initiated atomic.Uint64
+	initiated, rekeyedIKE, moved atomic.Uint64
+
 	gateDrops [gate.NumReasons]atomic.Uint64
 	drops     [NumReasons]atomic.Uint64
 	refusals  [admit.NumReasons]atomic.Uint64
@@ -59,6 +68,7 @@ type stats struct {
 	closings  map[ike.CloseReason]uint64
 	notes     map[ike.Note]uint64
 	events    map[string]uint64
+	legacy    map[string]uint64
 	handshake Histogram
 }
 
@@ -67,8 +77,10 @@ func newStats() *stats {
 		closings: make(map[ike.CloseReason]uint64),
 		notes:    make(map[ike.Note]uint64),
 		events: map[string]uint64{
-			"address_changed": 0, "unknown_spi": 0, "soft_limit": 0, "hard_limit": 0, "expired": 0,
+			eventAddressChanged: 0, eventHint: 0, eventHintConfirmed: 0,
+			eventUnknownSPI: 0, eventSoftLimit: 0, eventHardLimit: 0, eventExpired: 0,
 		},
+		legacy:    make(map[string]uint64),
 		handshake: Histogram{Bounds: handshakeBounds, Counts: make([]uint64, len(handshakeBounds)+1)},
 	}
 }
@@ -86,13 +98,16 @@ func count[K comparable](st *stats, m map[K]uint64, k K) {
 	m[k]++
 }
 
-func (st *stats) established(took time.Duration) {
+func (st *stats) established(took time.Duration, legacy []string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.total++
 	i, _ := slices.BinarySearch(st.handshake.Bounds, took.Seconds())
 	st.handshake.Counts[i]++
 	st.handshake.Sum += took.Seconds()
+	for _, name := range legacy {
+		st.legacy[name]++
+	}
 }
 
 // Stats may be called from any goroutine, at any time.
@@ -102,6 +117,9 @@ func (s *Server) Stats() Stats {
 		HalfOpen:    s.gate.HalfOpen(),
 		Established: s.infos.len(),
 		Initiated:   st.initiated.Load(),
+		RekeyedIKE:  st.rekeyedIKE.Load(),
+		Moved:       st.moved.Load(),
+		Traffic:     s.meter.sum(),
 		Refused:     make(map[string]uint64, admit.NumReasons),
 		Drops:       make(map[string]uint64, gate.NumReasons+NumReasons),
 	}
@@ -118,6 +136,7 @@ func (s *Server) Stats() Stats {
 	defer st.mu.Unlock()
 	out.EstablishedTotal = st.total
 	out.Closed, out.Notes, out.Events = maps.Clone(st.closings), maps.Clone(st.notes), maps.Clone(st.events)
+	out.Legacy = maps.Clone(st.legacy)
 	out.Handshake = st.handshake
 	out.Handshake.Counts = slices.Clone(st.handshake.Counts)
 	return out

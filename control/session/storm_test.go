@@ -74,4 +74,7 @@ func (w *world) agrees() {
 	w.want("live leases", w.leases.Stats().Live, len(sessions))
 	w.want("seats", w.server.seats.Load(), int64(len(sessions)))
 	w.want("half-open", w.server.Stats().HalfOpen, 0)
+	w.server.meter.mu.Lock()
+	defer w.server.meter.mu.Unlock()
+	w.want("Child SAs that are metered", len(w.server.meter.children), installed)
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -82,7 +83,8 @@ func (a *authority) ike(name string, valid time.Duration) *ike.Config {
 		ESP:    []dataplane.Algorithm{{Encryption: dataplane.EncryptionAESGCM16, KeyBits: 128}},
 		ID:     &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte(name)}, Credentials: []ike.Credential{{Chain: [][]byte{der}, Signer: key}},
 		HalfOpen: 20 * time.Second, Retransmit: time.Second, Tries: 3,
-		Rand: rand.Reader,
+		MaxChildren: 4,
+		Rand:        rand.Reader,
 	}
 }
 
@@ -107,6 +109,8 @@ type world struct {
 	log    *logBuffer
 	stop   func() error // ends Run and waits for it
 	next   netip.Addr   // address of the next device
+	days   int          // that certificates are valid
+	ipv6   bool         // devices ask for IPv6 too
 
 	scriptsMu sync.Mutex
 	scripts   []*script
@@ -132,9 +136,12 @@ func (l *logBuffer) String() string {
 
 type options struct {
 	config func(*Config)
-	pool   string
+	pools  []string
+	ipv6   bool // devices ask for IPv6 too
 	// scripted: the machines are scripts.
 	scripted bool
+	// days that certificates are valid; 0 is one.
+	days int
 }
 
 // run calls test with a gateway in a bubble, and sees that it ends well.
@@ -163,15 +170,19 @@ func run(t *testing.T, o options, test func(w *world)) {
 func newWorld(t *testing.T, o options) *world {
 	t.Helper()
 	w := &world{
-		t: t, ca: newAuthority(t), events: make(chan dataplane.Event, 16),
+		t: t, ca: newAuthority(t), days: max(o.days, 1), ipv6: o.ipv6, events: make(chan dataplane.Event, 16),
 		log: &logBuffer{}, next: netip.MustParseAddr("10.1.0.2"),
 	}
 	w.net = newNetwork(w.events)
-	if o.pool == "" {
-		o.pool = "10.9.0.0/24"
+	if o.pools == nil {
+		o.pools = []string{"10.9.0.0/24"}
+	}
+	var pools lease.Config
+	for _, p := range o.pools {
+		pools.Pools = append(pools.Pools, netip.MustParsePrefix(p))
 	}
 	var err error
-	if w.leases, err = lease.Open("", lease.Config{Pools: []netip.Prefix{netip.MustParsePrefix(o.pool)}}); err != nil {
+	if w.leases, err = lease.Open("", pools); err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{
@@ -236,16 +247,24 @@ type device struct {
 	quit  chan struct{}
 	ended chan struct{}
 
-	mu      sync.Mutex
-	summary *ike.Summary
-	closed  *ike.Closed
-	silent  bool // hears and says nothing
+	// Owned by run.
+	sa      *peerSA // carries the session
+	sas     []*peerSA
+	lastSPI dataplane.SPI
+	lastIKE uint64
+
+	mu       sync.Mutex
+	summary  *ike.Summary
+	closed   *ike.Closed
+	rekeyed  int  // IKE SAs
+	children int  // after the first
+	silent   bool // hears and says nothing
 }
 
 // connect starts a device and waits until it is up or refused.
 func (w *world) connect(name string) *device {
 	w.t.Helper()
-	return w.connectWith(w.ca.ike(name, 24*time.Hour))
+	return w.connectWith(w.ca.ike(name, time.Duration(w.days)*24*time.Hour))
 }
 
 func (w *world) connectWith(cfg *ike.Config) *device {
@@ -266,8 +285,10 @@ func (w *world) start(cfg *ike.Config) *device {
 		Config: cfg,
 		Local:  netip.AddrPortFrom(d.addr, 500), Remote: gatewayIKE,
 		LocalNATT: netip.AddrPortFrom(d.addr, 4500), RemoteNATT: gatewayNATT,
-	}, 0xd0000+uint64(d.addr.As4()[3]))
-	go d.run(m)
+		IPv6: w.ipv6,
+	}, uint64(d.addr.As4()[3])<<32)
+	d.lastIKE = uint64(d.addr.As4()[3]) << 32
+	go d.run(m, d.lastIKE)
 	w.t.Cleanup(func() {
 		select {
 		case <-d.ended:
@@ -278,68 +299,140 @@ func (w *world) start(cfg *ike.Config) *device {
 	return d
 }
 
-func (d *device) run(m *ike.Machine) {
+// peerSA is one IKE SA of a device.
+type peerSA struct {
+	m        *ike.Machine
+	spi      uint64 // the device's
+	original bool
+}
+
+// peerInput is an input and the machine that it is for.
+type peerInput struct {
+	sa *peerSA
+	in ike.Input
+}
+
+func (d *device) run(m *ike.Machine, spi uint64) {
 	defer close(d.ended)
-	inputs := []ike.Input{ike.Tick{}}
+	d.sa = &peerSA{m, spi, true}
+	d.sas = []*peerSA{d.sa}
+	inputs := []peerInput{{d.sa, ike.Tick{}}}
 	for {
 		for len(inputs) > 0 {
-			in := inputs[0]
+			next := inputs[0]
 			inputs = inputs[1:]
-			for _, o := range m.Step(time.Now(), in) {
-				if answer := d.carryOut(o); answer != nil {
+			// Outputs are valid until the next Step only.
+			for _, o := range slices.Clone(next.sa.m.Step(time.Now(), next.in)) {
+				if answer := d.carryOut(next.sa, o); answer.in != nil {
 					inputs = append(inputs, answer)
 				}
 			}
 		}
 		var due <-chan time.Time
-		if at := m.Deadline(); !at.IsZero() {
-			due = time.After(time.Until(at))
+		var whose *peerSA
+		var first time.Time
+		for _, sa := range d.sas {
+			if at := sa.m.Deadline(); !at.IsZero() && (whose == nil || at.Before(first)) {
+				whose, first = sa, at
+			}
+		}
+		if whose != nil {
+			due = time.After(time.Until(first))
 		}
 		select {
 		case <-d.quit:
 			return
 		case p := <-d.inbox:
-			if !d.isSilent() {
-				inputs = append(inputs, ike.Message{Data: p.Data, Local: p.Local, Remote: p.Remote, Marker: p.Marker})
+			if sa := d.find(p.Data); sa != nil && !d.isSilent() {
+				inputs = append(inputs, peerInput{sa, ike.Message{Data: p.Data, Local: p.Local, Remote: p.Remote, Marker: p.Marker}})
 			}
 		case in := <-d.order:
-			inputs = append(inputs, in)
+			inputs = append(inputs, peerInput{d.sa, in})
 		case <-due:
-			inputs = append(inputs, ike.Tick{})
+			inputs = append(inputs, peerInput{whose, ike.Tick{}})
 		}
 	}
 }
 
-func (d *device) carryOut(o ike.Output) ike.Input {
+// find returns the IKE SA that a message is for.
+func (d *device) find(raw []byte) *peerSA {
+	h, err := ikewire.ParseHeader(raw)
+	if err != nil {
+		return nil
+	}
+	for _, sa := range d.sas {
+		if sa.original != h.FromInitiator() && (sa.original && sa.spi == h.InitiatorSPI || !sa.original && sa.spi == h.ResponderSPI) {
+			return sa
+		}
+	}
+	return nil
+}
+
+// carryOut returns an answer, to the same machine or to one that was spawned.
+func (d *device) carryOut(sa *peerSA, o ike.Output) peerInput {
+	answer := func(in ike.Input) peerInput { return peerInput{sa, in} }
 	switch o := o.(type) {
 	case ike.Send:
 		if !d.isSilent() {
 			d.w.net.send(dataplane.Datagram{Data: o.Data, Local: o.Local, Remote: o.Remote, Marker: o.Marker})
 		}
 	case ike.Work:
-		return ike.WorkDone{ID: o.ID, Result: o.Do()}
+		return answer(ike.WorkDone{ID: o.ID, Result: o.Do()})
 	case ike.AskAdmit:
 		cert, err := x509.ParseCertificate(o.Chain[0])
 		if err != nil {
-			return ike.Refused{Reason: err.Error()}
+			return answer(ike.Refused{Reason: err.Error()})
 		}
-		return ike.Admitted{Device: "gateway", PublicKey: cert.PublicKey}
+		return answer(ike.Admitted{Device: "gateway", PublicKey: cert.PublicKey})
 	case ike.Reserve:
-		return ike.Reserved{ID: o.ID, SPI: dataplane.SPI(0xd000 + uint32(d.addr.As4()[3]))}
+		d.lastSPI++
+		return answer(ike.Reserved{ID: o.ID, SPI: dataplane.SPI(0xd0000+uint32(d.addr.As4()[3])<<8) + d.lastSPI})
+	case ike.ReserveIKE:
+		d.lastIKE++
+		return answer(ike.ReservedIKE{ID: o.ID, SPI: d.lastIKE})
 	case ike.Apply:
 		if o.Wait {
-			return ike.Applied{ID: o.ID}
+			return answer(ike.Applied{ID: o.ID})
 		}
+	case ike.Spawned:
+		next := &peerSA{o.Next, o.ResponderSPI, o.Original}
+		if o.Original {
+			next.spi = o.InitiatorSPI
+		}
+		d.sas = append(d.sas, next)
+		if o.Redundant {
+			return peerInput{next, ike.Close{Reason: ike.CloseRekeyed}}
+		}
+	case ike.Rekeyed:
+		for _, next := range d.sas {
+			if next.m == o.Next {
+				d.sa = next
+			}
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.rekeyed++
 	case ike.Established:
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.summary = &o.Summary
-	case ike.Closed:
+	case ike.ChildUp:
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.closed = &o
+		d.children++
+	case ike.Closed:
+		if sa == d.sa {
+			d.mu.Lock()
+			d.closed = &o
+			d.mu.Unlock()
+		}
+		if !o.Linger {
+			d.sas = slices.DeleteFunc(d.sas, func(x *peerSA) bool { return x == sa })
+		}
+	case ike.Forget:
+		d.sas = slices.DeleteFunc(d.sas, func(x *peerSA) bool { return x == sa })
 	}
-	return nil
+	return peerInput{}
 }
 
 // vanish leaves the gateway alone.

@@ -170,45 +170,6 @@ func (ESPProposal) expected() string {
 		names(encryptions) + ", " + names(integrities) + " (not with gcm or chacha20poly1305)"
 }
 
-// Combinations are the proposals in words, best first, each with one algorithm
-// of a kind: what a client can be told that sends one proposal. Legacy
-// algorithms are not among them.
-func (c *IKE) Combinations() []string {
-	var list []string
-	for _, p := range c.Proposals {
-		for _, s := range p.Suites {
-			words := []string{wordOf(encryptions, s.Encryption, s.KeyBits)}
-			if s.Integrity != 0 {
-				words = append(words, wordOf(integrities, s.Integrity, 0))
-			}
-			if at := slices.IndexFunc(prfs, func(t transform) bool { return t.id == s.PRF }); s.Integrity == 0 || integrities[at].id != s.Integrity {
-				words = append(words, prfs[at].name)
-			}
-			list = appendNew(list, strings.Join(append(words, wordOf(groups, s.Group, 0)), "-"))
-		}
-	}
-	return list
-}
-
-// Combinations is for ESP what IKE.Combinations is for IKE.
-func (c *ESP) Combinations() []string {
-	var list []string
-	for _, p := range c.Proposals {
-		for _, a := range p.Algorithms {
-			word := wordOf(encryptions, a.Encryption, a.KeyBits)
-			if a.Integrity != 0 {
-				word += "-" + wordOf(integrities, a.Integrity, 0)
-			}
-			list = appendNew(list, word)
-		}
-	}
-	return list
-}
-
-func wordOf(list []transform, id, bits uint16) string {
-	return list[slices.IndexFunc(list, func(t transform) bool { return t.id == id && t.bits == bits })].name
-}
-
 // appendNew appends what is not in the list yet.
 func appendNew[T comparable](list []T, values ...T) []T {
 	for _, v := range values {

@@ -25,6 +25,10 @@ type Built struct {
 	// Idle before a liveness check, and Parked before a silent session ends.
 	Idle, Parked time.Duration
 	Leases       lease.Config
+	// Records is the path of the file for session records, empty for none, and
+	// Interim how often they come.
+	Records string
+	Interim time.Duration
 	// Warnings about what works today and won't forever, or not everywhere.
 	Warnings []string
 }
@@ -40,11 +44,13 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 	}
 	g := &c.Gateway
 	built := &Built{
-		Admit:  policy,
-		Assign: ike.Settings{DNS: g.Static.DNS, WINS: g.Static.WINS, Networks: g.Static.Networks, Domains: g.Static.Domains},
-		Idle:   time.Duration(g.IKE.Liveness.Idle),
-		Parked: time.Duration(g.IKE.Parking.Idle),
-		Leases: lease.Config{Pools: g.Static.Pools, Exclude: g.Static.Exclude},
+		Admit:   policy,
+		Assign:  ike.Settings{DNS: g.Static.DNS, WINS: g.Static.WINS, Networks: g.Static.Networks, Domains: g.Static.Domains},
+		Idle:    time.Duration(g.IKE.Liveness.Idle),
+		Parked:  time.Duration(g.IKE.Parking.Idle),
+		Records: c.Path(g.Records.File),
+		Interim: time.Duration(g.Records.Interim),
+		Leases:  lease.Config{Pools: g.Static.Pools, Exclude: g.Static.Exclude},
 		Gate: gate.Config{
 			MaxHalfOpen:       g.Limits.HalfOpen.Max,
 			CookieAt:          g.Limits.HalfOpen.CookieAt,

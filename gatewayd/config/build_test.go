@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/enrollment/ca"
 )
@@ -80,8 +82,8 @@ func TestBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(b.IKE.Suites) != 7 || len(b.IKE.ESP) != 4 || !b.IKE.ForceUDP || !b.IKE.ExportKeys {
-		t.Errorf("IKE: %+v", b.IKE)
+	if len(b.IKE.Suites) != 84 || len(b.IKE.ESP) != 9 || !b.IKE.ForceUDP || !b.IKE.ExportKeys {
+		t.Errorf("%d suites, %d ESP algorithms, %+v", len(b.IKE.Suites), len(b.IKE.ESP), b.IKE.ForceUDP)
 	}
 	if len(b.IKE.Credentials) != 1 || len(b.IKE.Credentials[0].Chain) != 2 {
 		t.Errorf("want one chain of two without the root: %+v", b.IKE.Credentials)
@@ -95,8 +97,54 @@ func TestBuild(t *testing.T) {
 	if err := b.Leases.Validate(); err != nil {
 		t.Error(err)
 	}
-	if b.Idle != 5*time.Minute || len(b.Warnings) != 0 {
-		t.Errorf("idle %v, warnings %v", b.Idle, b.Warnings)
+	if b.Idle != 5*time.Minute || b.Parked != 24*time.Hour || len(b.Warnings) != 0 {
+		t.Errorf("idle %v, parked %v, warnings %v", b.Idle, b.Parked, b.Warnings)
+	}
+}
+
+// Each key reaches what it is for.
+func TestBuildIKE(t *testing.T) {
+	l := newLab(t, "vpn.example.com")
+	b, err := l.build(t,
+		"      rekey: 8h\n      jitter: 1h\n      hard: 25h", "      rekey: 2h\n      jitter: 3m\n      hard: 4h",
+		"      rekey: 4h\n      jitter: 30m\n      hard: 25h", "      rekey: 5h\n      jitter: 6m\n      hard: 7h",
+		"max_children: 8", "max_children: 3", "fragment_size: 1228", "fragment_size: 600",
+		"mobike: true", "mobike: false", "childless: false", "childless: true", "esn: true", "esn: false",
+		"to: \"\"", "to: vpn2.example.com", "idle: 24h", "idle: 48h",
+		"dns: []", "dns: [10.2.0.53]", "domains: []\n    # Networks behind", "domains: [corp.example.com]\n    # Networks behind",
+		"sha1_signatures: false", "sha1_signatures: true", "modp_1024: false", "modp_1024: true",
+		"file: \"\"", "file: sessions.jsonl", "interim: 0s", "interim: 5m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := b.IKE
+	if want := (ike.Lifetime{Rekey: 2 * time.Hour, Jitter: 3 * time.Minute, Hard: 4 * time.Hour}); c.IKELife != want {
+		t.Errorf("IKE SA: %+v", c.IKELife)
+	}
+	if want := (ike.Lifetime{Rekey: 5 * time.Hour, Jitter: 6 * time.Minute, Hard: 7 * time.Hour}); c.ChildLife != want {
+		t.Errorf("Child SA: %+v", c.ChildLife)
+	}
+	if c.MaxChildren != 3 || c.FragmentSize != 600 || c.MOBIKE || !c.Childless || c.ESN || c.RedirectTo != "vpn2.example.com" {
+		t.Errorf("%+v", *c)
+	}
+	legacy := ikecrypto.Legacy{SHA1Signatures: true, MODP1024: true}
+	if c.Legacy != legacy || c.Suites[0].Allow != legacy {
+		t.Errorf("legacy: %+v, %+v", c.Legacy, c.Suites[0].Allow)
+	}
+	if b.Parked != 48*time.Hour || b.Interim != 5*time.Minute || b.Records != filepath.Join(l.dir, "sessions.jsonl") {
+		t.Errorf("parked %v, records %s each %v", b.Parked, b.Records, b.Interim)
+	}
+	if len(b.Assign.DNS) != 1 || len(b.Assign.Domains) != 1 {
+		t.Errorf("%+v", b.Assign)
+	}
+	all := strings.Join(b.Warnings, "\n")
+	for _, want := range []string{"gateway.legacy.sha1_signatures: on", "gateway.legacy.modp_1024: on"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is not among %q", want, all)
+		}
+	}
+	if strings.Contains(all, "hmac_sha1") || strings.Contains(all, "triple_des") {
+		t.Errorf("warns about what is off: %q", all)
 	}
 }
 

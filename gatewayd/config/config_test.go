@@ -52,6 +52,15 @@ func TestErrors(t *testing.T) {
 		{"a merge key", "log:\n  <<: {level: info}\n", `f.yaml:2: log.<<: merge keys are not supported`},
 		{"a bracket storm", strings.Repeat("[", 1000), `f.yaml:1: got more than 32 opening brackets at once`},
 		{"too long", strings.Repeat("#", MaxSize+1), `f.yaml: got 262145 bytes, expected at most 262144`},
+		{"a DNS server of a family without pool", strings.Replace(sample(), "dns: []", "dns: [\"2001:db8::1\"]", 1), `gateway.static.dns[0]: got 2001:db8::1, expected an IPv4 one, because gateway.static.pools has no IPv6 network`},
+		{"a network of a family without pool", strings.NewReplacer("10.9.0.0/16", "'2001:db8:9::/64'", "networks: []", "networks: [10.2.0.0/24]").Replace(sample()), `gateway.static.networks[0]: got 10.2.0.0/24, expected an IPv6 one`},
+		{"domains without a server", strings.Replace(sample(), "domains: []\n    # Networks behind", "domains: [corp.example.com]\n    # Networks behind", 1), `gateway.static.domains: got domains without a server`},
+		{"a pool around an address", strings.NewReplacer("10.9.0.0/16", "'2001:db8::/32'", "more_addresses: []", "more_addresses: ['2001:db8::1']").Replace(sample()), `gateway.static.pools[0]: got 2001:db8::/32, which holds the external address 2001:db8::1`},
+		{"an address twice", strings.Replace(sample(), "more_addresses: []", "more_addresses: [203.0.113.1]", 1), `gateway.external.more_addresses[0]: got 203.0.113.1, which is given already`},
+		{"redirected to itself", strings.Replace(sample(), "to: \"\"", "to: VPN.example.com", 1), `gateway.redirect.to: got "VPN.example.com", which is gateway.identity.id`},
+		{"redirected to its address", strings.Replace(sample(), "to: \"\"", "to: 203.0.113.1", 1), `gateway.redirect.to: got 203.0.113.1, which is this gateway`},
+		{"hard before rekey", strings.Replace(sample(), "hard: 25h\n    # Child SAs of", "hard: 7h\n    # Child SAs of", 1), `gateway.ike.lifetime.hard: got 7h, expected 8h1m to`},
+		{"too many combinations", strings.Replace(sample(), "      - aes128gcm16-prfsha256-x25519\n", "      - aes128gcm16-aes192gcm16-aes256gcm16-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n      - aes128-aes192-aes256-sha256-sha384-sha512-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n", 1), `gateway.ike.proposals: got 266 combinations`},
 		{"an item of a list", strings.Replace(sample(), "dns: []", "dns:\n      - 192.0.2.1\n      - 192.0.2.", 1), `gateway.static.dns[1]: got "192.0.2.", expected an IP address such as 192.0.2.1`},
 		{"a gateway of profiles", strings.Replace(sample(), "gateways: []", "gateways: [vpn 1]", 1), `profile.gateways: invalid profile: gateway "vpn 1"`},
 		{"two proxies", strings.NewReplacer(`server: ""`, "server: a:1", `pac: ""`, "pac: http://a/").Replace(sample()), `profile.proxy: invalid profile: a proxy and a script for it`},
@@ -207,31 +216,223 @@ func TestNeedRestart(t *testing.T) {
 	}
 }
 
+// Pools follow a reload as long as the address families stay.
+func TestPoolsFollowAReload(t *testing.T) {
+	const both = "['2001:db8:9::/64', 10.9.0.0/16]"
+	pools := func(list string) *Config {
+		c, err := Parse("sample.yaml", []byte(strings.Replace(sample(), "pools:\n      - 10.9.0.0/16", "pools: "+list, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, tt := range []struct {
+		running, file string
+		restart       bool
+	}{
+		{"[10.9.0.0/16]", "[10.10.0.0/16]", false},
+		{both, "[10.10.0.0/16, 10.9.0.0/24, '2001:db8:9::/64']", false},
+		{"[10.9.0.0/16]", both, true},
+		{both, "[10.9.0.0/16]", true},
+	} {
+		running, file := pools(tt.running), pools(tt.file)
+		if got := slices.Contains(NeedRestart(running, file), "gateway.static.pools"); got != tt.restart {
+			t.Errorf("%s to %s: restart %v", tt.running, tt.file, got)
+		}
+		want := file.Gateway.Static.Pools
+		if tt.restart {
+			want = running.Gateway.Static.Pools
+		}
+		file.Adopt(running)
+		if !slices.Equal(file.Gateway.Static.Pools, want) {
+			t.Errorf("%s to %s: got %v", tt.running, tt.file, file.Gateway.Static.Pools)
+		}
+	}
+}
+
 func TestProposals(t *testing.T) {
-	for text, ok := range map[string]bool{
-		"aes128gcm16-prfsha256-x25519":   true,
-		"aes256-sha256-ecp256":           true,
-		"aes256-sha384-prfsha512-ecp384": true,
-		"aes128gcm16-x25519":             false, // no PRF
-		"aes128gcm16-sha256-x25519":      false, // AEAD brings its integrity
-		"aes128-prfsha256-x25519":        false, // no integrity
-		"aes256-sha256":                  false, // no group
-		"aes256-sha256-modp1024":         false,
-		"sha256-aes256-ecp256":           false,
-		"":                               false,
+	for text, want := range map[string]int{
+		"aes128gcm16-prfsha256-x25519":                       1,
+		"aes256-sha256-ecp256":                               1,
+		"aes256-sha384-prfsha512-ecp384":                     1,
+		"chacha20poly1305-prfsha256-ecp521":                  1,
+		"aes192-sha512-modp4096":                             1,
+		"aes256-aes128-sha256-sha384-modp2048-modp3072":      8,
+		"aes128gcm16-aes192gcm16-prfsha256-prfsha384-x25519": 4,
+		"aes256-sha256-sha384-prfsha384-ecp256":              2,
+		"aes128gcm16-x25519":                                 0, // no PRF
+		"aes128gcm16-sha256-x25519":                          0, // AEAD brings its integrity
+		"chacha20poly1305-sha256-prfsha256-x25519":           0,
+		"aes128gcm16-aes128-sha256-prfsha256-x25519":         0, // AEAD has proposals of its own
+		"aes128-prfsha256-x25519":                            0, // no integrity
+		"aes256-sha256":                                      0, // no group
+		"aes256-sha256-modp1024":                             0, // legacy has switches
+		"3des-sha1-modp1024":                                 0,
+		"sha256-aes256-ecp256":                               0,
+		"aes256-aes256-sha256-ecp256":                        0, // twice
+		"":                                                   0,
 	} {
 		var p IKEProposal
 		err := p.UnmarshalText([]byte(text))
-		if (err == nil) != ok {
-			t.Errorf("%q: got error %v, want accepted %v", text, err, ok)
+		if (err == nil) != (want > 0) || len(p.Suites) != want {
+			t.Errorf("%q: got %d suites and error %v, want %d", text, len(p.Suites), err, want)
 		}
-		if err == nil && p.Check() != nil {
-			t.Errorf("%q: package ikecrypto: %v", text, p.Check())
+		for _, s := range p.Suites {
+			if s.Check() != nil {
+				t.Errorf("%q: package ikecrypto: %v", text, s.Check())
+			}
 		}
 	}
 	var p IKEProposal
-	if err := p.UnmarshalText([]byte("aes256-sha384-ecp256")); err != nil || p.Suite.String() != "AES_CBC_256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/ECP_256" {
-		t.Errorf("PRF of the integrity's hash: got %v, %v", p.Suite, err)
+	if err := p.UnmarshalText([]byte("aes256-sha384-ecp256")); err != nil || p.Suites[0].String() != "AES_CBC_256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/ECP_256" {
+		t.Errorf("PRF of the integrity's hash: got %v, %v", p.Suites, err)
+	}
+}
+
+// suitesOf lets an offer meet what the configuration allows.
+func suitesOf(t *testing.T, edits ...string) (ike []string, esp []string, g Gateway) {
+	t.Helper()
+	c, err := Parse("f.yaml", []byte(strings.NewReplacer(edits...).Replace(sample())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range c.Gateway.Suites() {
+		if err := s.Check(); err != nil {
+			t.Errorf("package ikecrypto: %v", err)
+		}
+		ike = append(ike, s.String())
+	}
+	for _, a := range c.Gateway.Algorithms() {
+		if _, _, ok := a.KeyLengths(); !ok {
+			t.Errorf("package dataplane doesn't know %v", a)
+		}
+		esp = append(esp, a.String())
+	}
+	return ike, esp, c.Gateway
+}
+
+// What clients are known to offer finds something in the defaults.
+func TestDefaultsServeEveryClient(t *testing.T) {
+	ike, esp, _ := suitesOf(t)
+	for client, want := range map[string][2]string{
+		"strongSwan":                   {"AES_CBC_128/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/CURVE_25519", "AES_CBC_128/HMAC_SHA2_256_128"},
+		"strongSwan, AEAD":             {"AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519", "AES_GCM_16_128"},
+		"Apple as it is":               {"AES_CBC_256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048", "AES_CBC_256/HMAC_SHA2_256_128"},
+		"Apple with a profile":         {"AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384", "AES_GCM_16_256"},
+		"Android":                      {"AES_CBC_256/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_4096", "AES_CBC_256/HMAC_SHA2_512_256"},
+		"Windows with a profile":       {"AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384", "AES_GCM_16_256"},
+		"Windows with a CBC profile":   {"AES_CBC_256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/MODP_2048", "AES_CBC_256/HMAC_SHA2_256_128"},
+		"Windows NegotiateDH2048":      {"AES_CBC_256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048", "AES_CBC_256/HMAC_SHA2_256_128"},
+		"whoever has no AES in silico": {"CHACHA20_POLY1305/PRF_HMAC_SHA2_256/CURVE_25519", "CHACHA20_POLY1305"},
+	} {
+		if !slices.Contains(ike, want[0]) || !slices.Contains(esp, want[1]) {
+			t.Errorf("%s: %v is not allowed", client, want)
+		}
+	}
+	if ike[0] != "AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519" {
+		t.Errorf("first of all is %s", ike[0])
+	}
+	for _, s := range append(ike, esp...) {
+		if strings.Contains(s, "SHA1") || strings.Contains(s, "3DES") || strings.Contains(s, "MODP_1024") {
+			t.Errorf("%s by default", s)
+		}
+	}
+}
+
+// Each switch allows its algorithm alone, behind all others, and every
+// combination once.
+func TestLegacySwitches(t *testing.T) {
+	plain, plainESP, _ := suitesOf(t)
+	const windows = "3DES_CBC/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_1024"
+	for _, tt := range []struct {
+		keys               []string
+		first, last        string
+		firstESP, lastESP  string
+		forbidden          []string
+		offersWindows10IKE bool
+	}{
+		{[]string{"sha1_signatures"}, "", "", "", "", []string{"SHA1", "3DES", "MODP_1024"}, false},
+		{[]string{"hmac_sha1"}, "AES_CBC_256/HMAC_SHA1_96/PRF_HMAC_SHA1/CURVE_25519", "AES_CBC_128/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_4096",
+			"AES_CBC_256/HMAC_SHA1_96", "AES_CBC_128/HMAC_SHA1_96", []string{"3DES", "MODP_1024"}, false},
+		{[]string{"modp_1024"}, "AES_GCM_16_128/PRF_HMAC_SHA2_256/MODP_1024", "AES_CBC_128/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_1024", "", "", []string{"3DES", "SHA1"}, false},
+		{[]string{"triple_des"}, "3DES_CBC/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/CURVE_25519", "3DES_CBC/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_4096",
+			"3DES/HMAC_SHA2_256_128", "3DES/HMAC_SHA2_512_256", []string{"MODP_1024", "SHA1"}, false},
+		{[]string{"hmac_sha1", "modp_1024", "triple_des"}, "", windows, "AES_CBC_256/HMAC_SHA1_96", "3DES/HMAC_SHA1_96", nil, true},
+	} {
+		t.Run(strings.Join(tt.keys, " "), func(t *testing.T) {
+			var edits []string
+			for _, key := range tt.keys {
+				edits = append(edits, key+": false", key+": true")
+			}
+			ike, esp, g := suitesOf(t, edits...)
+			more, moreESP := ike[len(plain):], esp[len(plainESP):]
+			if !slices.Equal(ike[:len(plain)], plain) || !slices.Equal(esp[:len(plainESP)], plainESP) {
+				t.Error("legacy comes before something else")
+			}
+			for _, check := range []struct {
+				list        []string
+				first, last string
+			}{{more, tt.first, tt.last}, {moreESP, tt.firstESP, tt.lastESP}} {
+				switch {
+				case check.last == "" && len(check.list) > 0:
+					t.Errorf("adds %v", check.list)
+				case check.last == "":
+				case check.list[len(check.list)-1] != check.last || check.first != "" && check.list[0] != check.first:
+					t.Errorf("adds %v, want %s to %s", check.list, check.first, check.last)
+				}
+			}
+			for _, s := range slices.Concat(more, moreESP) {
+				for _, word := range tt.forbidden {
+					if strings.Contains(s, word) {
+						t.Errorf("adds %s", s)
+					}
+				}
+			}
+			if slices.Contains(more, windows) != tt.offersWindows10IKE {
+				t.Errorf("%s among %v", windows, more)
+			}
+			for _, list := range [][]string{ike, esp} {
+				slices.Sort(list)
+				if n := len(list); len(slices.Compact(list)) != n {
+					t.Error("a combination comes twice")
+				}
+			}
+			names := g.Legacy.Allowed().Names()
+			if len(names) != len(tt.keys) {
+				t.Errorf("allowed: %v", names)
+			}
+		})
+	}
+}
+
+// With AEAD proposals alone there is CBC for what needs it, and nothing else.
+func TestLegacyBesideAEAD(t *testing.T) {
+	c, err := Parse("f.yaml", []byte(sample()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := c.Gateway
+	g.IKE.Proposals, g.ESP.Proposals = mustIKE("aes128gcm16-prfsha256-ecp256"), mustESP("aes128gcm16")
+	g.Legacy = Legacy{HMACSHA1: true, TripleDES: true}
+	var got []string
+	for _, s := range g.Suites()[1:] {
+		got = append(got, s.String())
+	}
+	for _, a := range g.Algorithms()[1:] {
+		got = append(got, a.String())
+	}
+	want := []string{
+		"AES_CBC_256/HMAC_SHA1_96/PRF_HMAC_SHA1/ECP_256", "AES_CBC_128/HMAC_SHA1_96/PRF_HMAC_SHA1/ECP_256",
+		"3DES_CBC/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/ECP_256", "3DES_CBC/HMAC_SHA1_96/PRF_HMAC_SHA1/ECP_256",
+		"AES_CBC_256/HMAC_SHA1_96", "AES_CBC_128/HMAC_SHA1_96", "3DES/HMAC_SHA2_256_128", "3DES/HMAC_SHA1_96",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	// The switch for AUTH adds no algorithm, and no CBC comes with another.
+	g.Legacy = Legacy{SHA1Signatures: true, MODP1024: true}
+	if n := len(g.Suites()); n != 2 || len(g.Algorithms()) != 1 {
+		t.Errorf("%d suites and %d algorithms, want 2 and 1", n, len(g.Algorithms()))
 	}
 }
 

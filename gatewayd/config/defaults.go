@@ -35,6 +35,14 @@ func Default() *Config {
 			Trust:    Trust{StaleCRL: StaleCRLRefuse, MaxCertificates: 4},
 			IKE: IKE{
 				Proposals: mustIKE(
+					"aes128gcm16-prfsha256-x25519",
+					"aes256gcm16-prfsha384-ecp384",
+					"aes128gcm16-prfsha256-ecp256",
+					"aes256-sha256-prfsha256-x25519",
+					"aes256-sha256-prfsha256-ecp256",
+					"aes128-sha256-prfsha256-x25519",
+					"aes128-sha256-prfsha256-ecp256",
+					"aes256-sha256-prfsha256-modp2048",
 					"aes128gcm16-aes256gcm16-chacha20poly1305-prfsha256-prfsha384-x25519-ecp256-ecp384-ecp521-modp3072-modp4096-modp2048",
 					"aes256-aes128-sha256-sha384-sha512-x25519-ecp256-ecp384-ecp521-modp3072-modp4096-modp2048",
 				),
@@ -48,7 +56,7 @@ func Default() *Config {
 				MOBIKE:          true,
 			},
 			ESP: ESP{
-				Proposals: mustESP("aes128gcm16-aes256gcm16", "aes256-aes128-sha256-sha384-sha512"),
+				Proposals: mustESP("aes128gcm16", "aes256gcm16", "chacha20poly1305", "aes256-sha256", "aes128-sha256", "aes256-aes128-sha384-sha512"),
 				ESN:       true,
 				Lifetime:  Lifetime{Rekey: Duration(4 * time.Hour), Jitter: Duration(30 * time.Minute), Hard: Duration(25 * time.Hour)},
 				// AES-GCM keeps its margin far beyond; the packet limits stay clear

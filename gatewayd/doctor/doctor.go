@@ -36,9 +36,12 @@ type Check struct {
 // Config is what the gateway is going to use; zero values are not checked.
 type Config struct {
 	External, Internal string
-	Address            netip.Addr
-	Ports              []uint16
-	Metrics            netip.AddrPort
+	// Addresses that devices dial, each with all Ports.
+	Addresses []netip.Addr
+	Ports     []uint16
+	Metrics   netip.AddrPort
+	// IPv6 addresses are given to devices.
+	IPv6 bool
 	// Running: a gateway runs with this configuration and holds the ports.
 	Running bool
 }
@@ -47,7 +50,10 @@ type Config struct {
 func Examine(c Config) []Check {
 	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(), bpf()}
 	checks = append(checks, offloads()...)
-	checks = append(checks, memory(), forwarding(), clock(time.Now()))
+	checks = append(checks, memory(), forwarding("ipv4"), clock(time.Now()))
+	if c.IPv6 {
+		checks = append(checks, forwarding("ipv6"))
+	}
 	checks = append(checks, interfaces(c)...)
 	return append(checks, ports(c)...)
 }

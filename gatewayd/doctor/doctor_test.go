@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func find(t *testing.T, checks []Check, name string) Check {
 // Whatever the host is, each check says what it found, and each failure what to
 // do.
 func TestEveryCheckSaysSomething(t *testing.T) {
-	for _, c := range Examine(Config{External: "lo", Internal: "nosuch0", Address: netip.MustParseAddr("127.0.0.1")}) {
+	for _, c := range Examine(Config{External: "lo", Internal: "nosuch0", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("2001:db8::1")}, IPv6: true}) {
 		if c.Name == "" || c.Found == "" {
 			t.Errorf("empty: %+v", c)
 		}
@@ -45,7 +46,7 @@ func TestPortInUse(t *testing.T) {
 	}
 	defer conn.Close()
 	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	config := Config{Address: at.Addr(), Ports: []uint16{at.Port()}}
+	config := Config{Addresses: []netip.Addr{at.Addr()}, Ports: []uint16{at.Port()}}
 	c := find(t, ports(config), "UDP "+at.String())
 	if c.State != Fail || !strings.Contains(c.Found, strconv.Itoa(os.Getpid())) {
 		t.Errorf("taken port: %+v", c)
@@ -69,6 +70,24 @@ func TestPortErrors(t *testing.T) {
 	} {
 		if c := portCheck("x", "udp", at, err); c.State != Fail || c.Found != want {
 			t.Errorf("%v: %+v", err, c)
+		}
+	}
+}
+
+// Each address is looked at; IPv6 only where devices get it.
+func TestAddresses(t *testing.T) {
+	checks := interfaces(Config{External: "lo", Internal: "lo", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}})
+	if c := find(t, checks, "interfaces"); c.State != Fail {
+		t.Errorf("one interface for both: %+v", c)
+	}
+	two := ports(Config{Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("ff02::1")}, Ports: []uint16{40500, 40501}})
+	for _, name := range []string{"UDP 127.0.0.1:40500", "UDP 127.0.0.1:40501", "UDP [ff02::1]:40500", "UDP [ff02::1]:40501"} {
+		find(t, two, name)
+	}
+	for _, ipv6 := range []bool{false, true} {
+		found := slices.ContainsFunc(Examine(Config{IPv6: ipv6}), func(c Check) bool { return c.Name == "forwarding of IPv6" })
+		if found != ipv6 {
+			t.Errorf("IPv6 pools %v: forwarding of IPv6 asked %v", ipv6, found)
 		}
 	}
 }

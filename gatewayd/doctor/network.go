@@ -57,17 +57,26 @@ func memory() Check {
 	return c
 }
 
-func forwarding() Check {
-	c := Check{Name: "forwarding", State: OK}
-	n, err := readInt("/proc/sys/net/ipv4/ip_forward")
+// forwarding of a family as the kernel names it in /proc/sys/net.
+func forwarding(family string) Check {
+	c := Check{Name: "forwarding of IPv4", State: OK}
+	key, where := "net.ipv4.ip_forward", "its TUN and the internal interface"
+	if family == "ipv6" {
+		// The kernel has it for all interfaces or for none.
+		c.Name, key, where = "forwarding of IPv6", "net.ipv6.conf.all.forwarding", "all interfaces"
+	}
+	n, err := readInt("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
 	switch {
+	case err != nil && family == "ipv6":
+		c.State, c.Found = Fail, "no IPv6: "+err.Error()
+		c.Means, c.Do = "the IPv6 pools are of no use", "boot without ipv6.disable=1, or take them out of gateway.static.pools"
 	case err != nil:
 		c.State, c.Found = Warn, err.Error()
 	case n == 1:
-		c.Found = "net.ipv4.ip_forward is 1"
+		c.Found = key + " is 1"
 	default:
-		c.Found = "net.ipv4.ip_forward is 0"
-		c.Means = "gatewayd switches it on for its TUN and the internal interface while it runs"
+		c.Found = key + " is 0"
+		c.Means = "gatewayd switches it on for " + where + " while it runs"
 	}
 	return c
 }
@@ -98,9 +107,12 @@ func interfaces(config Config) []Check {
 		return []Check{c}
 	}
 	checks := []Check{c}
-	if config.Address.IsValid() && !slices.Contains(addressesOf(config.External), config.Address) {
-		checks = append(checks, Check{Name: "external address", State: Fail,
-			Found: fmt.Sprintf("%v is not an address of %s", config.Address, config.External), Do: "see gateway.external.address in the configuration"})
+	here := addressesOf(config.External)
+	for _, a := range config.Addresses {
+		if !slices.Contains(here, a) {
+			checks = append(checks, Check{Name: "external address", State: Fail,
+				Found: fmt.Sprintf("%v is not an address of %s", a, config.External), Do: "see gateway.external.address and more_addresses in the configuration"})
+		}
 	}
 	return checks
 }
@@ -129,9 +141,9 @@ func ports(config Config) []Check {
 		return []Check{{Name: "ports", State: OK, Found: "in use by the running gateway"}}
 	}
 	var checks []Check
-	if config.Address.IsValid() {
+	for _, a := range config.Addresses {
 		for _, port := range config.Ports {
-			checks = append(checks, udpPort(netip.AddrPortFrom(config.Address, port)))
+			checks = append(checks, udpPort(netip.AddrPortFrom(a, port)))
 		}
 	}
 	if config.Metrics.IsValid() {

@@ -51,10 +51,29 @@ func cbc(integrity uint16, ikeLen int) ike.KeysDerived {
 	}
 }
 
-func write(t *testing.T, keys ...ike.KeysDerived) string {
+func chacha() ike.KeysDerived {
+	k := gcm()
+	k.IKE.Encryption, k.IKE.KeyBits, k.IKE.Ei, k.IKE.Er = ikewire.EncrChaCha20Poly1305, 0, key(36), key(36)
+	k.Child.Algorithm = dataplane.Algorithm{Encryption: ikewire.EncrChaCha20Poly1305}
+	k.Child.Inbound.Keys.Encryption, k.Child.Outbound.Keys.Encryption = key(36), key(36)
+	return k
+}
+
+func tripleDES() ike.KeysDerived {
+	k := cbc(ikewire.IntegHMACSHA1, 20)
+	k.IKE.Encryption, k.IKE.KeyBits, k.IKE.Ei, k.IKE.Er = ikewire.Encr3DES, 0, key(24), key(24)
+	k.Child.Algorithm = dataplane.Algorithm{Encryption: ikewire.Encr3DES, Integrity: ikewire.IntegHMACSHA1}
+	k.Child.Inbound.Keys.Encryption, k.Child.Outbound.Keys.Encryption = key(24), key(24)
+	return k
+}
+
+func write(t *testing.T, keys ...ike.KeysDerived) string { return writeAs(t, Config{}, keys...) }
+
+func writeAs(t *testing.T, c Config, keys ...ike.KeysDerived) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "keys")
-	l, err := Open(dir)
+	c.Dir = dir
+	l, err := Open(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +106,36 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// Each algorithm has a name that Wireshark knows; with ESN the ICV is not
+// checked, and what the table for IKE can't express is a comment in it.
+func TestNames(t *testing.T) {
+	for _, tt := range []struct {
+		config   Config
+		keys     ike.KeysDerived
+		ike, esp string
+	}{
+		{Config{}, chacha(), `# 0102030405060708,`, `"ChaCha20 with Poly1305 [RFC7634]","0x0102`},
+		{Config{}, tripleDES(), `,"3DES [RFC2451]",`, `"TripleDES-CBC [RFC2451]","0x0102`},
+		{Config{}, tripleDES(), `,"HMAC_SHA1_96 [RFC2404]"`, `"HMAC-SHA-1-96 [RFC2404]","0x0102`},
+		{Config{}, cbc(ikewire.IntegHMACSHA256, 32), `"AES-CBC-256 [RFC3602]"`, `"HMAC-SHA-256-128 [RFC4868]","0x0102`},
+		{Config{ESN: true}, cbc(ikewire.IntegHMACSHA256, 32), `"HMAC_SHA2_256_128 [RFC4868]"`, `"ANY 128 bit authentication [no checking]","0x0102`},
+		{Config{ESN: true}, cbc(ikewire.IntegHMACSHA512, 64), `"HMAC_SHA2_512_256 [RFC4868]"`, `"ANY 256 bit authentication [no checking]","0x0102`},
+		{Config{ESN: true}, tripleDES(), `"HMAC_SHA1_96 [RFC2404]"`, `"ANY 96 bit authentication [no checking]","0x0102`},
+		{Config{ESN: true}, gcm(), `"NONE [RFC4306]"`, `"NULL",""`},
+	} {
+		dir := writeAs(t, tt.config, tt.keys)
+		for table, want := range map[string]string{ikeTable: tt.ike, espTable: tt.esp} {
+			got, err := os.ReadFile(filepath.Join(dir, table))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(got), want) {
+				t.Errorf("%s lacks %s:\n%s", table, want, got)
+			}
+		}
+	}
+}
+
 // Keys are for one user's eyes, and gone from memory once they are written.
 func TestSecrecy(t *testing.T) {
 	k := gcm()
@@ -113,7 +162,7 @@ func TestSecrecy(t *testing.T) {
 func TestAppends(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 {
-		l, err := Open(dir)
+		l, err := Open(Config{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +189,14 @@ func TestTsharkReadsTables(t *testing.T) {
 	if err != nil {
 		t.Skip("tshark is not installed")
 	}
-	dir := write(t, gcm(), cbc(ikewire.IntegHMACSHA256, 32), cbc(ikewire.IntegHMACSHA384, 48), cbc(ikewire.IntegHMACSHA512, 64))
+	for _, esn := range []bool{false, true} {
+		readsTables(t, tshark, writeAs(t, Config{ESN: esn}, chacha(), tripleDES(), gcm(),
+			cbc(ikewire.IntegHMACSHA256, 32), cbc(ikewire.IntegHMACSHA384, 48), cbc(ikewire.IntegHMACSHA512, 64)))
+	}
+}
+
+func readsTables(t *testing.T, tshark, dir string) {
+	t.Helper()
 	// The header of a capture without packets.
 	capture := filepath.Join(t.TempDir(), "empty.pcap")
 	header := "\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x00\x00\x01\x00\x00\x00"
@@ -156,7 +212,7 @@ func TestTsharkReadsTables(t *testing.T) {
 		}
 		return string(out)
 	}
-	if out := run(); strings.Contains(out, ikeTable) || strings.Contains(out, espTable) {
+	if out := run(); strings.Contains(out, ikeTable) || strings.Contains(out, espTable) || strings.Contains(out, "Error") {
 		t.Errorf("tshark complains:\n%s", out)
 	}
 	// It would: a line that is wrong is reported.

@@ -31,13 +31,17 @@ type Status struct {
 	Leases      LeaseCounts `json:"leases"`
 	Traffic     Traffic     `json:"traffic"`
 	Dropped     uint64      `json:"dropped"`
+	// RedirectTo is where new devices are sent, absent if they aren't.
+	RedirectTo string `json:"redirect_to,omitempty"`
 }
 
 // LeaseCounts by state.
 type LeaseCounts struct {
-	Live     int    `json:"live"`
-	Idle     int    `json:"idle"`
-	Capacity uint64 `json:"capacity"`
+	Live int `json:"live"`
+	Idle int `json:"idle"`
+	// Capacity of the IPv4 pools, CapacityIPv6 of the IPv6 pools, in addresses.
+	Capacity     uint64 `json:"capacity"`
+	CapacityIPv6 uint64 `json:"capacity_ipv6"`
 }
 
 // Traffic of inner packets: in from devices, out to them.
@@ -48,31 +52,43 @@ type Traffic struct {
 	PacketsOut uint64 `json:"packets_out"`
 }
 
-// Session is an established IKE SA and its Child SA.
+// Session is an established IKE SA and its Child SAs.
 type Session struct {
-	// ID is the responder's SPI of the IKE SA. SPIs are in hexadecimal, as
-	// dissectors show them.
+	// ID stays the same while the IKE SA is rekeyed; of the first one it is the
+	// responder's SPI. SPIs are in hexadecimal, as dissectors show them.
 	ID           string         `json:"id"`
 	Device       string         `json:"device"`
 	Group        string         `json:"group,omitempty"`
 	InitiatorSPI string         `json:"initiator_spi"`
-	InboundSPI   string         `json:"inbound_spi"`
-	OutboundSPI  string         `json:"outbound_spi"`
+	ResponderSPI string         `json:"responder_spi"`
 	Local        netip.AddrPort `json:"local"`
 	Remote       netip.AddrPort `json:"remote"`
 	VirtualIPs   []netip.Addr   `json:"virtual_ips"`
-	// Selectors as "10.2.0.0/24" or "10.2.0.5-10.2.0.9 tcp 443".
-	LocalTS     []string  `json:"local_ts"`
-	RemoteTS    []string  `json:"remote_ts"`
-	IKE         string    `json:"ike"`
-	ESP         string    `json:"esp"`
-	Auth        string    `json:"auth"`
+	// Children are the Child SAs, the oldest first.
+	Children []Child `json:"children"`
+	IKE      string  `json:"ike"`
+	Auth     string  `json:"auth"`
+	// Client is its maker as far as it shows, Legacy what it uses of algorithms
+	// that have been given up.
+	Client      string    `json:"client,omitempty"`
+	Legacy      []string  `json:"legacy,omitempty"`
 	Established time.Time `json:"established"`
 	// Until is when the admission ends; absent if it doesn't.
 	Until   time.Time `json:"until,omitzero"`
 	LastIn  time.Time `json:"last_in,omitzero"`
 	LastOut time.Time `json:"last_out,omitzero"`
+	// Traffic of all Child SAs, those that are gone included.
 	Traffic
+}
+
+// Child SA of a session.
+type Child struct {
+	InboundSPI  string `json:"inbound_spi"`
+	OutboundSPI string `json:"outbound_spi"`
+	ESP         string `json:"esp"`
+	// Selectors as "10.2.0.0/24" or "10.2.0.5-10.2.0.9 protocol 6 ports 443-443".
+	LocalTS  []string `json:"local_ts"`
+	RemoteTS []string `json:"remote_ts"`
 }
 
 // Lease is an address that belongs to a device.

@@ -24,13 +24,20 @@ type Snapshot struct {
 	Events map[string]uint64
 	// Drops by layer, then reason; counters.
 	Drops map[string]map[string]uint64
+	// RekeyedIKE and Moved count IKE SAs that another took over from, and changes
+	// of a session's path.
+	RekeyedIKE, Moved uint64
+	// Legacy counts sessions by legacy algorithm.
+	Legacy map[string]uint64
 	// Counters of inner packets: in from devices, out to them.
 	BytesIn, PacketsIn, BytesOut, PacketsOut uint64
 	// Leases by state, and how many addresses there are.
-	LeasesLive, LeasesIdle int
-	LeaseCapacity          uint64
+	LeasesLive, LeasesIdle               int
+	LeaseCapacityIPv4, LeaseCapacityIPv6 uint64
 	// Counters of the lease registry.
 	LeaseExhausted, LeaseReassigned, LeaseWriteErrors uint64
+	// Counters of session records, in lines, and of what kept them from the disk.
+	RecordsWritten, RecordErrors uint64
 	// Handshake durations.
 	Handshake Histogram
 	// ConfigLoaded is the Unix time of the last configuration that was taken,
@@ -62,16 +69,21 @@ var (
 	handshakeSeconds  = desc("handshake_duration_seconds", "From the first message to the established IKE SA.")
 	closed            = desc("closed_total", "IKE SAs that ended, by reason.", "reason")
 	refused           = desc("refused_total", "Devices that were not admitted, by reason.", "reason")
+	rekeyedIKE        = desc("ike_rekeyed_total", "IKE SAs that another one took over from.")
+	moved             = desc("session_moves_total", "Sessions that went on from another address.")
+	legacy            = desc("legacy_total", "Sessions that used a legacy algorithm, by algorithm.", "algorithm")
 	notes             = desc("ike_notes_total", "Events of IKE SAs that didn't end them.", "note")
 	events            = desc("dataplane_events_total", "Events that the data plane told.", "event")
 	drops             = desc("drops_total", "Packets and messages that were dropped, by layer and reason.", "layer", "reason")
 	bytesTotal        = desc("bytes_total", "Bytes of inner packets; in: from devices.", "direction")
 	packetsTotal      = desc("packets_total", "Inner packets; in: from devices.", "direction")
 	leases            = desc("leases", "Leases by state.", "state")
-	leaseCapacity     = desc("lease_capacity", "Addresses in the pools.")
+	leaseCapacity     = desc("lease_capacity", "Addresses in the pools by family.", "family")
 	leaseExhausted    = desc("lease_exhausted_total", "Requests for an address that found none free.")
 	leaseReassigned   = desc("lease_reassigned_total", "Addresses that were taken from an idle device for another.")
 	leaseWriteErrors  = desc("lease_write_errors_total", "Failed transactions of the lease file.")
+	recordsWritten    = desc("session_records_total", "Session records that were written.")
+	recordErrors      = desc("session_record_errors_total", "Failed writes and syncs of session records.")
 	configLoaded      = desc("config_loaded_timestamp_seconds", "When the running configuration was read.")
 	reloadsFailed     = desc("config_reload_failures_total", "Reloads that were refused.")
 	crlExpires        = desc("crl_next_update_timestamp_seconds", "When the first revocation list is due for renewal.")
@@ -80,7 +92,7 @@ var (
 var all = []*prometheus.Desc{
 	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, drops,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
-	configLoaded, reloadsFailed, crlExpires,
+	rekeyedIKE, moved, legacy, recordsWritten, recordErrors, configLoaded, reloadsFailed, crlExpires,
 }
 
 // Collector takes a snapshot for each scrape. The function may be called from
@@ -114,7 +126,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, by := range []struct {
 		desc   *prometheus.Desc
 		counts map[string]uint64
-	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}} {
+	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}} {
 		for name, n := range by.counts {
 			counter(by.desc, n, name)
 		}
@@ -130,10 +142,15 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(packetsTotal, s.PacketsOut, "out")
 	gauge(leases, float64(s.LeasesLive), "live")
 	gauge(leases, float64(s.LeasesIdle), "idle")
-	gauge(leaseCapacity, float64(s.LeaseCapacity))
+	gauge(leaseCapacity, float64(s.LeaseCapacityIPv4), "ipv4")
+	gauge(leaseCapacity, float64(s.LeaseCapacityIPv6), "ipv6")
 	counter(leaseExhausted, s.LeaseExhausted)
 	counter(leaseReassigned, s.LeaseReassigned)
 	counter(leaseWriteErrors, s.LeaseWriteErrors)
+	counter(rekeyedIKE, s.RekeyedIKE)
+	counter(moved, s.Moved)
+	counter(recordsWritten, s.RecordsWritten)
+	counter(recordErrors, s.RecordErrors)
 	gauge(configLoaded, s.ConfigLoaded)
 	counter(reloadsFailed, s.ReloadsFailed)
 	if s.RevocationExpires != 0 {

@@ -11,13 +11,15 @@ func snapshot() Snapshot {
 	return Snapshot{
 		Sessions: 3, HalfOpen: 1, MaxSessions: 20000,
 		HandshakesStarted: 9, HandshakesDone: 5,
-		Closed:  map[string]uint64{"killed": 2},
-		Refused: map[string]uint64{"revoked": 4},
-		Notes:   map[string]uint64{"retransmission_answered": 6},
-		Events:  map[string]uint64{"unknown_spi": 12},
-		Drops:   map[string]map[string]uint64{"dataplane": {"replay": 7}, "ike": {"cookie_required": 8}},
+		Closed:     map[string]uint64{"killed": 2},
+		Refused:    map[string]uint64{"revoked": 4},
+		Notes:      map[string]uint64{"retransmission_answered": 6},
+		Events:     map[string]uint64{"unknown_spi": 12},
+		Drops:      map[string]map[string]uint64{"dataplane": {"replay": 7}, "ike": {"cookie_required": 8}},
+		RekeyedIKE: 13, Moved: 14, Legacy: map[string]uint64{"modp_1024": 15, "3des": 0},
+		RecordsWritten: 16, RecordErrors: 17,
 		BytesIn: 100, PacketsIn: 1, BytesOut: 200, PacketsOut: 2,
-		LeasesLive: 3, LeasesIdle: 10, LeaseCapacity: 65534, LeaseExhausted: 11,
+		LeasesLive: 3, LeasesIdle: 10, LeaseCapacityIPv4: 65534, LeaseCapacityIPv6: 1 << 20, LeaseExhausted: 11,
 		Handshake:    Histogram{Count: 5, Sum: 0.25, Buckets: map[float64]uint64{0.05: 3, 0.1: 5}},
 		ConfigLoaded: 1700000000,
 	}
@@ -45,6 +47,26 @@ gatewayd_refused_total{reason="revoked"} 4
 # TYPE gatewayd_drops_total counter
 gatewayd_drops_total{layer="dataplane",reason="replay"} 7
 gatewayd_drops_total{layer="ike",reason="cookie_required"} 8
+# HELP gatewayd_ike_rekeyed_total IKE SAs that another one took over from.
+# TYPE gatewayd_ike_rekeyed_total counter
+gatewayd_ike_rekeyed_total 13
+# HELP gatewayd_session_moves_total Sessions that went on from another address.
+# TYPE gatewayd_session_moves_total counter
+gatewayd_session_moves_total 14
+# HELP gatewayd_legacy_total Sessions that used a legacy algorithm, by algorithm.
+# TYPE gatewayd_legacy_total counter
+gatewayd_legacy_total{algorithm="3des"} 0
+gatewayd_legacy_total{algorithm="modp_1024"} 15
+# HELP gatewayd_session_records_total Session records that were written.
+# TYPE gatewayd_session_records_total counter
+gatewayd_session_records_total 16
+# HELP gatewayd_session_record_errors_total Failed writes and syncs of session records.
+# TYPE gatewayd_session_record_errors_total counter
+gatewayd_session_record_errors_total 17
+# HELP gatewayd_lease_capacity Addresses in the pools by family.
+# TYPE gatewayd_lease_capacity gauge
+gatewayd_lease_capacity{family="ipv4"} 65534
+gatewayd_lease_capacity{family="ipv6"} 1.048576e+06
 # HELP gatewayd_dataplane_events_total Events that the data plane told.
 # TYPE gatewayd_dataplane_events_total counter
 gatewayd_dataplane_events_total{event="unknown_spi"} 12
@@ -73,7 +95,8 @@ gatewayd_handshake_duration_seconds_count 5
 `
 	err := testutil.CollectAndCompare(Collector(snapshot), strings.NewReader(want),
 		"gatewayd_sessions", "gatewayd_half_open", "gatewayd_handshakes_total", "gatewayd_closed_total", "gatewayd_refused_total",
-		"gatewayd_drops_total", "gatewayd_dataplane_events_total", "gatewayd_bytes_total", "gatewayd_packets_total", "gatewayd_leases", "gatewayd_lease_exhausted_total",
+		"gatewayd_drops_total", "gatewayd_dataplane_events_total", "gatewayd_bytes_total", "gatewayd_packets_total", "gatewayd_leases", "gatewayd_lease_capacity",
+		"gatewayd_ike_rekeyed_total", "gatewayd_session_moves_total", "gatewayd_legacy_total", "gatewayd_session_records_total", "gatewayd_session_record_errors_total", "gatewayd_lease_exhausted_total",
 		"gatewayd_handshake_duration_seconds")
 	if err != nil {
 		t.Error(err)

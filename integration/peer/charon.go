@@ -10,10 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/roamgate/roamgate/integration/netns"
@@ -88,7 +90,19 @@ func (c *Charon) prepare() error {
 			return err
 		}
 	}
-	return os.WriteFile(c.path("strongswan.conf"), []byte(daemonConf(c.path("charon.log"), c.socket())), 0o600)
+	return c.writeSettings(Settings{})
+}
+
+func (c *Charon) writeSettings(s Settings) error {
+	return os.WriteFile(c.path("strongswan.conf"), []byte(daemonConf(c.path("charon.log"), c.socket(), c.path("resolv.conf"), s)), 0o600)
+}
+
+// Set changes settings of the running daemon. They hold for SAs to come.
+func (c *Charon) Set(ctx context.Context, s Settings) error {
+	if err := c.writeSettings(s); err != nil {
+		return err
+	}
+	return c.swanctl(ctx, "--reload-settings")
 }
 
 func (c *Charon) waitForSocket(ctx context.Context) error {
@@ -124,7 +138,7 @@ func (c *Charon) LoadText(ctx context.Context, conf string, f Files) error {
 	if err := os.WriteFile(c.path("swanctl/swanctl.conf"), []byte(conf), 0o600); err != nil {
 		return err
 	}
-	return c.swanctl(ctx, "--load-all", "--noprompt")
+	return c.swanctl(ctx, "--load-all", "--clear", "--noprompt")
 }
 
 // Load makes charon a client with one connection.
@@ -135,12 +149,36 @@ func (c *Charon) Load(ctx context.Context, conn Connection) error {
 // Connect brings the connection up. It fails within patience where there is no
 // answer, and at once where the gateway refuses.
 func (c *Charon) Connect(ctx context.Context, patience time.Duration) error {
+	return c.Initiate(ctx, FirstChild, patience)
+}
+
+// Initiate brings up one Child SA by its name, as a part of the IKE SA that
+// there is, or with a new one.
+func (c *Charon) Initiate(ctx context.Context, child string, patience time.Duration) error {
 	seconds := max(1, int(patience.Round(time.Second)/time.Second))
-	if err := c.swanctl(ctx, "--initiate", "--child", childName, "--timeout", fmt.Sprint(seconds)); err != nil {
+	if err := c.swanctl(ctx, "--initiate", "--child", child, "--timeout", fmt.Sprint(seconds)); err != nil {
 		return fmt.Errorf("%w\n%s", err, c.LogTail(25))
 	}
 	return nil
 }
+
+// RekeyChild begins to rekey a Child SA by its name, RekeyIKE the IKE SA. Both
+// return before it is done.
+func (c *Charon) RekeyChild(ctx context.Context, child string) error {
+	return c.swanctl(ctx, "--rekey", "--child", child)
+}
+
+// RekeyIKE: see RekeyChild.
+func (c *Charon) RekeyIKE(ctx context.Context) error {
+	return c.swanctl(ctx, "--rekey", "--ike", connName)
+}
+
+// Freeze stops the daemon in its tracks, as a device does that sleeps; Thaw
+// wakes it.
+func (c *Charon) Freeze() error { return c.process.Signal(syscall.SIGSTOP) }
+
+// Thaw: see Freeze.
+func (c *Charon) Thaw() error { return c.process.Signal(syscall.SIGCONT) }
 
 // Disconnect deletes the IKE SA, telling the gateway.
 func (c *Charon) Disconnect(ctx context.Context) error {
@@ -152,6 +190,25 @@ func (c *Charon) swanctl(ctx context.Context, args ...string) error {
 	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+c.path("strongswan.conf"), "SWANCTL_DIR="+c.path("swanctl"))
 	_, err := c.ns.Run(ctx, cmd)
 	return err
+}
+
+// Nameservers are those that the gateway told, as the client uses them.
+func (c *Charon) Nameservers() ([]netip.Addr, error) {
+	text, err := os.ReadFile(c.path("resolv.conf"))
+	if err != nil {
+		return nil, err
+	}
+	var servers []netip.Addr
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "nameserver" {
+			a, err := netip.ParseAddr(fields[1])
+			if err != nil {
+				return nil, err
+			}
+			servers = append(servers, a)
+		}
+	}
+	return servers, nil
 }
 
 // Stop ends the daemon; it deletes its SAs first, telling the gateway.

@@ -1,19 +1,23 @@
 package peer
 
 import (
+	"cmp"
 	"encoding/pem"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 )
 
-// Names of the one connection and its Child SA in swanctl.conf.
-const (
-	connName  = "gw"
-	childName = "net"
-)
+// connName is the name of the one connection in swanctl.conf.
+const connName = "gw"
+
+// FirstChild is the name of the Child SA that Connect brings up. Others bear
+// "net2", "net3" and so on.
+const FirstChild = "net"
 
 // Files are credentials in PEM.
 type Files struct {
@@ -79,15 +83,29 @@ type Connection struct {
 	// IKEProposals and ESPProposals in strongSwan's words, such as
 	// "aes128gcm16-prfsha256-x25519" and "aes128gcm16".
 	IKEProposals, ESPProposals []string
-	// VirtualIP to ask for; any where it is the zero Addr.
-	VirtualIP netip.Addr
+	// Auth and RemoteAuth are how the client proves who it is and what it wants
+	// from the gateway, such as "rsa/pss-sha256"; "pubkey" where empty.
+	Auth, RemoteAuth string
+	// VirtualIPs to ask for; an unspecified one asks for any of its family. Empty
+	// asks for any of IPv4.
+	VirtualIPs []netip.Addr
 	// Remote networks to ask for.
 	Remote []netip.Prefix
+	// MoreChildren are the remote networks of further Child SAs.
+	MoreChildren [][]netip.Prefix
 	// KeepCertificate: don't send the own certificate.
 	KeepCertificate bool
+	// Fragmentation is "yes" (strongSwan's default: sends fragments to who knows
+	// them), "no" or "force".
+	Fragmentation string
+	// NoMOBIKE: the client knows nothing of RFC 4555.
+	NoMOBIKE bool
 	// DPD: ask whether a silent gateway is alive; a Go duration of whole
 	// seconds such as "5s".
 	DPD string
+	// RekeyIKE and RekeyChild are the client's own times in whole seconds; 0
+	// leaves hours.
+	RekeyIKE, RekeyChild time.Duration
 }
 
 func (c Connection) conf() string {
@@ -100,46 +118,66 @@ func (c Connection) conf() string {
 			line(indent, "%s = %s", key, value)
 		}
 	}
-	virtual, remote := "0.0.0.0", make([]string, 0, len(c.Remote))
-	if c.VirtualIP.IsValid() {
-		virtual = c.VirtualIP.String()
-	}
-	for _, p := range c.Remote {
-		remote = append(remote, p.String())
-	}
-	remoteID := c.RemoteID
-	if remoteID == "" {
-		remoteID = "%any"
+	virtual := c.VirtualIPs
+	if len(virtual) == 0 {
+		virtual = []netip.Addr{netip.IPv4Unspecified()}
 	}
 	line(0, "connections {")
 	line(1, "%s {", connName)
 	line(2, "version = 2")
 	setting(2, "local_addrs", addr(c.Local))
 	setting(2, "remote_addrs", addr(c.Gateway))
-	setting(2, "vips", virtual)
+	setting(2, "vips", list(virtual))
 	setting(2, "proposals", strings.Join(c.IKEProposals, ","))
 	setting(2, "dpd_delay", c.DPD)
+	setting(2, "fragmentation", c.Fragmentation)
+	setting(2, "rekey_time", seconds(c.RekeyIKE))
 	if c.KeepCertificate {
 		line(2, "send_cert = never")
 	}
+	if c.NoMOBIKE {
+		line(2, "mobike = no")
+	}
 	line(2, "local {")
-	line(3, "auth = pubkey")
+	line(3, "auth = %s", cmp.Or(c.Auth, "pubkey"))
 	line(3, "certs = own.pem")
 	setting(3, "id", c.LocalID)
 	line(2, "}")
 	line(2, "remote {")
-	line(3, "auth = pubkey")
-	line(3, "id = %s", remoteID)
+	line(3, "auth = %s", cmp.Or(c.RemoteAuth, "pubkey"))
+	line(3, "id = %s", cmp.Or(c.RemoteID, "%any"))
 	line(2, "}")
 	line(2, "children {")
-	line(3, "%s {", childName)
-	setting(4, "remote_ts", strings.Join(remote, ","))
-	setting(4, "esp_proposals", strings.Join(c.ESPProposals, ","))
-	line(3, "}")
+	for i, remote := range append([][]netip.Prefix{c.Remote}, c.MoreChildren...) {
+		name := FirstChild
+		if i > 0 {
+			name += strconv.Itoa(i + 1)
+		}
+		line(3, "%s {", name)
+		setting(4, "remote_ts", list(remote))
+		setting(4, "esp_proposals", strings.Join(c.ESPProposals, ","))
+		setting(4, "rekey_time", seconds(c.RekeyChild))
+		line(3, "}")
+	}
 	line(2, "}")
 	line(1, "}")
 	line(0, "}")
 	return b.String()
+}
+
+func list[T fmt.Stringer](values []T) string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = v.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+func seconds(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
 }
 
 func addr(a netip.Addr) string {
@@ -154,15 +192,40 @@ func addr(a netip.Addr) string {
 var plugins = strings.Join([]string{
 	"random", "nonce", "openssl", "aes", "sha1", "sha2", "hmac", "kdf", "gcm",
 	"x509", "revocation", "constraints", "pubkey", "pkcs1", "pkcs8", "pkcs12", "pem",
-	"kernel-libipsec", "kernel-netlink", "socket-default", "vici", "updown",
+	"kernel-libipsec", "kernel-netlink", "socket-default", "vici", "updown", "resolve",
 }, " ")
+
+// Settings of the daemon that aren't a connection's. The zero value is what
+// strongSwan does on its own.
+type Settings struct {
+	// NoSignatureAuth: no RFC 7427, so that RSA signs with SHA-1 (AUTH method 1)
+	// and ECDSA with the hash of its curve (9 to 11).
+	NoSignatureAuth bool
+	// IgnoreRedirects: no RFC 5685.
+	IgnoreRedirects bool
+	// FragmentSize is the size of IP packets with fragments of IKE messages; 1280
+	// where 0.
+	FragmentSize int
+}
+
+func (s Settings) String() string {
+	return fmt.Sprintf("  signature_authentication = %s\n  follow_redirects = %s\n  fragment_size = %d\n",
+		yes(!s.NoSignatureAuth), yes(!s.IgnoreRedirects), cmp.Or(s.FragmentSize, 1280))
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
 
 // daemonConf is a strongswan.conf: one setting a line, as its parser wants.
 // With fewer than 16 threads kernel-libipsec leaves none to answer vici.
-func daemonConf(log, socket string) string {
+func daemonConf(log, socket, resolver string, s Settings) string {
 	return `charon {
   load = ` + plugins + `
-  threads = 16
+` + s.String() + `  threads = 16
   install_routes = yes
   install_virtual_ip = yes
   retransmit_tries = 3
@@ -183,6 +246,9 @@ func daemonConf(log, socket string) string {
     }
     openssl {
       fips_mode = 0
+    }
+    resolve {
+      file = ` + resolver + `
     }
   }
 }

@@ -50,7 +50,7 @@ func TestInstrumentsBetweenTwoStrongSwans(t *testing.T) {
 		LocalID:      "dev1.example",
 		IKEProposals: []string{"aes128gcm16-prfsha256-x25519"},
 		ESPProposals: []string{"aes128gcm16"},
-		VirtualIP:    wanted,
+		VirtualIPs:   []netip.Addr{wanted},
 		Remote:       []netip.Prefix{netns.Inside},
 	}
 	conn.RemoteID = "someone.else.example"

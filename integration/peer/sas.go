@@ -23,6 +23,8 @@ type SA struct {
 
 // Child is a Child SA as the client sees it.
 type Child struct {
+	// Name in the configuration, and the SPIs in hexadecimal.
+	Name, SPIIn, SPIOut string
 	// State in strongSwan's words; "INSTALLED" when it carries traffic.
 	State string
 	// Algorithms such as "AES_GCM_16-128" or "AES_CBC-128/HMAC_SHA2_256_128".
@@ -73,6 +75,9 @@ func parseSA(s section) SA {
 	for _, name := range children.keys {
 		c := children.section(name)
 		sa.Children = append(sa.Children, Child{
+			Name:       c.text("name"),
+			SPIIn:      c.text("spi-in"),
+			SPIOut:     c.text("spi-out"),
 			State:      c.text("state"),
 			Algorithms: algorithms(c, "dh-group"),
 			Encap:      c.text("encap") == "yes",
@@ -117,6 +122,18 @@ func (c *Charon) SA() (SA, error) {
 		return SA{}, fmt.Errorf("not one established SA with one child: %+v", sas)
 	}
 	return sas[0], nil
+}
+
+// Installed are the Child SAs that carry traffic; those that were rekeyed stay
+// in the list for some seconds.
+func (s SA) Installed() []Child {
+	var out []Child
+	for _, c := range s.Children {
+		if c.State == "INSTALLED" {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // VirtualIP is the address that the gateway assigned.

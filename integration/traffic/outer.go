@@ -53,8 +53,7 @@ func (d Datagram) IKE() ([]byte, bool) {
 	return nil, false
 }
 
-// ReadDatagrams calls yield for each UDP datagram over IPv4 of a capture, in
-// order.
+// ReadDatagrams calls yield for each UDP datagram of a capture, in order.
 func ReadDatagrams(path string, yield func(Datagram) error) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -90,21 +89,51 @@ func ReadDatagrams(path string, yield func(Datagram) error) error {
 // headers of a frame, kept to be decoded into.
 type headers struct {
 	ethernet layers.Ethernet
-	ip       layers.IPv4
+	ip4      layers.IPv4
+	ip6      layers.IPv6
 	udp      layers.UDP
 }
 
-// datagram is what a frame holds of a UDP datagram over IPv4. Of one that IP
-// fragmented it is the first fragment, where the sequence number of ESP is.
+// cut: what was cut is left out without a word.
+var cut = gopacket.NilDecodeFeedback
+
+// datagram is what a frame holds of a UDP datagram. Of one that IP fragmented
+// it is the first fragment, where the sequence number of ESP is.
 func (h *headers) datagram(frame []byte) (Datagram, bool) {
-	cut := gopacket.NilDecodeFeedback // what was cut is left out without a word
-	if h.ethernet.DecodeFromBytes(frame, cut) != nil || h.ethernet.EthernetType != layers.EthernetTypeIPv4 ||
-		h.ip.DecodeFromBytes(h.ethernet.Payload, cut) != nil || h.ip.Protocol != layers.IPProtocolUDP || h.ip.FragOffset != 0 ||
-		h.udp.DecodeFromBytes(h.ip.Payload, cut) != nil {
+	if h.ethernet.DecodeFromBytes(frame, cut) != nil {
 		return Datagram{}, false
 	}
-	source, _ := netip.AddrFromSlice(h.ip.SrcIP)
-	target, _ := netip.AddrFromSlice(h.ip.DstIP)
+	var from, to []byte
+	var payload []byte
+	switch h.ethernet.EthernetType {
+	case layers.EthernetTypeIPv4:
+		if h.ip4.DecodeFromBytes(h.ethernet.Payload, cut) != nil || h.ip4.Protocol != layers.IPProtocolUDP || h.ip4.FragOffset != 0 {
+			return Datagram{}, false
+		}
+		from, to, payload = h.ip4.SrcIP, h.ip4.DstIP, h.ip4.Payload
+	case layers.EthernetTypeIPv6:
+		if h.ip6.DecodeFromBytes(h.ethernet.Payload, cut) != nil {
+			return Datagram{}, false
+		}
+		next := h.ip6.NextHeader
+		from, to, payload = h.ip6.SrcIP, h.ip6.DstIP, h.ip6.Payload
+		if next == layers.IPProtocolIPv6Fragment {
+			if len(payload) < 8 || binary.BigEndian.Uint16(payload[2:])>>3 != 0 {
+				return Datagram{}, false
+			}
+			next, payload = layers.IPProtocol(payload[0]), payload[8:]
+		}
+		if next != layers.IPProtocolUDP {
+			return Datagram{}, false
+		}
+	default:
+		return Datagram{}, false
+	}
+	if h.udp.DecodeFromBytes(payload, cut) != nil {
+		return Datagram{}, false
+	}
+	source, _ := netip.AddrFromSlice(from)
+	target, _ := netip.AddrFromSlice(to)
 	return Datagram{
 		From: netip.AddrPortFrom(source, uint16(h.udp.SrcPort)),
 		To:   netip.AddrPortFrom(target, uint16(h.udp.DstPort)),
@@ -118,6 +147,8 @@ type Recording struct {
 	Packets map[netip.Addr]int
 	// SAs seen: one direction of a Child SA each.
 	SAs int
+	// Overtaken are the packets that came after one with a higher number.
+	Overtaken int
 }
 
 // CheckSequences is the wire recorder: it reads a capture of the outside and
@@ -140,6 +171,9 @@ func CheckSequences(path string) (Recording, error) {
 		if seen[key] == nil {
 			seen[key] = &bitmap{}
 		}
+		if sequence < seen[key].highest {
+			rec.Overtaken++
+		}
 		rec.Packets[key.from]++
 		if !seen[key].add(sequence) {
 			return fmt.Errorf("%w: %s to %s SPI %08x sequence number %d", ErrReused, key.from, key.to, spi, sequence)
@@ -152,11 +186,13 @@ func CheckSequences(path string) (Recording, error) {
 
 // bitmap of sequence numbers in pages, since they are mostly dense.
 type bitmap struct {
-	pages map[uint32]*[1024]uint64
+	pages   map[uint32]*[1024]uint64
+	highest uint32
 }
 
 // add reports whether n is new.
 func (b *bitmap) add(n uint32) bool {
+	b.highest = max(b.highest, n)
 	if b.pages == nil {
 		b.pages = map[uint32]*[1024]uint64{}
 	}

@@ -18,10 +18,14 @@ import (
 // ErrNoReply says that echo requests found no answer.
 var ErrNoReply = errors.New("no echo reply")
 
-// Ping sends ICMP echo requests (RFC 792) with a payload of size octets, from
+// Ping sends ICMP echo requests (RFC 792, RFC 4443) with a payload of size octets, from
 // source, until one is answered or ctx ends, and returns the round-trip time.
 func Ping(ctx context.Context, from *netns.Namespace, source, to netip.Addr, size int) (time.Duration, error) {
-	conn, err := from.ListenPacket("ip4:icmp", source)
+	network, echo := "ip4:icmp", echo4
+	if to.Is6() {
+		network, echo = "ip6:ipv6-icmp", echo6
+	}
+	conn, err := from.ListenPacket(network, source)
 	if err != nil {
 		return 0, err
 	}
@@ -30,7 +34,7 @@ func Ping(ctx context.Context, from *netns.Namespace, source, to netip.Addr, siz
 	reply := make([]byte, 65536)
 	for seq := uint16(1); ctx.Err() == nil; seq++ {
 		sent := time.Now()
-		request, err := echoRequest(id, seq, size)
+		request, err := echo.request(id, seq, size)
 		if err != nil {
 			return 0, err
 		}
@@ -45,7 +49,7 @@ func Ping(ctx context.Context, from *netns.Namespace, source, to netip.Addr, siz
 			if err != nil {
 				break
 			}
-			if isReply(reply[:n], request) {
+			if echo.isReply(reply[:n], request) {
 				return time.Since(sent), nil
 			}
 		}
@@ -53,19 +57,29 @@ func Ping(ctx context.Context, from *netns.Namespace, source, to netip.Addr, siz
 	return 0, fmt.Errorf("%w from %s: %w", ErrNoReply, to, ctx.Err())
 }
 
-func echoRequest(id, seq uint16, size int) ([]byte, error) {
+// echo is a family's ICMP types of echo requests and replies.
+type echo struct{ requestType, replyType byte }
+
+var (
+	echo4 = echo{layers.ICMPv4TypeEchoRequest, layers.ICMPv4TypeEchoReply}
+	echo6 = echo{layers.ICMPv6TypeEchoRequest, layers.ICMPv6TypeEchoReply}
+)
+
+// request has ICMP's checksum; that of ICMPv6, which covers addresses, is left
+// to the kernel. Both headers look the same otherwise.
+func (e echo) request(id, seq uint16, size int) ([]byte, error) {
 	payload := make([]byte, size)
 	for i := range payload {
 		payload[i] = byte(i)
 	}
 	b := gopacket.NewSerializeBuffer()
 	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{ComputeChecksums: true},
-		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(layers.ICMPv4TypeEchoRequest, 0), Id: id, Seq: seq},
+		&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(e.requestType, 0), Id: id, Seq: seq},
 		gopacket.Payload(payload))
 	return b.Bytes(), err
 }
 
 // isReply: the same identifier, sequence number and payload come back.
-func isReply(m, request []byte) bool {
-	return len(m) == len(request) && m[0] == 0 && string(m[4:]) == string(request[4:])
+func (e echo) isReply(m, request []byte) bool {
+	return len(m) == len(request) && m[0] == e.replyType && string(m[4:]) == string(request[4:])
 }

@@ -11,9 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/big"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/roamgate/roamgate/integration/netns"
@@ -39,71 +42,126 @@ func (t Transfer) BitsPerSecond() float64 {
 // another, over one connection that the sender opens, and compares SHA-256 of
 // what was written and what was read. A changed content is ErrContent.
 func TCP(ctx context.Context, from, to *netns.Namespace, address netip.Addr, size int64) (Transfer, error) {
-	listener, err := to.Listen(netip.AddrPortFrom(address, 0))
+	s, err := start(ctx, from, to, address, size)
 	if err != nil {
 		return Transfer{}, err
 	}
-	defer listener.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	<-s.ended
+	return s.transfer, s.err
+}
 
-	type end struct {
-		sum  []byte
-		n    int64
-		from netip.Addr
-		err  error
+// Stream is a TCP transfer that lasts until it is told to stop.
+type Stream struct {
+	stop     chan struct{}
+	once     sync.Once
+	sent     atomic.Int64
+	ended    chan struct{} // closed when what follows is set
+	transfer Transfer
+	err      error
+}
+
+// StartTCP begins a transfer as TCP does, without an end.
+func StartTCP(ctx context.Context, from, to *netns.Namespace, address netip.Addr) (*Stream, error) {
+	return start(ctx, from, to, address, math.MaxInt64)
+}
+
+// Sent is how many octets the sender has handed to its system so far.
+func (s *Stream) Sent() int64 { return s.sent.Load() }
+
+// Stop ends the stream and returns what all of it was; an error is one of any
+// time before.
+func (s *Stream) Stop() (Transfer, error) {
+	s.once.Do(func() { close(s.stop) })
+	<-s.ended
+	return s.transfer, s.err
+}
+
+func start(ctx context.Context, from, to *netns.Namespace, address netip.Addr, size int64) (*Stream, error) {
+	listener, err := to.Listen(netip.AddrPortFrom(address, 0))
+	if err != nil {
+		return nil, err
 	}
-	received := make(chan end, 1)
-	go func() {
-		conn, err := listener.AcceptTCP()
-		if err != nil {
-			received <- end{err: err}
-			return
-		}
-		defer conn.Close()
-		defer context.AfterFunc(ctx, func() { conn.Close() })()
-		sum := sha256.New()
-		n, err := io.Copy(sum, conn)
-		// One octet back tells the sender that everything was read.
-		if err == nil {
-			_, err = conn.Write([]byte{1})
-		}
-		peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
-		received <- end{sum.Sum(nil), n, peer, err}
-	}()
-
 	target := listener.Addr().(*net.TCPAddr).AddrPort()
+	received := make(chan end, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer listener.Close()
+		received <- receive(ctx, listener)
+	}()
 	conn, err := from.Dial(target, 10*time.Second)
 	if err != nil {
-		return Transfer{}, fmt.Errorf("TCP to %s: %w", target, err)
+		cancel()
+		listener.Close()
+		return nil, fmt.Errorf("TCP to %s: %w", target, err)
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	start := time.Now()
-	sum, err := send(conn, size)
+	s := &Stream{stop: make(chan struct{}), ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		defer cancel()
+		defer conn.Close()
+		defer context.AfterFunc(ctx, func() { conn.Close() })()
+		s.transfer, s.err = s.run(ctx, conn, size, received)
+	}()
+	return s, nil
+}
+
+func (s *Stream) run(ctx context.Context, conn *net.TCPConn, size int64, received <-chan end) (Transfer, error) {
+	began := time.Now()
+	sum, err := s.send(conn, size)
 	if err != nil {
 		return Transfer{}, errors.Join(context.Cause(ctx), fmt.Errorf("sending: %w", err))
 	}
 	got := <-received
-	t := Transfer{Bytes: size, Duration: time.Since(start), From: got.from}
+	t := Transfer{Bytes: s.Sent(), Duration: time.Since(began), From: got.from}
 	if got.err != nil {
 		return t, errors.Join(context.Cause(ctx), fmt.Errorf("receiving: %w", got.err))
 	}
 	if string(sum) != string(got.sum) {
-		return t, fmt.Errorf("%w: sent %d octets %x, received %d octets %x", ErrContent, size, sum, got.n, got.sum)
+		return t, fmt.Errorf("%w: sent %d octets %x, received %d octets %x", ErrContent, t.Bytes, sum, got.n, got.sum)
 	}
 	return t, nil
 }
 
+// end is what the receiver saw.
+type end struct {
+	sum  []byte
+	n    int64
+	from netip.Addr
+	err  error
+}
+
+func receive(ctx context.Context, listener *net.TCPListener) end {
+	conn, err := listener.AcceptTCP()
+	if err != nil {
+		return end{err: err}
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	sum := sha256.New()
+	n, err := io.Copy(sum, conn)
+	// One octet back tells the sender that everything was read.
+	if err == nil {
+		_, err = conn.Write([]byte{1})
+	}
+	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+	return end{sum.Sum(nil), n, peer, err}
+}
+
 // send writes random content. One random block is written again and again, a
 // different part of it each time, so that drawing it isn't what is measured.
-func send(conn *net.TCPConn, size int64) ([]byte, error) {
+func (s *Stream) send(conn *net.TCPConn, size int64) ([]byte, error) {
 	block := make([]byte, 1<<20)
 	if _, err := rand.Read(block); err != nil {
 		return nil, err
 	}
 	sum := sha256.New()
 	for left := size; left > 0; {
+		select {
+		case <-s.stop:
+			left = 0
+			continue
+		default:
+		}
 		offset, err := rand.Int(rand.Reader, big.NewInt(int64(len(block)/2)))
 		if err != nil {
 			return nil, err
@@ -115,6 +173,7 @@ func send(conn *net.TCPConn, size int64) ([]byte, error) {
 			return nil, err
 		}
 		left -= int64(len(part))
+		s.sent.Add(int64(len(part)))
 	}
 	if err := conn.CloseWrite(); err != nil {
 		return nil, err

@@ -1,0 +1,234 @@
+package device
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ike"
+)
+
+// burst is how many datagrams are taken before anything else has its turn.
+const burst = 32
+
+// minWait keeps a machine whose deadline doesn't move from spinning the owner.
+const minWait = 10 * time.Millisecond
+
+// Device is a client that connects once. Its methods may be called from any
+// goroutine; to connect again, make another.
+type Device struct {
+	cfg     Config
+	machine *ike.Config
+
+	inbox    chan datagram
+	outbox   chan *buffer
+	inner    chan []byte
+	orders   chan func(now time.Time)
+	done     chan struct{} // closed when the owner has ended
+	board    *board
+	counters counters
+
+	// Owned by run.
+	socket     Socket
+	local      netip.AddrPort // what the device takes for its address
+	machines   []*machine
+	current    *machine // carries the session
+	inputs     []input  // for machines, see step
+	stepping   bool
+	table      table
+	info       Info
+	news       bool // info changed
+	asleep     bool
+	over       bool
+	refused    bool // a move, by a machine
+	lastSent   time.Time
+	timer      *time.Timer
+	armed      time.Time
+	pings      map[pingKey]chan<- struct{}
+	pingNumber uint16
+}
+
+// New makes a device that does nothing before Connect. Errors: ErrConfig.
+func New(cfg Config) (*Device, error) {
+	cfg.setDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	machine, err := cfg.machine()
+	if err != nil {
+		return nil, err
+	}
+	return &Device{
+		cfg: cfg, machine: machine,
+		inbox: make(chan datagram, cfg.Queue), outbox: make(chan *buffer, cfg.Queue), inner: make(chan []byte, cfg.Queue),
+		orders: make(chan func(time.Time)), done: make(chan struct{}),
+		board: newBoard(), table: newTable(), pings: make(map[pingKey]chan<- struct{}),
+	}, nil
+}
+
+// Connect opens the socket, and returns when packets can be sent. If ctx ends
+// before, the device vanishes. Errors: ErrState if it was called before, those
+// of Listen and Rand, *ClosedError, ctx.Err.
+func (d *Device) Connect(ctx context.Context) (Info, error) {
+	socket, err := d.begin()
+	if err != nil {
+		return d.Info(), err
+	}
+	go d.run(socket)
+	info, err := d.Await(ctx, func(i Info) bool { return i.State == Up })
+	if err != nil && ctx.Err() != nil {
+		d.Vanish()
+	}
+	return info, err
+}
+
+// begin claims the device for the one Connect.
+func (d *Device) begin() (Socket, error) {
+	d.board.mu.Lock()
+	defer d.board.mu.Unlock()
+	if d.board.info.State != Idle {
+		return nil, fmt.Errorf("%w: connected before", ErrState)
+	}
+	socket, err := d.cfg.Listen()
+	if err != nil {
+		return nil, err
+	}
+	d.board.info.State = Connecting
+	return socket, nil
+}
+
+// run owns the device until its IKE SA is over, or it vanishes.
+func (d *Device) run(socket Socket) {
+	d.timer = time.NewTimer(time.Hour)
+	d.use(socket)
+	d.local = d.info.Local
+	d.info.State = Connecting
+	d.start(time.Now())
+	if d.cfg.TUN != nil {
+		go d.fromTUN()
+	}
+	for d.publish(); !d.over; d.publish() {
+		d.arm(time.Now())
+		select {
+		case p := <-d.inbox:
+			d.receive(time.Now(), p)
+			for n := min(len(d.inbox), burst); n > 0; n-- {
+				d.receive(time.Now(), <-d.inbox)
+			}
+		case b := <-d.outbox:
+			d.transmit(b)
+			for n := min(len(d.outbox), burst); n > 0; n-- {
+				d.transmit(<-d.outbox)
+			}
+		case order := <-d.orders:
+			order(time.Now())
+		case <-d.timer.C:
+			d.armed = time.Time{}
+			d.tick(time.Now())
+		}
+	}
+	d.end()
+}
+
+// end leaves nothing behind but what waits for Receive.
+func (d *Device) end() {
+	d.timer.Stop()
+	_ = d.socket.Close()
+	d.info.State = Ended
+	d.news = true
+	d.publish()
+	close(d.done)
+}
+
+// use goes on with a socket. Its address is published; what the device takes
+// for its own is up to the caller.
+func (d *Device) use(s Socket) {
+	if d.socket != nil {
+		_ = d.socket.Close()
+	}
+	d.socket = s
+	d.info.Local = addrPort(s.LocalAddr())
+	d.news = true
+	go d.readFrom(s)
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if u, ok := a.(*net.UDPAddr); ok {
+		return unmap(u.AddrPort())
+	}
+	return netip.AddrPort{}
+}
+
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// publish shows what changed.
+func (d *Device) publish() {
+	if !d.news {
+		return
+	}
+	d.news = false
+	d.info.Asleep = d.asleep
+	d.info.Children, d.info.Child = d.table.installed(), 0
+	if c := d.table.out; c != nil {
+		d.info.Child = c.inbound
+	}
+	d.board.publish(d.info)
+}
+
+// deadline is when the owner has something to do by itself; zero is never.
+func (d *Device) deadline() (at time.Time) {
+	if d.asleep {
+		return at
+	}
+	for _, m := range d.machines {
+		if t := m.Deadline(); !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if t := d.keepaliveAt(); !t.IsZero() && (at.IsZero() || t.Before(at)) {
+		at = t
+	}
+	return at
+}
+
+func (d *Device) keepaliveAt() (at time.Time) {
+	if d.info.State != Up || d.cfg.Keepalive < 0 {
+		return at
+	}
+	return d.lastSent.Add(d.cfg.Keepalive)
+}
+
+// arm sets the timer. A deadline that moved away is found out when it fires:
+// keepalives do so with each packet.
+func (d *Device) arm(now time.Time) {
+	at := d.deadline()
+	if at.IsZero() {
+		return
+	}
+	if soonest := now.Add(minWait); at.Before(soonest) && !at.After(now) {
+		at = soonest
+	}
+	if d.armed.IsZero() || at.Before(d.armed) {
+		d.armed = at
+		d.timer.Reset(at.Sub(now))
+	}
+}
+
+func (d *Device) tick(now time.Time) {
+	if d.asleep {
+		return
+	}
+	for _, m := range append([]*machine(nil), d.machines...) {
+		if t := m.Deadline(); !t.IsZero() && !t.After(now) {
+			d.step(now, m, ike.Tick{})
+		}
+	}
+	if at := d.keepaliveAt(); !at.IsZero() && !at.After(now) {
+		d.counters.keepalives.Add(1)
+		if !d.write([]byte{0xff}, d.cfg.GatewayNATT) {
+			d.lastSent = now // not again at once
+		}
+	}
+}

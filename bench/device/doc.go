@@ -1,0 +1,23 @@
+// Package device is a simulated client: an IKEv2 initiator with an ESP end of
+// its own, for load generators and tests. It speaks standard protocols only,
+// knows nothing of the gateway it talks to, and needs no privileges: all goes
+// through one UDP socket, ESP in UDP (RFC 3948) included. It makes the gateway
+// believe in a NAT before it, so that raw ESP is never agreed on.
+//
+// A Device has one goroutine that owns its IKE SAs, its Child SAs and its
+// timer; one more sits in the socket. Others hand it packets and orders through
+// bounded queues. What a client can do wrong it does when told: sleep, vanish,
+// come from another port or network.
+//
+//	config.go     what a device is made of
+//	device.go     the owner's loop
+//	ike.go        what the IKE machines want is carried out
+//	sa.go         the table of Child SAs
+//	packet.go     inner packets, in and out
+//	behaviour.go  orders
+//	profile.go    what clients of different makers offer; profiles.go the data
+//
+// What lives here: one client. What doesn't: fleets, schedules, measurements,
+// the protocol (package ike), the cryptography of packets (package esp).
+// Gateway code never imports it.
+package device

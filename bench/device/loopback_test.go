@@ -1,0 +1,229 @@
+package device
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/tun"
+	"github.com/roamgate/roamgate/dataplane/userspace"
+)
+
+// pipe is the inside of a userspace backend: a socket pair that keeps the
+// bounds of packets, with a host at its other end.
+type pipe struct{ device, host int }
+
+func newPipe(t *testing.T) *pipe {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+	})
+	return &pipe{fds[0], fds[1]}
+}
+
+func (p *pipe) FD() int                    { return p.device }
+func (p *pipe) Read(b []byte) (int, error) { return unix.Read(p.device, b) }
+
+func (p *pipe) Write(b []byte) error {
+	_, err := unix.Write(p.device, b)
+	return err
+}
+
+// loopbackWorld is a gateway on the userspace engine, and devices on loopback.
+type loopbackWorld struct {
+	*testing.T
+	pipe    *pipe
+	backend *userspace.Backend
+	gateway *gateway
+	up      [packets]atomic.Uint32 // how often each number came to the host
+	down    [packets]atomic.Uint32 // and to the device
+}
+
+const packets = 1000
+
+func newLoopbackWorld(t *testing.T) *loopbackWorld {
+	t.Helper()
+	w := &loopbackWorld{T: t, pipe: newPipe(t)}
+	events := make(chan dataplane.Event, 64)
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	backend, err := userspace.New(userspace.Config{Locals: []userspace.Local{{IKE: loopback, Encap: loopback}}, Inside: w.pipe, MaxChildren: 64}, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.backend = backend
+	w.gateway = newGateway(t, backend, events)
+	w.gateway.start()
+	hostDone, hostQuit := make(chan struct{}), make(chan struct{})
+	go w.host(hostQuit, hostDone)
+	t.Cleanup(func() {
+		w.gateway.stop()
+		close(hostQuit)
+		<-hostDone
+		if err := backend.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// host counts what comes to the network behind the gateway.
+func (w *loopbackWorld) host(quit <-chan struct{}, done chan<- struct{}) {
+	defer close(done)
+	buffer := make([]byte, tun.MaxFrame)
+	for {
+		select {
+		case <-quit:
+			return
+		default:
+		}
+		n, err := unix.Read(w.pipe.host, buffer)
+		if err == nil && n > tun.HeaderLen {
+			count(&w.up, buffer[tun.HeaderLen:n])
+			continue
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(w.pipe.host), Events: unix.POLLIN}}, 20)
+	}
+}
+
+// count notes a numbered packet.
+func count(seen *[packets]atomic.Uint32, packet []byte) {
+	if e, ok := ParseEcho(packet); ok && len(e.Data) >= 4 {
+		if n := binary.BigEndian.Uint32(e.Data); n < packets {
+			seen[n].Add(1)
+		}
+	}
+}
+
+func numbered(src, dst netip.Addr, n int) []byte {
+	return Echo{Src: src, Dst: dst, ID: 1, Reply: true, Data: append(binary.BigEndian.AppendUint32(nil, uint32(n)), make([]byte, n%1200)...)}.Append(nil)
+}
+
+func loopbackSocket() (Socket, error) {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// both sends packet n each way and waits for it, so that little is ever in
+// flight; it says which way arrived.
+func (w *loopbackWorld) both(d *Device, ip netip.Addr, n int, patience time.Duration) (up, down bool) {
+	w.Helper()
+	if err := d.Send(numbered(ip, lan, n)); err != nil {
+		w.Errorf("Send: %v", err)
+	}
+	frame := append(make([]byte, tun.HeaderLen), numbered(lan, ip, n)...)
+	if _, err := unix.Write(w.pipe.host, frame); err != nil {
+		w.Errorf("send from the inside: %v", err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
+		up, down = w.up[n].Load() > 0, w.down[n].Load() > 0
+		if up && down || time.Now().After(end) {
+			return up, down
+		}
+	}
+}
+
+// TestThousandPackets go both ways through the userspace engine, while the
+// device roams, its NAT forgets it and Child SAs are rekeyed. Nothing is lost
+// but what was in flight to the old address.
+func TestThousandPackets(t *testing.T) {
+	w := newLoopbackWorld(t)
+	cfg := w.gateway.config("dev")
+	cfg.Gateway, cfg.GatewayNATT = w.backend.Locals()[0].IKE, w.backend.Locals()[0].Encap
+	cfg.Listen = loopbackSocket
+	cfg.Deliver = func(packet []byte) { count(&w.down, packet) }
+	d, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := d.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := info.Summary.VirtualIPs[0]
+
+	// Between an order and the news that it was carried out, downlink packets
+	// may go to the old address.
+	disturbances := map[int]struct {
+		do   func() error
+		done func(Info) bool
+	}{
+		100: {d.RekeyChild, func(i Info) bool { return i.ChildSAs == 2 && i.Children == 1 }},
+		300: {func() error { return d.Roam(must(loopbackSocket())) }, func(i Info) bool { return i.Moves == 1 }},
+		500: {d.RemapPort, nil},
+		700: {d.RekeyChild, func(i Info) bool { return i.ChildSAs == 3 && i.Children == 1 }},
+		701: {func() error { return d.Roam(must(loopbackSocket())) }, func(i Info) bool { return i.Moves == 2 }},
+	}
+	var inFlight []int
+	for n := range packets {
+		order, disturbed := disturbances[n]
+		if !disturbed {
+			if up, down := w.both(d, ip, n, 10*time.Second); !up || !down {
+				t.Fatalf("packet %d: up %v, down %v; device %+v %+v; drops of the gateway %v", n, up, down, d.Info(), d.Counters(), w.backend.Drops())
+			}
+			continue
+		}
+		if err := order.do(); err != nil {
+			t.Fatal(err)
+		}
+		if _, down := w.both(d, ip, n, 50*time.Millisecond); !down {
+			inFlight = append(inFlight, n)
+		}
+		ctx, cancel := timeout(t, 10*time.Second)
+		if order.done == nil {
+			w.eventually("hint", func() (moved bool) {
+				w.gateway.do(func() { moved = w.gateway.moved == 2 })
+				return moved
+			})
+		} else if _, err := d.Await(ctx, order.done); err != nil {
+			t.Fatalf("packet %d: %v, %+v", n, err, d.Info())
+		}
+		cancel()
+	}
+
+	for n := range packets {
+		up, down := w.up[n].Load(), w.down[n].Load()
+		if up != 1 || down != 1 && !slices.Contains(inFlight, n) {
+			t.Errorf("packet %d came up %d times, down %d times", n, up, down)
+		}
+	}
+	for _, n := range inFlight {
+		if n != 300 && n != 500 && n != 701 {
+			t.Errorf("packet %d was lost, and the device hadn't moved", n)
+		}
+	}
+	c := d.Counters()
+	t.Logf("%d of %d lost to old addresses: %v; %+v", len(inFlight), packets, inFlight, c)
+	if c.Sent != packets || c.Received != packets-uint64(len(inFlight)) || c.Lost != int64(len(inFlight)) {
+		t.Errorf("counters %+v", c)
+	}
+	if err := d.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if drops := w.backend.Drops(); drops != (dataplane.Drops{}) {
+		t.Errorf("drops of the gateway %v", drops)
+	}
+}
+
+func (w *loopbackWorld) eventually(what string, condition func() bool) {
+	w.Helper()
+	for end := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			w.Fatalf("%s did not happen", what)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package session
+
+import (
+	"time"
+
+	"github.com/roamgate/roamgate/control/ike"
+)
+
+// Sessions that are up are looked at by timers of their own, so that a fleet
+// that came or fell silent at once makes no burst.
+
+const (
+	// probeSpread and parkingSpread are the parts of a period by which it is
+	// made longer at most.
+	probeSpread   = 4
+	parkingSpread = 24
+	// looks in an idle period: an unanswered packet is noticed that much later.
+	looks = 4
+)
+
+// jitter is this session's part of what d may be longer by.
+func (s *session) jitter(d time.Duration) time.Duration { return time.Duration(s.spread * float64(d)) }
+
+// lookSoon has a session looked at as soon as the shard has done what it does.
+func (sh *shard) lookSoon(now time.Time, s *session) {
+	s.lookAt = now
+	if s.up() {
+		sh.timers.sooner(s.current, now)
+	}
+}
+
+// lookAll has all sessions looked at, with new settings.
+type lookAll struct{}
+
+func (lookAll) deliver(sh *shard, now time.Time) {
+	for _, s := range sh.sessions {
+		sh.lookSoon(now, s)
+	}
+}
+
+// look closes a session whose admission or idle limit has ended, has its peer
+// probed, writes an interim record, and says when to look again.
+func (sh *shard) look(now time.Time, s *session) {
+	settings := sh.server.settings.Load()
+	used := s.account.read()
+	heard := latest(s.established, s.lastIn, used.LastIn)
+	parked := settings.Parking.idle()
+	idleAt := heard.Add(parked + s.jitter(parked/parkingSpread))
+	switch {
+	case due(now, s.until):
+		sh.close(now, s, ike.CloseExpired)
+		return
+	case due(now, idleAt):
+		sh.close(now, s, ike.CloseIdle)
+		return
+	}
+	sh.lookInterim(now, s, settings.Records.Interim)
+	s.lookAt = earliest(s.until, idleAt, s.interimAt, sh.lookUnanswered(now, s, settings.Liveness.Idle, heard, used.LastOut))
+}
+
+// lookUnanswered has the machine ask a peer that leaves packets unanswered for
+// too long; if it doesn't answer that either, the machine gives it up. A device
+// to which nothing is sent is left alone.
+func (sh *shard) lookUnanswered(now time.Time, s *session, idle time.Duration, heard, sent time.Time) (next time.Time) {
+	if idle == 0 {
+		s.waiting = time.Time{}
+		return time.Time{}
+	}
+	if !sent.After(heard) {
+		s.waiting = time.Time{}
+		return now.Add(max(idle/looks, meterPeriod) + s.jitter(meterPeriod))
+	}
+	if !s.waiting.After(heard) {
+		s.waiting = sent
+	}
+	patience := idle + s.jitter(idle/probeSpread)
+	if due(now, latest(s.waiting, s.probed).Add(patience)) {
+		s.probed = now
+		sh.step(now, s.current, ike.Probe{})
+	}
+	return latest(s.waiting, s.probed).Add(patience)
+}
+
+// lookInterim writes a record each period. The first one comes earlier by up to
+// a half.
+func (sh *shard) lookInterim(now time.Time, s *session, period time.Duration) {
+	switch {
+	case period == 0:
+		s.interimAt = time.Time{}
+	case s.interimAt.IsZero():
+		s.interimAt = now.Add(period - s.jitter(period/2))
+	case s.interimAt.After(now.Add(period)):
+		s.interimAt = now.Add(period) // it became shorter
+	case due(now, s.interimAt):
+		sh.server.records.put(s.record(now, RecordInterim))
+		s.interimAt = now.Add(period)
+	}
+}

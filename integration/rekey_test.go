@@ -1,0 +1,178 @@
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/integration/gateway"
+	"github.com/roamgate/roamgate/integration/netns"
+	"github.com/roamgate/roamgate/integration/peer"
+	"github.com/roamgate/roamgate/integration/traffic"
+)
+
+// Whoever rekeys what, TCP streams in both directions go on, and all that
+// arrives is what was sent. The session and its address stay, no sequence
+// number is used twice under a key, and in the end there is one SA of each kind.
+//
+//	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd) 10.2.0.1 -- 10.2.0.2 lan
+func TestRekeyUnderTraffic(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		configure func(*scenario)
+		// ask is repeated until the SAs were rekeyed often enough.
+		ask        func(*scenario, *peer.Charon) error
+		// ike and child: how often each is rekeyed, at least.
+		ike, child int
+	}{
+		{
+			name: "client, Child SA", child: 3,
+			ask: func(s *scenario, c *peer.Charon) error { return c.RekeyChild(s.ctx, peer.FirstChild) },
+		},
+		{
+			name: "client, IKE SA", ike: 3,
+			ask: func(s *scenario, c *peer.Charon) error { return c.RekeyIKE(s.ctx) },
+		},
+		{
+			name: "gateway, Child SA by octets", child: 3,
+			configure: func(s *scenario) { s.conf.ESPSoft = 16 << 20 },
+		},
+		{
+			name: "client and gateway, Child SA and IKE SA", ike: 3, child: 3,
+			configure: func(s *scenario) { s.conf.ESPSoft = 16 << 20 },
+			ask: func(s *scenario, c *peer.Charon) error {
+				if err := c.RekeyChild(s.ctx, peer.FirstChild); err != nil {
+					return err
+				}
+				return c.RekeyIKE(s.ctx)
+			},
+		},
+		{
+			// The shortest times that a configuration may have.
+			name: "gateway, by time", ike: 1, child: 1,
+			configure: func(s *scenario) {
+				minute := gateway.Lifetime{Rekey: time.Minute, Hard: 10 * time.Minute}
+				s.conf.ESPLifetime, s.conf.IKELifetime = minute, minute
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newScenario(t, options{configure: c.configure})
+			recorded := s.record(t, 96)
+			// With PFS, which also tries the key exchange.
+			client := s.client(t, s.top.Devices[0], s.root.device(t, "dev1", keyECDSA(t)),
+				proposals("aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519"))
+			address := s.connect(t, client)
+			session := s.sessions(t)[0].ID
+			finish := s.streams(t, s.top.Devices[0].Namespace, address)
+
+			ikes, children := map[string]bool{}, map[string]bool{}
+			s.within(t, 2*time.Minute, "rekeyed SAs", func() (bool, string) {
+				sas, err := client.SAs()
+				for _, sa := range sas {
+					ikes[sa.ResponderSPI] = true
+					for _, child := range sa.Installed() {
+						children[child.SPIIn] = true
+					}
+				}
+				if len(ikes) > c.ike && len(children) > c.child {
+					return true, ""
+				}
+				if c.ask != nil && err == nil {
+					// Refused while one of the gateway's is under way.
+					err = c.ask(s, client)
+				}
+				return false, fmt.Sprintf("IKE SAs %v, Child SAs %v, %v", ikes, children, err)
+			})
+			finish()
+			if c.ike == 0 && len(ikes) != 1 {
+				t.Errorf("IKE SAs %v, want one: nobody was to rekey it", ikes)
+			}
+			if now := s.sessions(t); len(now) != 1 || now[0].ID != session || len(now[0].VirtualIPs) != 1 || now[0].VirtualIPs[0] != address {
+				t.Errorf("sessions %+v, want %s at %s", now, session, address)
+			}
+			s.ping(t, client, address)
+			recorded()
+		})
+	}
+}
+
+// streams runs TCP in both directions between a device and the host inside,
+// until the returned function is called, which compares the content.
+func (s *scenario) streams(t *testing.T, dev *netns.Namespace, address netip.Addr) (finish func()) {
+	t.Helper()
+	inside := netns.LANHost
+	if address.Is6() {
+		inside = netns.LANHost6
+	}
+	up, err := traffic.StartTCP(s.ctx, dev, s.top.LAN, inside)
+	if err != nil {
+		t.Fatalf("up: %v", err)
+	}
+	down, err := traffic.StartTCP(s.ctx, s.top.LAN, dev, address)
+	if err != nil {
+		t.Fatalf("down: %v", err)
+	}
+	return func() {
+		t.Helper()
+		for _, direction := range []struct {
+			name   string
+			stream *traffic.Stream
+		}{{"up", up}, {"down", down}} {
+			before := direction.stream.Sent()
+			s.eventually(t, "the stream "+direction.name+" to go on", func() (bool, string) {
+				now := direction.stream.Sent()
+				return now > before+1<<20, fmt.Sprintf("%d octets, %d before", now, before)
+			})
+			moved, err := direction.stream.Stop()
+			if err != nil {
+				t.Fatalf("%s: %v", direction.name, err)
+			}
+			if direction.name == "up" && moved.From != address {
+				t.Errorf("the host inside saw %s, want %s", moved.From, address)
+			}
+			t.Logf("%s %d MB at %.0f Mb/s", direction.name, moved.Bytes/1e6, moved.BitsPerSecond()/1e6)
+		}
+	}
+}
+
+// One IKE SA carries several Child SAs, each for a network of its own.
+//
+//	dev1 (strongSwan) ==ESP== gw (gatewayd) -- 10.2.0.2, 10.2.0.130 lan
+//	                  ==ESP==
+func TestSeveralChildSAs(t *testing.T) {
+	s := newScenario(t, options{})
+	far := netip.MustParseAddr("10.2.0.130")
+	if err := s.top.LAN.AddAddress(netns.HostLink, netip.PrefixFrom(far, 24)); err != nil {
+		t.Fatal(err)
+	}
+	client := s.client(t, s.top.Devices[0], s.root.device(t, "dev1", keyECDSA(t)), func(c *peer.Connection) {
+		c.Remote = []netip.Prefix{netip.MustParsePrefix("10.2.0.0/25")}
+		c.MoreChildren = [][]netip.Prefix{{netip.MustParsePrefix("10.2.0.128/25")}}
+	})
+	address := s.connect(t, client)
+	if err := client.Initiate(s.ctx, peer.FirstChild+"2", patience); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []netip.Addr{netns.LANHost, far} {
+		if _, err := traffic.Ping(s.ctx, client.Namespace(), address, to, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := traffic.TCP(s.ctx, client.Namespace(), s.top.LAN, to, 4<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sas, err := client.SAs()
+	if err != nil || len(sas) != 1 || len(sas[0].Installed()) != 2 {
+		t.Fatalf("SAs %+v, %v; want one with two Child SAs", sas, err)
+	}
+	for _, child := range sas[0].Installed() {
+		if child.BytesOut < 4<<20 || child.BytesIn == 0 {
+			t.Errorf("Child SA %s for %v carried %d octets up and %d down", child.Name, child.Remote, child.BytesOut, child.BytesIn)
+		}
+	}
+	if sessions := s.sessions(t); len(sessions) != 1 {
+		t.Errorf("sessions %+v, want one", sessions)
+	}
+}
