@@ -447,3 +447,20 @@ func TestPoolChurn(t *testing.T) {
 		}
 	}
 }
+
+// Whoever was answered finds in Stats what they changed.
+func TestStatsAreNotOlderThanAnAnswer(t *testing.T) {
+	r := open(t, "", pool24)
+	mustAcquire(t, r, "d", 1)
+	away := Config{Pools: prefixes("10.1.0.0/24")}
+	for i := range 500 {
+		for outside, cfg := range []Config{pool24, away} {
+			if err := r.Reconfigure(cfg); err != nil {
+				t.Fatal(err)
+			}
+			if s := r.Stats(); s.Outside != outside {
+				t.Fatalf("round %d: %d leases outside the pools, want %d", i, s.Outside, outside)
+			}
+		}
+	}
+}
