@@ -24,7 +24,12 @@ type Move struct {
 
 // Remove forgets a Child SA, or gives back a reserved SPI, and erases its
 // keys. The SPI rests before it is handed out again. Errors: ErrUnknownSPI.
-type Remove struct{ Inbound SPI }
+type Remove struct {
+	Inbound SPI
+	// Final, where it isn't nil, gets the last counters of the Child SA before
+	// Apply returns.
+	Final *ChildCounters
+}
 
 func (Install) change()     {}
 func (UseOutbound) change() {}

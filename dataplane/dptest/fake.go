@@ -222,10 +222,15 @@ func (f *Fake) apply(change dataplane.Change) error {
 		}
 		child.state.Child.Path = c.Path
 	case dataplane.Remove:
-		if f.children[c.Inbound] == nil {
+		child := f.children[c.Inbound]
+		if child == nil {
 			return dataplane.ErrUnknownSPI
 		}
+		if c.Final != nil {
+			*c.Final = child.state.Counters
+		}
 		delete(f.children, c.Inbound)
+		change = dataplane.Remove{Inbound: c.Inbound}
 	}
 	f.changes = append(f.changes, change)
 	return nil

@@ -67,7 +67,11 @@ func everyAlgorithm(e *env) {
 			if c.PacketsIn != 4 || c.BytesIn != bytesIn || c.PacketsOut != 4 || c.BytesOut != bytesOut || c.LastIn.IsZero() || c.LastOut.IsZero() {
 				e.Errorf("%s: counters %+v, want 4 packets each way, %d bytes in, %d out", what, c, bytesIn, bytesOut)
 			}
-			e.apply(dataplane.Remove{Inbound: u.child.Inbound.SPI})
+			var final dataplane.ChildCounters
+			e.apply(dataplane.Remove{Inbound: u.child.Inbound.SPI, Final: &final})
+			if final != c {
+				e.Errorf("%s: final counters %+v, want %+v", what, final, c)
+			}
 		}
 	}
 	if drops := e.Backend.Drops(); drops != (dataplane.Drops{}) {

@@ -136,6 +136,9 @@ func (l *loop) apply(c dataplane.Change, p *prepared, refused error) error {
 		if s == nil {
 			return dataplane.ErrUnknownSPI
 		}
+		if c.Final != nil && s.state == saInstalled {
+			*c.Final = l.export(s)
+		}
 		l.free(s, l.now)
 	}
 	return nil
