@@ -287,7 +287,6 @@ type memoryPlane struct {
 	events   chan dataplane.Event
 	inbox    chan dataplane.Datagram
 	hinted   map[dataplane.SPI]netip.AddrPort
-	heard    [][]byte // inner packets that were no echo requests
 }
 
 func newMemoryPlane(n *network, events chan dataplane.Event) *memoryPlane {
@@ -340,9 +339,7 @@ func (p *memoryPlane) inbound(packet []byte, from netip.AddrPort) {
 	}
 	if e, ok := ParseEcho(inner); ok && !e.Reply {
 		p.down(e.Answer().Append(nil))
-		return
 	}
-	p.heard = append(p.heard, append([]byte(nil), inner...))
 }
 
 // send sends an inner packet down.
@@ -367,13 +364,6 @@ func (p *memoryPlane) down(packet []byte) {
 	sealed := out.seal.Seal(b.data[headroom-out.seal.HeaderLen():], b.length, protoIPv4, uint32(out.outbound), out.next)
 	out.next++
 	_, _ = p.esp.WriteToUDPAddrPort(sealed, p.children[out.inbound].Path.Remote)
-}
-
-// heardCount is how many packets came up that were no echo requests.
-func (p *memoryPlane) heardCount() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.heard)
 }
 
 func (p *memoryPlane) Reserve(netip.Addr) (dataplane.SPI, error) {

@@ -41,34 +41,35 @@ func (p *pipe) Write(b []byte) error {
 	return err
 }
 
-// loopbackWorld is a gateway on the userspace engine, and devices on loopback.
+// loopbackWorld is the userspace engine on loopback, with a host behind it that
+// counts packets, and certificates.
 type loopbackWorld struct {
 	*testing.T
 	pipe    *pipe
 	backend *userspace.Backend
+	events  chan dataplane.Event
 	gateway *gateway
 	up      [packets]atomic.Uint32 // how often each number came to the host
-	down    [packets]atomic.Uint32 // and to the device
+	down    [packets]atomic.Uint32 // and to a device
 }
 
 const packets = 1000
 
 func newLoopbackWorld(t *testing.T) *loopbackWorld {
 	t.Helper()
-	w := &loopbackWorld{T: t, pipe: newPipe(t)}
-	events := make(chan dataplane.Event, 64)
+	w := &loopbackWorld{T: t, pipe: newPipe(t), events: make(chan dataplane.Event, 64)}
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
-	backend, err := userspace.New(userspace.Config{Locals: []userspace.Local{{IKE: loopback, Encap: loopback}}, Inside: w.pipe, MaxChildren: 64}, events)
+	backend, err := userspace.New(userspace.Config{
+		Locals: []userspace.Local{{IKE: loopback, Encap: loopback}}, Inside: w.pipe, MaxChildren: 64,
+	}, w.events)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.backend = backend
-	w.gateway = newGateway(t, backend, events)
-	w.gateway.start()
+	w.gateway = newGateway(t, backend, w.events)
 	hostDone, hostQuit := make(chan struct{}), make(chan struct{})
 	go w.host(hostQuit, hostDone)
 	t.Cleanup(func() {
-		w.gateway.stop()
 		close(hostQuit)
 		<-hostDone
 		if err := backend.Close(); err != nil {
@@ -76,6 +77,26 @@ func newLoopbackWorld(t *testing.T) *loopbackWorld {
 		}
 	})
 	return w
+}
+
+// connect makes a device that is up.
+func (w *loopbackWorld) connect(name string) (*Device, netip.Addr) {
+	w.Helper()
+	cfg := w.gateway.config(name)
+	at := w.backend.Locals()[0]
+	cfg.Gateway, cfg.GatewayNATT = at.IKE, at.Encap
+	cfg.Listen = loopbackSocket
+	cfg.Deliver = func(packet []byte) { count(&w.down, packet) }
+	d, err := New(cfg)
+	if err != nil {
+		w.Fatal(err)
+	}
+	info, err := d.Connect(w.Context())
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(d.Vanish)
+	return d, info.Summary.VirtualIPs[0]
 }
 
 // host counts what comes to the network behind the gateway.
@@ -137,24 +158,22 @@ func (w *loopbackWorld) both(d *Device, ip netip.Addr, n int, patience time.Dura
 	}
 }
 
+// arrives is both for packets that have to arrive.
+func (w *loopbackWorld) arrives(d *Device, ip netip.Addr, n int) {
+	w.Helper()
+	if up, down := w.both(d, ip, n, 10*time.Second); !up || !down {
+		w.Fatalf("packet %d: up %v, down %v; device %+v %+v; drops of the gateway %v", n, up, down, d.Info(), d.Counters(), w.backend.Drops())
+	}
+}
+
 // TestThousandPackets go both ways through the userspace engine, while the
 // device roams, its NAT forgets it and Child SAs are rekeyed. Nothing is lost
 // but what was in flight to the old address.
 func TestThousandPackets(t *testing.T) {
 	w := newLoopbackWorld(t)
-	cfg := w.gateway.config("dev")
-	cfg.Gateway, cfg.GatewayNATT = w.backend.Locals()[0].IKE, w.backend.Locals()[0].Encap
-	cfg.Listen = loopbackSocket
-	cfg.Deliver = func(packet []byte) { count(&w.down, packet) }
-	d, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := d.Connect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	ip := info.Summary.VirtualIPs[0]
+	w.gateway.start()
+	t.Cleanup(w.gateway.stop)
+	d, ip := w.connect("dev")
 
 	// Between an order and the news that it was carried out, downlink packets
 	// may go to the old address.
@@ -172,11 +191,10 @@ func TestThousandPackets(t *testing.T) {
 	for n := range packets {
 		order, disturbed := disturbances[n]
 		if !disturbed {
-			if up, down := w.both(d, ip, n, 10*time.Second); !up || !down {
-				t.Fatalf("packet %d: up %v, down %v; device %+v %+v; drops of the gateway %v", n, up, down, d.Info(), d.Counters(), w.backend.Drops())
-			}
+			w.arrives(d, ip, n)
 			continue
 		}
+		before := w.moved()
 		if err := order.do(); err != nil {
 			t.Fatal(err)
 		}
@@ -185,10 +203,7 @@ func TestThousandPackets(t *testing.T) {
 		}
 		ctx, cancel := timeout(t, 10*time.Second)
 		if order.done == nil {
-			w.eventually("hint", func() (moved bool) {
-				w.gateway.do(func() { moved = w.gateway.moved == 2 })
-				return moved
-			})
+			w.eventually("hint", func() bool { return w.moved() > before })
 		} else if _, err := d.Await(ctx, order.done); err != nil {
 			t.Fatalf("packet %d: %v, %+v", n, err, d.Info())
 		}
@@ -226,4 +241,10 @@ func (w *loopbackWorld) eventually(what string, condition func() bool) {
 			w.Fatalf("%s did not happen", what)
 		}
 	}
+}
+
+// moved is how often the gateway followed the device.
+func (w *loopbackWorld) moved() (n int) {
+	w.gateway.do(func() { n = w.gateway.moved })
+	return n
 }

@@ -12,7 +12,6 @@ type network struct {
 	mu    sync.Mutex
 	hosts map[netip.AddrPort]*endpoint
 	lose  func(from, to netip.AddrPort, data []byte) bool
-	seen  func(from, to netip.AddrPort, data []byte)
 }
 
 func newNetwork() *network { return &network{hosts: make(map[netip.AddrPort]*endpoint)} }

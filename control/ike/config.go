@@ -88,6 +88,8 @@ type InitiatorConfig struct {
 	// Want are the addresses to ask for, at most one of each family; any IPv4
 	// address where there is none.
 	Want []netip.Addr
+	// VendorIDs are sent with IKE_SA_INIT.
+	VendorIDs [][]byte
 	// NoChild asks for addresses but no Child SA (RFC 6023); one is made later.
 	NoChild bool
 	// IPv6 asks for an IPv6 address too.

@@ -150,10 +150,7 @@ type world struct {
 	sent  int
 	nat   func(netip.AddrPort) netip.AddrPort
 	check func(*side, Output) // sees every output
-	// hold says which answers are kept back until release.
-	hold func(*side, Input) bool
-	held []func()
-	log  strings.Builder
+	log   strings.Builder
 }
 
 // options of a world; the zero value connects with ECDSA P-256.
@@ -226,18 +223,18 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 		w.send(s, m, o)
 	case Work:
 		w.say("%s   work    %s", s.name, o.Name)
-		w.answer(s, m, WorkDone{ID: o.ID, Result: o.Do()})
+		w.stepMachine(s, m, WorkDone{ID: o.ID, Result: o.Do()})
 	case AskAdmit:
 		w.say("%s   ask     admit %s, %d certificates", s.name, o.ID, len(o.Chain))
-		w.answer(s, m, s.admit(o))
+		w.stepMachine(s, m, s.admit(o))
 	case AskLease:
 		w.say("%s   ask     lease for %s, wants %v", s.name, o.Device, o.Want)
-		w.answer(s, m, s.lease(o))
+		w.stepMachine(s, m, s.lease(o))
 	case Reserve:
-		w.answer(s, m, Reserved{ID: o.ID, SPI: s.spi})
+		w.stepMachine(s, m, Reserved{ID: o.ID, SPI: s.spi})
 		s.spi++
 	case ReserveIKE:
-		w.answer(s, m, ReservedIKE{ID: o.ID, SPI: s.ikeSPI})
+		w.stepMachine(s, m, ReservedIKE{ID: o.ID, SPI: s.ikeSPI})
 		s.ikeSPI++
 	case Apply:
 		w.apply(s, m, o)
@@ -269,24 +266,6 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 	}
 }
 
-// answer gives an answer at once, or keeps it back while a scenario says so.
-func (w *world) answer(s *side, m *Machine, in Input) {
-	if w.hold != nil && w.hold(s, in) {
-		w.held = append(w.held, func() { w.stepMachine(s, m, in) })
-		return
-	}
-	w.stepMachine(s, m, in)
-}
-
-// release gives out what was kept back.
-func (w *world) release() {
-	held := w.held
-	w.held, w.hold = nil, nil
-	for _, f := range held {
-		f()
-	}
-}
-
 func (w *world) spawned(s *side, o Spawned) {
 	w.say("%s   spawned SPIs %x %x, redundant %v", s.name, o.InitiatorSPI, o.ResponderSPI, o.Redundant)
 	s.older = append(s.older, o.Next)
@@ -315,7 +294,7 @@ func (w *world) apply(s *side, m *Machine, o Apply) {
 		if s.apply != nil {
 			err = s.apply(o)
 		}
-		w.answer(s, m, Applied{ID: o.ID, Err: err})
+		w.stepMachine(s, m, Applied{ID: o.ID, Err: err})
 	}
 }
 

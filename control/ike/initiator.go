@@ -65,6 +65,9 @@ func (m *Machine) sendInit(now time.Time) {
 		&ikewire.Nonce{Data: hs.nonceI})
 	payloads = append(payloads, m.natPayloads(0, m.path)...)
 	payloads = append(payloads, m.announce()...)
+	for _, id := range m.ini.VendorIDs {
+		payloads = append(payloads, &ikewire.Vendor{Data: id})
+	}
 	if m.sendRequest(now, ikewire.IKESAInit, payloads, nil) {
 		hs.initReq = m.request.raw[0]
 	}

@@ -70,8 +70,10 @@ func (m *Machine) addressHint(now time.Time, hint AddressHint) {
 				m.note(NoteHintReverted, to.remote.String())
 				return
 			}
-			m.path = to
-			m.moveChildren()
+			if m.path != to {
+				m.path = to
+				m.moveChildren()
+			}
 		})
 	})
 }

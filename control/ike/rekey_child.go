@@ -161,7 +161,7 @@ func (m *Machine) readChild(a attempt, inner []ikewire.Payload) (spec childSpec,
 			inbound: a.inbound, outbound: choice.peerSPI, algorithm: choice.algorithm, esn: choice.esn, group: a.old.group,
 			local: narrow(tsi.Selectors, a.old.local), remote: narrow(tsr.Selectors, a.old.remote),
 		},
-		nonceI: a.nonce, nonceR: nonce.Data, ours: true, activate: true,
+		nonceI: a.nonce, nonceR: nonce.Data, ours: true,
 	}
 	return spec, ke, len(spec.local) > 0 && len(spec.remote) > 0
 }
@@ -211,6 +211,7 @@ func (m *Machine) takeRekeyed(a attempt, spec childSpec) {
 		old := a.old
 		if old.heir != nil && bytes.Compare(lower(spec.nonceI, spec.nonceR), old.lowNonce) < 0 {
 			// Ours has the lowest nonce: it goes, and the peer deletes the old one.
+			// Sending goes on by the old one until then.
 			m.note(NoteRekeyCollision, "ours goes")
 			old.state = childReplaced
 			m.deleteChild(now, c)
@@ -220,6 +221,7 @@ func (m *Machine) takeRekeyed(a attempt, spec childSpec) {
 			m.note(NoteRekeyCollision, "the peer's goes")
 			old.heir.state, old.heir = childReplaced, nil
 		}
+		m.emit(Apply{Changes: []dataplane.Change{dataplane.UseOutbound{Inbound: c.inbound}}})
 		if m.byInbound(old.inbound) == old {
 			m.deleteChild(now, old)
 		}

@@ -37,7 +37,6 @@ type rekeying struct {
 	// that it can't pile up old ones.
 	notBefore time.Time
 	open      bool // our exchange is under way
-	kx        ikecrypto.KeyExchange
 	// rival is what the peer made meanwhile, by an exchange with lowNonce.
 	rival    *Machine
 	lowNonce []byte

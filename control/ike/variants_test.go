@@ -145,11 +145,13 @@ func TestEverySuite(t *testing.T) {
 
 // TestWindowsRekeysItself: the gateway leaves Child SAs of Windows alone.
 func TestWindowsRekeysItself(t *testing.T) {
-	w := newWorld(t, options{gw: func(c *Config) { c.ChildLife = Lifetime{Rekey: time.Hour, Hard: 3 * time.Hour} }})
+	w := newWorld(t, options{
+		gw: func(c *Config) { c.ChildLife = Lifetime{Rekey: time.Hour, Hard: 3 * time.Hour} },
+		initiator: func(c *InitiatorConfig) {
+			c.VendorIDs = [][]byte{[]byte(traits[0].vendor[0] + "\x00\x00\x00\x09")}
+		},
+	})
 	w.connect()
-	w.gw.m.peer.trait = traitOf([]ikewire.Payload{&ikewire.Vendor{Data: []byte(traits[0].vendor[0] + "\x00\x00\x00\x09")}})
-	w.step(w.dev, Rekey{Inbound: w.dev.m.children[0].inbound})
-	w.deliver()
 	sent := w.sent
 	w.pass(2 * time.Hour)
 	if w.sent != sent || w.gw.m.trait().Name != "windows" {
