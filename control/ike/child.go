@@ -74,8 +74,8 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 		Local:      c.local,
 		Remote:     c.remote,
 		Path:       m.childPath(),
-		Soft:       m.cfg.Soft,
-		Hard:       m.cfg.Hard,
+		Soft:       shortBlock(c.algorithm, m.cfg.Soft, softBlocks),
+		Hard:       shortBlock(c.algorithm, m.cfg.Hard, 2*softBlocks),
 	}}}
 	if s.activate {
 		changes = append(changes, dataplane.UseOutbound{Inbound: c.inbound})
@@ -93,6 +93,18 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 		m.startLife(now, c)
 		then(now, c, nil)
 	})
+}
+
+// softBlocks of 64 bits under one key before it is replaced: far below the 2^32
+// at which blocks repeat (CVE-2016-2183).
+const softBlocks = 1 << 24
+
+// shortBlock narrows limits for ciphers with blocks of 64 bits.
+func shortBlock(a dataplane.Algorithm, l dataplane.Limits, blocks uint64) dataplane.Limits {
+	if n := 8 * blocks; a.Encryption == dataplane.EncryptionTripleDES && (l.Bytes == 0 || l.Bytes > n) {
+		l.Bytes = n
+	}
+	return l
 }
 
 // childPath is the outer way of Child SAs: that of the IKE SA.

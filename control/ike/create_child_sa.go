@@ -51,7 +51,7 @@ func (m *Machine) createChildRequest(now time.Time, inner []ikewire.Payload) {
 		}
 	}
 	switch {
-	case m.rekey.open, len(m.children) >= 2*m.cfg.MaxChildren:
+	case m.rekey.open, len(m.children) >= 2*m.cfg.MaxChildren, !m.pace.allow(now, 2*m.cfg.MaxChildren):
 		// A peer that rekeys has to delete what it replaced.
 		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
 	case o.old == nil && len(m.children) >= m.cfg.MaxChildren:
@@ -117,15 +117,7 @@ func (m *Machine) acceptChild(o childOffer) {
 		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
 		return
 	}
-	m.reserve(func(now time.Time, spi dataplane.SPI, err error) {
-		if err != nil {
-			m.note(NoteNoAdditionalSAs, err.Error())
-			m.respondNotify(x, ikewire.NotifyNoAdditionalSAs)
-			return
-		}
-		spec.inbound = spi
-		m.childKeyExchange(o, choice, spec)
-	})
+	m.childKeyExchange(o, choice, spec)
 }
 
 // kxResult is our public value and what was agreed with the peer's.
@@ -154,7 +146,6 @@ func (m *Machine) childKeyExchange(o childOffer, choice espChoice, spec childSpe
 	m.work("key exchange", exchangeWith(m.suite.Allow, choice.group, m, o.ke.Data), func(_ time.Time, result any) {
 		r := result.(kxResult)
 		if r.err != nil {
-			m.release(spec.inbound)
 			m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyInvalidSyntax)
 			return
 		}
@@ -164,6 +155,19 @@ func (m *Machine) childKeyExchange(o childOffer, choice espChoice, spec childSpe
 }
 
 func (m *Machine) installAccepted(o childOffer, choice espChoice, spec childSpec, public []byte) {
+	m.reserve(func(_ time.Time, spi dataplane.SPI, err error) {
+		if err != nil {
+			clear(spec.shared)
+			m.note(NoteNoAdditionalSAs, err.Error())
+			m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyNoAdditionalSAs)
+			return
+		}
+		spec.inbound = spi
+		m.answerChild(o, choice, spec, public)
+	})
+}
+
+func (m *Machine) answerChild(o childOffer, choice espChoice, spec childSpec, public []byte) {
 	m.install(spec, func(_ time.Time, c *child, err error) {
 		if err != nil {
 			m.note(NoteChildRefused, err.Error())

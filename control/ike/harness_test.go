@@ -150,7 +150,10 @@ type world struct {
 	sent  int
 	nat   func(netip.AddrPort) netip.AddrPort
 	check func(*side, Output) // sees every output
-	log   strings.Builder
+	// hold says which answers are kept back until release.
+	hold func(*side, Input) bool
+	held []func()
+	log  strings.Builder
 }
 
 // options of a world; the zero value connects with ECDSA P-256.
@@ -223,7 +226,7 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 		w.send(s, m, o)
 	case Work:
 		w.say("%s   work    %s", s.name, o.Name)
-		w.stepMachine(s, m, WorkDone{ID: o.ID, Result: o.Do()})
+		w.answer(s, m, WorkDone{ID: o.ID, Result: o.Do()})
 	case AskAdmit:
 		w.say("%s   ask     admit %s, %d certificates", s.name, o.ID, len(o.Chain))
 		w.stepMachine(s, m, s.admit(o))
@@ -231,7 +234,7 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 		w.say("%s   ask     lease for %s, wants %v", s.name, o.Device, o.Want)
 		w.stepMachine(s, m, s.lease(o))
 	case Reserve:
-		w.stepMachine(s, m, Reserved{ID: o.ID, SPI: s.spi})
+		w.answer(s, m, Reserved{ID: o.ID, SPI: s.spi})
 		s.spi++
 	case ReserveIKE:
 		w.stepMachine(s, m, ReservedIKE{ID: o.ID, SPI: s.ikeSPI})
@@ -263,6 +266,24 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 		s.done = s.done || m == s.m
 	case KeysDerived:
 		w.say("%s   keys    ike=%v child=%v", s.name, o.IKE != nil, o.Child != nil)
+	}
+}
+
+// answer gives an answer at once, or keeps it back while a scenario says so.
+func (w *world) answer(s *side, m *Machine, in Input) {
+	if w.hold != nil && w.hold(s, in) {
+		w.held = append(w.held, func() { w.stepMachine(s, m, in) })
+		return
+	}
+	w.stepMachine(s, m, in)
+}
+
+// release gives out what was kept back.
+func (w *world) release() {
+	held := w.held
+	w.held, w.hold = nil, nil
+	for _, f := range held {
+		f()
 	}
 }
 

@@ -283,7 +283,7 @@ func (m *Machine) established(now time.Time, c *child) {
 	m.keepSKd()
 	m.in.lastRequest = nil
 	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)
-	m.state = stateEstablished
+	m.state, m.carries = stateEstablished, true
 	m.emit(Established{Summary: *s})
 }
 

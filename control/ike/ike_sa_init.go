@@ -17,6 +17,10 @@ import (
 // COOKIE is answered before a machine exists (package gate). An offer that is
 // refused leaves no state.
 
+// maxInitRepeats of an answer that is longer than its request, and goes where
+// nobody has proven to be.
+const maxInitRepeats = 5
+
 // initOffer is what a request or response has to have.
 type initOffer struct {
 	sa    *ikewire.SA
@@ -84,7 +88,10 @@ func (m *Machine) repeatInit(in Message) {
 		m.note(NoteUnexpected, "another IKE_SA_INIT with the same SPI")
 	case m.in.busy || m.in.last == nil || m.state != stateAuth:
 		m.note(NoteWorking, "")
+	case m.in.repeats == maxInitRepeats:
+		m.note(NoteWorking, "repeated too often")
 	default:
+		m.in.repeats++
 		m.note(NoteRetransmission, "")
 		m.send(m.in.last, path{local: in.Local, remote: in.Remote, marker: in.Marker})
 	}

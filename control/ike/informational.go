@@ -58,7 +58,7 @@ func fatalNotify(inner []ikewire.Payload) *ikewire.Notify {
 func (m *Machine) notified(now time.Time, n *ikewire.Notify, inner []ikewire.Payload) []ikewire.Payload {
 	switch n.NotifyType {
 	case ikewire.NotifyUpdateSAAddresses:
-		return m.updateAddresses(inner)
+		return m.updateAddresses(now, inner)
 	case ikewire.NotifyCookie2:
 		// RFC 4555 section 4.2.5: returned as it came.
 		if len(n.Data) >= 8 && len(n.Data) <= 64 {
@@ -139,10 +139,11 @@ func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	m.expires = time.Time{}
 	m.tasks = nil
 	m.removeChildren()
-	if m.request.claimed && !m.request.open {
-		// What was being prepared is not sent any more.
-		clear(m.waiting)
-		m.request.claimed = false
+	// What was being prepared, by either side, comes to nothing.
+	clear(m.waiting)
+	m.request.claimed = m.request.open
+	if m.in.busy && m.in.about == ikewire.CreateChildSA {
+		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
 	}
 	m.begin(now, m.openDelete)
 }

@@ -26,7 +26,12 @@ type Message struct {
 
 // Tick says only that time has passed. It is due when Machine.Deadline is
 // reached; one too many does no harm.
-type Tick struct{}
+type Tick struct {
+	// Heard is when anything authentic last came from the peer, ESP included;
+	// zero if the owner doesn't keep that. A peer that seems asleep is not
+	// disturbed by a rekeying.
+	Heard time.Time
+}
 
 // WorkDone is the result of a Work output.
 type WorkDone struct {

@@ -23,6 +23,10 @@ type Lifetime struct {
 // retryAfter is the wait after TEMPORARY_FAILURE (RFC 7296 section 2.25).
 const retryAfter = 5 * time.Second
 
+// asleep is how long nothing came from a peer that is then not rekeyed; it is
+// looked at again after as long.
+const asleep = 5 * time.Minute
+
 // start draws when an SA that begins now is rekeyed and ends.
 func (m *Machine) start(now time.Time, l Lifetime) (rekey, hard time.Time) {
 	if l.Rekey > 0 {
@@ -74,17 +78,25 @@ func (m *Machine) childDeadline() time.Time {
 
 func due(now, t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 
-// lifetimes starts what has come of age.
-func (m *Machine) lifetimes(now time.Time) {
+// lifetimes starts what has come of age. A device that sleeps keeps its SAs to
+// their hard lifetimes: a request would find nobody and end the IKE SA.
+func (m *Machine) lifetimes(now, heard time.Time) {
+	sleeps := !heard.IsZero() && now.Sub(heard) >= asleep
 	for _, c := range append([]*child(nil), m.children...) {
 		switch {
 		case c.state != childDeleting && due(now, c.expires):
 			m.childExpired(now, c)
+		case c.state == childUp && due(now, c.rekeyAt) && sleeps:
+			c.rekeyAt = now.Add(asleep)
 		case c.state == childUp && due(now, c.rekeyAt):
 			m.rekeyChild(now, c)
 		}
 	}
 	if m.state == stateEstablished && due(now, m.rekey.due) {
+		if sleeps {
+			m.rekey.due = now.Add(asleep)
+			return
+		}
 		m.rekey.due = time.Time{}
 		m.rekeyIKE(now)
 	}

@@ -47,7 +47,9 @@ type Machine struct {
 	rekey       rekeying
 	reserved    map[dataplane.SPI]bool // SPIs that are no Child SA's yet
 	natBetween  bool                   // ESP goes in UDP
+	carries     bool                   // it has the session; a successor not before it is told
 	superseded  bool                   // another IKE SA took over
+	pace        pace
 	assigned    Settings
 	summary     Summary
 	expires     time.Time // half-open limit, end of lingering, hard lifetime
@@ -138,7 +140,7 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 	case Message:
 		m.message(now, in)
 	case Tick:
-		m.tick(now)
+		m.tick(now, in.Heard)
 	case Probe:
 		m.probe(now)
 	case Close:
@@ -207,7 +209,7 @@ func (m *Machine) answer(now time.Time, id WorkID, in Input) {
 	}
 }
 
-func (m *Machine) tick(now time.Time) {
+func (m *Machine) tick(now, heard time.Time) {
 	if m.state == stateNew && m.original {
 		m.startInit(now)
 		return
@@ -218,7 +220,7 @@ func (m *Machine) tick(now time.Time) {
 	}
 	m.resend(now)
 	if m.state == stateEstablished {
-		m.lifetimes(now)
+		m.lifetimes(now, heard)
 	}
 }
 

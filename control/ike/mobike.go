@@ -1,8 +1,10 @@
 package ike
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/ikewire"
@@ -19,10 +21,10 @@ import (
 // one gets the rest.
 const hintTries = 2
 
-// updateAddresses moves the IKE SA and its Child SAs to where the request came
-// from (RFC 4555 section 3.5) and returns what the answer has to say. Only the
+// updateAddresses moves the IKE SA to where the request came from (RFC 4555
+// section 3.5), the Child SAs when the peer was found there, and returns what the answer has to say. Only the
 // original initiator decides on addresses.
-func (m *Machine) updateAddresses(inner []ikewire.Payload) []ikewire.Payload {
+func (m *Machine) updateAddresses(now time.Time, inner []ikewire.Payload) []ikewire.Payload {
 	if m.ini != nil || !m.peer.mobike {
 		m.note(NoteUnexpected, "UPDATE_SA_ADDRESSES without MOBIKE")
 		return nil
@@ -30,15 +32,49 @@ func (m *Machine) updateAddresses(inner []ikewire.Payload) []ikewire.Payload {
 	if n := ikewire.FindNotify(inner, ikewire.NotifyNoNATsAllowed); n != nil && !noNAT(n.Data, m.in.from) {
 		return []ikewire.Payload{notify(ikewire.NotifyUnexpectedNATDetected, nil)}
 	}
+	if m.intoTunnel(m.in.from) {
+		return []ikewire.Payload{notify(ikewire.NotifyUnacceptableAddresses, nil)}
+	}
 	moved := m.path != m.in.from
 	m.path = m.in.from
 	if _, between := natDetect(inner, m.spiI, m.spiR, m.path); !m.cfg.ForceUDP {
 		m.natBetween = between
 	}
 	if moved {
-		m.moveChildren()
+		m.confirmPath(now)
 	}
 	return m.natPayloads(m.spiR, m.path)
+}
+
+// intoTunnel: a path to the peer's own virtual address would lead every packet
+// back to where it came from.
+func (m *Machine) intoTunnel(p path) bool {
+	return slices.Contains(m.summary.VirtualIPs, p.remote.Addr())
+}
+
+// confirmPath sees whether the peer is where it says (RFC 4555 section 3.7):
+// the Child SAs, which carry far more than was asked with, follow only when it
+// returns the COOKIE2 that was sent there. What was open goes there first.
+func (m *Machine) confirmPath(now time.Time) {
+	if r := &m.request; r.open {
+		r.to = nil
+		m.send(r.raw, m.path)
+	}
+	to := m.path
+	m.begin(now, func(now time.Time) {
+		cookie := make([]byte, 16)
+		if m.path != to || m.state != stateEstablished || !m.random(now, cookie) {
+			m.finish(now) // it moved on
+			return
+		}
+		m.sendRequest(now, ikewire.Informational, []ikewire.Payload{notify(ikewire.NotifyCookie2, cookie)}, func(_ time.Time, _ Message, inner []ikewire.Payload) {
+			if n := ikewire.FindNotify(inner, ikewire.NotifyCookie2); n == nil || !bytes.Equal(n.Data, cookie) {
+				m.note(NoteMoveRefused, "COOKIE2")
+			} else if m.path == to {
+				m.moveChildren()
+			}
+		})
+	})
 }
 
 // noNAT compares the addresses that the peer sent with those that we see (RFC
@@ -60,7 +96,7 @@ func noNAT(data []byte, seen path) bool {
 // answer from there moves the SAs.
 func (m *Machine) addressHint(now time.Time, hint AddressHint) {
 	to := path{local: hint.Local, remote: hint.Remote, marker: true}
-	if m.state != stateEstablished || to == m.path || m.byInbound(hint.Inbound) == nil || m.request.claimed {
+	if m.state != stateEstablished || to == m.path || m.intoTunnel(to) || m.byInbound(hint.Inbound) == nil || m.request.claimed {
 		return
 	}
 	m.begin(now, func(now time.Time) {

@@ -62,7 +62,7 @@ type ikeOffer struct {
 
 func (m *Machine) rekeyIKERequest(now time.Time, o childOffer) {
 	const x = ikewire.CreateChildSA
-	if m.childrenBusy() || now.Before(m.rekey.notBefore) {
+	if m.childrenBusy() || m.rekey.rival != nil || now.Before(m.rekey.notBefore) {
 		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
 		return
 	}
@@ -122,8 +122,12 @@ func (m *Machine) computeRekey(now time.Time, o ikeOffer, spiR uint64) {
 }
 
 func (m *Machine) answerRekey(now time.Time, o ikeOffer, spiR uint64, nonce []byte, r initKeys) {
-	next := m.successor(now, o.suite, r.keys, o.spi, spiR, false)
+	var next *Machine
+	if !m.childrenBusy() { // one of ours may have begun meanwhile
+		next = m.successor(now, o.suite, r.keys, o.spi, spiR, false)
+	}
 	if next == nil {
+		r.keys.Erase()
 		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
 		return
 	}
@@ -156,7 +160,7 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 	next := &Machine{
 		cfg: m.cfg, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
 		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
-		assigned: m.assigned, summary: m.summary, state: stateEstablished,
+		assigned: m.assigned, summary: m.summary, state: stateEstablished, pace: m.pace,
 	}
 	next.summary.InitiatorSPI, next.summary.ResponderSPI = spiI, spiR
 	next.summary.IKE = suite.String()
@@ -175,8 +179,9 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 
 // bequeath gives the Child SAs to a successor and tells the owner of it.
 func (m *Machine) bequeath(next *Machine) {
-	next.children, m.children = m.children, nil
-	next.path = m.path
+	next.children, m.children = append(m.children, next.children...), nil
+	next.path, next.pace = m.path, m.pace
+	m.carries, next.carries = false, true
 	m.emit(Rekeyed{Next: next, IKE: next.summary.IKE})
 }
 
@@ -196,7 +201,7 @@ func (m *Machine) rekeyIKE(now time.Time) {
 		id := m.newID()
 		m.ask(id, ReserveIKE{ID: id}, func(now time.Time, in Input) {
 			if r, ok := in.(ReservedIKE); ok {
-				m.prepareRekey(now, r.SPI, m.suite.Group)
+				m.prepareRekey(now, ikeAttempt{spi: r.SPI}, m.suite.Group)
 			}
 		})
 	})
@@ -204,13 +209,14 @@ func (m *Machine) rekeyIKE(now time.Time) {
 
 // ikeAttempt is a rekeying of ours that is open.
 type ikeAttempt struct {
-	spi   uint64
-	nonce []byte
-	kx    ikecrypto.KeyExchange
+	retried bool // in another group already
+	spi     uint64
+	nonce   []byte
+	kx      ikecrypto.KeyExchange
 }
 
-func (m *Machine) prepareRekey(now time.Time, spi uint64, group uint16) {
-	a := ikeAttempt{spi: spi, nonce: make([]byte, nonceLen)}
+func (m *Machine) prepareRekey(now time.Time, a ikeAttempt, group uint16) {
+	a.nonce = make([]byte, nonceLen)
 	if !m.random(now, a.nonce) {
 		return
 	}
@@ -260,10 +266,10 @@ func (m *Machine) rekeyFailed(now time.Time, detail string, retry bool) {
 
 func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Payload) {
 	if n := errorNotify(inner); n != nil {
-		if n.NotifyType == ikewire.NotifyInvalidKEPayload && len(n.Data) == 2 {
+		if n.NotifyType == ikewire.NotifyInvalidKEPayload && len(n.Data) == 2 && !a.retried {
 			g := binary.BigEndian.Uint16(n.Data)
 			if slices.Contains(m.groups(), g) && g != a.kx.Group() {
-				m.begin(now, func(now time.Time) { m.prepareRekey(now, a.spi, g) })
+				m.begin(now, func(now time.Time) { m.prepareRekey(now, ikeAttempt{spi: a.spi, retried: true}, g) })
 				return
 			}
 		}

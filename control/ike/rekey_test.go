@@ -252,6 +252,30 @@ func (w *world) settled() {
 	}
 }
 
+// TestSleeperIsNotRekeyed: what would find nobody is put off until the device
+// is heard; its hard lifetime stands.
+func TestSleeperIsNotRekeyed(t *testing.T) {
+	life := Lifetime{Rekey: time.Hour, Hard: 25 * time.Hour}
+	w := newWorld(t, options{gw: func(c *Config) { c.ChildLife, c.IKELife = life, life }})
+	w.connect()
+	slept, sent := w.now, w.sent
+	for w.now.Sub(slept) < 24*time.Hour {
+		w.now = w.gw.m.Deadline()
+		w.step(w.gw, Tick{Heard: slept})
+	}
+	if w.sent != sent || w.gw.m.state != stateEstablished {
+		t.Fatalf("%d messages to a device that sleeps\n%s", w.sent-sent, w.log.String())
+	}
+	w.now = w.gw.m.Deadline()
+	w.step(w.gw, Tick{Heard: w.now})
+	w.deliver()
+	if w.sent == sent {
+		t.Error("not rekeyed after it woke")
+	}
+	w.pass(time.Minute)
+	w.one("woken")
+}
+
 // TestRekeyFlood: a peer that rekeys and rekeys and never deletes gets no more
 // than a few Child SAs and IKE SAs out of it.
 func TestRekeyFlood(t *testing.T) {

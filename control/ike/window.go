@@ -16,9 +16,12 @@ import (
 type window struct {
 	next  uint32 // ID of the next new request
 	busy  bool   // next is being worked on
-	from  path   // where the request came from, and the answer goes
-	last  [][]byte
-	parts ikecrypto.Reassembly // of the next request
+	about ikewire.ExchangeType
+	// repeats of IKE_SA_INIT that were answered, which nothing authenticates.
+	repeats int
+	from    path // where the request came from, and the answer goes
+	last    [][]byte
+	parts   ikecrypto.Reassembly // of the next request
 	// lastRequest is kept for IKE_SA_INIT only, where nothing authenticates a
 	// retransmission.
 	lastRequest []byte
@@ -66,7 +69,7 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 		return
 	}
 	from := path{local: in.Local, remote: in.Remote, marker: in.Marker}
-	m.in.busy, m.in.from = true, from
+	m.in.busy, m.in.from, m.in.about = true, from, msg.Exchange
 	m.in.parts.Reset()
 	if inner == nil {
 		m.invalidSyntax(now, msg.Exchange)
@@ -85,7 +88,7 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 // goes on (RFC 7296 section 2.23); with MOBIKE only the peer's word counts
 // (RFC 4555 section 3.8).
 func (m *Machine) peerMoved(from path) {
-	if !m.peer.mobike || m.state != stateEstablished {
+	if (!m.peer.mobike || m.state != stateEstablished) && !m.intoTunnel(from) {
 		m.path = from
 	}
 }
@@ -114,9 +117,10 @@ func (m *Machine) dispatch(now time.Time, x ikewire.ExchangeType, inner []ikewir
 		m.authRequest(now, inner)
 	case x == ikewire.Informational && (up || m.state == stateDeleting):
 		m.informational(now, inner)
-	case x == ikewire.CreateChildSA && up:
+	case x == ikewire.CreateChildSA && up && m.carries:
 		m.createChildRequest(now, inner)
-	case x == ikewire.CreateChildSA && m.state == stateDeleting:
+	case x == ikewire.CreateChildSA && (up || m.state == stateDeleting):
+		// Also where it isn't known yet which of two new IKE SAs goes on.
 		m.respond(x, []ikewire.Payload{notify(ikewire.NotifyTemporaryFailure, nil)})
 	case x == ikewire.Informational && m.state == stateLingering:
 		m.whileLingering(inner)
@@ -125,6 +129,10 @@ func (m *Machine) dispatch(now time.Time, x ikewire.ExchangeType, inner []ikewir
 		m.respond(x, []ikewire.Payload{notify(ikewire.NotifyInvalidSyntax, nil)})
 	}
 }
+
+// maxStranger is how much of a fragmented message is kept of a peer that is not
+// authenticated, in octets: three RSA-4096 certificates and something over.
+const maxStranger = 16 << 10
 
 // isForeign: the message counts as never received.
 func isForeign(err error) bool {
@@ -146,6 +154,14 @@ func (m *Machine) unseal(parts *ikecrypto.Reassembly, raw []byte, msg *ikewire.M
 	var err error
 	complete := true
 	if sk, found := ikewire.Find[*ikewire.Encrypted](msg.Payloads); found && sk.Total > 0 {
+		if !m.peer.fragmentation || m.cfg.FragmentSize == 0 {
+			m.note(NoteFragment, "not agreed")
+			return nil, false
+		}
+		parts.Limit = 0
+		if m.state != stateEstablished {
+			parts.Limit = maxStranger
+		}
 		inner, complete, err = parts.Add(m.open, raw, msg)
 	} else {
 		inner, err = m.open.Open(raw, msg)
@@ -300,7 +316,7 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 		return
 	}
 	done(now, in, inner)
-	if m.state != stateDead && m.state != stateLingering {
+	if m.state != stateDead && m.state != stateLingering && !m.request.claimed {
 		m.finish(now)
 	}
 }

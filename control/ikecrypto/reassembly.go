@@ -16,6 +16,10 @@ const MaxReassembly = 64 << 10
 // together MaxReassembly octets, and none that these keys didn't seal. The zero
 // value is ready for use.
 type Reassembly struct {
+	// Limit on the octets of content, if smaller than MaxReassembly; 0 is that.
+	// Only Add reads it.
+	Limit int
+
 	header ikewire.Header
 	total  uint16 // 0: nothing collected
 	have   int
@@ -62,9 +66,13 @@ func (r *Reassembly) Add(p Protector, raw []byte, m *ikewire.Message) (inner []i
 		return nil, false, err
 	}
 	if !same || f.Total > r.total {
-		*r = Reassembly{header: m.Header, total: f.Total, parts: make([][]byte, f.Total)}
+		*r = Reassembly{Limit: r.Limit, header: m.Header, total: f.Total, parts: make([][]byte, f.Total)}
 	}
-	if r.octets+len(f.Data) > MaxReassembly {
+	limit := MaxReassembly
+	if r.Limit > 0 {
+		limit = min(limit, r.Limit)
+	}
+	if r.octets+len(f.Data) > limit {
 		r.Reset()
 		return nil, false, ErrFragmentLimit
 	}
