@@ -60,6 +60,13 @@ func (f *fakeGateway) Kill(k local.Kill) (local.Killed, error) {
 	return local.Killed{Sessions: 1}, nil
 }
 
+func (f *fakeGateway) Redirect(r local.Redirect) (local.Redirected, error) {
+	if r.Device == "nobody" {
+		return local.Redirected{}, local.ErrNotFound
+	}
+	return local.Redirected{Sessions: 3}, nil
+}
+
 func (f *fakeGateway) Leases() []local.Lease {
 	return []local.Lease{{Device: "phone-1", Address: netip.MustParseAddr("10.9.0.1"), State: "live"}}
 }
@@ -163,6 +170,10 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"session", "kill", "phone-1", socket}, exitOK, "1 sessions"},
 		{[]string{"session", "kill", "--all", socket}, exitOK, "1 sessions"},
 		{[]string{"session", "kill", "nobody", socket}, exitFailed, "gatewayd session list"},
+		{[]string{"session", "redirect", "phone-1", "--to", "vpn2.example.com", socket}, exitOK, "3 devices were asked to go to vpn2.example.com"},
+		{[]string{"session", "redirect", "--all", socket}, exitUsage, "expected --to GATEWAY"},
+		{[]string{"session", "redirect", "--to", "a", socket}, exitUsage, "expected one of"},
+		{[]string{"session", "redirect", "nobody", "--to", "a", socket}, exitFailed, "gatewayd session list"},
 		{[]string{"session", "kill", socket}, exitUsage, "expected one of"},
 		{[]string{"session", "kill", "phone-1", "--all", socket}, exitUsage, "expected one of"},
 		{[]string{"session", "show", socket}, exitUsage, "accepts 1 arg"},

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamgate/roamgate/control/dhcp"
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
@@ -26,6 +27,7 @@ import (
 type sessions interface {
 	Sessions() []session.Info
 	Kill(match func(session.Info) bool) int
+	Redirect(match func(session.Info) bool, to string) int
 	Stats() session.Stats
 	Update(session.Settings) error
 }
@@ -41,6 +43,12 @@ type leases interface {
 // routes is what it needs of a *poolRoutes.
 type routes interface {
 	add(pools []netip.Prefix) error
+}
+
+// informs is what it needs of an *informer.
+type informs interface {
+	use(dhcp.Config, []netip.Prefix) error
+	stats() dhcp.Stats
 }
 
 // forwarder is what it needs of a dataplane.Backend.
@@ -64,6 +72,7 @@ type gateway struct {
 	backend  forwarder
 	records  *records.Writer
 	routes   routes
+	inform   informs
 	logger   *slog.Logger
 	level    *slog.LevelVar
 	started  time.Time
@@ -197,13 +206,29 @@ func lastOf(p netip.Prefix) netip.Addr {
 }
 
 func (g *gateway) Kill(k local.Kill) (local.Killed, error) {
-	n := g.sessions.Kill(func(i session.Info) bool {
-		return k.All || k.ID != "" && hex64(uint64(i.ID)) == k.ID || k.Device != "" && i.Device == k.Device
-	})
+	n := g.sessions.Kill(matching(k.ID, k.Device, k.All))
 	if n == 0 && !k.All {
 		return local.Killed{}, fmt.Errorf("session: %w", local.ErrNotFound)
 	}
 	return local.Killed{Sessions: n}, nil
+}
+
+func (g *gateway) Redirect(r local.Redirect) (local.Redirected, error) {
+	if !config.IsGateway(r.To) {
+		return local.Redirected{}, fmt.Errorf("got %q, expected a domain name or an IP address of another gateway", r.To)
+	}
+	n := g.sessions.Redirect(matching(r.ID, r.Device, r.All), r.To)
+	if n == 0 && !r.All {
+		return local.Redirected{}, fmt.Errorf("session: %w", local.ErrNotFound)
+	}
+	return local.Redirected{Sessions: n}, nil
+}
+
+// matching by one of the three.
+func matching(id, device string, all bool) func(session.Info) bool {
+	return func(i session.Info) bool {
+		return all || id != "" && hex64(uint64(i.ID)) == id || device != "" && i.Device == device
+	}
 }
 
 func (g *gateway) Leases() []local.Lease {
@@ -239,7 +264,7 @@ func (g *gateway) Drops() []local.Drop {
 	for _, layer := range []struct {
 		name   string
 		counts map[string]uint64
-	}{{"ike", stats.Drops}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
+	}{{"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
 		for _, reason := range slices.Sorted(maps.Keys(layer.counts)) {
 			list = append(list, local.Drop{Layer: layer.name, Reason: reason, Count: layer.counts[reason]})
 		}
@@ -262,7 +287,7 @@ func (g *gateway) Stop() <-chan local.Progress {
 
 // snapshot for a scrape.
 func (g *gateway) snapshot() metrics.Snapshot {
-	stats, l, r := g.sessions.Stats(), g.leases.Stats(), g.records.Stats()
+	stats, l, r, dhcp := g.sessions.Stats(), g.leases.Stats(), g.records.Stats(), g.inform.stats()
 	packets := make(map[string]uint64, dataplane.NumReasons)
 	for r, n := range g.backend.Drops() {
 		packets[dataplane.Reason(r).String()] = n
@@ -271,7 +296,7 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		Sessions: stats.Established, HalfOpen: stats.HalfOpen,
 		HandshakesStarted: stats.Initiated, HandshakesDone: stats.EstablishedTotal,
 		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
-		Drops:      map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops},
+		Drops: map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
 		RekeyedIKE: stats.RekeyedIKE, Moved: stats.Moved, Legacy: legacyCounts(stats.Legacy),
 		BytesIn: stats.BytesIn, PacketsIn: stats.PacketsIn, BytesOut: stats.BytesOut, PacketsOut: stats.PacketsOut,
 		LeasesLive: l.Live, LeasesIdle: l.Assigned - l.Live,
@@ -373,13 +398,25 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.routes.add(file.Gateway.Static.Pools); err != nil {
 		return err
 	}
-	if err := g.leases.Reconfigure(built.Leases); err != nil {
+	if err := g.inform.use(built.Inform, file.Gateway.Static.Pools); err != nil {
 		return errors.Join(err, g.routes.add(pools))
 	}
+	if err := g.leases.Reconfigure(built.Leases); err != nil {
+		return errors.Join(err, g.inform.use(before.Inform, pools), g.routes.add(pools))
+	}
 	if err := g.sessions.Update(settings(built)); err != nil {
-		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.routes.add(pools))
+		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	return nil
+}
+
+// unanswered are the DHCP messages without an answer, by reason.
+func unanswered(s dhcp.Stats) map[string]uint64 {
+	out := make(map[string]uint64, dhcp.NumReasons)
+	for r := dhcp.ReasonNone + 1; int(r) < dhcp.NumReasons; r++ {
+		out[r.String()] = s.Drops[r]
+	}
+	return out
 }
 
 // problems makes many errors of one, so that the local API tells them one by

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/roamgate/roamgate/control/dhcp"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
@@ -34,6 +34,12 @@ type fakeSessions struct {
 	updates []session.Settings
 	refuse  error
 	killed  []session.Info
+	sentTo  string
+}
+
+func (f *fakeSessions) Redirect(match func(session.Info) bool, to string) int {
+	f.sentTo = to
+	return f.Kill(match)
 }
 
 func (f *fakeSessions) Sessions() []session.Info { return f.infos }
@@ -112,6 +118,18 @@ func (f *fakeRoutes) add(pools []netip.Prefix) error {
 	return f.refuse
 }
 
+type fakeInforms struct {
+	told    []dhcp.Config
+	figures dhcp.Stats
+}
+
+func (f *fakeInforms) use(c dhcp.Config, _ []netip.Prefix) error {
+	f.told = append(f.told, c)
+	return nil
+}
+
+func (f *fakeInforms) stats() dhcp.Stats { return f.figures }
+
 // rig is a gateway on fakes with a configuration and a PKI on disk.
 type rig struct {
 	*gateway
@@ -119,6 +137,7 @@ type rig struct {
 	leases   *fakeLeases
 	backend  *fakeForwarder
 	routes   *fakeRoutes
+	inform   *fakeInforms
 	file     string
 	stopping chan struct{}
 }
@@ -150,10 +169,10 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, routes: &fakeRoutes{}, file: file, stopping: make(chan struct{})}
+	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, routes: &fakeRoutes{}, inform: &fakeInforms{}, file: file, stopping: make(chan struct{})}
 	r.gateway = &gateway{
 		sessions: r.sessions, leases: r.leases, backend: r.backend,
-		records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes,
+		records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},
 		stop: func() { close(r.stopping) }, config: cfg, built: built, loaded: time.Unix(1700000000, 0),
 	}
@@ -173,188 +192,6 @@ func (r *rig) edit(t *testing.T, edits ...string) {
 	}
 	if err := os.WriteFile(r.file, []byte(after), 0o644); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// A broken file changes nothing, whatever is broken: not the sessions, not the
-// leases, not what the next reload compares with.
-func TestReloadOfABrokenFile(t *testing.T) {
-	breaks := map[string][]string{
-		"unknown key":         {"  static:", "  statik:"},
-		"not YAML":            {"gateway:", "gateway: ["},
-		"a file that is gone": {"pki/crl.pem", "pki/none.pem"},
-		"key of nobody":       {"key: \"gateway.key\"", "key: \"pki/root.key\""},
-	}
-	for name, edit := range breaks {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
-			before := *r.config
-			builtBefore := r.built
-			r.edit(t, edit...)
-			_, err := r.Reload()
-			if err == nil {
-				t.Fatal("accepted")
-			}
-			if !strings.Contains(err.Error(), r.file) {
-				t.Errorf("error doesn't name the file: %v", err)
-			}
-			if len(r.sessions.updates) != 0 || len(r.leases.configs) != 0 || r.built != builtBefore || !r.loaded.Equal(time.Unix(1700000000, 0)) {
-				t.Error("something was changed")
-			}
-			if keys := config.NeedRestart(&before, r.config); keys != nil {
-				t.Errorf("%v changed", keys)
-			}
-			if s := r.snapshot(); s.ReloadsFailed != 1 {
-				t.Errorf("%d failures counted, want 1", s.ReloadsFailed)
-			}
-		})
-	}
-}
-
-// A good file reaches sessions, leases, routes and the log; what needs a restart
-// is named and keeps running.
-func TestReload(t *testing.T) {
-	r := newRig(t)
-	r.edit(t, "gateway:\n", "log: {level: debug}\ngateway:\n", "interface: eth1", "interface: eth2", "10.9.0.0/16", "10.8.0.0/16",
-		"  static:", "  ike: {liveness: {idle: 1m}, parking: {idle: 2h}}\n  records: {file: sessions.jsonl, interim: 3m}\n  static:\n    exclude: [10.8.0.9]")
-	result, err := r.Reload()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(result.NeedRestart) != 1 || result.NeedRestart[0] != "gateway.internal.interface" {
-		t.Errorf("need a restart: %v", result.NeedRestart)
-	}
-	if len(r.sessions.updates) != 1 {
-		t.Fatalf("sessions were told %+v", r.sessions.updates)
-	}
-	if u := r.sessions.updates[0]; u.Liveness.Idle != time.Minute || u.Parking.Idle != 2*time.Hour || u.Records.Interim != 3*time.Minute {
-		t.Errorf("sessions were told %+v", u)
-	}
-	if len(r.leases.configs) != 1 || r.leases.configs[0].Pools[0].String() != "10.8.0.0/16" || len(r.leases.configs[0].Exclude) != 1 {
-		t.Errorf("leases were told %+v", r.leases.configs)
-	}
-	if len(r.routes.pools) != 1 || r.routes.pools[0][0].String() != "10.8.0.0/16" {
-		t.Errorf("routes: %v", r.routes.pools)
-	}
-	if r.level.Level() != slog.LevelDebug {
-		t.Error("the log's level is the old one")
-	}
-	// Back to what runs: nothing waits for a restart any more.
-	r.edit(t, "eth2", "eth1")
-	if result, err = r.Reload(); err != nil || len(result.NeedRestart) != 0 || len(r.Status().NeedRestart) != 0 {
-		t.Errorf("need a restart: %v, %v", result.NeedRestart, err)
-	}
-}
-
-// Everything about the negotiation follows a reload: algorithms, legacy
-// switches, lifetimes, DNS, networks, and a new certificate in the same file.
-func TestReloadOfNegotiation(t *testing.T) {
-	r := newRig(t)
-	before := r.built
-	dir := filepath.Dir(r.file)
-	other, err := pki.Setup(time.Now(), pki.SetupOptions{Dir: filepath.Join(dir, "pki2"), ConfigDir: filepath.Join(dir, "2"), DNSNames: []string{"vpn.example.com"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for from, to := range map[string]string{other.Certificate: r.config.Path(r.config.Gateway.Identity.Credentials[0].Certificate), other.Key: r.config.Path(r.config.Gateway.Identity.Credentials[0].Key)} {
-		data, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(to, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.edit(t, "  static:", `  ike: {proposals: [aes256-sha384-ecp384], lifetime: {rekey: 1h, jitter: 1m, hard: 2h}}
-  esp: {proposals: [chacha20poly1305], esn: false}
-  legacy: {modp_1024: true}
-  redirect: {to: vpn2.example.com}
-  static:
-    dns: [10.2.0.53]
-    domains: [corp.example.com]`)
-	result, err := r.Reload()
-	if err != nil || len(result.NeedRestart) != 0 {
-		t.Fatalf("need a restart: %v, %v", result.NeedRestart, err)
-	}
-	u := r.sessions.updates[0]
-	if got := u.IKE.Suites; len(got) != 2 || got[0].Group != 20 || got[1].Group != 2 || !u.IKE.Legacy.MODP1024 {
-		t.Errorf("suites %v", got)
-	}
-	if len(u.IKE.ESP) != 1 || u.IKE.ESN || u.IKE.IKELife.Hard != 2*time.Hour || u.IKE.RedirectTo != "vpn2.example.com" {
-		t.Errorf("ESP %v, ESN %v, %+v, redirect to %q", u.IKE.ESP, u.IKE.ESN, u.IKE.IKELife, u.IKE.RedirectTo)
-	}
-	if len(u.Assign.DNS) != 1 || len(u.Assign.Domains) != 1 {
-		t.Errorf("%+v", u.Assign)
-	}
-	if bytes.Equal(u.IKE.Credentials[0].Chain[0], before.IKE.Credentials[0].Chain[0]) {
-		t.Error("still the old certificate")
-	}
-	if s := r.Status(); s.RedirectTo != "vpn2.example.com" || len(s.Warnings) == 0 {
-		t.Errorf("redirected to %q, warnings %v", s.RedirectTo, s.Warnings)
-	}
-}
-
-// Session records go on in a new file after a rotation, and a file that can't
-// be opened changes nothing.
-func TestReloadReopensRecords(t *testing.T) {
-	r := newRig(t)
-	r.edit(t, "  static:", "  records: {file: sessions.jsonl}\n  static:")
-	name := filepath.Join(filepath.Dir(r.file), "sessions.jsonl")
-	lines := func(name string) int {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Count(string(text), "\n")
-	}
-	reload := func() {
-		t.Helper()
-		if _, err := r.Reload(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	reload()
-	r.records.Write(session.Record{Device: "one"})
-	if err := os.Rename(name, name+".1"); err != nil {
-		t.Fatal(err)
-	}
-	reload()
-	r.records.Write(session.Record{Device: "two"})
-	if a, b := lines(name+".1"), lines(name); a != 1 || b != 1 {
-		t.Errorf("%d and %d lines, want one each", a, b)
-	}
-	updates := len(r.sessions.updates)
-	r.edit(t, "sessions.jsonl", "none/sessions.jsonl")
-	if _, err := r.Reload(); err == nil || !strings.Contains(err.Error(), "gateway.records.file") || len(r.sessions.updates) != updates {
-		t.Errorf("a file that can't be opened: %v", err)
-	}
-	r.records.Write(session.Record{Device: "three"})
-	if n := lines(name); n != 2 {
-		t.Errorf("%d lines, want 2", n)
-	}
-	if s := r.snapshot(); s.RecordsWritten != 3 || s.RecordErrors != 0 {
-		t.Errorf("%d written, %d errors", s.RecordsWritten, s.RecordErrors)
-	}
-}
-
-// If one refuses what those before it took, they go back.
-func TestReloadIsAllOrNothing(t *testing.T) {
-	r := newRig(t)
-	r.sessions.refuse = errors.New("no")
-	r.edit(t, "10.9.0.0/16", "10.8.0.0/16", "  static:", "  static:\n    exclude: [10.8.0.9]")
-	if _, err := r.Reload(); err == nil {
-		t.Fatal("accepted")
-	}
-	last := r.leases.configs[len(r.leases.configs)-1]
-	if len(r.leases.configs) != 2 || len(last.Exclude) != 0 {
-		t.Errorf("leases were told %+v", r.leases.configs)
-	}
-	if n := len(r.routes.pools); n != 2 || r.routes.pools[1][0].String() != "10.9.0.0/16" {
-		t.Errorf("routes: %v", r.routes.pools)
-	}
-	r.routes.refuse = errors.New("no route")
-	if _, err := r.Reload(); err == nil || len(r.leases.configs) != 2 {
-		t.Errorf("%v, leases were told %+v", err, r.leases.configs)
 	}
 }
 
@@ -408,6 +245,30 @@ func TestKill(t *testing.T) {
 	}
 }
 
+func TestRedirect(t *testing.T) {
+	r := newRig(t)
+	r.sessions.infos = []session.Info{{ID: 0xa1, Summary: ike.Summary{Device: "phone-1"}}, {ID: 0xa2}}
+	for _, to := range []string{"", "vpn 2", "0.0.0.0", "ff02::1", "vpn2.example.com."} {
+		if _, err := r.Redirect(local.Redirect{All: true, To: to}); err == nil || r.sessions.sentTo != "" {
+			t.Errorf("sent to %q: %v", to, err)
+		}
+	}
+	for _, tt := range []struct {
+		to   local.Redirect
+		want int
+	}{
+		{local.Redirect{Device: "phone-1", To: "vpn2.example.com"}, 1},
+		{local.Redirect{ID: "00000000000000a2", To: "192.0.2.2"}, 1},
+		{local.Redirect{All: true, To: "2001:db8::2"}, 2},
+		{local.Redirect{Device: "phone-2", To: "vpn2.example.com"}, 0},
+	} {
+		got, err := r.Redirect(tt.to)
+		if got.Sessions != tt.want || errors.Is(err, local.ErrNotFound) != (tt.want == 0) || r.sessions.sentTo != tt.to.To {
+			t.Errorf("%+v: %d sessions, %v, sent to %q", tt.to, got.Sessions, err, r.sessions.sentTo)
+		}
+	}
+}
+
 func TestLeasesForPeople(t *testing.T) {
 	r := newRig(t)
 	list := r.Leases()
@@ -427,6 +288,7 @@ func TestDropsNameEveryReason(t *testing.T) {
 	r := newRig(t)
 	r.backend.drops[dataplane.ReasonReplay] = 5
 	r.sessions.stats.Drops = map[string]uint64{"cookie_required": 7}
+	r.inform.figures.Drops[dhcp.ReasonType] = 9
 	found := map[string]uint64{}
 	for _, d := range r.Drops() {
 		found[d.Layer+" "+d.Reason] = d.Count
@@ -436,7 +298,7 @@ func TestDropsNameEveryReason(t *testing.T) {
 			t.Errorf("%v is not listed", reason)
 		}
 	}
-	if found["dataplane replay"] != 5 || found["ike cookie_required"] != 7 {
+	if found["dataplane replay"] != 5 || found["ike cookie_required"] != 7 || found["dhcp type"] != 9 {
 		t.Errorf("%v", found)
 	}
 }

@@ -151,7 +151,7 @@ func (f *initFlags) render(p initPaths, r pki.SetupResult) ([]byte, error) {
 	var b bytes.Buffer
 	err := t.Execute(&b, map[string]any{
 		"Version": version, "State": p.state, "Runtime": p.runtime, "External": f.external, "Internal": f.internal,
-		"Address": f.address, "ID": f.id, "Pool": f.pool, "DNS": f.dns, "Networks": f.networks, "PKI": r,
+		"Address": f.address, "ID": f.id, "Pool": f.pool, "DNS": f.dns, "Networks": f.networks, "PKI": r, "Inside": inside(f.pool),
 	})
 	if err != nil {
 		return nil, err
@@ -160,6 +160,15 @@ func (f *initFlags) render(p initPaths, r pki.SetupResult) ([]byte, error) {
 		return nil, fmt.Errorf("these values don't make a configuration:\n%w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// inside is the gateway's address in the tunnel: the last one that a device could
+// have; none where addresses are few.
+func inside(pool netip.Prefix) netip.Addr {
+	if !pool.Addr().Is4() || pool.Bits() > 24 {
+		return netip.Addr{}
+	}
+	return lastOf(pool).Prev()
 }
 
 // giveKey makes the key readable for the user who runs the gateway.

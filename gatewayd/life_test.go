@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,7 +18,10 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
+
+const forwardIPv6 = "/proc/sys/net/ipv6/conf/all/forwarding"
 
 const insideNamespace = "GATEWAYD_TEST_NAMESPACE"
 
@@ -44,18 +48,22 @@ func inNamespace(t *testing.T) bool {
 	return false
 }
 
-// twoLinks makes the gateway's interfaces: gw-out 10.1.0.1, gw-in 10.2.0.1.
+// twoLinks makes the gateway's interfaces: gw-out with 10.1.0.1 and fd00:1::1,
+// gw-in with 10.2.0.1 and fd00:2::1.
 func twoLinks(t *testing.T) {
 	t.Helper()
-	up := func(name, address string) {
+	up := func(name string, addresses ...string) {
 		l, err := netlink.LinkByName(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if address != "" {
+		for _, address := range addresses {
 			a, err := netlink.ParseAddr(address)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if a.IP.To4() == nil {
+				a.Flags = unix.IFA_F_NODAD // nobody else is there
 			}
 			if err := netlink.AddrAdd(l, a); err != nil {
 				t.Fatal(err)
@@ -65,15 +73,18 @@ func twoLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	up("lo", "")
-	for _, l := range []struct{ name, peer, address string }{{"gw-out", "dev", "10.1.0.1/24"}, {"gw-in", "lan", "10.2.0.1/24"}} {
+	up("lo")
+	for _, l := range []struct {
+		name, peer string
+		addresses  []string
+	}{{"gw-out", "dev", []string{"10.1.0.1/24", "fd00:1::1/64"}}, {"gw-in", "lan", []string{"10.2.0.1/24", "fd00:2::1/64"}}} {
 		attributes := netlink.NewLinkAttrs()
 		attributes.Name = l.name
 		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: l.peer}); err != nil {
 			t.Fatal(err)
 		}
-		up(l.name, l.address)
-		up(l.peer, "")
+		up(l.name, l.addresses...)
+		up(l.peer)
 	}
 }
 
@@ -127,26 +138,32 @@ func (l *life) wait(t *testing.T) {
 	}
 }
 
-// routed: the pool leads into the tunnel.
-func routed(t *testing.T) bool {
+// routed: the network leads into the tunnel.
+func routed(t *testing.T, network string) bool {
 	t.Helper()
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range routes {
-		if r.Dst != nil && r.Dst.String() == "10.9.0.0/16" {
-			return true
-		}
+	return slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst != nil && r.Dst.String() == network })
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return false
+	return strings.TrimSpace(string(text))
 }
 
 // A gateway's life as its administrator sees it, in a fresh namespace:
 //
 //	init -> check -> doctor -> run -> status, metrics -> a second one is refused
-//	-> a broken file is refused -> a good one taken (SIGHUP) -> stop
-//	-> run again at once -> SIGTERM; nothing is left on the host
+//	-> a broken file is refused -> a good one with another pool taken (SIGHUP)
+//	-> stop -> run again at once -> SIGTERM; nothing is left on the host
+//
+// It has addresses and pools of both families.
 func TestLifeOfAGateway(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -173,14 +190,41 @@ func TestLifeOfAGateway(t *testing.T) {
 	refused("overlaps", "init", "--dir", dir, "--external", "gw-out", "--pool", "10.2.0.0/16")
 	must("gw-in", "init", "--dir", dir, "--external", "gw-out", "--id", "vpn.example.com")
 	refused("is there already", "init", "--dir", dir, "--external", "gw-out")
+	dual, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dual = []byte(strings.NewReplacer("    address: 10.1.0.1\n", "    address: 10.1.0.1\n    more_addresses: ['fd00:1::1']\n",
+		"      - 10.9.0.0/16\n", "      - 10.9.0.0/16\n      - fd00:9::/64\n",
+		"  static:", "  records: {file: sessions.jsonl}\n  static:").Replace(string(dual)))
+	if err := os.WriteFile(file, dual, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, forwardIPv6)
 	must("ok", "config", "check", file)
 	must("free", "doctor", "--config", file)
 
 	first := begin(t, file)
-	must("10.1.0.1:500, 10.1.0.1:4500", "status", "--config", file)
+	must("10.1.0.1:500, 10.1.0.1:4500, [fd00:1::1]:500, [fd00:1::1]:4500", "status", "--config", file)
+	must("65533 IPv4 addresses, more IPv6 addresses than can be counted", "status", "--config", file)
 	must("in use by the running gateway", "doctor", "--config", file)
-	if !routed(t) {
-		t.Error("the pool is not routed")
+	if !routed(t, "10.9.0.0/16") || !routed(t, "fd00:9::/64") {
+		t.Error("a pool is not routed")
+	}
+	must("dhcp       cookie", "drops", "--all", "--config", file)
+	if conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(10, 9, 255, 254)}); err != nil {
+		t.Errorf("the gateway has no address inside: %v", err)
+	} else {
+		conn.Close()
+	}
+	if read(t, forwardIPv6) != "1" {
+		t.Error("IPv6 is not forwarded")
+	}
+	if tunnel, err := net.InterfaceByName("gatewayd0"); err != nil || tunnel.MTU < 1280 || tunnel.MTU >= 1400 {
+		t.Errorf("interface %+v, %v: the MTU has to fit through IPv6 with each algorithm, and let IPv6 in", tunnel, err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "sessions.jsonl")); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("session records: %v, %v", info, err)
 	}
 	for path, want := range map[string]string{"healthz": "ok", "readyz": "ready", "metrics": "gatewayd_build_info"} {
 		if body, err := fetch("http://127.0.0.1:9500/" + path); err != nil || !strings.Contains(body, want) {
@@ -201,12 +245,17 @@ func TestLifeOfAGateway(t *testing.T) {
 	}
 	rewrite("  static:", "  statik:")
 	refused("unknown key; did you mean 'static'?", "reload", "--config", file)
-	rewrite("  static:", "  limits: {answers_per_second: 3}\n  static:")
+	rewrite("      - fd00:9::/64\n", "")
+	must("only a restart applies gateway.static.pools", "reload", "--config", file)
+	rewrite("      - 10.9.0.0/16\n", "      - 10.10.0.0/16\n      - 10.9.0.0/24\n")
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for !strings.Contains(first.text(), "configuration reloaded") {
+	for strings.Count(first.text(), "configuration reloaded") < 2 {
 		time.Sleep(10 * time.Millisecond)
+	}
+	if !routed(t, "10.10.0.0/16") || !routed(t, "10.9.0.0/24") {
+		t.Error("a new pool is not routed")
 	}
 
 	must("stopped", "stop", "--config", file)
@@ -217,8 +266,13 @@ func TestLifeOfAGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.wait(t)
-	if routed(t) {
-		t.Error("the route is still there")
+	for _, network := range []string{"10.9.0.0/16", "10.10.0.0/16", "10.9.0.0/24", "fd00:9::/64"} {
+		if routed(t, network) {
+			t.Errorf("the route to %s is still there", network)
+		}
+	}
+	if now := read(t, forwardIPv6); now != before {
+		t.Errorf("forwarding of IPv6 was %s and is %s", before, now)
 	}
 	if _, err := net.InterfaceByName("gatewayd0"); err == nil {
 		t.Error("the interface is still there")
@@ -250,6 +304,8 @@ func TestStartThatFails(t *testing.T) {
 	for _, tt := range []struct{ old, new, want string }{
 		{"", "", "Another IKE daemon has the port"},
 		{"address: 10.1.0.1", "address: 10.1.0.7", "not an address of this host"},
+		{"address: 10.1.0.1", "more_addresses: ['fd00:1::7']\n    address: 10.1.0.1", "not an address of this host"},
+		{"  static:", "  records: {file: none/sessions.jsonl}\n  static:", "gateway.records.file: session records: "},
 		{"interface: gw-in", "interface: gw-on", "no such interface"},
 		{"state_dir: state", "state_dir: gateway.key", "not a directory"},
 		{"gateway:\n", "metrics: {listen: 192.0.2.1:1}\ngateway:\n", "metrics.listen"},
@@ -266,7 +322,7 @@ func TestStartThatFails(t *testing.T) {
 		if code != exitFailed || !strings.Contains(errOut, tt.want) {
 			t.Errorf("%s: exit code %d, want %q\n%s", tt.new, code, tt.want, errOut)
 		}
-		if _, err := net.InterfaceByName("gatewayd0"); err == nil || routed(t) {
+		if _, err := net.InterfaceByName("gatewayd0"); err == nil || routed(t, "10.9.0.0/16") {
 			t.Errorf("%s: something was left", tt.new)
 		}
 	}

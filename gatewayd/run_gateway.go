@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -133,8 +134,12 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return explainHost(err)
 	}
 	undo.push("interface "+device.Name(), device.Close)
+	var inside []netip.Prefix
+	if a := cfg.Gateway.Tunnel.Address; a.IsValid() {
+		inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
+	}
 	host, err := link.Setup(link.Config{
-		TUN: device.Name(), Pools: cfg.Gateway.Static.Pools,
+		TUN: device.Name(), Addresses: inside, Pools: cfg.Gateway.Static.Pools,
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Journal: journal,
 	})
@@ -147,10 +152,17 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return err
 	}
 	g.routes = pools
+	inform := &informer{tun: device.Name(), logger: logger}
+	undo.push("", func() error { inform.close(); return nil })
+	if err := inform.use(built.Inform, cfg.Gateway.Static.Pools); err != nil {
+		return cfg.Problem("gateway.tunnel.address", err.Error())
+	}
+	g.inform = inform
 
 	events := make(chan dataplane.Event, eventQueue)
 	backend, err := userspace.New(userspace.Config{
 		Locals: sockets, Inside: device,
+		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Pools,
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
 		MaxChildren: maxChildren(cfg.Gateway.Limits.Sessions), Logger: logger,
 	}, events)

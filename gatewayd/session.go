@@ -13,7 +13,7 @@ import (
 )
 
 func (g *global) sessionCommand() *cobra.Command {
-	return group("session", "List, show and end sessions of devices", g.sessionList(), g.sessionShow(), g.sessionKill())
+	return group("session", "List, show, redirect and end sessions of devices", g.sessionList(), g.sessionShow(), g.sessionRedirect(), g.sessionKill())
 }
 
 func (g *global) sessionList() *cobra.Command {
@@ -107,8 +107,76 @@ func showSessions(t *tabwriter.Writer, sessions []local.Session) {
 	}
 }
 
+// which sessions a command is for: one of DEVICE, --id and --all.
+type which struct {
+	id, device string
+	all        bool
+}
+
+func (w *which) flags(c *cobra.Command) {
+	c.Flags().StringVar(&w.id, "id", "", "ID of one session")
+	c.Flags().BoolVar(&w.all, "all", false, "all sessions")
+}
+
+func (w *which) take(c *cobra.Command, names []string) error {
+	if len(names) > 0 {
+		w.device = strings.ToLower(names[0])
+	}
+	w.id = strings.ToLower(w.id)
+	given := 0
+	for _, is := range []bool{w.device != "", w.id != "", w.all} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return usage("expected one of DEVICE, --id ID, --all; see `%s --help`", c.CommandPath())
+	}
+	return nil
+}
+
+// explainSession is explain for sessions that aren't there.
+func explainSession(err error) error {
+	if errors.Is(err, local.ErrNotFound) {
+		return errors.New("no such session; `gatewayd session list` names them")
+	}
+	return explain(err)
+}
+
+func (g *global) sessionRedirect() *cobra.Command {
+	var w which
+	var to string
+	c := &cobra.Command{
+		Use:   "redirect DEVICE | --id ID | --all --to GATEWAY",
+		Short: "Send devices to another gateway",
+		Long: `Send devices to another gateway (RFC 5685). Those that know redirection connect
+there and end their session here; Windows and Apple don't know it and stay.
+gateway.redirect.to in the configuration does the same for devices that come.`,
+		Example: `  gatewayd session redirect phone-1 --to vpn2.example.com
+  gatewayd session redirect --all --to 203.0.113.2`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, names []string) error {
+			if err := w.take(c, names); err != nil {
+				return err
+			}
+			if to == "" {
+				return usage("expected --to GATEWAY; see `%s --help`", c.CommandPath())
+			}
+			r, err := g.client().Redirect(c.Context(), local.Redirect{ID: w.id, Device: w.device, All: w.all, To: to})
+			if err != nil {
+				return explainSession(err)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%d devices were asked to go to %s\n", r.Sessions, to)
+			return err
+		},
+	}
+	w.flags(c)
+	c.Flags().StringVar(&to, "to", "", "domain name or IP address of the other gateway")
+	return c
+}
+
 func (g *global) sessionKill() *cobra.Command {
-	var k local.Kill
+	var w which
 	c := &cobra.Command{
 		Use:   "kill DEVICE | --id ID | --all",
 		Short: "Delete sessions and tell their devices",
@@ -119,31 +187,17 @@ gateway.trust.barred in the configuration keeps it out.`,
   gatewayd session kill --all`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
-			if len(names) > 0 {
-				k.Device = strings.ToLower(names[0])
+			if err := w.take(c, names); err != nil {
+				return err
 			}
-			given := 0
-			for _, is := range []bool{k.Device != "", k.ID != "", k.All} {
-				if is {
-					given++
-				}
-			}
-			if given != 1 {
-				return usage("expected one of DEVICE, --id ID, --all; see `%s --help`", c.CommandPath())
-			}
-			k.ID = strings.ToLower(k.ID)
-			killed, err := g.client().Kill(c.Context(), k)
-			if errors.Is(err, local.ErrNotFound) {
-				return errors.New("no such session; `gatewayd session list` names them")
-			}
+			killed, err := g.client().Kill(c.Context(), local.Kill{ID: w.id, Device: w.device, All: w.all})
 			if err != nil {
-				return explain(err)
+				return explainSession(err)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%d sessions are being deleted\n", killed.Sessions)
 			return err
 		},
 	}
-	c.Flags().StringVar(&k.ID, "id", "", "ID of one session")
-	c.Flags().BoolVar(&k.All, "all", false, "all sessions")
+	w.flags(c)
 	return c
 }

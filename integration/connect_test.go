@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"testing"
 
+	"github.com/roamgate/roamgate/integration/gateway"
 	"github.com/roamgate/roamgate/integration/netns"
 	"github.com/roamgate/roamgate/integration/peer"
 	"github.com/roamgate/roamgate/integration/traffic"
@@ -99,5 +100,30 @@ func TestIdentityOfTheGateway(t *testing.T) {
 	s.load(t, client, id, func(c *peer.Connection) { c.RemoteID = "other.example" })
 	if err := client.Connect(s.ctx, patience); err == nil {
 		t.Error("a client that wants another gateway connected")
+	}
+}
+
+// While a company moves from one root to another, the gateway has a certificate
+// of each and shows a client that of the root which it names (RFC 7296 section
+// 3.7).
+//
+//	dev1 (strongSwan, trusts one root) -- gw (gatewayd, certificates of two roots) -- lan
+func TestClientsOfTwoRoots(t *testing.T) {
+	var next authority
+	s := newScenario(t, options{configure: func(s *scenario) {
+		next = newAuthority(t, "next root")
+		s.credential("next", next.gateway(t, keyECDSA(t)))
+		s.write("next.root.crt", certPEM(next.cert))
+		s.conf.MoreCredentials = []gateway.Credential{{Certificate: "next.crt", Key: "next.key"}}
+		s.conf.Roots = append(s.conf.Roots, "next.root.crt")
+	}})
+	client := s.client(t, s.top.Devices[0], s.root.device(t, "dev1", keyECDSA(t)))
+	for _, root := range []authority{s.root, next} {
+		id := root.device(t, "dev1", keyECDSA(t))
+		s.load(t, client, id, func(c *peer.Connection) { c.Files = id.files(t, root) })
+		s.ping(t, client, s.connect(t, client))
+		if err := client.Disconnect(s.ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -268,8 +268,9 @@ func (m *matrix) cell(d matrixDevice, c cell) (signed string, err error) {
 // check looks in the client's log for how both ends signed.
 func (a matrixAuth) check(log string) (gatewaySigned string, err error) {
 	for line := range strings.Lines(log) {
-		_, rest, ok := strings.Cut(line, "authentication of '"+gatewayID+"' with ")
-		if gatewaySigned, _, ok = strings.Cut(rest, " successful"); ok {
+		_, rest, _ := strings.Cut(line, "authentication of '"+gatewayID+"' with ")
+		signed, _, ok := strings.Cut(rest, " successful")
+		if gatewaySigned = signed; ok {
 			break
 		}
 	}

@@ -77,14 +77,18 @@ func (i identity) chainPEM() []byte {
 	return text
 }
 
-func (a authority) gateway(t *testing.T, key crypto.Signer) identity {
+func (a authority) gateway(t *testing.T, key crypto.Signer, change ...func(*x509.Certificate)) identity {
 	t.Helper()
-	return identity{key: key, chain: a.chain, cert: a.issue(t, &x509.Certificate{
+	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: gatewayID},
 		DNSNames:    []string{gatewayID},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, key.Public())}
+	}
+	for _, f := range change {
+		f(template)
+	}
+	return identity{key: key, chain: a.chain, cert: a.issue(t, template, key.Public())}
 }
 
 // device is a certificate as a device should have it; change may spoil it.

@@ -12,90 +12,98 @@ import (
 	"github.com/roamgate/roamgate/integration/traffic"
 )
 
+// rekeying is who rekeys what how often.
+type rekeying struct {
+	name      string
+	configure func(*scenario)
+	// pfs: a fresh key exchange for each Child SA but the first.
+	pfs bool
+	// ask is repeated until the SAs were rekeyed often enough.
+	ask func(*scenario, *peer.Charon) error
+	// ike and child: how often each is rekeyed, at least.
+	ike, child int
+}
+
 // Whoever rekeys what, TCP streams in both directions go on, and all that
-// arrives is what was sent. The session and its address stay, no sequence
-// number is used twice under a key, and in the end there is one SA of each kind.
+// arrives is what was sent. The session and its address stay, and no sequence
+// number is used twice under a key.
 //
 //	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd) 10.2.0.1 -- 10.2.0.2 lan
 func TestRekeyUnderTraffic(t *testing.T) {
-	for _, c := range []struct {
-		name      string
-		configure func(*scenario)
-		// ask is repeated until the SAs were rekeyed often enough.
-		ask        func(*scenario, *peer.Charon) error
-		// ike and child: how often each is rekeyed, at least.
-		ike, child int
-	}{
+	child := func(s *scenario, c *peer.Charon) error { return c.RekeyChild(s.ctx, peer.FirstChild) }
+	ike := func(s *scenario, c *peer.Charon) error { return c.RekeyIKE(s.ctx) }
+	octets := func(s *scenario) { s.conf.ESPSoft = 16 << 20 }
+	for _, r := range []rekeying{
+		{name: "client, Child SA", ask: child, child: 3},
+		{name: "client, Child SA with PFS", ask: child, child: 3, pfs: true},
+		{name: "client, IKE SA", ask: ike, ike: 2},
+		{name: "gateway, Child SA by octets", configure: octets, child: 3},
+		{name: "gateway, Child SA of a client that insists on PFS", configure: octets, child: 3, pfs: true},
 		{
-			name: "client, Child SA", child: 3,
-			ask: func(s *scenario, c *peer.Charon) error { return c.RekeyChild(s.ctx, peer.FirstChild) },
-		},
-		{
-			name: "client, IKE SA", ike: 3,
-			ask: func(s *scenario, c *peer.Charon) error { return c.RekeyIKE(s.ctx) },
-		},
-		{
-			name: "gateway, Child SA by octets", child: 3,
-			configure: func(s *scenario) { s.conf.ESPSoft = 16 << 20 },
-		},
-		{
-			name: "client and gateway, Child SA and IKE SA", ike: 3, child: 3,
-			configure: func(s *scenario) { s.conf.ESPSoft = 16 << 20 },
+			name: "client and gateway", configure: octets, ike: 2, child: 3, pfs: true,
 			ask: func(s *scenario, c *peer.Charon) error {
-				if err := c.RekeyChild(s.ctx, peer.FirstChild); err != nil {
+				if err := child(s, c); err != nil {
 					return err
 				}
-				return c.RekeyIKE(s.ctx)
-			},
-		},
-		{
-			// The shortest times that a configuration may have.
-			name: "gateway, by time", ike: 1, child: 1,
-			configure: func(s *scenario) {
-				minute := gateway.Lifetime{Rekey: time.Minute, Hard: 10 * time.Minute}
-				s.conf.ESPLifetime, s.conf.IKELifetime = minute, minute
+				return ike(s, c)
 			},
 		},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newScenario(t, options{configure: c.configure})
-			recorded := s.record(t, 96)
-			// With PFS, which also tries the key exchange.
-			client := s.client(t, s.top.Devices[0], s.root.device(t, "dev1", keyECDSA(t)),
-				proposals("aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519"))
-			address := s.connect(t, client)
-			session := s.sessions(t)[0].ID
-			finish := s.streams(t, s.top.Devices[0].Namespace, address)
-
-			ikes, children := map[string]bool{}, map[string]bool{}
-			s.within(t, 2*time.Minute, "rekeyed SAs", func() (bool, string) {
-				sas, err := client.SAs()
-				for _, sa := range sas {
-					ikes[sa.ResponderSPI] = true
-					for _, child := range sa.Installed() {
-						children[child.SPIIn] = true
-					}
-				}
-				if len(ikes) > c.ike && len(children) > c.child {
-					return true, ""
-				}
-				if c.ask != nil && err == nil {
-					// Refused while one of the gateway's is under way.
-					err = c.ask(s, client)
-				}
-				return false, fmt.Sprintf("IKE SAs %v, Child SAs %v, %v", ikes, children, err)
-			})
-			finish()
-			if c.ike == 0 && len(ikes) != 1 {
-				t.Errorf("IKE SAs %v, want one: nobody was to rekey it", ikes)
-			}
-			if now := s.sessions(t); len(now) != 1 || now[0].ID != session || len(now[0].VirtualIPs) != 1 || now[0].VirtualIPs[0] != address {
-				t.Errorf("sessions %+v, want %s at %s", now, session, address)
-			}
-			s.ping(t, client, address)
-			recorded()
-		})
+		t.Run(r.name, r.run)
 	}
+}
+
+// The gateway's own clock, with the shortest times that a configuration may
+// have.
+//
+//	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd) 10.2.0.1 -- 10.2.0.2 lan
+func TestGatewayRekeysInTime(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	rekeying{ike: 1, child: 1, configure: func(s *scenario) {
+		minute := gateway.Lifetime{Rekey: time.Minute, Hard: 10 * time.Minute}
+		s.conf.ESPLifetime, s.conf.IKELifetime = minute, minute
+	}}.run(t)
+}
+
+func (r rekeying) run(t *testing.T) {
+	s := newScenario(t, options{configure: r.configure})
+	recorded := s.record(t, 96)
+	esp := "aes128gcm16"
+	if r.pfs {
+		esp += "-x25519"
+	}
+	client := s.client(t, s.top.Devices[0], s.root.device(t, "dev1", keyECDSA(t)), proposals("aes128gcm16-prfsha256-x25519", esp))
+	address := s.connect(t, client)
+	session := s.sessions(t)[0].ID
+	finish := s.streams(t, s.top.Devices[0].Namespace, address)
+
+	ikes, children := map[string]bool{}, map[string]bool{}
+	s.within(t, 2*time.Minute, "rekeyed SAs", func() (bool, string) {
+		sas, err := client.SAs()
+		for _, sa := range sas {
+			ikes[sa.ResponderSPI] = true
+			for _, child := range sa.Installed() {
+				children[child.SPIIn] = true
+			}
+		}
+		if len(ikes) > r.ike && len(children) > r.child {
+			return true, ""
+		}
+		if r.ask != nil && err == nil {
+			// Refused while one of the gateway's is under way.
+			err = r.ask(s, client)
+		}
+		return false, fmt.Sprintf("IKE SAs %v, Child SAs %v, %v", ikes, children, err)
+	})
+	finish()
+	if r.ike == 0 && len(ikes) != 1 {
+		t.Errorf("IKE SAs %v, want one: nobody was to rekey it", ikes)
+	}
+	if now := s.sessions(t); len(now) != 1 || now[0].ID != session || len(now[0].VirtualIPs) != 1 || now[0].VirtualIPs[0] != address {
+		t.Errorf("sessions %+v, want %s at %s", now, session, address)
+	}
+	s.ping(t, client, address)
+	recorded()
 }
 
 // streams runs TCP in both directions between a device and the host inside,
@@ -172,7 +180,7 @@ func TestSeveralChildSAs(t *testing.T) {
 			t.Errorf("Child SA %s for %v carried %d octets up and %d down", child.Name, child.Remote, child.BytesOut, child.BytesIn)
 		}
 	}
-	if sessions := s.sessions(t); len(sessions) != 1 {
-		t.Errorf("sessions %+v, want one", sessions)
+	if sessions := s.sessions(t); len(sessions) != 1 || len(sessions[0].Children) != 2 {
+		t.Errorf("sessions %+v, want one with two Child SAs", sessions)
 	}
 }

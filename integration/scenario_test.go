@@ -270,12 +270,14 @@ func (s *scenario) noTraces(t *testing.T) {
 	}
 	for _, route := range routes {
 		dst, err := netip.ParsePrefix(strings.Fields(route)[0])
-		if err == nil && dst.Bits() > 0 && dst.Overlaps(pool) {
+		if err == nil && dst.Bits() > 0 && (dst.Overlaps(pool) || dst.Overlaps(pool6)) {
 			t.Errorf("route %s was left behind", route)
 		}
 	}
-	if forwarding, err := s.top.Gateway.Sysctl("net.ipv4.ip_forward", ""); err != nil || forwarding != "0" {
-		t.Errorf("net.ipv4.ip_forward is %q (%v), before the gateway it was 0", forwarding, err)
+	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+		if forwarding, err := s.top.Gateway.Sysctl(key, ""); err != nil || forwarding != "0" {
+			t.Errorf("%s is %q (%v), before the gateway it was 0", key, forwarding, err)
+		}
 	}
 }
 

@@ -94,6 +94,7 @@ func TestRoam(t *testing.T) {
 		if i.Local.Addr() != netip.MustParseAddr("10.3.0.7") {
 			w.Errorf("moved: %+v", i)
 		}
+		time.Sleep(time.Second) // the gateway looks first whether the device is there
 		w.ping(d)
 
 		old := i.Local
@@ -106,6 +107,7 @@ func TestRoam(t *testing.T) {
 			w.Fatal(err)
 		}
 		i = w.await(d, "move and rekeying", func(i Info) bool { return i.Moves == 2 && i.ChildSAs == 2 && i.Children == 1 })
+		time.Sleep(time.Second)
 		w.ping(d)
 		if i.IKESAs != 1 {
 			w.Errorf("%d IKE SAs, want 1", i.IKESAs)

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"errors"
 	"time"
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
@@ -36,6 +37,9 @@ type child struct {
 	// lowNonce of the exchange that made heir, for the case that both sides
 	// rekeyed at once (RFC 7296 section 2.8.1).
 	lowNonce []byte
+	// contended: the peer's request to rekey this one is being worked on, so
+	// lowNonce is set and heir comes. lost: our own rekeying won meanwhile.
+	contended, lost bool
 }
 
 // childSpec is what was agreed about a new Child SA.
@@ -84,9 +88,14 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 	id := m.newID()
 	m.ask(id, Apply{ID: id, Wait: true, Changes: changes}, func(now time.Time, in Input) {
 		eraseKeys(inKeys, outKeys)
-		if done, ok := in.(Applied); ok && done.Err != nil {
+		done, _ := in.(Applied)
+		switch {
+		case done.Err != nil:
 			m.drop(c)
 			then(now, nil, done.Err)
+			return
+		case m.byInbound(c.inbound) != c:
+			then(now, nil, errChildGone)
 			return
 		}
 		c.state = childUp
@@ -106,6 +115,9 @@ func shortBlock(a dataplane.Algorithm, l dataplane.Limits, blocks uint64) datapl
 	}
 	return l
 }
+
+// errChildGone: the peer deleted a Child SA before it was there.
+var errChildGone = errors.New("deleted by the peer meanwhile")
 
 // childPath is the outer way of Child SAs: that of the IKE SA.
 func (m *Machine) childPath() dataplane.Path {

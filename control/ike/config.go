@@ -74,6 +74,9 @@ type Credential struct {
 	// Chain in DER, own certificate first, without the root.
 	Chain  [][]byte
 	Signer crypto.Signer
+	// Authorities that vouch for it, as in CERTREQ: SHA-1 of the
+	// SubjectPublicKeyInfo of each CA above it, as far as they are known.
+	Authorities [][20]byte
 }
 
 // InitiatorConfig is what an initiator needs beyond Config.

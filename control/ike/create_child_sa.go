@@ -117,6 +117,9 @@ func (m *Machine) acceptChild(o childOffer) {
 		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
 		return
 	}
+	if o.old != nil {
+		o.old.contended, o.old.lowNonce = true, lower(spec.nonceI, spec.nonceR)
+	}
 	m.childKeyExchange(o, choice, spec)
 }
 
@@ -146,6 +149,7 @@ func (m *Machine) childKeyExchange(o childOffer, choice espChoice, spec childSpe
 	m.work("key exchange", exchangeWith(m.suite.Allow, choice.group, m, o.ke.Data), func(_ time.Time, result any) {
 		r := result.(kxResult)
 		if r.err != nil {
+			o.uncontend()
 			m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyInvalidSyntax)
 			return
 		}
@@ -158,6 +162,7 @@ func (m *Machine) installAccepted(o childOffer, choice espChoice, spec childSpec
 	m.reserve(func(_ time.Time, spi dataplane.SPI, err error) {
 		if err != nil {
 			clear(spec.shared)
+			o.uncontend()
 			m.note(NoteNoAdditionalSAs, err.Error())
 			m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyNoAdditionalSAs)
 			return
@@ -170,12 +175,13 @@ func (m *Machine) installAccepted(o childOffer, choice espChoice, spec childSpec
 func (m *Machine) answerChild(o childOffer, choice espChoice, spec childSpec, public []byte) {
 	m.install(spec, func(_ time.Time, c *child, err error) {
 		if err != nil {
+			o.uncontend()
 			m.note(NoteChildRefused, err.Error())
 			m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
 			return
 		}
 		if o.old != nil {
-			m.supersede(o.old, c, spec)
+			m.supersede(o.old, c)
 		}
 		payloads := []ikewire.Payload{
 			&ikewire.SA{Proposals: []ikewire.Proposal{espProposal(choice, choice.number, c.inbound)}},
@@ -191,11 +197,25 @@ func (m *Machine) answerChild(o childOffer, choice espChoice, spec childSpec, pu
 
 // supersede notes that the peer replaced a Child SA, and by what nonces, in
 // case we are doing the same.
-func (m *Machine) supersede(old, heir *child, spec childSpec) {
+func (m *Machine) supersede(old, heir *child) {
+	old.contended = false
+	if old.lost {
+		heir.state = childReplaced
+		return
+	}
 	old.heir = heir
-	old.lowNonce = lower(spec.nonceI, spec.nonceR)
 	if old.state == childUp {
 		old.state = childReplaced
+	}
+}
+
+// uncontend: the peer's request to rekey came to nothing.
+func (o *childOffer) uncontend() {
+	if o.old != nil {
+		o.old.contended = false
+		if o.old.state == childReplaced {
+			o.old.state = childUp
+		}
 	}
 }
 

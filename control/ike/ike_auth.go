@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,6 +44,7 @@ func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 	a.tsi, a.tsr = selectorsOf(inner)
 	cp, _ := ikewire.Find[*ikewire.CP](inner)
 	a.config = parseConfigRequest(cp)
+	m.peer.authorities = authoritiesOf(inner)
 	m.handshake.auth = a
 	m.peer.mobike = m.cfg.MOBIKE && ikewire.FindNotify(inner, ikewire.NotifyMOBIKESupported) != nil
 	whole := a.sa != nil && a.tsi != nil && a.tsr != nil
@@ -201,7 +203,7 @@ func (m *Machine) sign(then func(time.Time, signature)) {
 		message, nonce, skP = hs.initReq, hs.nonceR, m.keys.Pi
 	}
 	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, m.ownID())
-	credentials, hashes, rand, legacy := m.cfg.Credentials, m.peer.hashes, m.cfg.Rand, m.cfg.Legacy
+	credentials, hashes, rand, legacy := m.credentials(), m.peer.hashes, m.cfg.Rand, m.cfg.Legacy
 	m.work("sign", func() any {
 		s := signature{err: errors.New("no credential")}
 		for _, c := range credentials {
@@ -213,6 +215,30 @@ func (m *Machine) sign(then func(time.Time, signature)) {
 		}
 		return s
 	}, func(now time.Time, result any) { then(now, result.(signature)) })
+}
+
+// credentials in the order in which they are tried: those first that the peer
+// trusts by its CERTREQ (RFC 7296 section 3.7), otherwise as configured.
+func (m *Machine) credentials() []Credential {
+	wanted := func(c Credential) bool {
+		return slices.ContainsFunc(c.Authorities, func(a [20]byte) bool {
+			for rest := m.peer.authorities; len(rest) >= len(a); rest = rest[len(a):] {
+				if [20]byte(rest[:len(a)]) == a {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	var first, rest []Credential
+	for _, c := range m.cfg.Credentials {
+		if wanted(c) {
+			first = append(first, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	return append(first, rest...)
 }
 
 // ownID is this side's identity in its role.
@@ -280,6 +306,7 @@ func (m *Machine) established(now time.Time, c *child) {
 	}
 	s.Legacy = legacy.Names()
 	m.handshake = nil
+	m.peer.authorities = nil
 	m.keepSKd()
 	m.in.lastRequest = nil
 	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)

@@ -222,6 +222,7 @@ func (m *Machine) announce() []ikewire.Payload {
 func (m *Machine) readPeer(payloads []ikewire.Payload) {
 	has := func(t ikewire.NotifyType) bool { return ikewire.FindNotify(payloads, t) != nil }
 	m.peer.hashes = hashesOf(payloads)
+	m.peer.authorities = authoritiesOf(payloads)
 	m.peer.fragmentation = has(ikewire.NotifyFragmentationSupported)
 	m.peer.redirect = has(ikewire.NotifyRedirectSupported) || has(ikewire.NotifyRedirectedFrom)
 	m.peer.trait = traitOf(payloads)

@@ -84,6 +84,7 @@ type handshake struct {
 // peer is what the other side said it can do.
 type peer struct {
 	hashes        []uint16
+	authorities   []byte // of its CERTREQ, 20 octets each
 	fragmentation bool
 	mobike        bool
 	redirect      bool
@@ -120,7 +121,11 @@ func NewInitiator(cfg *InitiatorConfig, spiI uint64) *Machine {
 // Deadline is when the next Tick is due; the zero time means never.
 func (m *Machine) Deadline() time.Time {
 	d := m.expires
-	for _, t := range []time.Time{m.request.resend, m.rekey.due, m.childDeadline()} {
+	rekey := m.rekey.due
+	if m.state != stateEstablished {
+		rekey = time.Time{}
+	}
+	for _, t := range []time.Time{m.request.resend, rekey, m.childDeadline()} {
 		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 			d = t
 		}

@@ -53,6 +53,17 @@ func identityOf(payloads []ikewire.Payload, initiator bool) *ikewire.ID {
 	return nil
 }
 
+// authoritiesOf are the CAs that a peer trusts, 20 octets each; at most 64.
+func authoritiesOf(payloads []ikewire.Payload) []byte {
+	var b []byte
+	for _, p := range payloads {
+		if c, ok := p.(*ikewire.CertReq); ok && c.Encoding == ikewire.CertX509Signature && len(b)+len(c.Data) <= 64*20 {
+			b = append(b, c.Data...)
+		}
+	}
+	return b
+}
+
 // maxCertificates a peer may send; package admit is stricter still.
 const maxCertificates = 8
 

@@ -177,6 +177,14 @@ func (m *Machine) childRefused(now time.Time, old *child, n *ikewire.Notify) {
 		if m.byInbound(old.inbound) == old && old.heir == nil {
 			m.drop(old)
 		}
+	case ikewire.NotifyNoProposalChosen:
+		// Perhaps it wants a key exchange for each Child SA.
+		if old.group == 0 && old.state == childRekeying {
+			old.group = m.suite.Group
+			m.rekeyChild(now, old)
+			return
+		}
+		m.giveUp(old)
 	case ikewire.NotifyInvalidKEPayload:
 		if len(n.Data) == 2 {
 			g := binary.BigEndian.Uint16(n.Data)
@@ -209,7 +217,8 @@ func (m *Machine) takeRekeyed(a attempt, spec childSpec) {
 		}
 		m.tellChild(c)
 		old := a.old
-		if old.heir != nil && bytes.Compare(lower(spec.nonceI, spec.nonceR), old.lowNonce) < 0 {
+		contended := old.heir != nil || old.contended
+		if contended && bytes.Compare(lower(spec.nonceI, spec.nonceR), old.lowNonce) < 0 {
 			// Ours has the lowest nonce: it goes, and the peer deletes the old one.
 			// Sending goes on by the old one until then.
 			m.note(NoteRekeyCollision, "ours goes")
@@ -217,8 +226,11 @@ func (m *Machine) takeRekeyed(a attempt, spec childSpec) {
 			m.deleteChild(now, c)
 			return
 		}
-		if old.heir != nil {
+		if contended {
 			m.note(NoteRekeyCollision, "the peer's goes")
+			old.lost = true
+		}
+		if old.heir != nil {
 			old.heir.state, old.heir = childReplaced, nil
 		}
 		m.emit(Apply{Changes: []dataplane.Change{dataplane.UseOutbound{Inbound: c.inbound}}})

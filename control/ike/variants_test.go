@@ -171,3 +171,26 @@ func TestESNIsInstalled(t *testing.T) {
 		}
 	}
 }
+
+// TestCertificateForTheirRoot: of several certificates the peer gets the one of
+// a CA that it trusts; where none is, the best.
+func TestCertificateForTheirRoot(t *testing.T) {
+	ids := identities()
+	for name, want := range map[string]string{"first": "gw", "second": "ecdsa384", "neither": "gw"} {
+		anchor := map[string][20]byte{"first": {1}, "second": {2}, "neither": {9}}[name]
+		w := newWorld(t, options{
+			dev: func(c *Config) { c.TrustAnchors = [][20]byte{{7}, anchor} },
+			gw: func(c *Config) {
+				first, second := ids["gw"].cred, ids["ecdsa384"].cred
+				first.Authorities, second.Authorities = [][20]byte{{1}}, [][20]byte{{3}, {2}}
+				c.Credentials = []Credential{first, second}
+			},
+		})
+		var sent [][]byte
+		w.dev.admit = func(a AskAdmit) Input { sent = a.Chain; return Refused{Reason: "seen"} }
+		w.connect()
+		if len(sent) != 1 || string(sent[0]) != string(ids[want].cred.Chain[0]) {
+			t.Errorf("%s: not the certificate of %s", name, want)
+		}
+	}
+}

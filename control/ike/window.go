@@ -98,7 +98,12 @@ func (m *Machine) peerMoved(from path) {
 // one the first fragment asks for the answer (RFC 7383 section 2.6.1).
 func (m *Machine) repeat(in Message, msg *ikewire.Message) {
 	if sk, ok := ikewire.Find[*ikewire.Encrypted](msg.Payloads); ok && sk.Total > 0 {
-		if f, err := m.open.OpenFragment(in.Data, msg); err != nil || f.Number != 1 {
+		f, err := m.open.OpenFragment(in.Data, msg)
+		if err != nil {
+			m.note(NoteIntegrity, "fragment")
+			return
+		}
+		if f.Number != 1 {
 			return
 		}
 	} else if _, err := m.open.Open(in.Data, msg); isForeign(err) {

@@ -1,12 +1,14 @@
 package session
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/dataplane"
 )
 
 func (w *world) reload(p *admit.Policy) {
@@ -74,5 +76,39 @@ func TestAdmissionExpires(t *testing.T) {
 		w.later(3 * time.Second)
 		w.want("after", d.state(), "closed: "+string(ike.ClosePeerDeleted))
 		w.want("expired", w.server.Stats().Closed[ike.CloseExpired], uint64(1))
+	})
+}
+
+// A reload with many sessions looks at a few of them at a time, so that logins
+// don't wait for all; every one is looked at in the end.
+func TestReloadDecidesAFewAtATime(t *testing.T) {
+	const sessions = 200
+	run(t, options{scripted: true, config: func(c *Config) { c.Workers = 1 }}, func(w *world) {
+		for n := range sessions {
+			m := w.open(byte(n + 1))
+			w.up(m, ike.Summary{Device: fmt.Sprintf("device%d", n), Inbound: dataplane.SPI(n + 1)})
+			sh := w.shardOf(m)
+			w.on(sh, func(time.Time) {
+				s := sh.machines[m.spi].session
+				s.admitted, s.evidence = true, &admit.Evidence{}
+			})
+		}
+		w.want("sessions", len(w.server.Sessions()), sessions)
+		release := make(chan struct{})
+		w.server.work.jobs.put(func() { <-release }) // the only worker
+		w.settled()
+		w.reload(w.ca.policy("stolen"))
+		w.reload(w.ca.policy("stolen", "lost"))
+		w.settled()
+		if n := w.server.work.jobs.len(); n == 0 || n > maxRechecks {
+			t.Errorf("%d decisions wait", n)
+		}
+		close(release)
+		w.settled()
+		w.want("sessions", len(w.server.Sessions()), 0)
+		w.want("revoked", w.server.Stats().Closed[ike.CloseRevoked], uint64(sessions))
+		for _, sh := range w.server.shards {
+			w.on(sh, func(time.Time) { w.want("under way", sh.rechecking, 0) })
+		}
 	})
 }

@@ -102,13 +102,10 @@ func (a *applier) apply(batch []task) {
 	for _, t := range batch {
 		changes = append(changes, t.apply.Changes...)
 	}
-	removed := removedOf(changes)
-	if len(removed) > 0 {
-		a.meter.refresh()
-	}
+	removed := askFinal(changes)
 	errs := a.backend.Apply(changes)
-	for _, spi := range removed {
-		a.meter.remove(spi)
+	for _, r := range removed {
+		a.meter.remove(r.Inbound, r.Final)
 	}
 	for _, t := range batch {
 		n := len(t.apply.Changes)
@@ -124,13 +121,16 @@ func (a *applier) apply(batch []task) {
 	}
 }
 
-func removedOf(changes []dataplane.Change) (spis []dataplane.SPI) {
-	for _, c := range changes {
+// askFinal has each Remove give the last counters, and returns them.
+func askFinal(changes []dataplane.Change) (removed []dataplane.Remove) {
+	for i, c := range changes {
 		if r, ok := c.(dataplane.Remove); ok {
-			spis = append(spis, r.Inbound)
+			r.Final = new(dataplane.ChildCounters)
+			changes[i] = r
+			removed = append(removed, r)
 		}
 	}
-	return spis
+	return removed
 }
 
 func firstError(errs []error) error {

@@ -21,6 +21,14 @@ const (
 // jitter is this session's part of what d may be longer by.
 func (s *session) jitter(d time.Duration) time.Duration { return time.Duration(s.spread * float64(d)) }
 
+// heard is when something authentic last came; zero before the session is up.
+func (s *session) heard() time.Time {
+	if s.established.IsZero() {
+		return time.Time{}
+	}
+	return latest(s.established, s.lastIn, s.account.read().LastIn)
+}
+
 // lookSoon has a session looked at as soon as the shard has done what it does.
 func (sh *shard) lookSoon(now time.Time, s *session) {
 	s.lookAt = now
@@ -42,8 +50,7 @@ func (lookAll) deliver(sh *shard, now time.Time) {
 // probed, writes an interim record, and says when to look again.
 func (sh *shard) look(now time.Time, s *session) {
 	settings := sh.server.settings.Load()
-	used := s.account.read()
-	heard := latest(s.established, s.lastIn, used.LastIn)
+	heard := s.heard()
 	parked := settings.Parking.idle()
 	idleAt := heard.Add(parked + s.jitter(parked/parkingSpread))
 	switch {
@@ -55,7 +62,7 @@ func (sh *shard) look(now time.Time, s *session) {
 		return
 	}
 	sh.lookInterim(now, s, settings.Records.Interim)
-	s.lookAt = earliest(s.until, idleAt, s.interimAt, sh.lookUnanswered(now, s, settings.Liveness.Idle, heard, used.LastOut))
+	s.lookAt = earliest(s.until, idleAt, s.interimAt, sh.lookUnanswered(now, s, settings.Liveness.Idle, heard, s.account.read().LastOut))
 }
 
 // lookUnanswered has the machine ask a peer that leaves packets unanswered for

@@ -36,10 +36,13 @@ func TestLiveness(t *testing.T) {
 	})
 }
 
-// A device that sleeps, and to which nothing is sent, hears nothing for a day;
-// then its session is closed.
+// A device that sleeps, and to which nothing is sent, hears nothing for a day,
+// although its SAs come of age; then its session is closed.
 func TestSilentDeviceIsParked(t *testing.T) {
-	run(t, options{days: 3}, func(w *world) {
+	run(t, options{days: 3, config: func(c *Config) {
+		c.IKE.IKELife = ike.Lifetime{Rekey: 4 * time.Hour, Jitter: time.Hour, Hard: 48 * time.Hour}
+		c.IKE.ChildLife = ike.Lifetime{Rekey: time.Hour, Jitter: time.Minute, Hard: 48 * time.Hour}
+	}}, func(w *world) {
 		d := w.connect("phone")
 		d.vanish()
 		before := len(w.net.sentTo(d.addr))

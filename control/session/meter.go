@@ -13,8 +13,6 @@ const (
 	meterPeriod = 2 * time.Second
 	// meterChunk is how many Child SAs are added up before others have a turn.
 	meterChunk = 1024
-	// meterShare bounds what readings out of turn may take of the time.
-	meterShare = 20
 )
 
 // Traffic counts inner packets and their bytes: in from devices, out to them.
@@ -58,13 +56,11 @@ func (a *account) add(t Traffic, lastIn, lastOut time.Time) {
 }
 
 // meter adds up the counters of Child SAs, which go with them, to figures that
-// only grow. What a Child SA carries after the last reading is missing.
+// only grow.
 type meter struct {
 	backend dataplane.Backend
 
 	reading sync.Mutex // one reading at a time; taken before mu
-	at      time.Time  // when the last one was done
-	took    time.Duration
 	batch   []dataplane.ChildCounters
 
 	mu       sync.Mutex
@@ -89,11 +85,15 @@ func (m *meter) add(spi dataplane.SPI, a *account) {
 	m.children[spi] = &metered{account: a}
 }
 
-// remove forgets a Child SA; what it carried stays counted.
-func (m *meter) remove(spi dataplane.SPI) {
+// remove forgets a Child SA; what it carried in all stays counted. final is zero
+// if the data plane didn't know it any more.
+func (m *meter) remove(spi dataplane.SPI, final *dataplane.ChildCounters) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.children, spi)
+	if child := m.children[spi]; child != nil {
+		m.count(child, final)
+		delete(m.children, spi)
+	}
 }
 
 func (m *meter) sum() Traffic {
@@ -106,21 +106,6 @@ func (m *meter) sum() Traffic {
 func (m *meter) read() {
 	m.reading.Lock()
 	defer m.reading.Unlock()
-	m.readLocked()
-}
-
-// refresh takes a reading unless the last one is fresh, by the measure of what
-// it took.
-func (m *meter) refresh() {
-	m.reading.Lock()
-	defer m.reading.Unlock()
-	if m.at.IsZero() || time.Since(m.at) >= meterShare*m.took {
-		m.readLocked()
-	}
-}
-
-func (m *meter) readLocked() {
-	began := time.Now()
 	m.batch = m.batch[:0]
 	m.backend.Counters(func(c dataplane.ChildCounters) bool {
 		m.batch = append(m.batch, c)
@@ -129,28 +114,30 @@ func (m *meter) readLocked() {
 	for chunk := range slices.Chunk(m.batch, meterChunk) {
 		m.fold(chunk)
 	}
-	m.at = time.Now()
-	m.took = m.at.Sub(began)
 }
 
 func (m *meter) fold(counters []dataplane.ChildCounters) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range counters {
-		c := &counters[i]
-		child := m.children[c.Inbound]
-		if child == nil {
-			continue
+		if child := m.children[counters[i].Inbound]; child != nil {
+			m.count(child, &counters[i])
 		}
-		now := Traffic{BytesIn: c.BytesIn, PacketsIn: c.PacketsIn, BytesOut: c.BytesOut, PacketsOut: c.PacketsOut}
-		more := now.since(child.last)
-		child.last = now
-		m.total.add(more)
-		child.account.add(more, c.LastIn, c.LastOut)
 	}
 }
 
-// since is what was added to u; nothing where a counter ran backwards.
+// count adds what a Child SA carried since the last reading. mu is held.
+func (m *meter) count(child *metered, c *dataplane.ChildCounters) {
+	more := Traffic{
+		BytesIn: c.BytesIn, PacketsIn: c.PacketsIn, BytesOut: c.BytesOut, PacketsOut: c.PacketsOut,
+	}.since(child.last)
+	child.last.add(more)
+	m.total.add(more)
+	child.account.add(more, c.LastIn, c.LastOut)
+}
+
+// since is what was added to u; nothing where a counter is behind, because its
+// reading is older.
 func (t Traffic) since(u Traffic) Traffic {
 	return Traffic{
 		BytesIn: t.BytesIn - min(u.BytesIn, t.BytesIn), PacketsIn: t.PacketsIn - min(u.PacketsIn, t.PacketsIn),

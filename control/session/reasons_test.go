@@ -1,9 +1,11 @@
 package session
 
 import (
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +80,25 @@ func TestEveryReason(t *testing.T) {
 			w.net.set(func() { w.net.unsent = true })
 			w.emit(m, ike.Send{Data: []byte("lost")}, ike.Send{Data: []byte("lost too")})
 		}},
+		ReasonHintRate: {options{scripted: true}, func(w *world) {
+			w.up(w.open(1), ike.Summary{Device: "phone", Inbound: 1})
+			w.net.Tell(dataplane.AddressChanged{Inbound: 1})
+			w.net.Tell(dataplane.AddressChanged{Inbound: 1})
+		}},
+		ReasonRekeyedSAs: {options{scripted: true}, func(w *world) {
+			m := w.open(1)
+			for n := range uint64(maxMachines) {
+				w.emit(m, ike.Spawned{Next: new(ike.Machine), ResponderSPI: m.spi + n + 1})
+			}
+		}},
+		ReasonRecordLost: {options{scripted: true, config: func(c *Config) { c.Records = func(Record) { time.Sleep(time.Hour) } }}, func(w *world) {
+			w.server.records.put(Record{Event: RecordInterim})
+			w.settled() // that one is being written
+			for range recordBacklog + 1 {
+				w.server.records.put(Record{Event: RecordInterim})
+			}
+			w.server.records.queue.drain(nil) // the rest need not be written
+		}},
 		ReasonESPUnanswered: {options{scripted: true}, func(w *world) {
 			w.net.Tell(dataplane.UnknownSPI{SPI: 0x1234, Encapsulation: dataplane.EncapsulationNone})
 		}},
@@ -105,6 +126,33 @@ func TestEveryReason(t *testing.T) {
 		}
 		names[r.String()] = true
 	}
+}
+
+// source of randomness that dries up.
+type source struct{ dry atomic.Bool }
+
+func (s *source) Read(b []byte) (int, error) {
+	if s.dry.Load() {
+		return 0, errRand
+	}
+	return rand.Read(b)
+}
+
+// Without randomness an IKE SA can't be rekeyed, and must not wait for ever.
+func TestRekeyingWithoutRandomness(t *testing.T) {
+	s := &source{}
+	run(t, options{scripted: true, config: func(c *Config) { c.IKE.Rand = s }}, func(w *world) {
+		m := w.open(1)
+		w.emit(m, ike.ReserveIKE{ID: 3})
+		got, ok := m.last().(ike.ReservedIKE)
+		if !ok || got.ID != 3 || got.SPI>>56 != m.spi>>56 || got.SPI == m.spi {
+			t.Errorf("machine %x was told %+v", m.spi, m.last())
+		}
+		s.dry.Store(true)
+		w.emit(m, ike.ReserveIKE{ID: 4})
+		w.want("told", m.last(), ike.Input(ike.Close{Reason: ike.CloseInternal}))
+		w.want("counted", w.server.Stats().Drops[ReasonNoRandomness.String()], uint64(1))
+	})
 }
 
 // What the gate drops or answers is counted too.

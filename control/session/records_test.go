@@ -136,8 +136,9 @@ func TestRecordsAtTheEnd(t *testing.T) {
 // A writer that stands still holds up no session. Starts and interim records
 // are lost then, stops are not.
 func TestRecordsWithAStuckWriter(t *testing.T) {
-	b := &book{hold: make(chan struct{})}
+	b := &book{}
 	run(t, options{scripted: true, config: func(c *Config) { c.Records = b.write }}, func(w *world) {
+		b.hold = make(chan struct{})
 		m := w.open(1)
 		w.up(m, ike.Summary{Device: "first", Inbound: 1})
 		for range recordBacklog {

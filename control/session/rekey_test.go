@@ -30,6 +30,14 @@ func (w *world) machines() (n int) {
 	return n
 }
 
+// awake lets time pass; at its end the device was heard of lately, so it isn't
+// taken to be asleep.
+func (w *world) awake(d *device, pass time.Duration) {
+	w.later(pass - 10*time.Second)
+	w.net.heard(d.virtualIP(), time.Now())
+	w.later(10 * time.Second)
+}
+
 // lives gives both sides' SAs lifetimes.
 func lives(by string, l ike.Lifetime, set func(*ike.Config, ike.Lifetime)) (gateway func(*Config), device func(*ike.Config)) {
 	gateway, device = func(*Config) {}, func(*ike.Config) {}
@@ -56,8 +64,7 @@ func TestIKERekeying(t *testing.T) {
 			w.want("ID", uint64(first.ID), first.ResponderSPI)
 			seen := map[uint64]bool{first.InitiatorSPI: true, first.ResponderSPI: true}
 			for range 5 {
-				w.net.heard(d.virtualIP(), time.Now())
-				w.later(time.Hour + time.Second)
+				w.awake(d, time.Hour+time.Second)
 				now := w.only()
 				w.want("state", d.state(), "up")
 				w.want("ID", now.ID, first.ID)
@@ -113,9 +120,8 @@ func TestChildRekeying(t *testing.T) {
 			d := w.connectWith(cfg)
 			last := w.only()
 			for range 5 {
-				w.net.heard(d.virtualIP(), time.Now())
 				w.net.said(d.virtualIP(), time.Now())
-				w.later(time.Hour + time.Second)
+				w.awake(d, time.Hour+time.Second)
 				now := w.only()
 				w.want("state", d.state(), "up")
 				if now.Inbound == last.Inbound || now.Outbound == last.Outbound {
@@ -189,7 +195,7 @@ func TestSecondLoginDuringRekeying(t *testing.T) {
 				cfg := w.ca.ike("phone", 24*time.Hour)
 				device(cfg)
 				first := w.connectWith(cfg)
-				w.later(time.Hour - time.Second)
+				w.awake(first, time.Hour-time.Second)
 				// From some message of the rekeying on nothing arrives.
 				n := 0
 				w.net.set(func() {
@@ -225,7 +231,7 @@ func TestKillDuringRekeying(t *testing.T) {
 				cfg := w.ca.ike("phone", 24*time.Hour)
 				device(cfg)
 				d := w.connectWith(cfg)
-				w.later(time.Hour - time.Second)
+				w.awake(d, time.Hour-time.Second)
 				n := 0
 				w.net.set(func() { w.net.lose = func(dataplane.Datagram) bool { n++; return n == lost+1 } })
 				w.later(time.Second)
@@ -264,7 +270,8 @@ func TestReloadDropsNoSession(t *testing.T) {
 		if err := w.server.Update(settings); err != nil {
 			t.Fatal(err)
 		}
-		w.later(90 * time.Minute)
+		w.awake(d, 59*time.Minute)
+		w.later(30 * time.Minute)
 		w.want("state", d.state(), "up")
 		w.want("session", w.only().ID, id)
 		w.want("rekeyed", w.server.Stats().RekeyedIKE, uint64(1))
@@ -278,7 +285,8 @@ func TestReloadDropsNoSession(t *testing.T) {
 func TestMessagesOfAnIKESAThatWeBegan(t *testing.T) {
 	run(t, options{config: func(c *Config) { c.IKE.IKELife = ike.Lifetime{Rekey: time.Hour, Hard: 2 * time.Hour} }}, func(w *world) {
 		d := w.connect("phone")
-		w.later(time.Hour + time.Minute)
+		w.awake(d, 59*time.Minute)
+		w.later(2 * time.Minute)
 		i := w.only()
 		if uint64(i.ID)>>56 != i.InitiatorSPI>>56 {
 			t.Errorf("session %x goes on as %x, of another shard", i.ID, i.InitiatorSPI)

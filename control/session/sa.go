@@ -114,12 +114,23 @@ func (sh *shard) spawned(s *sa, o ike.Spawned) {
 	}
 }
 
+// forgetSA ends a machine at once. It is closed first, so that nothing of it
+// stays in the data plane.
+type forgetSA struct{ sa *sa }
+
+func (f forgetSA) deliver(sh *shard, now time.Time) {
+	closeSA{f.sa, ike.CloseRekeyed}.deliver(sh, now)
+	if sh.machines[f.sa.spi] == f.sa {
+		sh.forget(f.sa)
+	}
+}
+
 // crowded forgets the oldest IKE SA of a session that has too many.
 func (sh *shard) crowded(working, next *sa) {
 	for _, s := range working.session.machines {
 		if s != working && s != next && !s.carries() {
 			sh.server.stats.drop(ReasonRekeyedSAs)
-			sh.forget(s)
+			sh.mail.put(forgetSA{s})
 			return
 		}
 	}

@@ -257,3 +257,18 @@ func TestCookieForARetransmission(t *testing.T) {
 		w.want("first machine", w.server.Stats().Closed[ike.CloseHalfOpenTimeout], uint64(1))
 	})
 }
+
+// Old algorithms are counted by name, and named once for each session.
+func TestLegacyAlgorithmsAreNamed(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		w.up(w.open(1), ike.Summary{Device: "old", Inbound: 1, Legacy: []string{"MODP_1024", "SHA1"}})
+		w.up(w.open(2), ike.Summary{Device: "older", Inbound: 2, Legacy: []string{"SHA1"}})
+		w.up(w.open(3), ike.Summary{Device: "new", Inbound: 3})
+		st := w.server.Stats()
+		w.want("SHA1", st.Legacy["SHA1"], uint64(2))
+		w.want("MODP_1024", st.Legacy["MODP_1024"], uint64(1))
+		w.want("names", len(st.Legacy), 2)
+		w.want("log lines", countLog(w, "level=WARN"), 2)
+		w.wantLog(`msg="session uses legacy algorithms" device=old legacy="[MODP_1024 SHA1]"`)
+	})
+}

@@ -35,6 +35,7 @@ type session struct {
 	established time.Time // zero: not yet
 	summary     ike.Summary
 	children    []Child // oldest first
+	esp         string  // of the newest there was
 	account     *account
 
 	lastIn     time.Time // last IKE message without fault
@@ -66,6 +67,7 @@ func (sh *shard) childUp(s *session, c Child) {
 		return
 	}
 	s.children = append(slices.Clip(s.children), c)
+	s.esp = c.ESP
 	sh.children[c.Inbound] = s
 	sh.server.meter.add(c.Inbound, s.account)
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
@@ -160,8 +161,9 @@ func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 		}
 		sh.carryOut(now, s, o)
 	}
-	if sh.machines[s.spi] == s {
-		sh.timers.sooner(s, s.deadline())
+	// A machine may change the deadline of those that it spawned.
+	for _, x := range s.session.machines {
+		sh.timers.sooner(x, x.deadline())
 	}
 	return clean
 }
@@ -215,6 +217,11 @@ func (sh *shard) close(now time.Time, s *session, reason ike.CloseReason) {
 		return
 	}
 	s.closing = reason
+	for _, other := range slices.Clone(s.machines) {
+		if other != s.current {
+			closeSA{other, reason}.deliver(sh, now)
+		}
+	}
 	sh.step(now, s.current, ike.Close{Reason: reason})
 }
 

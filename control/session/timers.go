@@ -80,7 +80,7 @@ func (sh *shard) expire(now time.Time) {
 			sh.look(now, s.session)
 		}
 		if due(now, s.machine.Deadline()) {
-			sh.step(now, s, ike.Tick{})
+			sh.step(now, s, ike.Tick{Heard: s.session.heard()})
 		}
 		if sh.machines[s.spi] != s {
 			continue

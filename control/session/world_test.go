@@ -337,7 +337,8 @@ func (d *device) run(m *ike.Machine, spi uint64) {
 			}
 		}
 		if whose != nil {
-			due = time.After(time.Until(first))
+			// A Tick need not move the deadline.
+			due = time.After(max(time.Until(first), time.Millisecond))
 		}
 		select {
 		case <-d.quit:

@@ -2,12 +2,15 @@ package config
 
 import (
 	"crypto/rand"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
+	"github.com/roamgate/roamgate/control/dhcp"
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
@@ -25,6 +28,8 @@ type Built struct {
 	// Idle before a liveness check, and Parked before a silent session ends.
 	Idle, Parked time.Duration
 	Leases       lease.Config
+	// Inform is what DHCPINFORM is answered with; without Server it isn't.
+	Inform dhcp.Config
 	// Records is the path of the file for session records, empty for none, and
 	// Interim how often they come.
 	Records string
@@ -32,6 +37,9 @@ type Built struct {
 	// Warnings about what works today and won't forever, or not everywhere.
 	Warnings []string
 }
+
+// broadcast is where DHCPINFORM goes to.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // Build reads the files that the configuration names. The error is of type
 // Problems; now serves for warnings about validity.
@@ -42,6 +50,9 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 	if err := b.problems.err(); err != nil {
 		return nil, err
 	}
+	for i := range credentials {
+		credentials[i].Authorities = authorities(b.chains[i], b.cas)
+	}
 	g := &c.Gateway
 	built := &Built{
 		Admit:   policy,
@@ -50,7 +61,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		Parked:  time.Duration(g.IKE.Parking.Idle),
 		Records: c.Path(g.Records.File),
 		Interim: time.Duration(g.Records.Interim),
-		Leases:  lease.Config{Pools: g.Static.Pools, Exclude: g.Static.Exclude},
+		Leases:  lease.Config{Pools: g.Static.Pools, Exclude: slices.Clone(g.Static.Exclude)},
 		Gate: gate.Config{
 			MaxHalfOpen:       g.Limits.HalfOpen.Max,
 			CookieAt:          g.Limits.HalfOpen.CookieAt,
@@ -58,6 +69,20 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 			CookieAtPrefix:    g.Limits.HalfOpenPerPrefix.CookieAt,
 			AnswersPerSecond:  g.Limits.AnswersPerSecond,
 		},
+	}
+	// Whoever had the address of a server would get what is meant for it.
+	for _, a := range slices.Concat(g.Static.DNS, g.Static.WINS) {
+		if slices.ContainsFunc(g.Static.Pools, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			built.Leases.Exclude = append(built.Leases.Exclude, a)
+		}
+	}
+	if a := g.Tunnel.Address; a.IsValid() {
+		built.Leases.Exclude = append(built.Leases.Exclude, a)
+		built.Assign.Services = []netip.Addr{a, broadcast}
+		built.Inform = dhcp.Config{Server: a, Networks: g.Static.Networks, DNS: g.Static.DNS, WINS: g.Static.WINS}
+		if len(g.Static.Domains) > 0 {
+			built.Inform.Domain = g.Static.Domains[0]
+		}
 	}
 	built.IKE = &ike.Config{
 		ID:           Identification(g.Identity.ID),
@@ -138,6 +163,9 @@ type builder struct {
 	now      time.Time
 	problems Problems
 	warnings []string
+	// chains of the credentials, and all CAs that are configured.
+	chains [][]*x509.Certificate
+	cas    []*x509.Certificate
 }
 
 func (b *builder) say(key, format string, args ...any) {

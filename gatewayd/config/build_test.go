@@ -2,8 +2,10 @@ package config
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +84,7 @@ func TestBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(b.IKE.Suites) != 84 || len(b.IKE.ESP) != 9 || !b.IKE.ForceUDP || !b.IKE.ExportKeys {
+	if len(b.IKE.Suites) != 60 || len(b.IKE.ESP) != 9 || !b.IKE.ForceUDP || !b.IKE.ExportKeys {
 		t.Errorf("%d suites, %d ESP algorithms, %+v", len(b.IKE.Suites), len(b.IKE.ESP), b.IKE.ForceUDP)
 	}
 	if len(b.IKE.Credentials) != 1 || len(b.IKE.Credentials[0].Chain) != 2 {
@@ -97,8 +99,24 @@ func TestBuild(t *testing.T) {
 	if err := b.Leases.Validate(); err != nil {
 		t.Error(err)
 	}
+	if b.Inform.Server.IsValid() || b.Assign.Services != nil || len(b.Leases.Exclude) != 0 {
+		t.Errorf("DHCP by default: %+v", b.Inform)
+	}
 	if b.Idle != 5*time.Minute || b.Parked != 24*time.Hour || len(b.Warnings) != 0 {
 		t.Errorf("idle %v, parked %v, warnings %v", b.Idle, b.Parked, b.Warnings)
+	}
+}
+
+// No device gets the address of a DNS or WINS server in the pools.
+func TestBuildExcludesServers(t *testing.T) {
+	l := newLab(t, "vpn.example.com")
+	b, err := l.build(t, "exclude: []", "exclude: [10.9.0.1]", "dns: []", "dns: [10.2.0.53, 10.9.0.53]", "wins: []", "wins: [10.9.0.54]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []netip.Addr{netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.53"), netip.MustParseAddr("10.9.0.54")}
+	if !slices.Equal(b.Leases.Exclude, want) {
+		t.Errorf("excluded %v, want %v", b.Leases.Exclude, want)
 	}
 }
 
@@ -113,6 +131,7 @@ func TestBuildIKE(t *testing.T) {
 		"to: \"\"", "to: vpn2.example.com", "idle: 24h", "idle: 48h",
 		"dns: []", "dns: [10.2.0.53]", "domains: []\n    # Networks behind", "domains: [corp.example.com]\n    # Networks behind",
 		"sha1_signatures: false", "sha1_signatures: true", "modp_1024: false", "modp_1024: true",
+		"address: \"\"", "address: 10.9.255.254",
 		"file: \"\"", "file: sessions.jsonl", "interim: 0s", "interim: 5m")
 	if err != nil {
 		t.Fatal(err)
@@ -136,6 +155,13 @@ func TestBuildIKE(t *testing.T) {
 	}
 	if len(b.Assign.DNS) != 1 || len(b.Assign.Domains) != 1 {
 		t.Errorf("%+v", b.Assign)
+	}
+	inside := netip.MustParseAddr("10.9.255.254")
+	if len(b.Assign.Services) != 2 || b.Assign.Services[0] != inside || !slices.Contains(b.Leases.Exclude, inside) {
+		t.Errorf("services %v, excluded %v", b.Assign.Services, b.Leases.Exclude)
+	}
+	if b.Inform.Server != inside || b.Inform.Domain != "corp.example.com" || len(b.Inform.DNS) != 1 || b.Inform.Validate() != nil {
+		t.Errorf("%+v", b.Inform)
 	}
 	all := strings.Join(b.Warnings, "\n")
 	for _, want := range []string{"gateway.legacy.sha1_signatures: on", "gateway.legacy.modp_1024: on"} {

@@ -88,6 +88,9 @@ type Internal struct {
 // Tunnel is the TUN interface that inner packets pass.
 type Tunnel struct {
 	Name string `yaml:"name"`
+	// Address of the gateway inside the tunnel, IPv4, which answers DHCPINFORM;
+	// the zero Addr answers none.
+	Address netip.Addr `yaml:"address"`
 	// MTU of inner packets in octets; 0 derives it from PathMTU.
 	MTU int `yaml:"mtu"`
 	// PathMTU of the outside in octets.
@@ -225,10 +228,10 @@ type Limits struct {
 	// Sessions at once.
 	Sessions int `yaml:"sessions" restart:"yes"`
 	// HalfOpen IKE SAs, all of them and those of one source prefix (an IPv4 /24,
-	// an IPv6 /64).
+	// an IPv6 /48; each /64 of that has a quarter).
 	HalfOpen          HalfOpen `yaml:"half_open"`
 	HalfOpenPerPrefix HalfOpen `yaml:"half_open_per_prefix"`
-	// AnswersPerSecond to strangers, cookies not counted.
+	// AnswersPerSecond to strangers, of each kind, cookies not counted.
 	AnswersPerSecond int `yaml:"answers_per_second"`
 }
 

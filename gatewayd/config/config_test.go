@@ -60,7 +60,7 @@ func TestErrors(t *testing.T) {
 		{"redirected to itself", strings.Replace(sample(), "to: \"\"", "to: VPN.example.com", 1), `gateway.redirect.to: got "VPN.example.com", which is gateway.identity.id`},
 		{"redirected to its address", strings.Replace(sample(), "to: \"\"", "to: 203.0.113.1", 1), `gateway.redirect.to: got 203.0.113.1, which is this gateway`},
 		{"hard before rekey", strings.Replace(sample(), "hard: 25h\n    # Child SAs of", "hard: 7h\n    # Child SAs of", 1), `gateway.ike.lifetime.hard: got 7h, expected 8h1m to`},
-		{"too many combinations", strings.Replace(sample(), "      - aes128gcm16-prfsha256-x25519\n", "      - aes128gcm16-aes192gcm16-aes256gcm16-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n      - aes128-aes192-aes256-sha256-sha384-sha512-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n", 1), `gateway.ike.proposals: got 266 combinations`},
+		{"too many combinations", strings.Replace(sample(), "      - aes128gcm16-prfsha256-x25519\n", "      - aes128gcm16-aes192gcm16-aes256gcm16-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n      - aes128-aes192-aes256-sha256-sha384-sha512-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n", 1), `gateway.ike.proposals: got 262 combinations`},
 		{"an item of a list", strings.Replace(sample(), "dns: []", "dns:\n      - 192.0.2.1\n      - 192.0.2.", 1), `gateway.static.dns[1]: got "192.0.2.", expected an IP address such as 192.0.2.1`},
 		{"a gateway of profiles", strings.Replace(sample(), "gateways: []", "gateways: [vpn 1]", 1), `profile.gateways: invalid profile: gateway "vpn 1"`},
 		{"two proxies", strings.NewReplacer(`server: ""`, "server: a:1", `pac: ""`, "pac: http://a/").Replace(sample()), `profile.proxy: invalid profile: a proxy and a script for it`},
@@ -319,7 +319,7 @@ func TestDefaultsServeEveryClient(t *testing.T) {
 		"strongSwan, AEAD":             {"AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519", "AES_GCM_16_128"},
 		"Apple as it is":               {"AES_CBC_256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048", "AES_CBC_256/HMAC_SHA2_256_128"},
 		"Apple with a profile":         {"AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384", "AES_GCM_16_256"},
-		"Android":                      {"AES_CBC_256/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_4096", "AES_CBC_256/HMAC_SHA2_512_256"},
+		"Android":                      {"AES_CBC_256/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_2048", "AES_CBC_256/HMAC_SHA2_512_256"},
 		"Windows with a profile":       {"AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_384", "AES_GCM_16_256"},
 		"Windows with a CBC profile":   {"AES_CBC_256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/MODP_2048", "AES_CBC_256/HMAC_SHA2_256_128"},
 		"Windows NegotiateDH2048":      {"AES_CBC_256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048", "AES_CBC_256/HMAC_SHA2_256_128"},
@@ -333,7 +333,7 @@ func TestDefaultsServeEveryClient(t *testing.T) {
 		t.Errorf("first of all is %s", ike[0])
 	}
 	for _, s := range append(ike, esp...) {
-		if strings.Contains(s, "SHA1") || strings.Contains(s, "3DES") || strings.Contains(s, "MODP_1024") {
+		if strings.Contains(s, "SHA1") || strings.Contains(s, "3DES") || strings.Contains(s, "MODP_1024") || strings.Contains(s, "MODP_3072") || strings.Contains(s, "MODP_4096") {
 			t.Errorf("%s by default", s)
 		}
 	}
@@ -352,10 +352,10 @@ func TestLegacySwitches(t *testing.T) {
 		offersWindows10IKE bool
 	}{
 		{[]string{"sha1_signatures"}, "", "", "", "", []string{"SHA1", "3DES", "MODP_1024"}, false},
-		{[]string{"hmac_sha1"}, "AES_CBC_256/HMAC_SHA1_96/PRF_HMAC_SHA1/CURVE_25519", "AES_CBC_128/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_4096",
+		{[]string{"hmac_sha1"}, "AES_CBC_256/HMAC_SHA1_96/PRF_HMAC_SHA1/CURVE_25519", "AES_CBC_128/HMAC_SHA1_96/PRF_HMAC_SHA1/ECP_521",
 			"AES_CBC_256/HMAC_SHA1_96", "AES_CBC_128/HMAC_SHA1_96", []string{"3DES", "MODP_1024"}, false},
 		{[]string{"modp_1024"}, "AES_GCM_16_128/PRF_HMAC_SHA2_256/MODP_1024", "AES_CBC_128/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_1024", "", "", []string{"3DES", "SHA1"}, false},
-		{[]string{"triple_des"}, "3DES_CBC/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/CURVE_25519", "3DES_CBC/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/MODP_4096",
+		{[]string{"triple_des"}, "3DES_CBC/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/CURVE_25519", "3DES_CBC/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/ECP_521",
 			"3DES/HMAC_SHA2_256_128", "3DES/HMAC_SHA2_512_256", []string{"MODP_1024", "SHA1"}, false},
 		{[]string{"hmac_sha1", "modp_1024", "triple_des"}, "", windows, "AES_CBC_256/HMAC_SHA1_96", "3DES/HMAC_SHA1_96", nil, true},
 	} {

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -53,7 +54,31 @@ func (b *builder) credentials() []ike.Credential {
 				credential.Chain = append(credential.Chain, certificate.Raw)
 			}
 		}
+		b.chains = append(b.chains, chain)
 		out = append(out, credential)
+	}
+	return out
+}
+
+// authorities are the CAs above a chain's own certificate, by the SHA-1 of
+// their SubjectPublicKeyInfo: those in the chain, and among the configured ones
+// whoever issued its last.
+func authorities(chain, cas []*x509.Certificate) [][20]byte {
+	var out [][20]byte
+	above := slices.Clone(chain[1:])
+	for last := chain[len(chain)-1]; last != nil; {
+		var issuer *x509.Certificate
+		for _, ca := range cas {
+			if !slices.ContainsFunc(above, ca.Equal) && !ca.Equal(last) && last.CheckSignatureFrom(ca) == nil {
+				issuer = ca
+				above = append(above, ca)
+				break
+			}
+		}
+		last = issuer
+	}
+	for _, ca := range above {
+		out = append(out, sha1.Sum(ca.RawSubjectPublicKeyInfo))
 	}
 	return out
 }
@@ -176,6 +201,7 @@ func (b *builder) policy() *admit.Policy {
 	if t.StaleCRL == StaleCRLAdmit {
 		c.StaleList = admit.StaleAdmit
 	}
+	b.cas = slices.Concat(c.Intermediates, c.Roots)
 	if len(b.problems) > 0 {
 		return nil
 	}

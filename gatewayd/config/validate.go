@@ -85,6 +85,13 @@ func (v *validator) interfaces(g *Gateway) {
 	if g.External.Port != 0 && g.External.Port == g.External.NATTPort {
 		v.say("gateway.external.natt_port", "got %d, which is gateway.external.port, expected another port", g.External.NATTPort)
 	}
+	v.unicast("gateway.tunnel.address", g.Tunnel.Address)
+	switch a := g.Tunnel.Address; {
+	case a.IsValid() && !a.Is4():
+		v.say("gateway.tunnel.address", "got %v, expected an IPv4 address, as DHCPINFORM has no other", a)
+	case a.IsValid() && slices.Contains(g.External.Addresses(), a):
+		v.say("gateway.tunnel.address", "got %v, which is an external address, expected one inside", a)
+	}
 	if g.Tunnel.MTU != 0 {
 		v.between("gateway.tunnel.mtu", g.Tunnel.MTU, 1280, 65535)
 	}
@@ -232,6 +239,15 @@ func (v *validator) algorithms(g *Gateway) {
 	}
 }
 
+// IsGateway: a domain name or an IP address that devices can be redirected to.
+func IsGateway(to string) bool {
+	a, err := netip.ParseAddr(to)
+	if err != nil {
+		return isDomain(to)
+	}
+	return a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast()
+}
+
 func (v *validator) redirect(g *Gateway) {
 	const key = "gateway.redirect.to"
 	to := g.Redirect.To
@@ -243,7 +259,7 @@ func (v *validator) redirect(g *Gateway) {
 		if slices.Contains(g.External.Addresses(), a) {
 			v.say(key, "got %v, which is this gateway, expected another", a)
 		}
-	case !isDomain(to):
+	case !IsGateway(to):
 		v.say(key, "got %q, expected a domain name or an IP address of another gateway", clip(to))
 	case strings.EqualFold(to, g.Identity.ID):
 		v.say(key, "got %q, which is gateway.identity.id, expected another gateway", to)
@@ -264,6 +280,9 @@ func (v *validator) limits(l *Limits) {
 	v.between("gateway.limits.sessions", l.Sessions, 1, 1<<20)
 	v.halfOpen("gateway.limits.half_open", l.HalfOpen)
 	v.halfOpen("gateway.limits.half_open_per_prefix", l.HalfOpenPerPrefix)
+	if l.HalfOpenPerPrefix.Max > l.HalfOpen.Max {
+		v.say("gateway.limits.half_open_per_prefix.max", "got %d, expected at most gateway.limits.half_open.max (%d)", l.HalfOpenPerPrefix.Max, l.HalfOpen.Max)
+	}
 	v.between("gateway.limits.answers_per_second", l.AnswersPerSecond, 0, 1<<20)
 }
 

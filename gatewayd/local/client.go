@@ -48,6 +48,11 @@ func (c *Client) Kill(ctx context.Context, k Kill) (killed Killed, err error) {
 	return killed, c.call(ctx, http.MethodPost, "/v1/sessions/kill", k, &killed)
 }
 
+// Redirect sends devices to another gateway.
+func (c *Client) Redirect(ctx context.Context, r Redirect) (redirected Redirected, err error) {
+	return redirected, c.call(ctx, http.MethodPost, "/v1/sessions/redirect", r, &redirected)
+}
+
 // Leases lists them by address.
 func (c *Client) Leases(ctx context.Context) (l []Lease, err error) {
 	return l, c.call(ctx, http.MethodGet, "/v1/leases", nil, &l)

@@ -17,6 +17,7 @@ import (
 // fakeSource remembers what it was asked to do.
 type fakeSource struct {
 	killed    Kill
+	sent      Redirect
 	released  string
 	reloadErr error
 }
@@ -31,6 +32,10 @@ func (f *fakeSource) Kill(k Kill) (Killed, error) {
 	}
 	f.killed = k
 	return Killed{Sessions: 1}, nil
+}
+func (f *fakeSource) Redirect(r Redirect) (Redirected, error) {
+	f.sent = r
+	return Redirected{Sessions: 2}, nil
 }
 func (f *fakeSource) Leases() []Lease { return []Lease{{Device: "phone-1", State: "live"}} }
 func (f *fakeSource) Release(device string) error {
@@ -80,6 +85,9 @@ func TestCommands(t *testing.T) {
 	}
 	if k, err := client.Kill(ctx, Kill{Device: "phone-1"}); err != nil || k.Sessions != 1 || src.killed.Device != "phone-1" {
 		t.Errorf("kill: %+v, %v", k, err)
+	}
+	if r, err := client.Redirect(ctx, Redirect{All: true, To: "vpn2.example.com"}); err != nil || r.Sessions != 2 || src.sent.To != "vpn2.example.com" || !src.sent.All {
+		t.Errorf("redirect: %+v, %v, %+v", r, err, src.sent)
 	}
 	if l, err := client.Leases(ctx); err != nil || len(l) != 1 {
 		t.Errorf("leases: %+v, %v", l, err)

@@ -21,6 +21,8 @@ type Source interface {
 	Sessions() []Session
 	// Kill deletes sessions, the peers are told; ErrNotFound if there is none.
 	Kill(Kill) (Killed, error)
+	// Redirect sends devices to another gateway; ErrNotFound if there is none.
+	Redirect(Redirect) (Redirected, error)
 	Leases() []Lease
 	// Release forgets a device's leases: ErrNotFound, ErrConflict.
 	Release(device string) error
@@ -126,6 +128,13 @@ func (s *Server) handler() http.Handler {
 			return Killed{}, err
 		}
 		return src.Kill(k)
+	}))
+	mux.HandleFunc("POST /v1/sessions/redirect", answer(func(r *http.Request) (Redirected, error) {
+		to, err := body[Redirect](r)
+		if err != nil {
+			return Redirected{}, err
+		}
+		return src.Redirect(to)
 	}))
 	mux.HandleFunc("GET /v1/leases", answer(func(*http.Request) ([]Lease, error) { return src.Leases(), nil }))
 	mux.HandleFunc("DELETE /v1/leases/{device}", answer(func(r *http.Request) (struct{}, error) {

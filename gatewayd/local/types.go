@@ -104,7 +104,7 @@ type Lease struct {
 
 // Drop counts what a layer dropped, refused or closed for a reason.
 type Drop struct {
-	// Layer is "dataplane", "ike", "admit" or "close".
+	// Layer is "dataplane", "ike", "dhcp", "admit" or "close".
 	Layer  string `json:"layer"`
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`
@@ -119,6 +119,21 @@ type Kill struct {
 
 // Killed is how many sessions are being deleted.
 type Killed struct {
+	Sessions int `json:"sessions"`
+}
+
+// Redirect selects sessions as Kill does, and says To which gateway, by name or
+// address.
+type Redirect struct {
+	ID     string `json:"id,omitempty"`
+	Device string `json:"device,omitempty"`
+	All    bool   `json:"all,omitempty"`
+	To     string `json:"to"`
+}
+
+// Redirected is how many devices were asked to go. Those that don't know
+// redirection stay.
+type Redirected struct {
 	Sessions int `json:"sessions"`
 }
 

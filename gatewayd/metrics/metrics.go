@@ -36,6 +36,8 @@ type Snapshot struct {
 	LeaseCapacityIPv4, LeaseCapacityIPv6 uint64
 	// Counters of the lease registry.
 	LeaseExhausted, LeaseReassigned, LeaseWriteErrors uint64
+	// DHCPAnswers is a counter of DHCPINFORM that were answered.
+	DHCPAnswers uint64
 	// Counters of session records, in lines, and of what kept them from the disk.
 	RecordsWritten, RecordErrors uint64
 	// Handshake durations.
@@ -84,6 +86,7 @@ var (
 	leaseWriteErrors  = desc("lease_write_errors_total", "Failed transactions of the lease file.")
 	recordsWritten    = desc("session_records_total", "Session records that were written.")
 	recordErrors      = desc("session_record_errors_total", "Failed writes and syncs of session records.")
+	dhcpAnswers       = desc("dhcp_answers_total", "DHCPINFORM of devices that were answered.")
 	configLoaded      = desc("config_loaded_timestamp_seconds", "When the running configuration was read.")
 	reloadsFailed     = desc("config_reload_failures_total", "Reloads that were refused.")
 	crlExpires        = desc("crl_next_update_timestamp_seconds", "When the first revocation list is due for renewal.")
@@ -92,7 +95,7 @@ var (
 var all = []*prometheus.Desc{
 	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, drops,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
-	rekeyedIKE, moved, legacy, recordsWritten, recordErrors, configLoaded, reloadsFailed, crlExpires,
+	rekeyedIKE, moved, legacy, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
 }
 
 // Collector takes a snapshot for each scrape. The function may be called from
@@ -151,6 +154,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(moved, s.Moved)
 	counter(recordsWritten, s.RecordsWritten)
 	counter(recordErrors, s.RecordErrors)
+	counter(dhcpAnswers, s.DHCPAnswers)
 	gauge(configLoaded, s.ConfigLoaded)
 	counter(reloadsFailed, s.ReloadsFailed)
 	if s.RevocationExpires != 0 {

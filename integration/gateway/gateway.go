@@ -106,10 +106,15 @@ type Session struct {
 	Remote     netip.AddrPort `json:"remote"`
 	VirtualIPs []netip.Addr   `json:"virtual_ips"`
 	IKE        string         `json:"ike"`
-	ESP        string         `json:"esp"`
 	Auth       string         `json:"auth"`
+	Children   []Child        `json:"children"`
 	BytesIn    uint64         `json:"bytes_in"`
 	BytesOut   uint64         `json:"bytes_out"`
+}
+
+// Child SA of a Session.
+type Child struct {
+	ESP string `json:"esp"`
 }
 
 // Lease as `gatewayd lease list -o json` tells it.
@@ -134,6 +139,8 @@ type Status struct {
 	MTU       int    `json:"mtu"`
 	Sessions  int    `json:"sessions"`
 	Dropped   uint64 `json:"dropped"`
+	// NeedRestart are keys that a reload didn't change.
+	NeedRestart []string `json:"need_restart"`
 }
 
 // Status of the gateway.

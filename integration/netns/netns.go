@@ -191,11 +191,11 @@ func (n *Namespace) AddRoute(dst netip.Prefix, via netip.Addr) error {
 	})
 }
 
-// Routes lists the routes of the main table as "prefix dev link".
+// Routes lists the routes of the main tables, IPv4 and IPv6, as "prefix dev link".
 func (n *Namespace) Routes() ([]string, error) {
 	var out []string
 	err := n.Do(func() error {
-		routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+		routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
 		if err != nil {
 			return err
 		}

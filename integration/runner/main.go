@@ -102,8 +102,9 @@ func testParts(ctx context.Context) ([]part, error) {
 		{name: "unit", root: true, env: []string{netns.IntegrationEnv + "=1"}, args: append([]string{"-race", "-shuffle=on"}, unit...)},
 		{
 			name: "namespaces", strict: true, root: true,
-			env:  programs,
-			args: append([]string{"-count=1", "-p=1", "-timeout=15m", "-skip=^TestSoak"}, spaces...),
+			env: programs,
+			// Tests that say t.Parallel wait most of the time.
+			args: append([]string{"-count=1", "-p=1", "-parallel=4", "-timeout=15m", "-skip=^TestSoak"}, spaces...),
 		},
 	}, nil
 }

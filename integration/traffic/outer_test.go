@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,8 +16,10 @@ import (
 )
 
 var (
-	device  = netip.MustParseAddrPort("10.1.0.2:4500")
-	gateway = netip.MustParseAddrPort("10.1.0.1:4500")
+	device   = netip.MustParseAddrPort("10.1.0.2:4500")
+	gateway  = netip.MustParseAddrPort("10.1.0.1:4500")
+	device6  = netip.MustParseAddrPort("[fd00:1::2]:4500")
+	gateway6 = netip.MustParseAddrPort("[fd00:1::1]:4500")
 )
 
 // The recorder is tried on wires that break the invariant, so that its silence
@@ -33,11 +36,15 @@ func TestRecorderCatchesReuse(t *testing.T) {
 		frames [][]byte
 		want   error
 		sas    int
+		// overtaken by packets with higher numbers
+		overtaken int
 	}{
 		{name: "numbers that grow", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7000, 2), esp(device, gateway, 7000, 3)}, sas: 1},
-		{name: "out of order", frames: [][]byte{esp(device, gateway, 7000, 90000), esp(device, gateway, 7000, 2)}, sas: 1},
+		{name: "out of order", frames: [][]byte{esp(device, gateway, 7000, 90000), esp(device, gateway, 7000, 2)}, sas: 1, overtaken: 1},
+		{name: "IPv6", frames: [][]byte{esp(device6, gateway6, 7000, 1), esp(gateway6, device6, 7001, 1)}, sas: 2},
+		{name: "twice, IPv6", frames: [][]byte{esp(device6, gateway6, 7000, 1), esp(device6, gateway6, 7000, 1)}, want: ErrReused, sas: 1},
 		{name: "one number of two SAs", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7001, 1), esp(gateway, device, 7000, 1)}, sas: 3},
-		{name: "twice", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7000, 2), esp(device, gateway, 7000, 1)}, want: ErrReused, sas: 1},
+		{name: "twice", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7000, 2), esp(device, gateway, 7000, 1)}, want: ErrReused, sas: 1, overtaken: 1},
 		{name: "twice from another port", frames: [][]byte{esp(device, gateway, 7000, 1), esp(netip.MustParseAddrPort("10.1.0.2:61000"), gateway, 7000, 1)}, want: ErrReused, sas: 1},
 		{name: "IKE and keepalives are no ESP", frames: [][]byte{udpFrame(device, gateway, ike), udpFrame(device, gateway, ike), udpFrame(device, gateway, keepalive)}},
 		{name: "many datagrams in one frame", frames: [][]byte{udpFrame(gateway, device, make([]byte, 4000))}, want: ErrSegmented},
@@ -49,6 +56,9 @@ func TestRecorderCatchesReuse(t *testing.T) {
 			}
 			if rec.SAs != c.sas {
 				t.Errorf("%d SAs, want %d", rec.SAs, c.sas)
+			}
+			if rec.Overtaken != c.overtaken {
+				t.Errorf("%d overtaken, want %d", rec.Overtaken, c.overtaken)
 			}
 		})
 	}
@@ -81,11 +91,37 @@ func TestIKEMessagesOfACapture(t *testing.T) {
 
 // A frame may be cut anywhere: by the capture, or by whoever sent it.
 func TestCutFrames(t *testing.T) {
-	whole := udpFrame(device, gateway, make([]byte, 40))
-	var h headers
-	for n := range whole {
-		if d, ok := h.datagram(whole[:n]); ok && len(d.Data) != max(0, n-14-20-8) {
-			t.Errorf("%d octets of a frame: %d octets of data", n, len(d.Data))
+	for _, c := range []struct {
+		from, to netip.AddrPort
+		headers  int
+	}{{device, gateway, 14 + 20 + 8}, {device6, gateway6, 14 + 40 + 8}} {
+		whole := udpFrame(c.from, c.to, make([]byte, 40))
+		var h headers
+		for n := range whole {
+			if d, ok := h.datagram(whole[:n]); ok && len(d.Data) != max(0, n-c.headers) {
+				t.Errorf("%d octets of a frame: %d octets of data", n, len(d.Data))
+			}
+		}
+	}
+}
+
+// Of a datagram that IPv6 fragmented, the first fragment counts.
+func TestFragmentsOfIPv6(t *testing.T) {
+	for _, c := range []struct {
+		offset uint16
+		ok     bool
+	}{{0, true}, {150, false}} {
+		frame := udpFrame(device6, gateway6, make([]byte, 40))
+		const ip = 14
+		fragment := []byte{byte(layers.IPProtocolUDP), 0, 0, 0, 1, 2, 3, 4}
+		binary.BigEndian.PutUint16(fragment[2:], c.offset<<3|1)
+		frame[ip+6] = byte(layers.IPProtocolIPv6Fragment)
+		binary.BigEndian.PutUint16(frame[ip+4:], binary.BigEndian.Uint16(frame[ip+4:])+8)
+		frame = slices.Insert(frame, ip+40, fragment...)
+		var h headers
+		d, ok := h.datagram(frame)
+		if ok != c.ok || ok && (d.From != device6 || d.To != gateway6 || len(d.Data) != 40) {
+			t.Errorf("offset %d: %+v, %t", c.offset, d, ok)
 		}
 	}
 }
@@ -113,9 +149,14 @@ func pcapOf(t *testing.T, frames [][]byte) string {
 
 func udpFrame(from, to netip.AddrPort, payload []byte) []byte {
 	b := gopacket.NewSerializeBuffer()
+	ethernet := &layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4}
+	var ip gopacket.SerializableLayer = &layers.IPv4{Version: 4, IHL: 5, Protocol: layers.IPProtocolUDP, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()}
+	if from.Addr().Is6() {
+		ethernet.EthernetType = layers.EthernetTypeIPv6
+		ip = &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolUDP, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()}
+	}
 	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true},
-		&layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: layers.EthernetTypeIPv4},
-		&layers.IPv4{Version: 4, IHL: 5, Protocol: layers.IPProtocolUDP, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()},
+		ethernet, ip,
 		&layers.UDP{SrcPort: layers.UDPPort(from.Port()), DstPort: layers.UDPPort(to.Port())},
 		gopacket.Payload(payload))
 	if err != nil {

@@ -1,0 +1,49 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// An IKE SA that is forgotten because there are too many has a Child SA (made
+// by CREATE_CHILD_SA on a rival): nobody removes it, not even the session's end.
+func TestHostileForgottenChild(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		m := w.open(1)
+		w.up(m, ike.Summary{Device: "phone", Inbound: 1})
+		sh := w.shardOf(m)
+		w.emit(m, ike.Spawned{Next: new(ike.Machine), InitiatorSPI: 77, ResponderSPI: m.spi + 1})
+		rival := &script{spi: m.spi + 1}
+		rival.answer = func(in ike.Input) []ike.Output {
+			if _, ok := in.(ike.Close); ok {
+				return []ike.Output{
+					ike.Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: 0x4444}}},
+					ike.ChildDown{Inbound: 0x4444}, ike.Closed{Reason: ike.CloseKilled},
+				}
+			}
+			return []ike.Output{ike.ChildUp{Inbound: 0x4444}}
+		}
+		w.on(sh, func(now time.Time) {
+			s := sh.machines[m.spi+1]
+			s.machine = rival
+			sh.step(now, s, ike.Tick{}) // its CREATE_CHILD_SA
+		})
+		for n := range uint64(maxMachines) {
+			w.emit(m, ike.Spawned{Next: new(ike.Machine), InitiatorSPI: n, ResponderSPI: m.spi + n + 2})
+		}
+		w.server.Kill(func(Info) bool { return true })
+		w.later(5 * time.Minute)
+		closed := false
+		for _, in := range rival.inputs {
+			if _, ok := in.(ike.Close); ok {
+				closed = true
+			}
+		}
+		if !closed {
+			t.Errorf("the IKE SA with Child SA 0x4444 was forgotten and never closed: the Child SA stays in the data plane; inputs %v", rival.inputs)
+		}
+	})
+}
