@@ -38,6 +38,11 @@ func hint(reason ike.CloseReason, detail string) string {
 	switch reason {
 	case ike.CloseNoProposal:
 		return proposalHint(detail)
+	case ike.CloseAuthMethod:
+		if strings.Contains(detail, "SHA-1") {
+			return "the device signs with SHA-1: let it use RFC 7427 signatures or ECDSA, or allow legacy.sha1_signatures"
+		}
+		return ""
 	case ike.CloseNoNATDetection:
 		return "switch NAT traversal on in the device: ESP goes through UDP always"
 	case ike.CloseNoAddress:
@@ -53,6 +58,9 @@ func proposalHint(detail string) string {
 	if strings.HasPrefix(detail, "ESP: ") {
 		if only(detail, "HMAC_SHA1_96", "HMAC_SHA2_", "AES_GCM_", "CHACHA20_") {
 			return "the device offers only HMAC-SHA1 for ESP, as Windows does by default: set a VPNv2 profile, or allow legacy.hmac_sha1"
+		}
+		if only(detail, "3DES_CBC", "AES_", "CHACHA20_") {
+			return "the device offers only 3DES for ESP: set AES in the device, or allow legacy.triple_des"
 		}
 		return "compare the offer with gateway.esp.proposals"
 	}

@@ -96,7 +96,7 @@ func (m *Machine) verify(key crypto.PublicKey, then func(time.Time, any)) {
 func (m *Machine) verified(now time.Time, result any) {
 	if err, bad := result.(error); bad {
 		reason := CloseAuthFailed
-		if errors.Is(err, ikecrypto.ErrAuthMethod) {
+		if errors.Is(err, ikecrypto.ErrAuthMethod) || errors.Is(err, ikecrypto.ErrSHA1) {
 			reason = CloseAuthMethod
 		}
 		m.refuse(now, reason, err.Error())
