@@ -41,14 +41,14 @@ func TestHints(t *testing.T) {
 func TestHintInTheLog(t *testing.T) {
 	for _, format := range []config.LogFormat{config.LogText, config.LogJSON} {
 		var out bytes.Buffer
-		log := newLogger(&out, format, slog.LevelInfo).With("a", 1).WithGroup("g")
-		log.Info("session refused", "reason", "no_proposal_chosen", "detail", "offered AES_CBC_256/PRF_HMAC_SHA1/HMAC_SHA1_96/MODP_1024")
+		log := newLogger(&out, format, slog.LevelInfo).With(slog.Int("a", 1)).WithGroup("g")
+		log.Info("session refused", slog.String("reason", "no_proposal_chosen"), slog.String("detail", "offered AES_CBC_256/PRF_HMAC_SHA1/HMAC_SHA1_96/MODP_1024"))
 		if !strings.Contains(out.String(), "allow legacy.modp_1024") {
 			t.Errorf("%s: %s", format, &out)
 		}
 		out.Reset()
-		log.Info("session closed", "reason", "killed")
-		log.Debug("session refused", "reason", "no_proposal_chosen")
+		log.Info("session closed", slog.String("reason", "killed"))
+		log.Debug("session refused", slog.String("reason", "no_proposal_chosen"))
 		if strings.Contains(out.String(), "hint") || strings.Count(out.String(), "\n") != 1 {
 			t.Errorf("%s: %s", format, &out)
 		}
