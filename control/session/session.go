@@ -84,7 +84,7 @@ func (sh *shard) childDown(s *session, inbound dataplane.SPI) {
 
 // tell publishes what is known of a session that is up.
 func (sh *shard) tell(s *session) {
-	if s.established.IsZero() || s.over {
+	if s.established.IsZero() || s.over || s.closing != "" {
 		return
 	}
 	u := &s.summary

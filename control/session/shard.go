@@ -217,6 +217,8 @@ func (sh *shard) close(now time.Time, s *session, reason ike.CloseReason) {
 		return
 	}
 	s.closing = reason
+	// Nothing is forwarded any more: it isn't one that is up.
+	sh.server.infos.remove(s.id)
 	for _, other := range slices.Clone(s.machines) {
 		if other != s.current {
 			closeSA{other, reason}.deliver(sh, now)

@@ -18,7 +18,7 @@ import (
 func TestStorm(t *testing.T) {
 	run(t, options{config: func(c *Config) {
 		c.Gate.CookieAt = 4
-		c.Gate.MaxHalfOpen = 64
+		c.Gate.MaxHalfOpen, c.Gate.MaxHalfOpenPrefix, c.Gate.CookieAtPrefix = 64, 64, 60
 	}}, func(w *world) {
 		rnd := rand.New(rand.NewPCG(1, 2))
 		w.net.lose = func(dataplane.Datagram) bool { return rnd.IntN(5) == 0 }
