@@ -23,7 +23,8 @@ type Move struct {
 }
 
 // Remove forgets a Child SA, or gives back a reserved SPI, and erases its
-// keys. The SPI rests before it is handed out again. Errors: ErrUnknownSPI.
+// keys. An SPI that was installed rests before it is handed out again. Errors:
+// ErrUnknownSPI.
 type Remove struct {
 	Inbound SPI
 	// Final, where it isn't nil, gets the last counters of the Child SA before

@@ -10,6 +10,7 @@ const (
 	// Inbound, outside.
 	ReasonTruncated      Reason = iota // datagram longer than any buffer
 	ReasonShort                        // too short for what it claims to be
+	ReasonOuterInside                  // outer source is in the pools or a virtual address
 	ReasonIKEQueueFull                 // IKE message, but its reader is behind
 	ReasonUnknownSPI                   // nobody installed this SPI
 	ReasonHardLimit                    // a hard limit was reached (either direction)
@@ -39,6 +40,7 @@ const (
 var reasonNames = [NumReasons]string{
 	ReasonTruncated:         "truncated",
 	ReasonShort:             "short",
+	ReasonOuterInside:       "outer_inside",
 	ReasonIKEQueueFull:      "ike_queue_full",
 	ReasonUnknownSPI:        "unknown_spi",
 	ReasonHardLimit:         "hard_limit",

@@ -15,7 +15,8 @@ var (
 	// ErrKeyLength: a key does not fit its algorithm.
 	ErrKeyLength = errors.New("wrong key length")
 	// ErrInvalid: what Child.Validate refuses, a path or IKE message from an
-	// address that no socket has, an encapsulation that the backend can't do.
+	// address that no socket has, a path to a virtual address, an encapsulation
+	// that the backend can't do.
 	ErrInvalid = errors.New("invalid child")
 	// ErrClosed: the backend was closed, or handed over by Export.
 	ErrClosed = errors.New("backend is closed")

@@ -19,10 +19,14 @@ type Config struct {
 	// a cookie; zero means always.
 	CookieAt int
 	// MaxHalfOpenPrefix and CookieAtPrefix are the same for each source prefix,
-	// an IPv4 /24 or an IPv6 /64. Carriers put many devices behind one address.
+	// an IPv4 /24 or an IPv6 /48, the most that one site gets (RFC 6177). Of an
+	// IPv6 /48 each /64 has a quarter, rounded up. Carriers put many devices
+	// behind one address.
 	MaxHalfOpenPrefix, CookieAtPrefix int
-	// AnswersPerSecond bounds unprotected answers other than cookies, which
-	// are never longer than what they answer.
+	// AnswersPerSecond bounds unprotected answers, of each kind for itself:
+	// INVALID_MAJOR_VERSION, 36 octets to 28 or more, and INVALID_SPI, 40 octets
+	// to 8 or more. COOKIE needs no bound: with 45 octets it is shorter than
+	// what it answers, 48 or more.
 	AnswersPerSecond int
 }
 
@@ -30,7 +34,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		MaxHalfOpen: 8192, CookieAt: 1024,
-		MaxHalfOpenPrefix: 2048, CookieAtPrefix: 128,
+		MaxHalfOpenPrefix: 8192 / 16, CookieAtPrefix: 128,
 		AnswersPerSecond: 10,
 	}
 }
@@ -42,8 +46,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("%w: MaxHalfOpen is %d, must be positive", ErrConfig, c.MaxHalfOpen)
 	case c.CookieAt < 0 || c.CookieAt >= c.MaxHalfOpen:
 		return fmt.Errorf("%w: CookieAt is %d, must be 0 to %d", ErrConfig, c.CookieAt, c.MaxHalfOpen-1)
-	case c.MaxHalfOpenPrefix < 1:
-		return fmt.Errorf("%w: MaxHalfOpenPrefix is %d, must be positive", ErrConfig, c.MaxHalfOpenPrefix)
+	case c.MaxHalfOpenPrefix < 1 || c.MaxHalfOpenPrefix > c.MaxHalfOpen:
+		return fmt.Errorf("%w: MaxHalfOpenPrefix is %d, must be 1 to %d", ErrConfig, c.MaxHalfOpenPrefix, c.MaxHalfOpen)
 	case c.CookieAtPrefix < 0 || c.CookieAtPrefix >= c.MaxHalfOpenPrefix:
 		return fmt.Errorf("%w: CookieAtPrefix is %d, must be 0 to %d", ErrConfig, c.CookieAtPrefix, c.MaxHalfOpenPrefix-1)
 	case c.AnswersPerSecond < 0:
@@ -79,10 +83,14 @@ type Result struct {
 type Gate struct {
 	secret   Secret
 	cfg      atomic.Pointer[Config]
-	answers  atomic.Pointer[Rate]
+	answers  atomic.Pointer[answers]
 	keys     atomic.Pointer[cookieKeys]
 	halfOpen halfOpen
 }
+
+// answers are the budgets of what goes to strangers; each kind has its own, so
+// that junk of one doesn't silence the other.
+type answers struct{ version, spi Rate }
 
 // New makes a gate. The same secret lets cookies outlive a restart and be made
 // elsewhere.
@@ -101,7 +109,7 @@ func (g *Gate) Update(cfg Config) error {
 		return err
 	}
 	g.cfg.Store(&cfg)
-	g.answers.Store(&Rate{PerSecond: cfg.AnswersPerSecond})
+	g.answers.Store(&answers{version: Rate{PerSecond: cfg.AnswersPerSecond}, spi: Rate{PerSecond: cfg.AnswersPerSecond}})
 	return nil
 }
 
@@ -133,7 +141,7 @@ func (g *Gate) otherVersion(now time.Time, h *Header, buffer []byte) Result {
 	if h.version>>4 < version2>>4 || h.flags&flagResponse != 0 {
 		return Result{Reason: ReasonOldVersion}
 	}
-	if !g.answers.Load().Allow(now) {
+	if !g.answers.Load().version.Allow(now) {
 		return Result{Reason: ReasonAnswerRate}
 	}
 	return Result{
@@ -142,19 +150,20 @@ func (g *Gate) otherVersion(now time.Time, h *Header, buffer []byte) Result {
 	}
 }
 
-// checkInit treats a wrong cookie like a missing one (RFC 7296 section 2.6).
+// checkInit asks for a cookie below any threshold where the key exchange costs
+// much. It treats a wrong cookie like a missing one (RFC 7296 section 2.6).
 func (g *Gate) checkInit(now time.Time, remote netip.AddrPort, h *Header, data, buffer []byte) Result {
-	nonce, cookie, reason := scanInit(data, h.first)
+	parts, reason := scanInit(data, h.first)
 	if reason != ReasonNone {
 		return Result{Reason: reason}
 	}
-	if !g.cookieNeeded(remote.Addr()) {
+	if !parts.expensive && !g.cookieNeeded(remote.Addr()) {
 		return Result{Verdict: Pass}
 	}
 	keys := g.keysAt(now)
 	reason = ReasonCookieRequired
-	if cookie != nil {
-		if keys.verify(cookie, remote, h.InitiatorSPI, nonce) {
+	if parts.cookie != nil {
+		if keys.verify(parts.cookie, remote, h.InitiatorSPI, parts.nonce) {
 			return Result{Verdict: Pass}
 		}
 		reason = ReasonCookieWrong
@@ -162,14 +171,14 @@ func (g *Gate) checkInit(now time.Time, remote netip.AddrPort, h *Header, data, 
 	var made [cookieLen]byte
 	return Result{
 		Verdict: Answer, Reason: reason,
-		Answer: appendResponse(buffer[:0], h, notifyCookie, keys.append(made[:0], remote, h.InitiatorSPI, nonce)),
+		Answer: appendResponse(buffer[:0], h, notifyCookie, keys.append(made[:0], remote, h.InitiatorSPI, parts.nonce)),
 	}
 }
 
 func (g *Gate) cookieNeeded(source netip.Addr) bool {
 	cfg := g.cfg.Load()
-	total, prefix := g.halfOpen.count(prefixOf(source))
-	return total >= cfg.CookieAt || prefix >= cfg.CookieAtPrefix
+	total, site, network := g.halfOpen.count(prefixesOf(source))
+	return total >= cfg.CookieAt || site >= cfg.CookieAtPrefix || network >= quarter(cfg.CookieAtPrefix)
 }
 
 // keysAt computes the keys of a period once; two goroutines that do it at the
@@ -188,17 +197,17 @@ func (g *Gate) keysAt(now time.Time) *cookieKeys {
 // then it returns why. Each one that was counted is given back by Close when it
 // is established or gone.
 func (g *Gate) Open(source netip.Addr) Reason {
-	return g.halfOpen.open(prefixOf(source), g.cfg.Load())
+	return g.halfOpen.open(prefixesOf(source), g.cfg.Load())
 }
 
 // Close takes back one Open for the same source.
-func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixOf(source)) }
+func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixesOf(source)) }
 
 // HalfOpen is how many half-open IKE SAs are counted.
 func (g *Gate) HalfOpen() int {
-	total, _ := g.halfOpen.count(netip.Prefix{})
+	total, _, _ := g.halfOpen.count(prefixes{})
 	return total
 }
 
-// AllowAnswer takes one from the budget of unprotected answers.
-func (g *Gate) AllowAnswer(now time.Time) bool { return g.answers.Load().Allow(now) }
+// AllowAnswer takes one from the budget of INVALID_SPI, see [AppendInvalidSPI].
+func (g *Gate) AllowAnswer(now time.Time) bool { return g.answers.Load().spi.Allow(now) }

@@ -142,7 +142,7 @@ func TestEveryReason(t *testing.T) {
 			return g.Open(phone.Addr())
 		},
 		ReasonHalfOpenFull: func(g *Gate) Reason {
-			for _, a := range []string{"192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1"} {
+			for _, a := range []string{"192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1"} { // of four sites
 				if r := g.Open(netip.MustParseAddr(a)); r != ReasonNone {
 					t.Errorf("open %s: %v", a, r)
 				}
@@ -300,11 +300,11 @@ func TestInvalidMajorVersionIsAnswered(t *testing.T) {
 	if res := g.Check(start, phone, edit(request, 19, 0), nil); res.Answer[19] != flagResponse|flagInitiator {
 		t.Errorf("flags of the answer: %#x", res.Answer[19])
 	}
-	if g.AllowAnswer(start) {
-		t.Error("budget of two allowed a third answer")
+	if res := g.Check(start, phone, request, nil); res.Verdict != Drop || res.Reason != ReasonAnswerRate {
+		t.Errorf("a budget of two and the third answer: %v", res.Reason)
 	}
-	if !g.AllowAnswer(start.Add(time.Second)) {
-		t.Error("budget does not come back")
+	if res := g.Check(start.Add(time.Second), phone, request, nil); res.Verdict != Answer {
+		t.Errorf("the budget does not come back: %v", res.Reason)
 	}
 }
 
@@ -312,6 +312,129 @@ func TestInvalidSPI(t *testing.T) {
 	want := message(exchangeInformational, 0, 0, 0, payload{payloadNotify, []byte{0, 0, 0, notifyInvalidSPI, 1, 2, 3, 4}})
 	if got := AppendInvalidSPI(nil, 0x01020304); !bytes.Equal(got, want) {
 		t.Errorf("%x, want %x", got, want)
+	}
+}
+
+// Junk of another version leaves INVALID_SPI its budget, and the other way.
+func TestAnswersHaveBudgetsOfTheirOwn(t *testing.T) {
+	junk := edit(goodInit(), 17, 0x30)
+	for _, first := range []string{"versions", "SPIs"} {
+		g := newGate(t)
+		versions := func() (n int) {
+			for range 100 {
+				if g.Check(start, phone, junk, nil).Verdict == Answer {
+					n++
+				}
+			}
+			return n
+		}
+		spis := func() (n int) {
+			for range 100 {
+				if g.AllowAnswer(start) {
+					n++
+				}
+			}
+			return n
+		}
+		steps := []func() int{versions, spis}
+		if first == "SPIs" {
+			steps = []func() int{spis, versions}
+		}
+		for i, step := range steps {
+			if n := step(); n != 2 {
+				t.Errorf("%s first, step %d: %d answers, want 2", first, i, n)
+			}
+		}
+	}
+}
+
+// A group that costs more than the rest of the exchange brings a cookie, however
+// little is half-open.
+func TestExpensiveGroups(t *testing.T) {
+	g := newGate(t)
+	ke := func(group uint16) payload {
+		return payload{payloadKE, append(binary.BigEndian.AppendUint16(nil, group), make([]byte, 34)...)}
+	}
+	const x25519, ecp256, ecp384, modp1024, reserved = 31, 19, 20, 2, 0
+	for _, c := range []struct {
+		name string
+		data []byte
+		want Reason
+	}{
+		{"x25519", initMessage(ke(x25519), nonce), ReasonNone},
+		{"ecp256", initMessage(ke(ecp256), nonce), ReasonNone},
+		{"ecp384", initMessage(ke(ecp384), nonce), ReasonNone},
+		{"modp1024", initMessage(ke(modp1024), nonce), ReasonNone},
+		{"no such group", initMessage(ke(reserved), nonce), ReasonNone},
+		{"modp2048", initMessage(ke(groupMODP2048), nonce), ReasonCookieRequired},
+		{"modp3072", initMessage(ke(groupMODP3072), nonce), ReasonCookieRequired},
+		{"modp4096", initMessage(ke(groupMODP4096), nonce), ReasonCookieRequired},
+		{"ecp521", initMessage(ke(groupECP521), nonce), ReasonCookieRequired},
+		{"behind the nonce", initMessage(nonce, ke(groupMODP4096)), ReasonCookieRequired},
+		{"behind a cheap one", initMessage(ke(x25519), ke(groupMODP4096), nonce), ReasonCookieRequired},
+		{"before a cheap one", initMessage(ke(groupMODP4096), ke(x25519), nonce), ReasonCookieRequired},
+		{"no room for a group", initMessage(payload{payloadKE, []byte{0}}, nonce), ReasonNone},
+	} {
+		res := g.Check(start, phone, c.data, nil)
+		if res.Reason != c.want {
+			t.Errorf("%s: %v, want %v", c.name, res.Reason, c.want)
+		}
+		if res.Verdict != Answer {
+			continue
+		}
+		payloads := append([]byte(nil), c.data[headerLen:]...)
+		cookie := cookieNotify(cookieOf(res.Answer[headerLen+4:]))
+		again := append(initMessage(cookie), payloads...)
+		again[headerLen] = c.data[16]
+		binary.BigEndian.PutUint32(again[24:], uint32(len(again)))
+		if res := g.Check(start, phone, again, nil); res.Verdict != Pass {
+			t.Errorf("%s with its cookie: %v", c.name, res.Reason)
+		}
+	}
+}
+
+// One site, however many networks it has, leaves fifteen sixteenths of the table
+// to others.
+func TestOneSiteLeavesRoom(t *testing.T) {
+	for name, address := range map[string]func(n int) netip.Addr{
+		"/62": func(n int) netip.Addr { return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 7: byte(n % 4), 15: 1}) },
+		"/48": func(n int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 6: byte(n >> 8), 7: byte(n), 15: 1})
+		},
+		"/24": func(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) },
+	} {
+		cfg := DefaultConfig()
+		g, err := New(cfg, Secret{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened := 0
+		for n := range cfg.MaxHalfOpen {
+			if g.Open(address(n)) == ReasonNone {
+				opened++
+			}
+		}
+		if most := cfg.MaxHalfOpen / 16; opened != most {
+			t.Errorf("%s: %d half-open, want %d", name, opened, most)
+		}
+		if r := g.Open(netip.MustParseAddr("198.51.100.7")); r != ReasonNone {
+			t.Errorf("%s: an honest stranger gets %v", name, r)
+		}
+	}
+	// One network of a site leaves room for its others.
+	g, err := New(DefaultConfig(), Secret{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for g.Open(netip.MustParseAddr("2001:db8::1")) == ReasonNone {
+		n++
+	}
+	if want := DefaultConfig().MaxHalfOpenPrefix / 4; n != want {
+		t.Errorf("one /64: %d half-open, want %d", n, want)
+	}
+	if r := g.Open(netip.MustParseAddr("2001:db8:0:1::1")); r != ReasonNone {
+		t.Errorf("its neighbour gets %v", r)
 	}
 }
 
@@ -333,8 +456,9 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 		"MaxHalfOpen":       func(c *Config) { c.MaxHalfOpen = 0 },
 		"CookieAt":          func(c *Config) { c.CookieAt = c.MaxHalfOpen },
 		"MaxHalfOpenPrefix": func(c *Config) { c.MaxHalfOpenPrefix = -1 },
-		"CookieAtPrefix":    func(c *Config) { c.CookieAtPrefix = -1 },
-		"AnswersPerSecond":  func(c *Config) { c.AnswersPerSecond = -1 },
+		"MaxHalfOpenPrefix is 8193, must be 1 to 8192": func(c *Config) { c.MaxHalfOpenPrefix = c.MaxHalfOpen + 1 },
+		"CookieAtPrefix":   func(c *Config) { c.CookieAtPrefix = -1 },
+		"AnswersPerSecond": func(c *Config) { c.AnswersPerSecond = -1 },
 	} {
 		bad := good
 		change(&bad)
@@ -352,10 +476,15 @@ func TestHalfOpenTableIsBounded(t *testing.T) {
 	for _, a := range sources {
 		g.Open(a)
 	}
-	if n := g.HalfOpen(); n != 3 || len(g.halfOpen.prefix) != 3 {
+	// 10.1.2.0/24, and of 2001:db8::/48 two networks.
+	if n := g.HalfOpen(); n != 3 || len(g.halfOpen.prefix) != 4 {
 		t.Fatalf("%d half-open, %d prefixes", n, len(g.halfOpen.prefix))
 	}
 	g.Close(netip.MustParseAddr("172.16.0.1"))
+	g.Close(netip.MustParseAddr("2001:db8:0:3::1")) // of that site, but nobody's
+	if n := g.HalfOpen(); n != 3 {
+		t.Errorf("%d half-open after a Close without Open", n)
+	}
 	for _, a := range sources {
 		g.Close(a)
 	}
@@ -429,11 +558,12 @@ func TestWhoNeedsACookie(t *testing.T) {
 	g.Open(netip.MustParseAddr("2001:db8:0:1:ffff::1"))
 	for a, want := range map[string]Reason{
 		"2001:db8:0:1::2": ReasonCookieRequired,
-		"2001:db8:0:2::2": ReasonNone,
+		"2001:db8:0:2::2": ReasonCookieRequired, // the same site
+		"2001:db8:1:2::2": ReasonNone,
 		"192.0.2.7":       ReasonNone,
 	} {
 		if got := check(a); got != want {
-			t.Errorf("one half-open of 2001:db8:0:1::/64, %s: %v, want %v", a, got, want)
+			t.Errorf("one half-open of 2001:db8::/48, %s: %v, want %v", a, got, want)
 		}
 	}
 	g.Open(netip.MustParseAddr("203.0.113.1"))

@@ -6,7 +6,7 @@ import (
 )
 
 // halfOpen counts half-open IKE SAs. The table has an entry for each prefix
-// with at least one, so it is bounded by their number, and that by
+// with at least one, so it is bounded by twice their number, and that by
 // Config.MaxHalfOpen.
 type halfOpen struct {
 	mu     sync.Mutex
@@ -14,51 +14,65 @@ type halfOpen struct {
 	prefix map[netip.Prefix]int
 }
 
-// prefixOf groups sources as networks hand them out: /24 and /64.
-func prefixOf(a netip.Addr) netip.Prefix {
+// prefixes group sources as networks hand them out: site is an IPv4 /24 or IPv6
+// /48, network an IPv6 /64 of the site, not valid with IPv4.
+type prefixes struct{ site, network netip.Prefix }
+
+func prefixesOf(a netip.Addr) (p prefixes) {
 	a = a.Unmap().WithZone("")
-	bits := 64
 	if a.Is4() {
-		bits = 24
+		p.site, _ = a.Prefix(24)
+		return p
 	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
+	p.site, _ = a.Prefix(48)
+	p.network, _ = a.Prefix(64)
 	return p
 }
 
-func (h *halfOpen) count(p netip.Prefix) (total, prefix int) {
+// quarter of a site's bound is that of one of its networks.
+func quarter(n int) int { return (n + 3) / 4 }
+
+// count returns 0 for what is not valid.
+func (h *halfOpen) count(p prefixes) (total, site, network int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.total, h.prefix[p]
+	return h.total, h.prefix[p.site], h.prefix[p.network]
 }
 
-func (h *halfOpen) open(p netip.Prefix, cfg *Config) Reason {
+func (h *halfOpen) open(p prefixes, cfg *Config) Reason {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.total >= cfg.MaxHalfOpen {
 		return ReasonHalfOpenFull
 	}
-	if h.prefix[p] >= cfg.MaxHalfOpenPrefix {
+	if h.prefix[p.site] >= cfg.MaxHalfOpenPrefix || h.prefix[p.network] >= quarter(cfg.MaxHalfOpenPrefix) {
 		return ReasonPrefixFull
 	}
 	h.total++
-	h.prefix[p]++
+	h.prefix[p.site]++
+	if p.network.IsValid() {
+		h.prefix[p.network]++
+	}
 	return ReasonNone
 }
 
-func (h *halfOpen) close(p netip.Prefix) {
+// close passes over a source with nothing open; one network's can't be taken
+// for another's of its site.
+func (h *halfOpen) close(p prefixes) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n, ok := h.prefix[p]
-	if !ok {
+	if h.prefix[p.site] == 0 || p.network.IsValid() && h.prefix[p.network] == 0 {
 		return
 	}
 	h.total--
-	if n == 1 {
-		delete(h.prefix, p)
-		return
+	h.drop(p.site)
+	if p.network.IsValid() {
+		h.drop(p.network)
 	}
-	h.prefix[p] = n - 1
+}
+
+func (h *halfOpen) drop(p netip.Prefix) {
+	if h.prefix[p]--; h.prefix[p] == 0 {
+		delete(h.prefix, p)
+	}
 }

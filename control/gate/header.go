@@ -27,6 +27,11 @@ const (
 	payloadEncrypted = 46
 	payloadFragment  = 53
 
+	groupMODP2048 = 14
+	groupMODP3072 = 15
+	groupMODP4096 = 16
+	groupECP521   = 21
+
 	notifyInvalidMajorVersion = 5
 	notifyInvalidSPI          = 11
 	notifyCookie              = 16390

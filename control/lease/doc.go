@@ -8,12 +8,15 @@
 // answered with the first of these that exists:
 //
 //  1. the address that the device has, if it lies in the pools and the device
-//     has a live session or asks for no other address that is free;
+//     has a live session, asks for no other address that is free, or got one
+//     that it asked for within the last hour;
 //  2. the address it asks for (Want), if that is free;
 //  3. an address never assigned, lowest first, pool by pool;
 //  4. a free address, that which is unused longest first. An address becomes
 //     free when its device is released or moves to another one;
-//  5. the address of an idle device, that which is unused longest first. Want
+//  5. an address that was free for so long that it was forgotten: 65,536 of a
+//     family are remembered;
+//  6. the address of an idle device, that which is unused longest first. Want
 //     has no say in this, so that nobody can pick whose address is taken.
 //
 // Otherwise the answer is [ErrExhausted]. The address of a device with a live

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // model is the package comment written as slow and simple as possible, for
@@ -15,14 +16,64 @@ type model struct {
 	owner  map[netip.Addr]string
 	unused map[netip.Addr]int64 // since when; absent: never assigned
 	live   map[string]SessionID
+	// wished: when a device last left an address for the one it asked for.
+	wished map[string]int64
+	// at: what stands before it in usable was assigned, some since forgotten.
+	at      int
+	forgot  bool
+	maxFree int
 }
 
 func newModel(usable []netip.Addr) *model {
 	return &model{
-		usable: usable,
-		owner:  make(map[netip.Addr]string),
-		unused: make(map[netip.Addr]int64),
-		live:   make(map[string]SessionID),
+		usable:  usable,
+		owner:   make(map[netip.Addr]string),
+		unused:  make(map[netip.Addr]int64),
+		live:    make(map[string]SessionID),
+		wished:  make(map[string]int64),
+		maxFree: maxFree,
+	}
+}
+
+// reconfigure looks from the first address on again.
+func (m *model) reconfigure(usable []netip.Addr) {
+	m.usable, m.at, m.forgot = usable, 0, false
+	m.never()
+}
+
+// never is the first address that was never assigned.
+func (m *model) never() []netip.Addr {
+	for ; m.at < len(m.usable); m.at++ {
+		if _, was := m.unused[m.usable[m.at]]; !was {
+			return slices.Clone(m.usable[m.at : m.at+1])
+		}
+	}
+	return nil
+}
+
+// free addresses, that which is unused longest first.
+func (m *model) free() (free []netip.Addr) {
+	for _, a := range m.usable {
+		if _, was := m.unused[a]; was && m.owner[a] == "" {
+			free = append(free, a)
+		}
+	}
+	m.longestUnusedFirst(free)
+	return free
+}
+
+// vacate is called when an address became free.
+func (m *model) vacate(a netip.Addr, now int64) {
+	m.unused[a] = now
+	if !slices.Contains(m.usable, a) {
+		delete(m.unused, a)
+		return
+	}
+	for range forgetAtOnce {
+		if free := m.free(); len(free) > m.maxFree {
+			delete(m.unused, free[0])
+			m.forgot = true
+		}
 	}
 }
 
@@ -42,38 +93,39 @@ func (m *model) acquire(req Request, now int64) (Grant, error) {
 	before := m.live[req.Device]
 
 	pick := has
-	if !inPools || before == 0 && wantFree {
-		var never, free, idle []netip.Addr
+	last, moved := m.wished[req.Device]
+	mayWish := !moved || now-last >= int64(time.Hour)
+	if !inPools || before == 0 && wantFree && mayWish {
+		var idle []netip.Addr
 		for _, a := range m.usable {
-			_, was := m.unused[a]
-			switch owner := m.owner[a]; {
-			case owner == "" && !was:
-				never = append(never, a)
-			case owner == "":
-				free = append(free, a)
-			case m.live[owner] == 0:
+			if owner := m.owner[a]; owner != "" && m.live[owner] == 0 {
 				idle = append(idle, a)
 			}
 		}
-		m.longestUnusedFirst(free)
 		m.longestUnusedFirst(idle)
-		order := slices.Concat(never, free, idle)
-		switch {
-		case wantFree:
+		if wantFree {
 			pick = req.Want
-		case len(order) == 0:
-			return Grant{}, ErrExhausted
-		default:
+		} else {
+			order := slices.Concat(m.never(), m.free())
+			if len(order) == 0 && m.forgot {
+				m.at, m.forgot = 0, false
+				order = m.never()
+			}
+			order = append(order, idle...)
+			if len(order) == 0 {
+				return Grant{}, ErrExhausted
+			}
 			pick = order[0]
 		}
+		delete(m.wished, m.owner[pick])
+		m.owner[pick], m.unused[pick] = req.Device, now
 		if known {
 			delete(m.owner, has)
-			m.unused[has] = now
-			if !inPools {
-				delete(m.unused, has)
-			}
+			m.vacate(has, now)
 		}
-		m.owner[pick], m.unused[pick] = req.Device, now
+		if inPools {
+			m.wished[req.Device] = now
+		}
 	}
 	g := Grant{Address: pick, New: pick != has}
 	if before != req.Session {
@@ -108,10 +160,8 @@ func (m *model) release(device string, now int64) error {
 		return ErrInUse
 	}
 	delete(m.owner, a)
-	m.unused[a] = now
-	if !slices.Contains(m.usable, a) {
-		delete(m.unused, a)
-	}
+	delete(m.wished, device)
+	m.vacate(a, now)
 	return nil
 }
 
@@ -122,6 +172,8 @@ func (m *model) restart(now int64) {
 		m.unused[a] = now
 	}
 	clear(m.live)
+	clear(m.wished)
+	m.reconfigure(m.usable)
 }
 
 // check compares what a table or registry lists with the model.

@@ -30,7 +30,8 @@ type Request struct {
 	// twice, the second time with Additional.
 	Family Family
 	// Want is the address the client asks for, or the zero Addr. It is a wish:
-	// one of the other family or outside the pools is as good as none.
+	// one of the other family or outside the pools is as good as none, and so is
+	// a second one within an hour.
 	Want netip.Addr
 	// Additional: the session is the current one and asks for an address
 	// beside the one it has. If it was displaced meanwhile the answer is

@@ -137,7 +137,8 @@ func TestRegistryAgainstModel(t *testing.T) {
 				if err := r.Reconfigure(modelPools[next]); err != nil {
 					t.Fatal(err)
 				}
-				cfg, m.usable = modelPools[next], modelUsable[next]
+				cfg = modelPools[next]
+				m.reconfigure(modelUsable[next])
 			case n < 985:
 				if err := r.Close(); err != nil {
 					t.Fatal(err)
@@ -462,5 +463,46 @@ func TestStatsAreNotOlderThanAnAnswer(t *testing.T) {
 				t.Fatalf("round %d: %d leases outside the pools, want %d", i, s.Outside, outside)
 			}
 		}
+	}
+}
+
+// What is forgotten is gone from the file too, and comes back as if it had never
+// been assigned.
+func TestForgottenIsNotInTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "leases.db")
+	cfg := Config{Pools: prefixes("10.0.0.0/28")}
+	r := open(t, path, cfg)
+	const most = 2
+	if err := r.do(func() { r.table.maxFree = most }); err != nil {
+		t.Fatal(err)
+	}
+	entries := func() (n int) {
+		if err := r.do(func() { n = len(r.table.leases) }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for i := range 10 {
+		d := fmt.Sprint("device-", i)
+		mustAcquire(t, r, d, SessionID(i+1))
+		r.End(d, SessionID(i+1))
+	}
+	for i := range 10 {
+		if err := r.Release(fmt.Sprint("device-", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := entries(); n != most {
+		t.Errorf("%d addresses are remembered, want %d", n, most)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = open(t, path, cfg)
+	if n := entries(); n != most {
+		t.Errorf("%d addresses are in the file, want %d", n, most)
+	}
+	if g := mustAcquire(t, r, "next", 1); g.Address != netip.MustParseAddr("10.0.0.1") {
+		t.Errorf("the first one is not handed out again: %+v", g)
 	}
 }

@@ -54,8 +54,8 @@ type space struct {
 }
 
 // pool is a range of addresses, both ends included. It is not spelled out in
-// memory: addresses from next on, those before it without a lease excepted,
-// were never assigned.
+// memory: addresses from next on without a lease were never assigned, or were
+// forgotten since.
 type pool struct {
 	first, last netip.Addr
 	// next is invalid when it has passed last.
@@ -118,7 +118,10 @@ func (sp *space) usable(a netip.Addr) bool {
 }
 
 // queue of leases, that which is unused longest first, linked through them.
-type queue struct{ head, tail *lease }
+type queue struct {
+	head, tail *lease
+	length     int
+}
 
 // push appends l, as the one used last.
 func (q *queue) push(l *lease) {
@@ -129,6 +132,7 @@ func (q *queue) push(l *lease) {
 		q.head = l
 	}
 	q.tail = l
+	q.length++
 }
 
 func (q *queue) remove(l *lease) {
@@ -143,4 +147,5 @@ func (q *queue) remove(l *lease) {
 		q.tail = l.prev
 	}
 	l.prev, l.next = nil, nil
+	q.length--
 }

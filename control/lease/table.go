@@ -6,10 +6,20 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
-// maxDevice is the longest name of a device, in octets.
-const maxDevice = 1024
+const (
+	// maxDevice is the longest name of a device, in octets.
+	maxDevice = 1024
+	// wishInterval is how often a device may leave an address for another one
+	// that it wants: each time leaves a free address behind.
+	wishInterval = int64(time.Hour)
+	// maxFree is how many free addresses of a family are remembered, and
+	// forgetAtOnce how many are forgotten when another one becomes free.
+	maxFree      = 65536
+	forgetAtOnce = 2
+)
 
 // lease is an address that is or was assigned. It is in a queue if it is in
 // the pools and not live: the idle queue if it belongs to a device, else the
@@ -32,14 +42,21 @@ type device struct {
 	name    string
 	session SessionID // current one; 0: idle
 	leases  [numFamilies]*lease
+	// wished is when it last left an address for one that it wants; 0: never, as
+	// far as this process knows.
+	wished int64
 }
+
+// mayWish says whether a device with an address may have the one that it wants.
+func (d *device) mayWish(now int64) bool { return d.wished == 0 || now-d.wished >= wishInterval }
 
 // tally is what rollback restores by copying.
 type tally struct {
 	idle, free [numFamilies]queue
-	assigned   int // leases with a device
-	outside    int // of these, outside the pools
-	live       int // devices with a session
+	forgot     [numFamilies]bool // free addresses behind the cursors were forgotten
+	assigned   int               // leases with a device
+	outside    int               // of these, outside the pools
+	live       int               // devices with a session
 	exhausted, displaced,
 	reassigned uint64
 }
@@ -52,6 +69,7 @@ type table struct {
 	devices map[string]*device
 	leases  map[key]*lease
 	spaces  [numFamilies]space
+	maxFree int
 
 	// changed lists addresses whose entry in the file is wrong since begin,
 	// stale those of which only the time of last use or being live is.
@@ -67,6 +85,7 @@ func newTable(spaces [numFamilies]space) *table {
 		devices: make(map[string]*device),
 		leases:  make(map[key]*lease),
 		spaces:  spaces,
+		maxFree: maxFree,
 	}
 }
 
@@ -102,7 +121,8 @@ func (t *table) acquire(req Request, now int64, readOnly bool) (Grant, error) {
 		had = d.leases[f]
 	}
 	grant := Grant{}
-	if had == nil || !had.pooled || (d.session == 0 && t.vacant(f, req)) {
+	keeps := had != nil && had.pooled
+	if !keeps || d.session == 0 && d.mayWish(now) && t.vacant(f, req) {
 		k, ok := t.choose(f, req)
 		if !ok {
 			t.exhausted++
@@ -113,6 +133,9 @@ func (t *table) acquire(req Request, now int64, readOnly bool) (Grant, error) {
 		}
 		d = t.assign(k, req.Device, now)
 		grant.New = true
+		if keeps {
+			t.editDevice(d).wished = now
+		}
 	}
 	grant.Address = d.leases[f].key.addr()
 	grant.Displaced = t.begun(d, req.Session, now)
@@ -141,6 +164,12 @@ func (t *table) choose(f Family, req Request) (key, bool) {
 	if l := t.free[f].head; l != nil {
 		return l.key, true
 	}
+	if t.forgot[f] {
+		t.rewind(f)
+		if k, ok := t.neverAssigned(f); ok {
+			return k, true
+		}
+	}
 	if l := t.idle[f].head; l != nil {
 		return l.key, true
 	}
@@ -148,7 +177,8 @@ func (t *table) choose(f Family, req Request) (key, bool) {
 }
 
 // neverAssigned moves the pools' cursors over addresses that have a lease or
-// are excluded. It passes each address once in the life of the pools.
+// are excluded. It passes each address once in the life of the pools, and once
+// more after each rewind.
 func (t *table) neverAssigned(f Family) (key, bool) {
 	sp := &t.spaces[f]
 	for i := range sp.pools {
@@ -176,6 +206,35 @@ func (t *table) neverAssigned(f Family) (key, bool) {
 		}
 	}
 	return key{}, false
+}
+
+// rewind sends the cursors back to look for what was forgotten. As many
+// addresses as are remembered are assigned between two times, so that the way of
+// the cursors has its price paid.
+func (t *table) rewind(f Family) {
+	t.forgot[f] = false
+	pools := t.spaces[f].pools
+	for i := range pools {
+		p := &pools[i]
+		was := p.next
+		t.undo = append(t.undo, func() { p.next = was })
+		p.next = p.first
+	}
+}
+
+// forget drops what is free longest where more than enough is.
+func (t *table) forget(f Family) {
+	for range forgetAtOnce {
+		if t.free[f].length <= t.maxFree {
+			return
+		}
+		l := t.free[f].head
+		t.unlink(&t.free[f], l)
+		delete(t.leases, l.key)
+		t.undo = append(t.undo, func() { t.leases[l.key] = l })
+		t.changed = append(t.changed, l.key)
+		t.forgot[f] = true
+	}
 }
 
 // assign gives the address to the device, whose earlier one of that family it
@@ -236,6 +295,7 @@ func (t *table) vacate(l *lease, now int64) {
 	if l.pooled {
 		t.edit(l).used = now
 		t.link(&t.free[f], l)
+		t.forget(f)
 		return
 	}
 	delete(t.leases, l.key)
@@ -397,6 +457,7 @@ func (t *table) rebuild(spaces [numFamilies]space) {
 	t.begin()
 	t.spaces = spaces
 	t.idle, t.free = [numFamilies]queue{}, [numFamilies]queue{}
+	t.forgot = [numFamilies]bool{}
 	t.assigned, t.outside = 0, 0
 	var waiting []*lease
 	for _, l := range t.leases {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func testTable(t *testing.T, cfg Config) *table {
@@ -57,15 +58,25 @@ func TestTableAgainstModel(t *testing.T) {
 	}
 	f := &fleet{Rand: rand.New(rand.NewPCG(1, 2))}
 	tab, m := testTable(t, modelPools[0]), newModel(modelUsable[0])
-	for now := int64(1); now <= int64(events); now++ {
+	tab.maxFree, m.maxFree = 1, 1
+	forgotten, recalled, refused := 0, 0, 0
+	for event := 1; event <= events; event++ {
+		now := int64(event) * int64(time.Minute)
 		tab.begin()
 		switch n := f.IntN(1000); {
 		case n < 500:
 			req := f.request()
+			forgot, entries := tab.forgot[IPv4], len(tab.leases)
+			if has, known := m.address(req.Device); known && req.Want != has && tab.vacant(IPv4, req) && !tab.devices[req.Device].mayWish(now) {
+				refused++
+			}
 			got, gotErr := tab.acquire(req, now, false)
+			if forgot && !tab.forgot[IPv4] && len(tab.leases) > entries {
+				recalled++
+			}
 			want, wantErr := m.acquire(req, now)
 			if got != want || !errors.Is(gotErr, wantErr) {
-				t.Fatalf("event %d: %+v: got %+v, %v; want %+v, %v", now, req, got, gotErr, want, wantErr)
+				t.Fatalf("event %d: %+v: got %+v, %v; want %+v, %v", event, req, got, gotErr, want, wantErr)
 			}
 		case n < 900:
 			d, s := f.session(m)
@@ -74,7 +85,7 @@ func TestTableAgainstModel(t *testing.T) {
 		case n < 950:
 			d := f.device()
 			if got, want := tab.release(d, now, false), m.release(d, now); !errors.Is(got, want) {
-				t.Fatalf("event %d: release %s: got %v, want %v", now, d, got, want)
+				t.Fatalf("event %d: release %s: got %v, want %v", event, d, got, want)
 			}
 		case n < 995:
 			before := tab.dump()
@@ -85,7 +96,7 @@ func TestTableAgainstModel(t *testing.T) {
 			}
 			tab.rollback()
 			if after := tab.dump(); after != before {
-				t.Fatalf("event %d: rollback left a trace:\n%s\nwas:\n%s", now, after, before)
+				t.Fatalf("event %d: rollback left a trace:\n%s\nwas:\n%s", event, after, before)
 			}
 		default:
 			i := f.IntN(len(modelPools))
@@ -94,17 +105,23 @@ func TestTableAgainstModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			tab.rebuild(spaces)
-			m.usable = modelUsable[i]
+			m.reconfigure(modelUsable[i])
+		}
+		if tab.forgot[IPv4] {
+			forgotten++
 		}
 		if err := m.check(tab.list()); err != nil {
-			t.Fatalf("event %d: %v", now, err)
+			t.Fatalf("event %d: %v", event, err)
 		}
 		if tab.assigned != len(m.owner) || tab.live != len(m.live) {
-			t.Fatalf("event %d: counts %d assigned, %d live; want %d, %d", now, tab.assigned, tab.live, len(m.owner), len(m.live))
+			t.Fatalf("event %d: counts %d assigned, %d live; want %d, %d", event, tab.assigned, tab.live, len(m.owner), len(m.live))
 		}
 	}
 	if tab.exhausted == 0 || tab.reassigned == 0 || tab.displaced == 0 {
 		t.Fatalf("the events never met a full pool: %+v", tab.tally)
+	}
+	if forgotten == 0 || recalled == 0 || refused == 0 {
+		t.Fatalf("the events never met a forgotten address (%d), one that came back (%d), a wish too many (%d)", forgotten, recalled, refused)
 	}
 }
 
@@ -158,5 +175,39 @@ func TestLargePoolIsLazy(t *testing.T) {
 	}
 	if len(tab.leases) != 100 {
 		t.Fatalf("%d leases in memory", len(tab.leases))
+	}
+}
+
+// One device that wants another address at each login, of a pool without end,
+// gets one an hour, and leaves no more behind than is remembered.
+func TestWishesLeaveLittleBehind(t *testing.T) {
+	tab := testTable(t, Config{Pools: prefixes("fd00:1::/64")})
+	const most = 50
+	tab.maxFree = most
+	want := netip.MustParseAddr("fd00:1::1000")
+	first := want
+	logins, moves := 1000, 0
+	for i := range logins {
+		now := int64(i+1) * int64(10*time.Minute)
+		tab.begin()
+		g, err := tab.acquire(Request{Device: "mallory", Session: SessionID(i + 1), Family: IPv6, Want: want}, now, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.New {
+			moves++
+		}
+		tab.end("mallory", SessionID(i+1), now)
+		want = want.Next()
+	}
+	// The first address is no move, the second may come at once.
+	if most := 2 + (logins-2)/6; moves != most {
+		t.Errorf("%d addresses in %d logins, want %d", moves, logins, most)
+	}
+	if n := len(tab.leases); n != most+1 {
+		t.Errorf("%d addresses are remembered, want %d", n, most+1)
+	}
+	if tab.leases[keyOf(first)] != nil {
+		t.Error("the oldest one is still remembered")
 	}
 }

@@ -13,6 +13,7 @@ var changeScenarios = []scenario{
 	{"reserve and give back", reserveAndGiveBack},
 	{"no room", noRoom},
 	{"an SPI rests", spiRests},
+	{"an SPI that was not installed doesn't", unusedSPIComesBack},
 	{"install is refused", installRefused},
 	{"changes to what isn't there", unknownChanges},
 	{"a path that can't be", movesRefused},
@@ -61,6 +62,8 @@ func noRoom(e *env) {
 
 func spiRests(e *env) {
 	seen := make(map[dataplane.SPI]bool)
+	child := e.child(nil)
+	e.apply(dataplane.Remove{Inbound: child.Inbound.SPI})
 	for range manySPIs {
 		spi, err := e.Backend.Reserve(virtual4)
 		if errors.Is(err, dataplane.ErrFull) {
@@ -70,7 +73,8 @@ func spiRests(e *env) {
 			e.Fatalf("Reserve: %#08x, %v; it was given back just now", uint32(spi), err)
 		}
 		seen[spi] = true
-		e.apply(dataplane.Remove{Inbound: spi})
+		child.Inbound.SPI = spi
+		e.apply(dataplane.Install{Child: child}, dataplane.Remove{Inbound: spi})
 	}
 	if e.Advance == nil {
 		return
@@ -78,6 +82,19 @@ func spiRests(e *env) {
 	e.Advance(3 * time.Minute)
 	for range min(manySPIs, e.Backend.Features().MaxChildren) {
 		e.reserve()
+	}
+}
+
+// unusedSPIComesBack: who only reserves uses nothing up.
+func unusedSPIComesBack(e *env) {
+	last := dataplane.SPI(0)
+	for range 2*min(manySPIs, e.Backend.Features().MaxChildren) + manySPIs {
+		spi := e.reserve()
+		if spi == last {
+			e.Fatalf("SPI %#08x twice in a row", uint32(spi))
+		}
+		last = spi
+		e.apply(dataplane.Remove{Inbound: spi})
 	}
 }
 
@@ -103,6 +120,7 @@ func installRefused(e *env) {
 		}},
 		{"no remote address", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Path.Remote = netip.AddrPort{} }},
 		{"local address of somebody else", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Path.Local = netip.MustParseAddrPort("192.0.2.99:4500") }},
+		{"a path to its own virtual address", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Path.Remote = inTunnel(c.Path) }},
 		{"reserved outbound SPI", dataplane.ErrInvalid, func(c *dataplane.Child) { c.Outbound.SPI = 255 }},
 	}
 	if !e.Backend.Features().RawESP {
@@ -148,10 +166,25 @@ func movesRefused(e *env) {
 	if child.Path.Local.Addr().Is6() {
 		otherFamily.Remote = netip.AddrPortFrom(host4, 4500)
 	}
-	for _, path := range []dataplane.Path{nowhere, elsewhere, otherFamily} {
+	ring := child.Path
+	ring.Remote = inTunnel(child.Path)
+	for _, path := range []dataplane.Path{nowhere, elsewhere, otherFamily, ring} {
 		e.refused(dataplane.Move{Inbound: spi, Path: path}, dataplane.ErrInvalid)
 	}
+	// Nobody else may send to there either, as long as that child is installed.
+	other := e.child(nil)
+	other.VirtualIPs = []netip.Addr{virtual4.Next()}
+	other.Path.Remote = ring.Remote
+	e.refused(dataplane.Install{Child: other}, dataplane.ErrInvalid)
 	e.apply(dataplane.Move{Inbound: spi, Path: child.Path})
+}
+
+// inTunnel is the virtual address of the family of a path.
+func inTunnel(p dataplane.Path) netip.AddrPort {
+	if p.Local.Addr().Is6() {
+		return netip.AddrPortFrom(virtual6, 4500)
+	}
+	return netip.AddrPortFrom(virtual4, 4500)
 }
 
 // moveToOtherFamily: a child goes to another local address and back.

@@ -249,12 +249,20 @@ func (f *Fake) checkPath(p dataplane.Path) error {
 	if p.Encapsulation != dataplane.EncapsulationUDP || p.Local.Port() != fakeEncapPort || !slices.Contains(f.locals, p.Local.Addr()) {
 		return dataplane.ErrInvalid
 	}
+	for _, c := range f.children {
+		if c.installed && slices.Contains(c.state.Child.VirtualIPs, p.Remote.Addr()) {
+			return dataplane.ErrInvalid
+		}
+	}
 	return nil
 }
 
 func (f *Fake) check(c *dataplane.Child) error {
 	if err := c.Validate(); err != nil {
 		return err
+	}
+	if slices.Contains(c.VirtualIPs, c.Path.Remote.Addr()) {
+		return dataplane.ErrInvalid
 	}
 	return f.checkPath(c.Path)
 }

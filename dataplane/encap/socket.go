@@ -22,10 +22,15 @@ type Socket struct {
 // be a specific one, because it becomes the source of what is sent: ErrAddress.
 // Link-local IPv6 addresses are not supported.
 //
+// With the name of an interface the socket is bound to that too (socket(7)
+// SO_BINDTODEVICE): what came in elsewhere, from a tunnel for instance, is not
+// received, and nothing is sent elsewhere, wherever the routes lead. This takes
+// no privilege since Linux 5.7, CAP_NET_RAW before. An empty name binds to none.
+//
 // Outer packets carry no DF bit and learn no path MTU from ICMP, which anybody
 // could forge: a large IKE message may be fragmented by IP, and ESP is kept
 // below a configured path MTU by its sender.
-func Listen(local netip.AddrPort) (*Socket, error) {
+func Listen(local netip.AddrPort, device string) (*Socket, error) {
 	addr := local.Addr().Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" || addr.Is6() && addr.IsLinkLocalUnicast() {
 		return nil, fmt.Errorf("listen on %v: %w", local, ErrAddress)
@@ -40,14 +45,14 @@ func Listen(local netip.AddrPort) (*Socket, error) {
 		return nil, fmt.Errorf("listen on %v: %w", local, err)
 	}
 	s := &Socket{fd: fd, local: local}
-	if err := s.setup(); err != nil {
+	if err := s.setup(device); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("listen on %v: %w", local, err)
 	}
 	return s, nil
 }
 
-func (s *Socket) setup() error {
+func (s *Socket) setup(device string) error {
 	type option struct{ level, name, value int }
 	options := []option{
 		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
@@ -72,6 +77,11 @@ func (s *Socket) setup() error {
 			if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, name[1], kernelBuffer); err != nil {
 				return err
 			}
+		}
+	}
+	if device != "" {
+		if err := unix.BindToDevice(s.fd, device); err != nil {
+			return fmt.Errorf("bind to interface %s: %w", device, err)
 		}
 	}
 	if err := unix.Bind(s.fd, sockaddr(s.local)); err != nil {

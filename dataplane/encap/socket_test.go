@@ -12,7 +12,7 @@ import (
 
 func listen(t *testing.T, addr string) *Socket {
 	t.Helper()
-	s, err := Listen(netip.MustParseAddrPort(addr))
+	s, err := Listen(netip.MustParseAddrPort(addr), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ var families = []string{"127.0.0.1:0", "[::1]:0"}
 func eachFamily(t *testing.T, test func(t *testing.T, local string)) {
 	for _, local := range families {
 		t.Run(local, func(t *testing.T) {
-			s, err := Listen(netip.MustParseAddrPort(local))
+			s, err := Listen(netip.MustParseAddrPort(local), "")
 			if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT) {
 				t.Skipf("no such loopback: %v", err)
 			}
@@ -148,11 +148,11 @@ func TestRefused(t *testing.T) {
 
 func TestUnusableAddresses(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:0", "[::]:0", "224.0.0.1:0", "[fe80::1]:0", "[fe80::1%lo]:0"} {
-		if s, err := Listen(netip.MustParseAddrPort(addr)); !errors.Is(err, ErrAddress) {
+		if s, err := Listen(netip.MustParseAddrPort(addr), ""); !errors.Is(err, ErrAddress) {
 			t.Errorf("Listen on %s: %v, %v", addr, s, err)
 		}
 	}
-	if _, err := Listen(netip.AddrPort{}); !errors.Is(err, ErrAddress) {
+	if _, err := Listen(netip.AddrPort{}, ""); !errors.Is(err, ErrAddress) {
 		t.Errorf("Listen on nothing: %v", err)
 	}
 	s := listen(t, families[0])
@@ -161,7 +161,10 @@ func TestUnusableAddresses(t *testing.T) {
 			t.Errorf("Send to %s: %v", addr, err)
 		}
 	}
-	if _, err := Listen(s.Local()); !errors.Is(err, unix.EADDRINUSE) {
+	if _, err := Listen(s.Local(), "nosuch0"); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("Listen on an interface that isn't there: %v", err)
+	}
+	if _, err := Listen(s.Local(), ""); !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("Listen on a port that is taken: %v", err)
 	}
 }

@@ -36,7 +36,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 			b.locals.close()
 		}
 	}()
-	if b.locals, err = listen(config.Locals, sendBufferLen(config.PathMTU)); err != nil {
+	if b.locals, err = listen(config.Locals, config.Interface, sendBufferLen(config.PathMTU)); err != nil {
 		return nil, err
 	}
 	queue := newIKEQueue()
@@ -118,7 +118,11 @@ func (l *loop) apply(c dataplane.Change, p *prepared, refused error) error {
 		if refused != nil {
 			return refused
 		}
+		if err := l.checkOutside(p.child.Path, p.child.VirtualIPs); err != nil {
+			return err
+		}
 		p.put(s)
+		l.occupy(s)
 	case dataplane.UseOutbound:
 		s := l.installed(c.Inbound)
 		if s == nil {
@@ -149,6 +153,9 @@ func (l *loop) apply(c dataplane.Change, p *prepared, refused error) error {
 func (l *loop) move(s *sa, path dataplane.Path) error {
 	at, err := l.locals.forPath(path)
 	if err != nil {
+		return err
+	}
+	if err := l.checkOutside(path, nil); err != nil {
 		return err
 	}
 	mtu, err := innerMTU(l.config.PathMTU, s.seal, path.Remote.Addr().Is6())

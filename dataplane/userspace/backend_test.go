@@ -19,7 +19,7 @@ func TestConfigRefused(t *testing.T) {
 	good := Config{Locals: []Local{loopback4}, Inside: newPipe(t)}
 	mixed := Local{IKE: loopback6.IKE, Encap: loopback4.Encap}
 	moved := Local{IKE: netip.MustParseAddrPort("127.0.0.2:0"), Encap: loopback4.Encap}
-	socket, err := encap.Listen(loopback4.Encap)
+	socket, err := encap.Listen(loopback4.Encap, "")
 	if err != nil {
 		t.Fatal(err)
 	}

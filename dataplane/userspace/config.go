@@ -34,6 +34,14 @@ type Config struct {
 	// Locals are the addresses that peers reach us at, IPv4 and IPv6, at least
 	// one.
 	Locals []Local
+	// Interface that the sockets are bound to, so that nothing of the outside
+	// takes another way, into the inside device least of all; empty: none.
+	Interface string
+	// Pools that virtual addresses come from. Nobody is outside at an address in
+	// them, nor at a virtual address of an installed child: what comes from
+	// there is dropped, and no path leads there. They are those of the start;
+	// see outside.go why pools that come later need not be told.
+	Pools []netip.Prefix
 	// Inside stays the caller's, who closes it after the backend.
 	Inside Inside
 	// PathMTU of every outer path in octets; 0 is 1,500. With an IPv6 address

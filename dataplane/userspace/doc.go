@@ -20,6 +20,7 @@
 //	inbound.go   outside to inside, stage by stage
 //	outbound.go  inside to outside, stage by stage
 //	local.go     local addresses: a pair of sockets and a sender each
+//	outside.go   what can't be an outer address
 //	sadb.go      the table of SAs; spi.go the layout of their inbound SPIs
 //
 // What lives here: the order of the stages, SAs, selectors, limits, what

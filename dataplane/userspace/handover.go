@@ -161,6 +161,7 @@ func (l *loop) makeRoomFor(states []dataplane.ChildState) {
 // resume puts an SA where its predecessor left it.
 func (l *loop) resume(s *sa, state *dataplane.ChildState, p *prepared) {
 	p.put(s)
+	l.occupy(s)
 	s.next = state.NextSequence
 	s.window.Import(state.Replay, state.ReplayWindow)
 	s.counters = counters{

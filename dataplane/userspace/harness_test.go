@@ -87,7 +87,7 @@ type harness struct {
 func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config)) *harness {
 	t.Helper()
 	h := &harness{pipe: newPipe(t), clock: new(fakeClock)}
-	config := Config{Locals: []Local{loopback4}, Inside: h.pipe, MaxChildren: 64, Now: h.clock.now}
+	config := Config{Locals: []Local{loopback4}, Inside: h.pipe, Pools: []netip.Prefix{pool}, MaxChildren: 64, Now: h.clock.now}
 	if edit != nil {
 		edit(&config)
 	}
@@ -126,6 +126,9 @@ func reached(at Local) dptest.Local {
 		},
 	}
 }
+
+// pool is one in which somebody can be on loopback.
+var pool = netip.MustParsePrefix("127.66.0.0/16")
 
 var (
 	loopback4 = Local{IKE: netip.MustParseAddrPort("127.0.0.1:0"), Encap: netip.MustParseAddrPort("127.0.0.1:0")}

@@ -15,7 +15,8 @@ import (
  *
  * 1. A batch of datagrams                             inbound
  * 2. IKE, ESP or NAT keepalive                        fromEncap
- * 3. SPI: the SA, and whether it may carry more       fromESP
+ * 3. SPI: the SA, and whether it may carry more; a    fromESP
+ *    source that can't be outside
  * 4. Sequence number against the replay window        fromESP
  * 5. Authenticate and decrypt, in place               fromESP
  * 6. Window, counters, limits, hint of a new address  authenticated
@@ -60,6 +61,8 @@ func (l *loop) ikeInbound(at *local) (worked bool) {
 			l.drop(dataplane.ReasonTruncated)
 		case len(d.Payload) == 0:
 			l.drop(dataplane.ReasonShort)
+		case l.inside(d.Remote.Addr()):
+			l.drop(dataplane.ReasonOuterInside)
 		case !l.ikeQueue.put(d.Payload, at.ike.Local(), d.Remote, false):
 			l.drop(dataplane.ReasonIKEQueueFull)
 		}
@@ -73,7 +76,9 @@ func (l *loop) fromEncap(at *local, d *encap.Datagram) {
 	case encap.KindESP:
 		l.fromESP(at, d)
 	case encap.KindIKE:
-		if !l.ikeQueue.put(payload, at.encap.Local(), d.Remote, true) {
+		if l.inside(d.Remote.Addr()) {
+			l.drop(dataplane.ReasonOuterInside)
+		} else if !l.ikeQueue.put(payload, at.encap.Local(), d.Remote, true) {
 			l.drop(dataplane.ReasonIKEQueueFull)
 		}
 	case encap.KindKeepalive: // it did its work in the NAT
@@ -90,6 +95,11 @@ func (l *loop) fromESP(at *local, d *encap.Datagram) {
 	}
 	spi := dataplane.SPI(binary.BigEndian.Uint32(packet))
 	s := l.installed(spi)
+	// Where the path leads was looked at when it was set.
+	if (s == nil || d.Remote != s.peer) && l.inside(d.Remote.Addr()) {
+		l.drop(dataplane.ReasonOuterInside)
+		return
+	}
 	if s == nil {
 		l.drop(dataplane.ReasonUnknownSPI)
 		if l.unknownSPI.take(l.now) {

@@ -19,7 +19,7 @@ type local struct {
 type locals []*local
 
 // listen binds the sockets of all addresses, or with an error none.
-func listen(addrs []Local, sendBuffer int) (_ locals, err error) {
+func listen(addrs []Local, device string, sendBuffer int) (_ locals, err error) {
 	var ls locals
 	defer func() {
 		if err != nil {
@@ -29,10 +29,10 @@ func listen(addrs []Local, sendBuffer int) (_ locals, err error) {
 	for _, a := range addrs {
 		at := new(local)
 		ls = append(ls, at)
-		if at.ike, err = encap.Listen(a.IKE); err != nil {
+		if at.ike, err = encap.Listen(a.IKE, device); err != nil {
 			return nil, err
 		}
-		if at.encap, err = encap.Listen(a.Encap); err != nil {
+		if at.encap, err = encap.Listen(a.Encap, device); err != nil {
 			return nil, err
 		}
 		at.sender = encap.NewSender(at.encap, batch, sendBuffer)

@@ -72,7 +72,7 @@ func newPeer(t *testing.T, h *harness, edit func(*dataplane.Child)) *peer {
 	t.Helper()
 	p := &peer{harness: h, t: t, next: 1}
 	var err error
-	if p.socket, err = encap.Listen(netip.AddrPortFrom(h.Encap.Addr(), 0)); err != nil {
+	if p.socket, err = encap.Listen(netip.AddrPortFrom(h.Encap.Addr(), 0), ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.socket.Close() })

@@ -25,7 +25,8 @@ var causes = map[dataplane.Reason]func(*peer){
 			p.t.Fatal(err)
 		}
 	},
-	dataplane.ReasonShort: func(p *peer) { p.raw([]byte{1, 2, 3}, p.Encap) },
+	dataplane.ReasonShort:       func(p *peer) { p.raw([]byte{1, 2, 3}, p.Encap) },
+	dataplane.ReasonOuterInside: func(p *peer) { p.from("127.66.0.9:0", []byte("IKE"), p.IKE) },
 	dataplane.ReasonIKEQueueFull: func(p *peer) {
 		for range ikeQueueLen + 1 {
 			p.raw([]byte("nobody calls Receive"), p.IKE)

@@ -89,6 +89,12 @@ type sadb struct {
 	resting              []uint32
 	restingAt, restCount int
 
+	// returned are slots of the own table whose SPI was never installed; they
+	// need no rest.
+	returned []uint32
+
+	// virtual counts the installed children of each virtual address.
+	virtual map[netip.Addr]int
 	// routes: the children that carry packets to a virtual address, newest first.
 	routes      map[netip.Addr][]*sa
 	activations uint64
@@ -100,7 +106,8 @@ func newSADB(member, loop uint8, maxChildren int) *sadb {
 	db := &sadb{
 		member: member, loop: loop, maxChildren: maxChildren,
 		fresh: firstSlot, resting: make([]uint32, slots),
-		routes: make(map[netip.Addr][]*sa),
+		virtual: make(map[netip.Addr]int),
+		routes:  make(map[netip.Addr][]*sa),
 	}
 	db.tables[member] = make([]sa, slots)
 	return db
@@ -157,9 +164,14 @@ func (db *sadb) reserve(now time.Duration) (dataplane.SPI, error) {
 	return s.spi, nil
 }
 
-// freeSlot prefers a slot that rested, which keeps the table dense.
+// freeSlot prefers a slot that was used before, which keeps the table dense.
 func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 	table := db.tables[db.member]
+	if last := len(db.returned) - 1; last >= 0 {
+		slot := db.returned[last]
+		db.returned = db.returned[:last]
+		return slot, true
+	}
 	if db.restCount > 0 {
 		if slot := db.resting[db.restingAt]; now-table[slot].freed >= restTime {
 			db.restingAt = (db.restingAt + 1) % len(db.resting)
@@ -176,18 +188,41 @@ func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 	return 0, false
 }
 
-// free erases a slot and lays it to rest.
+// free erases a slot and lays it to rest. A slot that was only reserved can be
+// used at once: nobody had keys to send anything to its SPI, and the next one
+// has another tag.
 func (db *sadb) free(s *sa, now time.Duration) {
 	db.unroute(s)
-	spi := s.spi
+	spi, installed := s.spi, s.state == saInstalled
 	if s.child != nil {
+		db.vacate(s)
 		eraseKeys(s.child)
 	}
 	*s = sa{used: true, lastSPI: spi, freed: now}
 	db.taken--
-	if memberOf(spi) == db.member {
+	switch {
+	case memberOf(spi) != db.member:
+	case installed:
 		db.resting[(db.restingAt+db.restCount)%len(db.resting)] = slotOf(spi)
 		db.restCount++
+	default:
+		db.returned = append(db.returned, slotOf(spi))
+	}
+}
+
+// occupy notes the virtual addresses of an SA that was installed.
+func (db *sadb) occupy(s *sa) {
+	for _, addr := range s.child.VirtualIPs {
+		db.virtual[addr]++
+	}
+}
+
+// vacate is the inverse.
+func (db *sadb) vacate(s *sa) {
+	for _, addr := range s.child.VirtualIPs {
+		if db.virtual[addr]--; db.virtual[addr] == 0 {
+			delete(db.virtual, addr)
+		}
 	}
 }
 
@@ -244,6 +279,7 @@ func (db *sadb) place(spi dataplane.SPI) (*sa, error) {
 // unplace undoes place.
 func (db *sadb) unplace(spi dataplane.SPI) {
 	if s := db.find(spi); s != nil {
+		db.vacate(s)
 		*s = sa{}
 		db.taken--
 	}

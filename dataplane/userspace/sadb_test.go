@@ -46,6 +46,7 @@ func TestSlotsRest(t *testing.T) {
 			t.Fatalf("SPI %#08x", uint32(spi))
 		}
 		seen[slotOf(spi)] = spi
+		db.find(spi).state = saInstalled
 		db.free(db.find(spi), now)
 	}
 	if spi, err := db.reserve(now + restTime - 1); !errors.Is(err, dataplane.ErrFull) {
@@ -90,6 +91,7 @@ func TestImportedSlots(t *testing.T) {
 			found = found || slotOf(spi) == slotOf(imported)
 		}
 		for _, spi := range all {
+			db.find(spi).state = saInstalled
 			db.free(db.find(spi), now)
 		}
 		return found
@@ -103,6 +105,35 @@ func TestImportedSlots(t *testing.T) {
 	}
 	if !drawn(4 * time.Hour) {
 		t.Error("never drew the slot of an imported SPI that was freed")
+	}
+}
+
+// TestReservedSlotsDoNotRest: what was reserved and given back is there again at
+// once, under another SPI, and doesn't cost those that were used their rest.
+func TestReservedSlotsDoNotRest(t *testing.T) {
+	const children = 8
+	db := newSADB(0, 0, children)
+	now := time.Hour
+	used, err := db.reserve(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.find(used).state = saInstalled
+	db.free(db.find(used), now)
+	last := used
+	for range 1000 * children {
+		spi, err := db.reserve(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slotOf(spi) == slotOf(used) || spi == last || db.find(last) != nil {
+			t.Fatalf("SPI %#08x after %#08x", uint32(spi), uint32(last))
+		}
+		last = spi
+		db.free(db.find(spi), now)
+	}
+	if db.fresh > firstSlot+2 || db.taken != 0 || len(db.returned) != 1 {
+		t.Errorf("up to slot %d, %d taken, %d given back", db.fresh, db.taken, len(db.returned))
 	}
 }
 

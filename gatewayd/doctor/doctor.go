@@ -55,7 +55,8 @@ func Examine(c Config) []Check {
 		checks = append(checks, forwarding("ipv6"))
 	}
 	checks = append(checks, interfaces(c)...)
-	return append(checks, ports(c)...)
+	checks = append(checks, ports(c)...)
+	return append(checks, services(c)...)
 }
 
 // Failed: one of the checks keeps the gateway from running.
