@@ -99,7 +99,8 @@ func settings(b *config.Built) session.Settings {
 	return session.Settings{
 		IKE: b.IKE, Admit: b.Admit, Assign: b.Assign, Gate: b.Gate,
 		Liveness: session.LivenessConfig{Idle: b.Idle}, Parking: session.ParkingConfig{Idle: b.Parked},
-		Records: session.RecordsConfig{Interim: b.Interim},
+		Records:  session.RecordsConfig{Interim: b.Interim},
+		Redirect: session.RedirectConfig{To: b.RedirectTo, Devices: b.Redirected},
 	}
 }
 

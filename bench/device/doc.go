@@ -5,9 +5,10 @@
 // believe in a NAT before it, so that raw ESP is never agreed on.
 //
 // A Device has one goroutine that owns its IKE SAs, its Child SAs and its
-// timer; one more sits in the socket. Others hand it packets and orders through
-// bounded queues. What a client can do wrong it does when told: sleep, vanish,
-// come from another port or network.
+// timer; one more sits in the socket, and one in the TUN device where it has
+// one. Others hand it packets and orders through bounded queues. What a client
+// can do wrong it does when told: sleep, vanish, come from another port or
+// network.
 //
 //	config.go     what a device is made of
 //	device.go     the owner's loop

@@ -10,6 +10,8 @@
 // questions, changes of Child SAs and news; package session carries them out.
 // Whatever costs time (key exchange, signatures, certificates) is a [Work]
 // output: a function to be run elsewhere, whose result comes back as an input.
+// A rekeyed IKE SA is a Machine of its own, which the one before hands out as
+// [Spawned]; [Rekeyed] says when it takes over the Child SAs.
 //
 // What lives here: exchanges, their retransmission and windows, negotiation,
 // derivation of keys by way of package ikecrypto. What doesn't: sockets,

@@ -22,8 +22,8 @@ import (
 const hintTries = 2
 
 // updateAddresses moves the IKE SA to where the request came from (RFC 4555
-// section 3.5), the Child SAs when the peer was found there, and returns what the answer has to say. Only the
-// original initiator decides on addresses.
+// section 3.5), the Child SAs when the peer was found there, and returns what
+// the answer has to say. Only the original initiator decides on addresses.
 func (m *Machine) updateAddresses(now time.Time, inner []ikewire.Payload) []ikewire.Payload {
 	if m.ini != nil || !m.peer.mobike {
 		m.note(NoteUnexpected, "UPDATE_SA_ADDRESSES without MOBIKE")

@@ -57,6 +57,7 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		sh.step(now, s.current, ike.Admitted{
 			Device: d.admission.Device, Group: d.admission.Group,
 			PublicKey: d.admission.Certificate.PublicKey, Until: d.admission.Until,
+			RedirectTo: sh.server.settings.Load().Redirect.of(d.admission.Device),
 		})
 	}
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
@@ -53,6 +54,23 @@ type Settings struct {
 	Liveness LivenessConfig
 	Parking  ParkingConfig
 	Records  RecordsConfig
+	Redirect RedirectConfig
+}
+
+// RedirectConfig sends some devices to another gateway when they have proven
+// who they are (RFC 5685 section 4). For all of them there is
+// ike.Config.RedirectTo.
+type RedirectConfig struct {
+	To      string
+	Devices []string
+}
+
+// of is where a device is sent; empty lets it in here.
+func (r *RedirectConfig) of(device string) string {
+	if slices.Contains(r.Devices, device) {
+		return r.To
+	}
+	return ""
 }
 
 // LivenessConfig says when peers are asked whether they are there. A peer to

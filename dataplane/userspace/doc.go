@@ -10,11 +10,11 @@
 // measurement (on two cores, TCP through the tunnel: 4.2 Gb/s against 2.7 and
 // 3.8).
 //
-// A loop owns its sockets, those of all local addresses, its queue of the inside device, its table of SAs
-// with their windows and counters, and its drop counters; nobody else touches
-// them. Others hand it functions through a bounded queue and wait for them, and
-// it waits for nobody. There is one loop now; more of them share nothing but
-// the events channel and the queue of IKE messages.
+// A loop owns its sockets, those of all local addresses, its queue of the inside
+// device, its table of SAs with their windows and counters, and its drop
+// counters; nobody else touches them. Others hand it functions through a bounded
+// queue and wait for them, and it waits for nobody. There is one loop now; more
+// of them share nothing but the events channel and the queue of IKE messages.
 //
 //	loop.go      rounds, commands, sleeping
 //	inbound.go   outside to inside, stage by stage

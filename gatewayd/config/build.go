@@ -30,6 +30,10 @@ type Built struct {
 	Leases       lease.Config
 	// Inform is what DHCPINFORM is answered with; without Server it isn't.
 	Inform dhcp.Config
+	// RedirectTo is where devices named in Redirected are sent when they have
+	// proven who they are.
+	RedirectTo string
+	Redirected []string
 	// Records is the path of the file for session records, empty for none, and
 	// Interim how often they come.
 	Records string
@@ -106,10 +110,14 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		FragmentSize: g.IKE.FragmentSize,
 		MOBIKE:       g.IKE.MOBIKE,
 		Childless:    g.IKE.Childless,
-		RedirectTo:   g.Redirect.To,
 
 		ExportKeys: c.Debug.KeyLog != "",
 		Rand:       rand.Reader,
+	}
+	if len(g.Redirect.Devices) == 0 {
+		built.IKE.RedirectTo = g.Redirect.To
+	} else {
+		built.RedirectTo, built.Redirected = g.Redirect.To, g.Redirect.Devices
 	}
 	b.warnLegacy()
 	built.Warnings = b.warnings

@@ -213,6 +213,9 @@ type Legacy struct {
 type Redirect struct {
 	// To is a name or an address; empty redirects nobody.
 	To string `yaml:"to"`
+	// Devices that are redirected, when they have proven who they are; empty
+	// redirects all, at their first message.
+	Devices []string `yaml:"devices"`
 }
 
 // Records of sessions, for accounting.

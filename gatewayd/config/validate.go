@@ -264,6 +264,14 @@ func (v *validator) redirect(g *Gateway) {
 	case strings.EqualFold(to, g.Identity.ID):
 		v.say(key, "got %q, which is gateway.identity.id, expected another gateway", to)
 	}
+	for i, name := range g.Redirect.Devices {
+		if _, err := admit.DeviceName(name); err != nil {
+			v.say(fmt.Sprintf("gateway.redirect.devices[%d]", i), "got %q, expected the name of a device: %v", clip(name), err)
+		}
+	}
+	if to == "" && len(g.Redirect.Devices) > 0 {
+		v.say("gateway.redirect.devices", "got %d, expected none, because gateway.redirect.to is not set", len(g.Redirect.Devices))
+	}
 }
 
 func (v *validator) records(r *Records) {
