@@ -170,7 +170,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"session", "kill", "phone-1", socket}, exitOK, "1 sessions"},
 		{[]string{"session", "kill", "--all", socket}, exitOK, "1 sessions"},
 		{[]string{"session", "kill", "nobody", socket}, exitFailed, "gatewayd session list"},
-		{[]string{"session", "redirect", "phone-1", "--to", "vpn2.example.com", socket}, exitOK, "3 devices were asked to go to vpn2.example.com"},
+		{[]string{"session", "redirect", "phone-1", "--to", "vpn2.example.com", socket}, exitOK, "sessions asked to go to vpn2.example.com: 3"},
 		{[]string{"session", "redirect", "--all", socket}, exitUsage, "expected --to GATEWAY"},
 		{[]string{"session", "redirect", "--to", "a", socket}, exitUsage, "expected one of"},
 		{[]string{"session", "redirect", "nobody", "--to", "a", socket}, exitFailed, "gatewayd session list"},

@@ -166,7 +166,7 @@ gateway.redirect.to in the configuration does the same for devices that come.`,
 			if err != nil {
 				return explainSession(err)
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%d devices were asked to go to %s\n", r.Sessions, to)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "sessions asked to go to %s: %d\n", to, r.Sessions)
 			return err
 		},
 	}

@@ -52,17 +52,29 @@ func TestRedirect(t *testing.T) {
 	}
 
 	s.conf.RedirectTo = there.Address.String()
+	// By who it is, then whoever it is.
+	for _, devices := range [][]string{{"dev1"}, nil} {
+		s.conf.RedirectDevices = devices
+		s.reload(t)
+		if err := client.Connect(s.ctx, patience); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually(t, "the device to arrive at the other gateway", arrived)
+		if sessions := s.sessions(t); len(sessions) != 0 {
+			t.Errorf("sessions %+v of a device that was sent away", sessions)
+		}
+		if err := client.Disconnect(s.ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.conf.RedirectDevices = []string{"somebody-else"}
 	s.reload(t)
-	if err := client.Connect(s.ctx, patience); err != nil {
-		t.Fatal(err)
-	}
-	s.eventually(t, "the device to arrive at the other gateway", arrived)
-	if sessions := s.sessions(t); len(sessions) != 0 {
-		t.Errorf("sessions %+v of a device that was sent away", sessions)
-	}
+	s.ping(t, client, s.connect(t, client))
 	if err := client.Disconnect(s.ctx); err != nil {
 		t.Fatal(err)
 	}
+	s.conf.RedirectDevices = nil
+	s.reload(t)
 
 	if err := client.Set(s.ctx, peer.Settings{IgnoreRedirects: true}); err != nil {
 		t.Fatal(err)

@@ -42,6 +42,8 @@ type Config struct {
 	Metrics   netip.AddrPort
 	// IPv6 addresses are given to devices.
 	IPv6 bool
+	// DHCP: DHCPINFORM is answered inside the tunnel.
+	DHCP bool
 	// Running: a gateway runs with this configuration and holds the ports.
 	Running bool
 }

@@ -19,6 +19,9 @@ const (
 	udpClosed = "07" // not connected: it takes from anybody
 )
 
+// dhcpServer is where DHCPINFORM is taken.
+var dhcpServer = netip.AddrPortFrom(netip.IPv4Unspecified(), 67)
+
 // services of this host that wait at more than loopback: devices reach them at
 // its addresses through the tunnel, because gatewayd filters no packets.
 func services(config Config) []Check {
@@ -32,6 +35,8 @@ func services(config Config) []Check {
 		}
 		for _, at := range waiting(text, table.state) {
 			ours := table.protocol == "udp" && slices.Contains(config.Addresses, at.Addr()) && slices.Contains(config.Ports, at.Port())
+			// Our DHCP server is bound to the tunnel, which the table doesn't say.
+			ours = ours || (config.DHCP && table.protocol == "udp" && at == dhcpServer)
 			if name := fmt.Sprintf("%d/%s", at.Port(), table.protocol); !ours && at != config.Metrics && !slices.Contains(open, name) {
 				open = append(open, name)
 			}
@@ -40,7 +45,7 @@ func services(config Config) []Check {
 	c := Check{Name: "services of this host", State: OK, Found: "none waits at other addresses than loopback"}
 	if len(open) > 0 {
 		c.State, c.Found = Warn, strings.Join(open, ", ")
-		c.Means = "devices reach these at the addresses of this host, unless gateway.static.networks has none of them"
+		c.Means = "devices reach these at those addresses of this host that gateway.static.networks has; where it is empty, at all"
 		c.Do = "let the host's firewall drop what comes in by gateway.tunnel.name, or bind them to other addresses"
 	}
 	return []Check{c}

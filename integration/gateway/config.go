@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -41,15 +42,21 @@ type Config struct {
 	Idle time.Duration
 	// Parking ends a session from which nothing came for so long.
 	Parking time.Duration
+	// HalfOpen ends IKE SAs that are not established by then.
+	HalfOpen time.Duration
 	// NoMOBIKE switches RFC 4555 off.
 	NoMOBIKE bool
-	// RedirectTo another gateway.
-	RedirectTo string
+	// RedirectTo another gateway, those of RedirectDevices or, where there are
+	// none, all.
+	RedirectTo      string
+	RedirectDevices []string
 
 	// Records file; empty for none.
 	Records string
 	// KeyLog folder; empty for none.
 	KeyLog string
+	// LogLevel; debug where empty.
+	LogLevel string
 	// Extra lines at the end, as they are.
 	Extra string
 }
@@ -75,7 +82,7 @@ func (c Config) YAML() string {
 	}
 	line("state_dir: state")
 	line("runtime_dir: run")
-	line("log: {level: debug, format: text}")
+	line("log: {level: %s, format: text}", cmp.Or(c.LogLevel, "debug"))
 	line("metrics: {listen: %q}", MetricsAt)
 	if c.KeyLog != "" {
 		line("debug: {key_log: %s}", c.KeyLog)
@@ -113,6 +120,9 @@ func (c Config) YAML() string {
 		if c.Parking > 0 {
 			line("    parking: {idle: %s}", c.Parking)
 		}
+		if c.HalfOpen > 0 {
+			line("    half_open_timeout: %s", c.HalfOpen)
+		}
 		if c.NoMOBIKE {
 			line("    mobike: false")
 		}
@@ -130,7 +140,7 @@ func (c Config) YAML() string {
 		}
 	})
 	if c.RedirectTo != "" {
-		line("  redirect: {to: %q}", c.RedirectTo)
+		line("  redirect: {to: %q, devices: [%s]}", c.RedirectTo, strings.Join(c.RedirectDevices, ", "))
 	}
 	if c.Records != "" {
 		line("  records: {file: %s}", c.Records)
