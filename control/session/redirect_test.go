@@ -20,3 +20,15 @@ func TestRedirect(t *testing.T) {
 		w.want("redirected again", w.server.Redirect(is("one"), "vpn2.example.com"), 0)
 	})
 }
+
+// A device that is named goes on to the other gateway when it has proven who it
+// is, and has no lease here; others come in.
+func TestRedirectedByName(t *testing.T) {
+	config := func(c *Config) { c.Redirect = RedirectConfig{To: "vpn2.example.com", Devices: []string{"one"}} }
+	run(t, options{config: config}, func(w *world) {
+		w.want("one", w.connect("one").state(), "closed: "+string(ike.CloseRedirected))
+		w.want("two", w.connect("two").state(), "up")
+		w.want("redirected", w.server.Stats().Closed[ike.CloseRedirected], uint64(1))
+		w.want("leases", w.leases.Stats().Assigned, 1)
+	})
+}
