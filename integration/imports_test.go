@@ -90,6 +90,19 @@ var importRules = []importRule{{
 	of: []string{"gatewayd/config"}, notOwn: []string{"dataplane/userspace", "dataplane/xfrm", "control/session"},
 	why: "a configuration can be read and checked without building what it describes",
 }, {
+	of: []string{"control/dhcp"}, own: none, outside: []string{"golang.org/x/sys"},
+	why: "it answers hostile octets from a configuration: no session, no lease and no packet of another kind is behind an answer",
+}, {
+	of: []string{"enrollment/profile"}, own: none,
+	outside: append([]string{"github.com/smallstep/pkcs7", "software.sslmate.com/src/go-pkcs12", "rsc.io/qr"}, xcrypto...),
+	notStd:  []string{"os", "time", "crypto/rand", "math/rand", "math/rand/v2"},
+	why:     "a profile is a function of what it is made from, so that it is compared octet by octet and made again the same: files, the clock and randomness are the caller's",
+}, {
+	of:      []string{"bench/device"},
+	own:     []string{"control/ike", "control/ikewire", "control/ikecrypto", "dataplane", "dataplane/esp"},
+	outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
+	why:     "the simulated device shares with the gateway the protocol and the transforms, and knows nothing of how a gateway is made",
+}, {
 	of: []string{"integration/netns"}, own: none,
 	why: "benchmarks, tests and the demo stand on it: it knows nothing of gateways",
 }, {
@@ -102,6 +115,10 @@ var importRules = []importRule{{
 
 // gopacketUsers: it is unmaintained, so it never sees what a peer sent.
 var gopacketUsers = []string{"bench/**", "integration/**"}
+
+// benchUsers: a simulated device believes whom it is told to and misbehaves when
+// told to; nothing of that ships.
+var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
 var testingUsers = []string{"dataplane/dptest", "dmlink/storetest", "integration/**"}
@@ -142,6 +159,26 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "control/session", imports: module + "/gatewayd", bad: true},
 		{from: "control/session", imports: "github.com/google/gopacket", bad: true},
 		{from: "bench/esp", imports: "github.com/google/gopacket"},
+		{from: "bench/fleet", imports: module + "/bench/device"},
+		{from: "integration/load", imports: module + "/bench/device"},
+		{from: "gatewayd/doctor", imports: module + "/bench/device", bad: true},
+		{from: "dmlink/store", imports: module + "/bench/device", bad: true},
+		{from: "bench/device", imports: module + "/control/ike"},
+		{from: "bench/device", imports: module + "/dataplane/esp"},
+		{from: "bench/device", imports: "filippo.io/bigmod"},
+		{from: "bench/device", imports: module + "/control/session", bad: true},
+		{from: "bench/device", imports: module + "/dataplane/userspace", bad: true},
+		{from: "bench/device", imports: "golang.org/x/sys/unix", bad: true},
+		{from: "control/dhcp", imports: "golang.org/x/sys/unix"},
+		{from: "control/dhcp", imports: module + "/control/lease", bad: true},
+		{from: "control/dhcp", imports: "github.com/vishvananda/netlink", bad: true},
+		{from: "enrollment/profile", imports: "software.sslmate.com/src/go-pkcs12"},
+		{from: "enrollment/profile", imports: "golang.org/x/crypto/pbkdf2"},
+		{from: "enrollment/profile", imports: module + "/enrollment/ca", bad: true},
+		{from: "enrollment/profile", imports: "golang.org/x/sys/unix", bad: true},
+		{from: "enrollment/profile", imports: "os", bad: true},
+		{from: "enrollment/profile", imports: "time", bad: true},
+		{from: "enrollment/profile", imports: "crypto/rand", bad: true},
 		{from: "control/session", imports: "testing", bad: true},
 		{from: "integration/peer", imports: module + "/control/ikewire", bad: true},
 	} {
@@ -152,7 +189,7 @@ func TestImportRulesCatch(t *testing.T) {
 		main := goPackage{ImportPath: module + "/gatewayd", Name: "main"}
 		std := goPackage{Standard: true}
 		packages := []goPackage{p, main}
-		for _, std.ImportPath = range []string{"net", "net/netip", "testing"} {
+		for _, std.ImportPath = range []string{"net", "net/netip", "os", "time", "crypto/rand", "testing"} {
 			packages = append(packages, std)
 		}
 		if got := checkImports(packages, importRules); (len(got) > 0) != c.bad {
@@ -237,6 +274,8 @@ func checkImports(packages []goPackage, rules []importRule) []string {
 				complain("imports "+i, "nobody imports a main package")
 			case strings.HasPrefix(i, "github.com/google/gopacket") && !matches(gopacketUsers, inside):
 				complain("imports "+i, "it is unmaintained: for crafting packets in bench and integration only")
+			case strings.HasPrefix(i, module+"/bench/") && !matches(benchUsers, inside):
+				complain("imports "+i, "what loads and deceives a gateway has no place in one")
 			case i == "testing" && !matches(testingUsers, inside):
 				complain("imports "+i, "what ships has nothing to do with tests")
 			}
