@@ -8,6 +8,8 @@ var (
 	ErrConfig = errors.New("invalid admission policy")
 	// ErrPEM: a file does not hold what it should.
 	ErrPEM = errors.New("invalid PEM")
+	// ErrOCSP: not an OCSP response that can be used, see CheckOCSPResponse.
+	ErrOCSP = errors.New("invalid OCSP response")
 	// ErrDeviceName: not usable as the name of a device, see DeviceName.
 	ErrDeviceName = errors.New("invalid device name")
 )

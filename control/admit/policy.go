@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // Limits on what a peer may present.
@@ -20,7 +22,8 @@ const (
 )
 
 // StaleList says what to do with a device whose issuer's revocation list is
-// past its nextUpdate.
+// past its nextUpdate, or whose OCSP response is, with nothing fresher in its
+// place.
 type StaleList uint8
 
 const (
@@ -28,8 +31,8 @@ const (
 	// can't keep a revoked device connected, but a list that nobody renews
 	// keeps every device out. Watch Policy.RevocationExpires.
 	StaleRefuse StaleList = iota
-	// StaleAdmit believes the old list: what it lists stays revoked, the rest
-	// is admitted.
+	// StaleAdmit believes the old list and the old response: what they call
+	// revoked stays so, the rest is admitted.
 	StaleAdmit
 )
 
@@ -43,12 +46,20 @@ type Config struct {
 	// InstanceOIDs: the leaf must carry one of them; empty means any.
 	InstanceOIDs []x509.OID
 	// RevocationLists, each signed by one of Roots or Intermediates. Of two by
-	// the same issuer the one with the higher number counts. With no list at
-	// all nothing is checked; with any, the issuer of every leaf needs one,
-	// while an intermediate is checked where its issuer has one. Delta,
-	// indirect and partial lists are not taken.
+	// the same issuer the one with the higher number counts. With no list
+	// and no OCSP response at all nothing is checked; with any, the issuer of
+	// every leaf needs a list or the leaf a response, while an intermediate is
+	// checked where there is one. Delta, indirect and partial lists are not
+	// taken.
 	RevocationLists []*x509.RevocationList
-	// StaleList is the answer to a list past its nextUpdate.
+	// OCSPResponses in DER, each about one certificate of Roots or
+	// Intermediates, signed by that CA or by its responder (RFC 6960 section
+	// 4.2.2.2), with RSA PKCS #1 or ECDSA and SHA-2. Of two about one
+	// certificate the newer counts. "Revoked" refuses whatever a list says; a
+	// fresh "good" stands in for a list that is missing or stale; "unknown"
+	// says nothing. Without nextUpdate a response is fresh for a day.
+	OCSPResponses [][]byte
+	// StaleList is the answer to a list or a response past its nextUpdate.
 	StaleList StaleList
 	// Barred devices by name; the case does not matter.
 	Barred []string
@@ -66,6 +77,8 @@ type Policy struct {
 	authorities   []*x509.Certificate // roots, then intermediates
 	instanceOIDs  []x509.OID
 	lists         map[issuer]*revocationList
+	responses     map[subject]*ocspResponse
+	revocation    bool // whether anything about revocation is configured
 	staleList     StaleList
 	barred        map[string]struct{}
 	group         string
@@ -81,6 +94,7 @@ func New(c Config) (*Policy, error) {
 		roots:         x509.NewCertPool(),
 		intermediates: x509.NewCertPool(),
 		lists:         make(map[issuer]*revocationList),
+		responses:     make(map[subject]*ocspResponse, min(len(c.OCSPResponses), MaxOCSPResponses)),
 		staleList:     c.StaleList,
 		barred:        make(map[string]struct{}, len(c.Barred)),
 		group:         c.Group,
@@ -122,6 +136,15 @@ func New(c Config) (*Policy, error) {
 			return nil, fmt.Errorf("%w: revocation list %d: %w", ErrConfig, i+1, err)
 		}
 	}
+	if len(c.OCSPResponses) > MaxOCSPResponses {
+		return nil, fmt.Errorf("%w: %d OCSP responses, at most %d", ErrConfig, len(c.OCSPResponses), MaxOCSPResponses)
+	}
+	for i, response := range c.OCSPResponses {
+		if err := p.addOCSPResponse(response); err != nil {
+			return nil, fmt.Errorf("%w: OCSP response %d: %w", ErrConfig, i+1, err)
+		}
+	}
+	p.revocation = len(c.RevocationLists)+len(c.OCSPResponses) > 0
 	for _, name := range c.Barred {
 		device, err := DeviceName(name)
 		if err != nil {
@@ -158,13 +181,18 @@ func (p *Policy) Authorities() [][sha1.Size]byte {
 	return hashes
 }
 
-// RevocationExpires is the earliest nextUpdate of all lists; false without
-// any list.
+// RevocationExpires is the earliest nextUpdate of all lists and of all OCSP
+// responses that say good; false without any.
 func (p *Policy) RevocationExpires() (time.Time, bool) {
 	var first time.Time
 	for _, list := range p.lists {
 		if first.IsZero() || list.nextUpdate.Before(first) {
 			first = list.nextUpdate
+		}
+	}
+	for _, response := range p.responses {
+		if response.status == ocsp.Good && (first.IsZero() || response.end.Before(first)) {
+			first = response.end
 		}
 	}
 	return first, !first.IsZero()

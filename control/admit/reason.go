@@ -22,9 +22,9 @@ const (
 	ReasonExpired                          // the leaf, or an issuer, is of the past
 	ReasonWrongUsage                       // a CA, or not meant for IKE or client authentication
 	ReasonWrongInstance                    // no configured instance OID
-	ReasonRevocationUnknown                // lists are configured, but none of this issuer
-	ReasonRevoked                          // listed by its issuer
-	ReasonStaleList                        // the issuer's list is past its nextUpdate
+	ReasonRevocationUnknown                // no list of this issuer and no OCSP response, while others are configured
+	ReasonRevoked                          // its issuer says so, in a list or an OCSP response
+	ReasonStaleList                        // the issuer's list, or the OCSP response, is past its nextUpdate
 	ReasonDeviceName                       // no usable common name
 	ReasonIdentityType                     // an identification type that certificates don't carry
 	ReasonIdentityMismatch                 // IDi is not of this certificate

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math/big"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // issuer of certificates and of revocation lists: a name and a key. Two CAs
@@ -101,24 +103,61 @@ func (l *revocationList) newerThan(other *revocationList) bool {
 // checkRevocation asks each issuer on the path of what it issued. A list
 // whose thisUpdate lies ahead is taken as it is: it knows more, not less.
 func (p *Policy) checkRevocation(now time.Time, path []*x509.Certificate) *Refusal {
-	if len(p.lists) == 0 {
+	if !p.revocation {
 		return nil
 	}
 	var stale *Refusal
 	for i, c := range path[:len(path)-1] {
-		list, ok := p.lists[issuerOf(path[i+1])]
-		if !ok {
-			if i == 0 {
-				return refuse(ReasonRevocationUnknown, "no list of %q", path[i+1].Subject)
-			}
+		refusal := p.checkStatus(now, c, path[i+1], i == 0)
+		if refusal == nil {
 			continue
 		}
-		if reason, revoked := list.serials[string(c.SerialNumber.Bytes())]; revoked {
-			return refuse(ReasonRevoked, "%q, serial %x, reason %d", c.Subject, c.SerialNumber, reason)
+		// A certificate further up may be revoked, which says more.
+		if refusal.Reason != ReasonStaleList {
+			return refusal
 		}
-		if stale == nil && p.staleList == StaleRefuse && now.After(list.nextUpdate) {
-			stale = refuse(ReasonStaleList, "list of %q was due at %s", path[i+1].Subject, list.nextUpdate.UTC().Format(time.RFC3339))
+		if stale == nil {
+			stale = refusal
 		}
 	}
 	return stale
+}
+
+// checkStatus of one certificate. A list or a response is needed for a leaf;
+// an intermediate that neither speaks of is let pass.
+func (p *Policy) checkStatus(now time.Time, c, ca *x509.Certificate, leaf bool) *Refusal {
+	key := subject{issuerOf(ca), string(c.SerialNumber.Bytes())}
+	list, response := p.lists[key.issuer], p.responses[key]
+	if list != nil {
+		if reason, revoked := list.serials[key.serial]; revoked {
+			return refuse(ReasonRevoked, "%q, serial %x, reason %d", c.Subject, c.SerialNumber, reason)
+		}
+	}
+	good := false
+	if response != nil {
+		if response.status == ocsp.Revoked {
+			return refuse(ReasonRevoked, "%q, serial %x, reason %d in an OCSP response", c.Subject, c.SerialNumber, response.reason)
+		}
+		good = response.status == ocsp.Good
+	}
+	switch {
+	case good && response.fresh(now):
+		return nil
+	case list != nil:
+		if p.staleList == StaleRefuse && now.After(list.nextUpdate) {
+			return refuse(ReasonStaleList, "list of %q was due at %s", ca.Subject, list.nextUpdate.UTC().Format(time.RFC3339))
+		}
+		return nil
+	case good:
+		if p.staleList == StaleRefuse {
+			return refuse(ReasonStaleList, "OCSP response about %q is good from %s to %s", c.Subject,
+				response.begin.UTC().Format(time.RFC3339), response.end.UTC().Format(time.RFC3339))
+		}
+		return nil
+	case response != nil:
+		return refuse(ReasonRevocationUnknown, "%q does not know %q", ca.Subject, c.Subject)
+	case leaf:
+		return refuse(ReasonRevocationUnknown, "no list of %q, no OCSP response about %q", ca.Subject, c.Subject)
+	}
+	return nil
 }

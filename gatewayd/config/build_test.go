@@ -1,7 +1,13 @@
 package config
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"math/big"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -9,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
@@ -181,6 +189,8 @@ func TestBuildErrors(t *testing.T) {
 	l.write(t, "pki/open.key", readAll(t, filepath.Join(l.dir, "pki/gateway.key")), 0o644)
 	l.write(t, "pki/locked.key", []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"), 0o600)
 	l.write(t, "pki/text", []byte("not PEM"), 0o600)
+	strange, _ := ocspResponse(t, time.Now().Add(time.Hour))
+	l.write(t, "pki/strange.ocsp", strange, 0o644)
 	tests := []struct {
 		name, old, new, key, want string
 	}{
@@ -193,6 +203,10 @@ func TestBuildErrors(t *testing.T) {
 		{"certificate for a list", "crls: []", "crls: [pki/root.crt]", "gateway.trust.crls[0]", `is "CERTIFICATE", want "X509 CRL"`},
 		{"root that is none", "- pki/root.crt", "- pki/text", "gateway.trust.roots[0]", `no "CERTIFICATE" block`},
 		{"leaf for a root", "- pki/root.crt", "- pki/gateway.crt", "gateway.trust", "is not a CA"},
+		{"text for an OCSP response", "ocsp_responses: []", "ocsp_responses: [pki/text]", "gateway.trust.ocsp_responses[0]", "invalid OCSP response"},
+		{"PEM for an OCSP response", "ocsp_responses: []", "ocsp_responses: [pki/root.crt]", "gateway.trust.ocsp_responses[0]", "it is PEM, want DER"},
+		{"OCSP response that is gone", "ocsp_responses: []", "ocsp_responses: [pki/gone]", "gateway.trust.ocsp_responses[0]", "which does not exist"},
+		{"OCSP response of a stranger", "ocsp_responses: []", "ocsp_responses: [pki/strange.ocsp]", "gateway.trust", "OCSP response 1"},
 		{"list of a stranger", "crls: []", "crls: [ca/crl.pem]", "gateway.trust", "revocation list 1"},
 	}
 	for _, tt := range tests {
@@ -229,6 +243,59 @@ func TestBuildWarnings(t *testing.T) {
 			t.Errorf("got %q, want %q among them", all, want)
 		}
 	}
+}
+
+// Responses replace lists, and one past its next update is worth a warning.
+func TestBuildOCSP(t *testing.T) {
+	l := newLab(t, "vpn.example.com")
+	der, root := ocspResponse(t, time.Now().Add(-time.Minute))
+	l.write(t, "pki/phone.ocsp", der, 0o644)
+	l.write(t, "pki/other.crt", ca.EncodeCertificates(root), 0o644)
+	b, err := l.build(t, "- pki/root.crt", "- pki/root.crt\n      - pki/other.crt", "ocsp_responses: []", "ocsp_responses: [pki/phone.ocsp]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := strings.Join(b.Warnings, "\n")
+	for _, want := range []string{
+		"gateway.trust.crls: none: devices without a response in gateway.trust.ocsp_responses are refused",
+		"gateway.trust.stale_crl: a revocation list or an OCSP response was due for renewal",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("got %q, want %q among them", all, want)
+		}
+	}
+	if _, ok := b.Admit.RevocationExpires(); !ok {
+		t.Error("the policy has no response")
+	}
+}
+
+// ocspResponse of a CA of its own, which it returns too.
+func ocspResponse(t *testing.T, next time.Time) ([]byte, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "other"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err = ocsp.CreateResponse(root, root, ocsp.Response{
+		Status: ocsp.Good, SerialNumber: big.NewInt(7), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: next,
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der, root
 }
 
 func readAll(t *testing.T, path string) []byte {

@@ -118,7 +118,10 @@ type Trust struct {
 	Roots         []string `yaml:"roots"`
 	Intermediates []string `yaml:"intermediates"`
 	CRLs          []string `yaml:"crls"`
-	// StaleCRL is what happens to devices once a list's nextUpdate has passed.
+	// OCSPResponses are files in DER, each about one certificate.
+	OCSPResponses []string `yaml:"ocsp_responses"`
+	// StaleCRL is what happens to devices once the nextUpdate of a list or an
+	// OCSP response has passed.
 	StaleCRL StaleCRL `yaml:"stale_crl"`
 	// MaxCertificates in a chain, the device's own counted.
 	MaxCertificates int `yaml:"max_certificates"`

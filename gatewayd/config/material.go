@@ -195,6 +195,9 @@ func (b *builder) policy() *admit.Policy {
 	for i, name := range t.CRLs {
 		c.RevocationLists = append(c.RevocationLists, read(b, fmt.Sprintf("gateway.trust.crls[%d]", i), name, admit.ParseRevocationLists)...)
 	}
+	for i, name := range t.OCSPResponses {
+		c.OCSPResponses = append(c.OCSPResponses, read(b, fmt.Sprintf("gateway.trust.ocsp_responses[%d]", i), name, oneResponse)...)
+	}
 	for _, oid := range t.InstanceOIDs {
 		c.InstanceOIDs = append(c.InstanceOIDs, oid.OID)
 	}
@@ -210,13 +213,20 @@ func (b *builder) policy() *admit.Policy {
 		b.say("gateway.trust", "%v", err)
 		return nil
 	}
-	if len(t.CRLs) == 0 {
+	switch {
+	case len(t.CRLs) == 0 && len(t.OCSPResponses) == 0:
 		b.warn("gateway.trust.crls", "none: a revoked certificate stays good until it expires")
+	case len(t.CRLs) == 0:
+		b.warn("gateway.trust.crls", "none: devices without a response in gateway.trust.ocsp_responses are refused")
 	}
 	if end, ok := policy.RevocationExpires(); ok && b.now.After(end) {
-		b.warn("gateway.trust.crls", "a list was due for renewal on %s; gateway.trust.stale_crl says: %s its devices", end.Format(time.RFC3339), t.StaleCRL)
+		b.warn("gateway.trust.stale_crl", "a revocation list or an OCSP response was due for renewal on %s; without a newer one: %s its devices", end.Format(time.RFC3339), t.StaleCRL)
 	}
 	return policy
+}
+
+func oneResponse(data []byte) ([][]byte, error) {
+	return [][]byte{data}, admit.CheckOCSPResponse(data)
 }
 
 // read opens and parses a file, and says what is wrong with it under its key.

@@ -130,7 +130,8 @@ func (f *LogFormat) UnmarshalText(b []byte) error {
 
 func (LogFormat) expected() string { return "one of text, json" }
 
-// StaleCRL is a policy for revocation lists that are past their nextUpdate.
+// StaleCRL is a policy for revocation lists and OCSP responses that are past
+// their nextUpdate.
 type StaleCRL string
 
 // Policies.

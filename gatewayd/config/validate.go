@@ -156,7 +156,7 @@ func (v *validator) trust(t *Trust) {
 	for _, list := range []struct {
 		key   string
 		files []string
-	}{{"roots", t.Roots}, {"intermediates", t.Intermediates}, {"crls", t.CRLs}} {
+	}{{"roots", t.Roots}, {"intermediates", t.Intermediates}, {"crls", t.CRLs}, {"ocsp_responses", t.OCSPResponses}} {
 		for i, f := range list.files {
 			v.required(fmt.Sprintf("gateway.trust.%s[%d]", list.key, i), f, "the name of a file")
 		}
