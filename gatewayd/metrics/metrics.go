@@ -89,7 +89,7 @@ var (
 	dhcpAnswers       = desc("dhcp_answers_total", "DHCPINFORM of devices that were answered.")
 	configLoaded      = desc("config_loaded_timestamp_seconds", "When the running configuration was read.")
 	reloadsFailed     = desc("config_reload_failures_total", "Reloads that were refused.")
-	crlExpires        = desc("crl_next_update_timestamp_seconds", "When the first revocation list is due for renewal.")
+	crlExpires        = desc("crl_next_update_timestamp_seconds", "When the first revocation list or OCSP response is due for renewal.")
 )
 
 var all = []*prometheus.Desc{
