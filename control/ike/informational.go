@@ -139,7 +139,9 @@ func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	m.expires = time.Time{}
 	m.tasks = nil
 	m.removeChildren()
-	// What was being prepared, by either side, comes to nothing.
+	// What was being prepared, by either side, comes to nothing. If that was the
+	// key exchange for an answer to our rekeying of the IKE SA, the peer is left
+	// with a new one that it finds dead by its own liveness check.
 	clear(m.waiting)
 	m.request.claimed = m.request.open
 	if m.in.busy && m.in.about == ikewire.CreateChildSA {
