@@ -1,6 +1,6 @@
 package dataplane
 
-// Change is one of Install, UseOutbound, Move and Remove.
+// Change is one of Install, UseOutbound, Move, Regroup and Remove.
 type Change interface{ change() }
 
 // Install makes a Child SA known under an SPI that was reserved. Its inbound
@@ -22,6 +22,14 @@ type Move struct {
 	Path    Path
 }
 
+// Regroup puts the device of a Child SA into another group. It counts from the
+// next packet on. A backend without layers only checks the SPI. Errors:
+// ErrUnknownSPI, ErrGroup.
+type Regroup struct {
+	Inbound SPI
+	Group   string
+}
+
 // Remove forgets a Child SA, or gives back a reserved SPI, and erases its
 // keys. An SPI that was installed rests before it is handed out again. Errors:
 // ErrUnknownSPI.
@@ -35,4 +43,5 @@ type Remove struct {
 func (Install) change()     {}
 func (UseOutbound) change() {}
 func (Move) change()        {}
+func (Regroup) change()     {}
 func (Remove) change()      {}

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"bytes"
 	"net/netip"
 	"time"
 )
@@ -26,6 +27,9 @@ type Child struct {
 	Local, Remote []Selector
 	// Path the outer packets take.
 	Path Path
+	// Group of the device, which says what it may reach where a [Layer] keeps
+	// access lists; empty means the default group. Backends don't look at it.
+	Group string
 	// Hard limits, for both directions together; zero means none. A Child SA
 	// that reached one carries nothing more.
 	Hard Limits
@@ -47,6 +51,24 @@ type Keys struct {
 	Encryption []byte
 	// Integrity key; empty for AEAD algorithms.
 	Integrity []byte
+}
+
+// Clone copies the octets, for whoever keeps keys that another erases.
+func (k Keys) Clone() Keys {
+	return Keys{Encryption: bytes.Clone(k.Encryption), Integrity: bytes.Clone(k.Integrity)}
+}
+
+// Erase clears the octets. What was made of them, such as the key schedule in
+// a cipher.AEAD, can't be reached and goes with the garbage.
+func (k Keys) Erase() {
+	clear(k.Encryption)
+	clear(k.Integrity)
+}
+
+// EraseKeys of both directions.
+func (c *Child) EraseKeys() {
+	c.Inbound.Keys.Erase()
+	c.Outbound.Keys.Erase()
 }
 
 // Selector is a traffic selector (RFC 7296 section 3.13.1): a range of

@@ -18,6 +18,9 @@ var (
 	// address that no socket has, a path to a virtual address, an encapsulation
 	// that the backend can't do.
 	ErrInvalid = errors.New("invalid child")
+	// ErrGroup: no layer can enforce the access list of this group, or there is
+	// no such group.
+	ErrGroup = errors.New("group has no access list in force")
 	// ErrClosed: the backend was closed, or handed over by Export.
 	ErrClosed = errors.New("backend is closed")
 )

@@ -189,10 +189,7 @@ func (d *Device) apply(now time.Time, m *machine, o ike.Apply) {
 			failed = err
 		}
 		if in, ok := c.(dataplane.Install); ok {
-			for _, k := range []dataplane.Keys{in.Child.Inbound.Keys, in.Child.Outbound.Keys} {
-				clear(k.Encryption)
-				clear(k.Integrity)
-			}
+			in.Child.EraseKeys()
 		}
 	}
 	d.news = true

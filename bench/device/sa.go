@@ -70,6 +70,8 @@ func (t *table) apply(change dataplane.Change) error {
 		if c := t.children[change.Inbound]; c == nil || c.open == nil {
 			return dataplane.ErrUnknownSPI
 		}
+	case dataplane.Regroup:
+		// A device has no group of its own.
 	case dataplane.Remove:
 		if t.children[change.Inbound] == nil {
 			return dataplane.ErrUnknownSPI

@@ -87,7 +87,8 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 	m.exportChild(c, inKeys, outKeys)
 	id := m.newID()
 	m.ask(id, Apply{ID: id, Wait: true, Changes: changes}, func(now time.Time, in Input) {
-		eraseKeys(inKeys, outKeys)
+		inKeys.Erase()
+		outKeys.Erase()
 		done, _ := in.(Applied)
 		switch {
 		case done.Err != nil:
@@ -132,8 +133,8 @@ func (m *Machine) exportChild(c *child, in, out dataplane.Keys) {
 	if m.cfg.ExportKeys {
 		m.emit(KeysDerived{Child: &ChildKeyLog{
 			Gateway: m.path.local.Addr(), Peer: m.path.remote.Addr(), Algorithm: c.algorithm,
-			Inbound:  dataplane.SA{SPI: c.inbound, Keys: cloneKeys(in)},
-			Outbound: dataplane.SA{SPI: c.outbound, Keys: cloneKeys(out)},
+			Inbound:  dataplane.SA{SPI: c.inbound, Keys: in.Clone()},
+			Outbound: dataplane.SA{SPI: c.outbound, Keys: out.Clone()},
 		}})
 	}
 }
@@ -222,15 +223,4 @@ func (m *Machine) moveChildren() {
 		m.emit(Apply{Changes: changes})
 	}
 	m.emit(Moved{Local: m.path.local, Remote: m.path.remote})
-}
-
-func cloneKeys(k dataplane.Keys) dataplane.Keys {
-	return dataplane.Keys{Encryption: clone(k.Encryption), Integrity: clone(k.Integrity)}
-}
-
-func eraseKeys(keys ...dataplane.Keys) {
-	for _, k := range keys {
-		clear(k.Encryption)
-		clear(k.Integrity)
-	}
 }

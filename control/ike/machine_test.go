@@ -240,7 +240,7 @@ func TestChildKeysAgree(t *testing.T) {
 	w.check = func(s *side, o Output) {
 		if a, ok := o.(Apply); ok && a.Wait {
 			c := a.Changes[0].(dataplane.Install).Child
-			c.Inbound.Keys, c.Outbound.Keys = cloneKeys(c.Inbound.Keys), cloneKeys(c.Outbound.Keys)
+			c.Inbound.Keys, c.Outbound.Keys = c.Inbound.Keys.Clone(), c.Outbound.Keys.Clone()
 			got[s.name] = c
 		}
 	}

@@ -57,7 +57,7 @@ func (m *Machine) intoTunnel(p path) bool {
 // returns the COOKIE2 that was sent there. What was open goes there first.
 func (m *Machine) confirmPath(now time.Time) {
 	if r := &m.request; r.open {
-		r.to = nil
+		r.to, r.hinted = nil, path{}
 		m.send(r.raw, m.path)
 	}
 	to := m.path
@@ -93,25 +93,39 @@ func noNAT(data []byte, seen path) bool {
 
 // addressHint: an authentic ESP packet came from elsewhere. It may have been
 // forwarded by somebody who wants the downlink, so the peer is asked there; an
-// answer from there moves the SAs.
+// answer from there moves the SAs. A request that is open already asks as well
+// as any: the path it took may be dead, and so may be the address of an earlier
+// hint, where a NAT went through several mappings.
 func (m *Machine) addressHint(now time.Time, hint AddressHint) {
 	to := path{local: hint.Local, remote: hint.Remote, marker: true}
-	if m.state != stateEstablished || to == m.path || m.intoTunnel(to) || m.byInbound(hint.Inbound) == nil || m.request.claimed {
+	if m.state != stateEstablished || to == m.path || m.intoTunnel(to) || m.byInbound(hint.Inbound) == nil {
+		return
+	}
+	r := &m.request
+	if r.claimed {
+		r.to, r.toUntil, r.hinted = &to, r.tries+hintTries-1, to
+		if r.open {
+			m.send(r.raw, to)
+		}
 		return
 	}
 	m.begin(now, func(now time.Time) {
-		m.request.to = &to
-		m.sendRequest(now, ikewire.Informational, nil, func(_ time.Time, in Message, _ []ikewire.Payload) {
-			if in.Remote != to.remote || in.Local != to.local {
-				m.note(NoteHintReverted, to.remote.String())
-				return
-			}
-			if m.path != to {
-				m.path = to
-				m.moveChildren()
-			}
-		})
+		m.request.to, m.request.hinted = &to, to
+		m.sendRequest(now, ikewire.Informational, nil, func(time.Time, Message, []ikewire.Payload) {})
 	})
+}
+
+// answeredFrom has the SAs follow to where the peer was hinted to be, if it
+// answered from there.
+func (m *Machine) answeredFrom(from, hinted path) {
+	switch {
+	case hinted == path{} || m.state != stateEstablished || m.path == hinted:
+	case from != hinted:
+		m.note(NoteHintReverted, hinted.remote.String())
+	default:
+		m.path = hinted
+		m.moveChildren()
+	}
 }
 
 // NoteMoveRefused: the peer doesn't go on with us from our new address, or
@@ -132,7 +146,7 @@ func (m *Machine) move(now time.Time, in Move) {
 	if r := &m.request; r.open {
 		// Whether the peer got it or its answer got lost on the old path, the
 		// answer comes here.
-		r.to = nil
+		r.to, r.hinted = nil, path{}
 		m.send(r.raw, m.path)
 	}
 	if m.state == stateEstablished {

@@ -160,6 +160,26 @@ var lives = map[string]struct {
 		w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: netip.MustParseAddrPort("203.0.113.9:1024")})
 		w.deliver()
 	}},
+	// A NAT that restarts may map a device twice in a moment: what was asked at
+	// the first address is asked again at the second, not after 62 seconds.
+	"address_hint_overtaken": {run: func(w *world) {
+		first, second := netip.MustParseAddrPort("203.0.113.9:1024"), netip.MustParseAddrPort("203.0.113.9:1025")
+		w.nat = func(netip.AddrPort) netip.AddrPort { return second }
+		w.lose = func(o Send) bool { return o.Remote != second && o.Local.Addr() == gwAddr }
+		w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: first})
+		w.pass(5 * time.Second)
+		w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: second})
+		w.deliver()
+	}},
+	"address_hint_during_request": {run: func(w *world) {
+		now := netip.MustParseAddrPort("203.0.113.9:1024")
+		w.nat = func(netip.AddrPort) netip.AddrPort { return now }
+		w.lose = func(o Send) bool { return o.Remote != now && o.Local.Addr() == gwAddr }
+		w.step(w.gw, Rekey{Inbound: 0xa001})
+		w.deliver()
+		w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: now})
+		w.deliver()
+	}},
 	"address_hint_was_a_thief": {run: func(w *world) {
 		thief := netip.MustParseAddrPort("203.0.113.66:4500")
 		w.lose = func(o Send) bool { return o.Remote == thief }

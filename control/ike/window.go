@@ -35,7 +35,9 @@ type request struct {
 	id       uint32 // of the open request, or of the next one
 	exchange ikewire.ExchangeType
 	raw      [][]byte
-	to       *path // instead of the machine's path
+	to       *path // instead of the machine's path, in tries up to toUntil
+	toUntil  int
+	hinted   path // where the peer may be; an answer from there proves it
 	tries    int
 	resend   time.Time
 	parts    ikecrypto.Reassembly // of the answer
@@ -258,7 +260,7 @@ func (m *Machine) sendRequest(now time.Time, x ikewire.ExchangeType, payloads []
 	}
 	m.request = request{
 		claimed: true, open: true, id: m.request.id, exchange: x, raw: messages,
-		to: m.request.to, tries: 1, resend: now.Add(m.cfg.Retransmit), done: done,
+		to: m.request.to, toUntil: hintTries, hinted: m.request.hinted, tries: 1, resend: now.Add(m.cfg.Retransmit), done: done,
 	}
 	m.send(messages, m.requestPath())
 	return true
@@ -289,7 +291,7 @@ func (m *Machine) resend(now time.Time) {
 	m.note(NoteResent, r.exchange.String())
 	r.resend = now.Add(m.cfg.Retransmit << r.tries)
 	r.tries++
-	if r.to != nil && r.tries > hintTries {
+	if r.to != nil && r.tries > r.toUntil {
 		r.to = nil // nobody there: the old path has the rest of the tries
 	}
 	m.send(r.raw, m.requestPath())
@@ -314,12 +316,13 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 	if !ok {
 		return
 	}
-	done := r.done
+	done, hinted := r.done, r.hinted
 	m.request = request{id: r.id + 1}
 	if inner == nil {
 		m.closed(now, CloseMalformed, "response with invalid syntax", false)
 		return
 	}
+	m.answeredFrom(path{local: in.Local, remote: in.Remote, marker: in.Marker}, hinted)
 	done(now, in, inner)
 	if m.state != stateDead && m.state != stateLingering && !m.request.claimed {
 		m.finish(now)

@@ -145,10 +145,7 @@ func firstError(errs []error) error {
 func eraseKeys(changes []dataplane.Change) {
 	for _, c := range changes {
 		if in, ok := c.(dataplane.Install); ok {
-			for _, k := range []dataplane.Keys{in.Child.Inbound.Keys, in.Child.Outbound.Keys} {
-				clear(k.Encryption)
-				clear(k.Integrity)
-			}
+			in.Child.EraseKeys()
 		}
 	}
 }

@@ -149,6 +149,7 @@ func unknownChanges(e *env) {
 	for _, spi := range []dataplane.SPI{0, 255, reserved, reserved ^ 1, 0xFFFFFFFF} {
 		e.refused(dataplane.UseOutbound{Inbound: spi}, dataplane.ErrUnknownSPI)
 		e.refused(dataplane.Move{Inbound: spi, Path: path}, dataplane.ErrUnknownSPI)
+		e.refused(dataplane.Regroup{Inbound: spi, Group: ""}, dataplane.ErrUnknownSPI)
 		if spi != reserved {
 			e.refused(dataplane.Remove{Inbound: spi}, dataplane.ErrUnknownSPI)
 		}

@@ -221,6 +221,12 @@ func (f *Fake) apply(change dataplane.Change) error {
 			return err
 		}
 		child.state.Child.Path = c.Path
+	case dataplane.Regroup:
+		child, ok := f.children[c.Inbound]
+		if !ok || !child.installed {
+			return dataplane.ErrUnknownSPI
+		}
+		child.state.Child.Group = c.Group
 	case dataplane.Remove:
 		child := f.children[c.Inbound]
 		if child == nil {
@@ -434,9 +440,7 @@ func (f *Fake) isClosed() bool {
 func cloneState(s dataplane.ChildState) dataplane.ChildState {
 	c := &s.Child
 	c.VirtualIPs, c.Local, c.Remote = slices.Clone(c.VirtualIPs), slices.Clone(c.Local), slices.Clone(c.Remote)
-	for _, k := range []*dataplane.Keys{&c.Inbound.Keys, &c.Outbound.Keys} {
-		k.Encryption, k.Integrity = bytes.Clone(k.Encryption), bytes.Clone(k.Integrity)
-	}
+	c.Inbound.Keys, c.Outbound.Keys = c.Inbound.Keys.Clone(), c.Outbound.Keys.Clone()
 	s.ReplayWindow = slices.Clone(s.ReplayWindow)
 	return s
 }

@@ -97,7 +97,7 @@ func (b *Backend) Apply(changes []dataplane.Change) []error {
 			errs[i] = closed
 		}
 		if p != nil && errs[i] != nil {
-			eraseKeys(p.child)
+			p.child.EraseKeys()
 		}
 	}
 	return errs
@@ -135,6 +135,10 @@ func (l *loop) apply(c dataplane.Change, p *prepared, refused error) error {
 			return dataplane.ErrUnknownSPI
 		}
 		return l.move(s, c.Path)
+	case dataplane.Regroup:
+		if l.installed(c.Inbound) == nil {
+			return dataplane.ErrUnknownSPI
+		}
 	case dataplane.Remove:
 		s := l.find(c.Inbound)
 		if s == nil {

@@ -1,7 +1,6 @@
 package userspace
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,7 +25,7 @@ func prepare(c *dataplane.Child, ls locals, pathMTU int) (_ *prepared, err error
 	p := &prepared{child: cloneChild(c)}
 	defer func() {
 		if err != nil {
-			eraseKeys(p.child)
+			p.child.EraseKeys()
 		}
 	}()
 	if err = c.Validate(); err != nil {
@@ -76,20 +75,7 @@ func cloneChild(c *dataplane.Child) *dataplane.Child {
 	clone.VirtualIPs = slices.Clone(c.VirtualIPs)
 	clone.Local = slices.Clone(c.Local)
 	clone.Remote = slices.Clone(c.Remote)
-	clone.Inbound.Keys = cloneKeys(c.Inbound.Keys)
-	clone.Outbound.Keys = cloneKeys(c.Outbound.Keys)
+	clone.Inbound.Keys = c.Inbound.Keys.Clone()
+	clone.Outbound.Keys = c.Outbound.Keys.Clone()
 	return &clone
-}
-
-func cloneKeys(k dataplane.Keys) dataplane.Keys {
-	return dataplane.Keys{Encryption: bytes.Clone(k.Encryption), Integrity: bytes.Clone(k.Integrity)}
-}
-
-// eraseKeys clears the key octets. The key schedules inside the transforms
-// can't be reached; they go with the garbage.
-func eraseKeys(c *dataplane.Child) {
-	for _, k := range []dataplane.Keys{c.Inbound.Keys, c.Outbound.Keys} {
-		clear(k.Encryption)
-		clear(k.Integrity)
-	}
 }

@@ -108,7 +108,7 @@ func (b *Backend) Import(states []dataplane.ChildState) error {
 	if err != nil {
 		for _, p := range ready {
 			if p != nil {
-				eraseKeys(p.child)
+				p.child.EraseKeys()
 			}
 		}
 	}

@@ -196,7 +196,7 @@ func (db *sadb) free(s *sa, now time.Duration) {
 	spi, installed := s.spi, s.state == saInstalled
 	if s.child != nil {
 		db.vacate(s)
-		eraseKeys(s.child)
+		s.child.EraseKeys()
 	}
 	*s = sa{used: true, lastSPI: spi, freed: now}
 	db.taken--
