@@ -11,14 +11,29 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/bpf/acl/acltest"
 )
 
 var (
-	device4 = netip.MustParseAddr("10.9.0.7")
-	device6 = netip.MustParseAddr("2001:db8:9::7")
-	host4   = netip.MustParseAddr("10.2.0.5")
-	host6   = netip.MustParseAddr("2001:db8:2::5")
+	device4, device6 = acltest.Device4, acltest.Device6
+	host4, host6     = acltest.Host4, acltest.Host6
 )
+
+type packet = acltest.Packet
+
+const ethernet = 14
+
+// octets with an Ethernet header, as BPF_PROG_TEST_RUN wants one.
+func octets(p packet, d acl.Direction) []byte {
+	b := make([]byte, ethernet, 2048)
+	b[12], b[13] = 0x08, 0x00
+	if p.Device.Is6() {
+		b[12], b[13] = 0x86, 0xdd
+	}
+	return append(b, p.Octets(d)...)
+}
+
+var list = acltest.List
 
 func open(t testing.TB, c Config) *Access {
 	t.Helper()
@@ -43,23 +58,6 @@ func open(t testing.TB, c Config) *Access {
 		}
 	})
 	return a
-}
-
-func list(t testing.TB, lines ...string) *acl.List {
-	t.Helper()
-	var rules []acl.Rule
-	for _, line := range lines {
-		r, err := acl.Parse(line)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rules = append(rules, r...)
-	}
-	l, err := acl.New(rules)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
 }
 
 func (a *Access) set(t testing.TB, groups ...acl.Group) {
@@ -136,36 +134,36 @@ func TestVerdicts(t *testing.T) {
 		packet
 		want acl.Verdict
 	}{
-		{"allowed port", packet{device: device4, remote: host4, protocol: acl.TCP, port: 443}, acl.VerdictPass},
-		{"other port", packet{device: device4, remote: host4, protocol: acl.TCP, port: 444}, acl.VerdictDenied},
-		{"other protocol", packet{device: device4, remote: host4, protocol: acl.UDP, port: 443}, acl.VerdictDenied},
-		{"first of a range", packet{device: device4, remote: host4, protocol: acl.UDP, port: 1000}, acl.VerdictPass},
-		{"last of a range", packet{device: device4, remote: host4, protocol: acl.UDP, port: 2000}, acl.VerdictPass},
-		{"behind a range", packet{device: device4, remote: host4, protocol: acl.UDP, port: 2001}, acl.VerdictDenied},
-		{"longer network", packet{device: device4, remote: netip.MustParseAddr("10.2.0.66"), protocol: acl.TCP, port: 443}, acl.VerdictDenied},
-		{"other network", packet{device: device4, remote: netip.MustParseAddr("10.2.1.5"), protocol: acl.TCP, port: 443}, acl.VerdictDenied},
-		{"ICMP", packet{device: device4, remote: host4, protocol: acl.ICMP}, acl.VerdictPass},
-		{"ICMPv6", packet{device: device6, remote: host6, protocol: acl.ICMPv6}, acl.VerdictPass},
-		{"ICMP in IPv6", packet{device: device6, remote: host6, protocol: acl.ICMP}, acl.VerdictDenied},
-		{"IPv6", packet{device: device6, remote: host6, protocol: acl.TCP, port: 443}, acl.VerdictPass},
-		{"IPv6, other port", packet{device: device6, remote: host6, protocol: acl.TCP, port: 80}, acl.VerdictDenied},
-		{"first of two rules", packet{device: device4, remote: all4, protocol: acl.UDP, port: 53}, acl.VerdictPass},
-		{"later fragment", packet{device: device4, remote: host4, protocol: acl.TCP, fragment: 3, payload: make([]byte, 64)}, acl.VerdictFragment},
-		{"later fragment, IPv6", packet{device: device6, remote: host6, protocol: acl.TCP, fragment: 3, payload: make([]byte, 64)}, acl.VerdictFragment},
-		{"later fragment without ports", packet{device: device4, remote: host4, protocol: acl.ICMP, fragment: 3, payload: make([]byte, 64)}, acl.VerdictPass},
-		{"later fragment, all allowed", packet{device: device4, remote: all4, protocol: acl.TCP, fragment: 3, payload: make([]byte, 64)}, acl.VerdictPass},
-		{"later fragment, all allowed, IPv6", packet{device: device6, remote: all6, protocol: acl.TCP, fragment: 3, payload: make([]byte, 64)}, acl.VerdictPass},
-		{"no room for ports", packet{device: device4, remote: host4, protocol: acl.TCP, port: 443, cut: 17}, acl.VerdictFragment},
-		{"extension header", packet{device: device6, remote: host6, protocol: acl.TCP, port: 443, extensions: next(hop, acl.TCP)}, acl.VerdictPass},
-		{"extension header, other port", packet{device: device6, remote: host6, protocol: acl.TCP, port: 80, extensions: next(hop, acl.TCP)}, acl.VerdictDenied},
-		{"extension header cut off", packet{device: device6, remote: host6, protocol: acl.TCP, port: 443, extensions: next(hop, acl.TCP), cut: 24}, acl.VerdictMalformed},
-		{"no device", packet{device: stranger, remote: host4, protocol: acl.TCP, port: 443}, acl.VerdictUnknown},
-		{"no list", packet{device: open4, remote: host4, protocol: acl.TCP, port: 1}, acl.VerdictPass},
-		{"no list, IPv6", packet{device: open6, remote: host6, protocol: 99}, acl.VerdictPass},
-		{"no list, later fragment", packet{device: open4, remote: host4, protocol: acl.TCP, fragment: 3, payload: make([]byte, 8)}, acl.VerdictPass},
+		{"allowed port", packet{Device: device4, Remote: host4, Protocol: acl.TCP, Port: 443}, acl.VerdictPass},
+		{"other port", packet{Device: device4, Remote: host4, Protocol: acl.TCP, Port: 444}, acl.VerdictDenied},
+		{"other protocol", packet{Device: device4, Remote: host4, Protocol: acl.UDP, Port: 443}, acl.VerdictDenied},
+		{"first of a range", packet{Device: device4, Remote: host4, Protocol: acl.UDP, Port: 1000}, acl.VerdictPass},
+		{"last of a range", packet{Device: device4, Remote: host4, Protocol: acl.UDP, Port: 2000}, acl.VerdictPass},
+		{"behind a range", packet{Device: device4, Remote: host4, Protocol: acl.UDP, Port: 2001}, acl.VerdictDenied},
+		{"longer network", packet{Device: device4, Remote: netip.MustParseAddr("10.2.0.66"), Protocol: acl.TCP, Port: 443}, acl.VerdictDenied},
+		{"other network", packet{Device: device4, Remote: netip.MustParseAddr("10.2.1.5"), Protocol: acl.TCP, Port: 443}, acl.VerdictDenied},
+		{"ICMP", packet{Device: device4, Remote: host4, Protocol: acl.ICMP}, acl.VerdictPass},
+		{"ICMPv6", packet{Device: device6, Remote: host6, Protocol: acl.ICMPv6}, acl.VerdictPass},
+		{"ICMP in IPv6", packet{Device: device6, Remote: host6, Protocol: acl.ICMP}, acl.VerdictDenied},
+		{"IPv6", packet{Device: device6, Remote: host6, Protocol: acl.TCP, Port: 443}, acl.VerdictPass},
+		{"IPv6, other port", packet{Device: device6, Remote: host6, Protocol: acl.TCP, Port: 80}, acl.VerdictDenied},
+		{"first of two rules", packet{Device: device4, Remote: all4, Protocol: acl.UDP, Port: 53}, acl.VerdictPass},
+		{"later fragment", packet{Device: device4, Remote: host4, Protocol: acl.TCP, Fragment: 3, Payload: make([]byte, 64)}, acl.VerdictFragment},
+		{"later fragment, IPv6", packet{Device: device6, Remote: host6, Protocol: acl.TCP, Fragment: 3, Payload: make([]byte, 64)}, acl.VerdictFragment},
+		{"later fragment without ports", packet{Device: device4, Remote: host4, Protocol: acl.ICMP, Fragment: 3, Payload: make([]byte, 64)}, acl.VerdictPass},
+		{"later fragment, all allowed", packet{Device: device4, Remote: all4, Protocol: acl.TCP, Fragment: 3, Payload: make([]byte, 64)}, acl.VerdictPass},
+		{"later fragment, all allowed, IPv6", packet{Device: device6, Remote: all6, Protocol: acl.TCP, Fragment: 3, Payload: make([]byte, 64)}, acl.VerdictPass},
+		{"no room for ports", packet{Device: device4, Remote: host4, Protocol: acl.TCP, Port: 443, Cut: 17}, acl.VerdictFragment},
+		{"extension header", packet{Device: device6, Remote: host6, Protocol: acl.TCP, Port: 443, Extensions: next(hop, acl.TCP)}, acl.VerdictPass},
+		{"extension header, other port", packet{Device: device6, Remote: host6, Protocol: acl.TCP, Port: 80, Extensions: next(hop, acl.TCP)}, acl.VerdictDenied},
+		{"extension header cut off", packet{Device: device6, Remote: host6, Protocol: acl.TCP, Port: 443, Extensions: next(hop, acl.TCP), Cut: 24}, acl.VerdictMalformed},
+		{"no device", packet{Device: stranger, Remote: host4, Protocol: acl.TCP, Port: 443}, acl.VerdictUnknown},
+		{"no list", packet{Device: open4, Remote: host4, Protocol: acl.TCP, Port: 1}, acl.VerdictPass},
+		{"no list, IPv6", packet{Device: open6, Remote: host6, Protocol: 99}, acl.VerdictPass},
+		{"no list, later fragment", packet{Device: open4, Remote: host4, Protocol: acl.TCP, Fragment: 3, Payload: make([]byte, 8)}, acl.VerdictPass},
 	} {
 		for _, d := range []acl.Direction{acl.In, acl.Out} {
-			octets := c.octets(d)
+			octets := octets(c.packet, d)
 			got, count := a.run(t, d, octets, 0)
 			if got != c.want || count != (acl.Count{Packets: 1, Bytes: uint64(len(octets) - ethernet)}) {
 				t.Errorf("%s, %v: %v, counted %+v; want %v", c.name, d, got, count, c.want)
@@ -174,7 +172,7 @@ func TestVerdicts(t *testing.T) {
 	}
 
 	bad := func(name string, change func([]byte)) {
-		octets := packet{device: device4, remote: host4, protocol: acl.TCP, port: 443}.octets(acl.In)
+		octets := octets(packet{Device: device4, Remote: host4, Protocol: acl.TCP, Port: 443}, acl.In)
 		change(octets)
 		if got, _ := a.run(t, acl.In, octets, 0); got != acl.VerdictMalformed {
 			t.Errorf("%s: %v", name, got)
@@ -211,8 +209,8 @@ func TestExtensionHeadersAreBounded(t *testing.T) {
 		for range n {
 			extensions = append(extensions, 60, 0, 1, 4, 0, 0, 0, 0)
 		}
-		p := packet{device: device6, remote: host6, protocol: acl.TCP, port: 443, extensions: next(extensions, acl.TCP)}
-		if got, _ := a.run(t, acl.In, p.octets(acl.In), 0); got != want {
+		p := packet{Device: device6, Remote: host6, Protocol: acl.TCP, Port: 443, Extensions: next(extensions, acl.TCP)}
+		if got, _ := a.run(t, acl.In, octets(p, acl.In), 0); got != want {
 			t.Errorf("%d headers: %v, want %v", n, got, want)
 		}
 	}
@@ -226,16 +224,16 @@ func TestReference(t *testing.T) {
 	const lists, packets = 400, 256
 	verdicts := map[acl.Verdict]int{}
 	for n := range lists {
-		l := randomList(t, random)
+		l := acltest.RandomList(t, random)
 		a.set(t, acl.Group{Name: "g", List: l})
 		if n == 0 {
 			a.admit(t, 1, "g", device4, device6)
 		}
 		for range packets {
-			p := randomPacket(random)
-			want := l.Decide(p.seen())
+			p := acltest.RandomPacket(random)
+			want := l.Decide(p.Seen())
 			d := acl.Direction(random.IntN(acl.NumDirections))
-			code, err := [2]*ebpf.Program{a.programs.AccessIn, a.programs.AccessOut}[d].Run(&ebpf.RunOptions{Data: p.octets(d)})
+			code, err := [2]*ebpf.Program{a.programs.AccessIn, a.programs.AccessOut}[d].Run(&ebpf.RunOptions{Data: octets(p, d)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -262,59 +260,6 @@ func TestReference(t *testing.T) {
 	t.Log(verdicts)
 }
 
-var randomProtocols = []uint8{acl.TCP, acl.UDP, acl.ICMP, acl.ICMPv6, acl.SCTP, 0, 0}
-
-// randomList has networks in each other and ports beside each other.
-func randomList(t *testing.T, random *rand.Rand) *acl.List {
-	t.Helper()
-	var rules []acl.Rule
-	for range 1 + random.IntN(24) {
-		r := acl.Rule{Allow: random.IntN(3) > 0, Last: 65535, Protocol: randomProtocols[random.IntN(len(randomProtocols))]}
-		r.Remote, _ = randomHost(random).Prefix(0)
-		if host := randomHost(random); random.IntN(8) > 0 {
-			r.Remote, _ = host.Prefix(host.BitLen() - random.IntN(10))
-		}
-		if acl.HasPorts(r.Protocol) && random.IntN(3) > 0 {
-			r.First = uint16(random.IntN(8))
-			r.Last = r.First + uint16(random.IntN(4))
-		}
-		rules = append(rules, r)
-	}
-	l, err := acl.New(rules)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func randomHost(random *rand.Rand) netip.Addr {
-	base := host4
-	if random.IntN(2) == 0 {
-		base = host6
-	}
-	b := base.AsSlice()
-	b[len(b)-1] = byte(random.IntN(16))
-	b[len(b)-2] = byte(random.IntN(2))
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
-func randomPacket(random *rand.Rand) packet {
-	p := packet{device: device4, remote: randomHost(random), port: uint16(random.IntN(12)), payload: make([]byte, random.IntN(64))}
-	if p.remote.Is6() {
-		p.device = device6
-	}
-	p.protocol = randomProtocols[random.IntN(5)]
-	if random.IntN(10) == 0 {
-		p.protocol = 99
-	}
-	if random.IntN(3) == 0 {
-		p.fragment = uint16(1 + random.IntN(8000))
-		p.payload = make([]byte, 8)
-	}
-	return p
-}
-
 // A super-packet counts as its segments will, whatever gso_segs says.
 func TestSegments(t *testing.T) {
 	a := open(t, Config{})
@@ -326,14 +271,14 @@ func TestSegments(t *testing.T) {
 		segment uint32
 		want    acl.Count
 	}{
-		{"TCP", packet{device: device4, remote: host4, protocol: acl.TCP, payload: make([]byte, 1000)}, 300, acl.Count{Packets: 4, Bytes: 1000 + 4*40}},
-		{"TCP, no rest", packet{device: device4, remote: host4, protocol: acl.TCP, payload: make([]byte, 900)}, 300, acl.Count{Packets: 3, Bytes: 900 + 3*40}},
-		{"TCP over IPv6", packet{device: device6, remote: host6, protocol: acl.TCP, payload: make([]byte, 901)}, 300, acl.Count{Packets: 4, Bytes: 901 + 4*60}},
-		{"UDP", packet{device: device4, remote: host4, protocol: acl.UDP, payload: make([]byte, 1000)}, 500, acl.Count{Packets: 2, Bytes: 1000 + 2*28}},
-		{"smaller than a segment", packet{device: device4, remote: host4, protocol: acl.UDP, payload: make([]byte, 10)}, 500, acl.Count{Packets: 1, Bytes: 10 + 28}},
+		{"TCP", packet{Device: device4, Remote: host4, Protocol: acl.TCP, Payload: make([]byte, 1000)}, 300, acl.Count{Packets: 4, Bytes: 1000 + 4*40}},
+		{"TCP, no rest", packet{Device: device4, Remote: host4, Protocol: acl.TCP, Payload: make([]byte, 900)}, 300, acl.Count{Packets: 3, Bytes: 900 + 3*40}},
+		{"TCP over IPv6", packet{Device: device6, Remote: host6, Protocol: acl.TCP, Payload: make([]byte, 901)}, 300, acl.Count{Packets: 4, Bytes: 901 + 4*60}},
+		{"UDP", packet{Device: device4, Remote: host4, Protocol: acl.UDP, Payload: make([]byte, 1000)}, 500, acl.Count{Packets: 2, Bytes: 1000 + 2*28}},
+		{"smaller than a segment", packet{Device: device4, Remote: host4, Protocol: acl.UDP, Payload: make([]byte, 10)}, 500, acl.Count{Packets: 1, Bytes: 10 + 28}},
 	} {
 		for _, d := range []acl.Direction{acl.In, acl.Out} {
-			if v, count := a.run(t, d, c.octets(d), c.segment); v != acl.VerdictPass || count != c.want {
+			if v, count := a.run(t, d, octets(c.packet, d), c.segment); v != acl.VerdictPass || count != c.want {
 				t.Errorf("%s, %v: %v, %+v; want %+v", c.name, d, v, count, c.want)
 			}
 		}
@@ -356,7 +301,7 @@ func TestRegroup(t *testing.T) {
 	a.set(t, acl.Group{}, quarantine)
 	a.admit(t, 1, "quarantine", device4)
 	a.admit(t, 2, "quarantine", device4)
-	p := packet{device: device4, remote: host4, protocol: acl.UDP, port: 53}.octets(acl.In)
+	p := octets(packet{Device: device4, Remote: host4, Protocol: acl.UDP, Port: 53}, acl.In)
 	for n, step := range []struct {
 		do   func() error
 		want acl.Verdict
@@ -393,7 +338,7 @@ func TestGroupsComeAndGo(t *testing.T) {
 	a := open(t, Config{MaxDevices: 4})
 	a.slots.max = 3
 	only := func(host string) *acl.List { return list(t, "allow "+host) }
-	p := packet{device: device4, remote: host4, protocol: acl.UDP, port: 53}.octets(acl.Out)
+	p := octets(packet{Device: device4, Remote: host4, Protocol: acl.UDP, Port: 53}, acl.Out)
 	expect := func(what string, want acl.Verdict) {
 		t.Helper()
 		if got, _ := a.run(t, acl.Out, p, 0); got != want {
@@ -443,8 +388,8 @@ func TestFull(t *testing.T) {
 	}
 	a.admit(t, 3, "", address(3)...)
 	for n, want := range []acl.Verdict{acl.VerdictUnknown, acl.VerdictPass, acl.VerdictPass} {
-		p := packet{device: address(byte(n + 1))[0], remote: host4, protocol: acl.UDP}
-		if got, _ := a.run(t, acl.In, p.octets(acl.In), 0); got != want {
+		p := packet{Device: address(byte(n + 1))[0], Remote: host4, Protocol: acl.UDP}
+		if got, _ := a.run(t, acl.In, octets(p, acl.In), 0); got != want {
 			t.Errorf("device %d: %v, want %v", n+1, got, want)
 		}
 	}
@@ -456,9 +401,9 @@ func TestBoundToItsSA(t *testing.T) {
 	a := open(t, Config{BindSA: true})
 	a.set(t, acl.Group{})
 	a.admit(t, 1, "", device4)
-	p := packet{device: device4, remote: host4, protocol: acl.UDP}
+	p := packet{Device: device4, Remote: host4, Protocol: acl.UDP}
 	for d, want := range []acl.Verdict{acl.VerdictWrongSA, acl.VerdictPass} {
-		if got, _ := a.run(t, acl.Direction(d), p.octets(acl.Direction(d)), 0); got != want {
+		if got, _ := a.run(t, acl.Direction(d), octets(p, acl.Direction(d)), 0); got != want {
 			t.Errorf("%v: %v, want %v", acl.Direction(d), got, want)
 		}
 	}
