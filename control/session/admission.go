@@ -51,9 +51,12 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		sh.refused(now, s, d)
 	case d.again:
 		s.until = d.admission.Until
+		if d.admission.Group != s.group {
+			sh.regroup(s, d.admission.Group)
+		}
 		sh.lookSoon(now, s)
 	default:
-		s.admitted, s.device = true, d.admission.Device
+		s.admitted, s.device, s.group = true, d.admission.Device, d.admission.Group
 		sh.step(now, s.current, ike.Admitted{
 			Device: d.admission.Device, Group: d.admission.Group,
 			PublicKey: d.admission.Certificate.PublicKey, Until: d.admission.Until,

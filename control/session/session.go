@@ -26,7 +26,10 @@ type session struct {
 	evidence *admit.Evidence // of AskAdmit
 	admitted bool
 	device   string
-	until    time.Time // end of the admission
+	group    string // of the device
+	// regrouped: the group has changed since the admission.
+	regrouped bool
+	until     time.Time // end of the admission
 
 	held      *heldLease      // its lease
 	displaced lease.SessionID // to be closed when this one is up
@@ -70,6 +73,9 @@ func (sh *shard) childUp(s *session, c Child) {
 	s.esp = c.ESP
 	sh.children[c.Inbound] = s
 	sh.server.meter.add(c.Inbound, s.account)
+	if s.regrouped {
+		sh.applyGroup(s, c.Inbound)
+	}
 }
 
 func (sh *shard) childDown(s *session, inbound dataplane.SPI) {
