@@ -97,7 +97,9 @@ func Open(c Config) (*Access, error) {
 	spec.Maps[programMapUsages].MaxEntries = n
 	// Two addresses, and while keys are being changed more than one Child SA.
 	spec.Maps[programMapAddresses].MaxEntries = 2 * n
-	spec.Maps[programMapSas].MaxEntries = 4 * n
+	if c.BindSA {
+		spec.Maps[programMapSas].MaxEntries = 4 * n
+	}
 	if err := errors.Join(
 		spec.Variables[programVarBindSa].Set(c.BindSA),
 		spec.Variables[programVarLinkHeader].Set(c.linkHeader),

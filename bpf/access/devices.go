@@ -95,7 +95,9 @@ func (a *Access) add(w *writes, i int, d acl.Device) error {
 	if a.bySPI[d.SPI] == nil {
 		a.bySPI[d.SPI] = known
 		known.spis++
-		w.spis, w.owner, w.ofSPI = append(w.spis, spiOf(d.SPI)), append(w.owner, known.slot), append(w.ofSPI, i)
+		if a.config.BindSA {
+			w.spis, w.owner, w.ofSPI = append(w.spis, spiOf(d.SPI)), append(w.owner, known.slot), append(w.ofSPI, i)
+		}
 	}
 	for _, addr := range d.Addresses {
 		key := addressOf(addr)
@@ -217,7 +219,9 @@ func (a *Access) remove(spis []uint32) error {
 			continue
 		}
 		delete(a.bySPI, spi)
-		keys = append(keys, spiOf(spi))
+		if a.config.BindSA {
+			keys = append(keys, spiOf(spi))
+		}
 		if d.spis--; d.spis > 0 {
 			continue
 		}
