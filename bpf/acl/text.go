@@ -66,7 +66,7 @@ func networks(text string) ([]netip.Prefix, error) {
 	if text == "any" {
 		return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}, nil
 	}
-	if a, err := netip.ParseAddr(text); err == nil {
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
 		return []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}, nil
 	}
 	p, err := netip.ParsePrefix(text)

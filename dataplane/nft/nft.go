@@ -479,3 +479,16 @@ func (a *Access) Counters() (acl.Counters, error) {
 	}
 	return all, nil
 }
+
+// Available says whether there is nftables for this user, without changing
+// anything. Errors: ErrUnavailable, wrapped.
+func Available() error {
+	conn, err := connect()
+	if err == nil {
+		_, err = conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
