@@ -189,7 +189,6 @@ func TestNoBPFFS(t *testing.T) {
 // A device, or all devices of a group, get what their rate says and no more: a
 // burst at once, then what time brings.
 func TestRates(t *testing.T) {
-	const size = 64 << 10
 	rate := acl.Rate{BytesPerSecond: acl.MinRate, Burst: acl.MinBurst}
 	for _, c := range []struct {
 		name  string
