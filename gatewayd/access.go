@@ -98,7 +98,7 @@ func accessPins(ifname string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(pinFolder, strings.Trim(strings.TrimPrefix(ns, "net:"), "[]")+"-"+ifname), nil
+	return filepath.Join(pinFolder, "access-"+strings.Trim(strings.TrimPrefix(ns, "net:"), "[]")+"-"+ifname), nil
 }
 
 func byBPF(ifname, pins string, devices int, decrypted bool, groups []acl.Group) (enforcer, string, error) {

@@ -49,10 +49,11 @@ func remoteOf(p netip.Prefix) (key remote) {
 	return key
 }
 
-// SetGroups puts groups in force, all or, with an error, none of them; the list
-// of each is replaced as a whole. Groups that are no longer among them stay in
-// force for the devices that are in them, and take no others. Errors: those of
-// acl.CheckGroups, ErrClosed, and those of the kernel.
+// SetGroups puts groups in force; the list of each is replaced as a whole. Groups
+// that are no longer among them stay in force for the devices that are in them,
+// and take no others. Errors: those of acl.CheckGroups, acl.ErrFull, ErrClosed,
+// and those of the kernel for want of memory, with all of which nothing has
+// changed.
 func (a *Access) SetGroups(groups []acl.Group) error {
 	if err := acl.CheckGroups(groups); err != nil {
 		return err

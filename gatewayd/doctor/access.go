@@ -19,7 +19,7 @@ func accessLists(needed bool) Check {
 	c.State, c.Found = Info, err.Error()
 	if err := nft.Available(); err != nil {
 		c.Found += "; " + err.Error()
-		c.Means, c.Do = "devices of groups with a list are refused", "run as root, or with CAP_BPF and CAP_NET_ADMIN; Linux 5.12 or later"
+		c.Means, c.Do = "devices of groups with a list are refused", "run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; Linux 5.12 or later"
 		if needed {
 			c.State = Warn
 		}
