@@ -253,6 +253,10 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 		w.say("%s   gone    %x", s.name, o.Inbound)
 	case Moved:
 		w.say("%s   moved   %s <- %s", s.name, o.Local, o.Remote)
+	case PathProbed:
+		w.say("%s   probed  %s -> %s works %v", s.name, o.Local, o.Remote, o.Works)
+	case PeerAddresses:
+		w.say("%s   peer    also at %v", s.name, o.Addresses)
 	case Established:
 		u := o.Summary
 		w.say("%s   UP      %s %v %s | %s in %x out %x", s.name, u.Device, u.VirtualIPs, u.IKE, u.ESP, u.Inbound, u.Outbound)
@@ -307,7 +311,11 @@ func (w *world) apply(s *side, m *Machine, o Apply) {
 		case dataplane.Remove:
 			w.say("%s   remove  %x", s.name, c.Inbound)
 		case dataplane.Move:
-			w.say("%s   move    %x to %s", s.name, c.Inbound, c.Path.Remote)
+			raw := ""
+			if c.Path.Encapsulation == dataplane.EncapsulationNone {
+				raw = ", raw"
+			}
+			w.say("%s   move    %x to %s%s", s.name, c.Inbound, c.Path.Remote, raw)
 		}
 	}
 	if o.Wait {

@@ -11,7 +11,7 @@ import (
 
 // Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
 // Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Probe,
-// Rekey, AddressHint, Move, Redirect or Close.
+// Rekey, AddressHint, Move, ProbePath, Announce, Redirect or Close.
 type Input interface{ input() }
 
 // Message is an IKE message from the network, as it came, without the non-ESP
@@ -143,8 +143,8 @@ func (Redirect) input()      {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
 // Reserve, ReserveIKE, Apply, KeysDerived, Established, Spawned, Rekeyed,
-// ChildUp, ChildDown, Moved, Noted, Closed or Forget. Outputs are
-// carried out in their order.
+// ChildUp, ChildDown, Moved, PeerAddresses, PathProbed, Noted, Closed or Forget.
+// Outputs are carried out in their order.
 type Output interface{ output() }
 
 // Send is a message for the network. Data is not changed after it was given
