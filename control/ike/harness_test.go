@@ -147,6 +147,7 @@ type world struct {
 	// drop says which of the messages sent so far get lost, counted from 1.
 	drop  map[int]bool
 	lose  func(Send) bool
+	forge func(Send) Send // changes what goes over the wire
 	sent  int
 	nat   func(netip.AddrPort) netip.AddrPort
 	check func(*side, Output) // sees every output
@@ -341,13 +342,24 @@ func (w *world) send(from *side, m *Machine, o Send) {
 		to = w.dev
 	}
 	w.sent++
+	if w.forge != nil {
+		o = w.forge(o)
+	}
 	lost := ""
 	if w.drop[w.sent] || (w.lose != nil && w.lose(o)) {
 		lost = "   (lost)"
 	} else {
 		w.wire = append(w.wire, packet{to, o})
 	}
-	w.say("%s -> %d->%d %s%s", from.name, o.Local.Port(), o.Remote.Port(), w.describe(from, m, o.Data), lost)
+	w.say("%s -> %s->%s %s%s", from.name, short(o.Local), short(o.Remote), w.describe(from, m, o.Data), lost)
+}
+
+// short is the port alone at home.
+func short(a netip.AddrPort) string {
+	if a.Addr() == devAddr || a.Addr() == gwAddr {
+		return fmt.Sprint(a.Port())
+	}
+	return a.String()
 }
 
 // describe decodes a message with the keys of its sender.

@@ -76,7 +76,7 @@ func (m *Machine) askAt(now time.Time, to path) {
 		return
 	}
 	r := &m.request
-	if r.claimed {
+	if r.claimed && (r.to == nil || *r.to != to) {
 		r.to, r.toUntil = &to, r.tries+hintTries-1
 		if !m.peer.mobike {
 			r.hinted = to
@@ -84,9 +84,9 @@ func (m *Machine) askAt(now time.Time, to path) {
 		if r.open {
 			m.sendOpen(to)
 		}
-		if !m.peer.mobike {
-			return // its answer will do
-		}
+	}
+	if r.claimed && !m.peer.mobike {
+		return // its answer will do
 	}
 	m.mobility.hint = to
 	if m.mobility.hinting {
@@ -121,6 +121,7 @@ func (m *Machine) askHinted(now time.Time) {
 		case !m.returned(now, proof, inner):
 		case proof.strayed || !from(in, to):
 			m.note(NoteHintReverted, to.remote.String())
+			m.settle(now) // it may have said something else meanwhile
 		case m.carries:
 			m.path = to
 			m.moveChildren()
@@ -169,12 +170,16 @@ func (m *Machine) probePath(now time.Time, in ProbePath) {
 const maxAlternatives = 2
 
 // sendAlternatives: a device that doesn't answer where it was may have lost that
-// address and not know yet; the further ones that it told are tried, too. It
-// moves nothing: only the device decides (RFC 4555 section 3.4).
+// address and not know yet; the further ones that it told are tried, too, and
+// where it was proven to be, if it isn't where it says. It moves nothing: only
+// the device decides (RFC 4555 section 3.4).
 func (m *Machine) sendAlternatives() {
 	r := &m.request
-	if m.ini != nil || !m.peer.mobike || r.tries <= hintTries || r.to != nil || r.proof != nil {
+	if m.ini != nil || !m.peer.mobike || r.tries <= hintTries || r.to != nil {
 		return
+	}
+	if at := m.childPath(); at != m.wantedPath() {
+		m.sendOpen(path{local: at.Local, remote: at.Remote, marker: true})
 	}
 	n := 0
 	for _, a := range m.mobility.peer {

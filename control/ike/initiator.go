@@ -266,6 +266,9 @@ func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload, spi dataplan
 	a := m.handshake.auth
 	m.peer.mobike = m.cfg.MOBIKE && ikewire.FindNotify(inner, ikewire.NotifyMOBIKESupported) != nil
 	m.keepCrashToken(inner)
+	if m.peer.mobike {
+		m.takeAddresses(inner)
+	}
 	if n := ikewire.FindNotify(inner, ikewire.NotifyRedirect); n != nil {
 		to, _, _ := redirectedTo(n.Data)
 		m.closed(now, CloseRedirected, to, false)

@@ -29,6 +29,7 @@ type mobility struct {
 	settling bool           // a task that settles waits for its turn
 	// updateDue: the peer is to be told of our path. updating: it is being told.
 	updateDue, updating bool
+	told                bool   // by this IKE SA's peer, where it is
 	refused             int    // UNEXPECTED_NAT_DETECTED in a row
 	mapped              []byte // our address as the peer last saw it, hashed
 	hint                path   // where the peer may be; the newest
@@ -136,6 +137,10 @@ func (m *Machine) mobilityRequest(inner []ikewire.Payload) (answer []ikewire.Pay
 // section 3.5). What is open goes there first.
 func (m *Machine) updateAddresses(inner []ikewire.Payload) {
 	c := m.carrier()
+	if c != m && c.mobility.told {
+		return // it said something newer there
+	}
+	m.mobility.told = true
 	moved := c.path != m.in.from
 	m.path, c.path = m.in.from, m.in.from
 	if supported, between := natDetect(inner, m.spiI, m.spiR, m.path); supported && !m.cfg.ForceUDP {
@@ -238,11 +243,18 @@ func (m *Machine) checkPath(now time.Time) {
 		return
 	}
 	m.request.proof = proof
-	m.sendRequest(now, ikewire.Informational, []ikewire.Payload{notify(ikewire.NotifyCookie2, proof.cookie)}, func(now time.Time, _ Message, inner []ikewire.Payload) {
+	m.sendRequest(now, ikewire.Informational, []ikewire.Payload{notify(ikewire.NotifyCookie2, proof.cookie)}, func(now time.Time, in Message, inner []ikewire.Payload) {
+		at := m.childPath()
 		switch {
 		case !m.returned(now, proof, inner):
 		case !m.carries:
 			// The successor sees for itself.
+		case proof.strayed && m.path == proof.of && in.Local == at.Local && in.Remote == at.Remote:
+			// It never was where its word came from, by somebody's doing.
+			m.note(NoteMoveRefused, proof.of.remote.String())
+			m.path.local, m.path.remote = at.Local, at.Remote
+		case m.mobility.hint.remote.IsValid():
+			// Newer than what it said; its turn is next.
 		case proof.strayed || m.path != proof.of:
 			m.settle(now)
 		default:

@@ -49,7 +49,7 @@ func (r *rekeying) forget() { *r = rekeying{} }
 // childrenBusy: an exchange of ours about a Child SA is under way.
 func (m *Machine) childrenBusy() bool {
 	return len(m.reserved) > 0 || slices.ContainsFunc(m.children, func(c *child) bool {
-		return c.state == childRekeying || c.state == childDeleting
+		return c.state == childInstalling || c.state == childRekeying || c.state == childDeleting
 	})
 }
 
@@ -194,6 +194,11 @@ func (m *Machine) bequeath(now time.Time, next *Machine) {
 func (m *Machine) takeUp(now time.Time) {
 	if m.original {
 		m.tellCrashToken(now)
+	}
+	for _, c := range m.children {
+		if c.state == childDeleting {
+			m.deleteChild(now, c) // its task waited at the one before
+		}
 	}
 	hint := m.mobility.hint
 	m.mobility.hint = path{}
