@@ -99,7 +99,8 @@ type Applied struct {
 // Probe asks for a liveness check (RFC 7296 section 2.4).
 type Probe struct{}
 
-// Rekey asks to rekey a Child SA, one that reached a soft limit.
+// Rekey asks to rekey a Child SA, one that reached a soft limit; with the zero
+// SPI, the IKE SA.
 type Rekey struct{ Inbound dataplane.SPI }
 
 // AddressHint: an authentic packet of a Child SA came from another address.
