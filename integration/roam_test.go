@@ -13,6 +13,7 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/integration/gateway"
 	"github.com/roamgate/roamgate/integration/netns"
+	"github.com/roamgate/roamgate/integration/peer"
 	"github.com/roamgate/roamgate/integration/traffic"
 )
 
@@ -188,9 +189,16 @@ func TestStrongSwanRoams(t *testing.T) {
 	if transfer.From != address {
 		t.Errorf("the stream came from %v, want %v", transfer.From, address)
 	}
-	if sa, err := client.SA(); err != nil || len(sa.VirtualIPs) != 1 || sa.VirtualIPs[0] != address {
-		t.Errorf("at the end %+v, %v; want the address %s", sa, err, address)
-	}
+	s.hasAddress(t, client, address)
+}
+
+// hasAddress waits until a client has nothing but what is new, and its address.
+func (s *scenario) hasAddress(t *testing.T, client *peer.Charon, address netip.Addr) {
+	t.Helper()
+	s.eventually(t, fmt.Sprintf("one Child SA, and the address %s", address), func() (bool, string) {
+		sa, err := client.SA()
+		return err == nil && len(sa.VirtualIPs) == 1 && sa.VirtualIPs[0] == address, fmt.Sprint(sa, err)
+	})
 }
 
 // strongSwan sleeps, and wakes up at another address: its session is there.
@@ -221,7 +229,5 @@ func TestFrozenClientReturnsElsewhere(t *testing.T) {
 		return len(now) == 1 && now[0].ID == session && now[0].Remote.Addr() == another, spell(now)
 	})
 	s.ping(t, client, address)
-	if sa, err := client.SA(); err != nil || len(sa.VirtualIPs) != 1 || sa.VirtualIPs[0] != address {
-		t.Errorf("after it woke up: %+v, %v; want the address %s", sa, err, address)
-	}
+	s.hasAddress(t, client, address)
 }
