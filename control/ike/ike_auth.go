@@ -314,14 +314,15 @@ func (m *Machine) established(now time.Time, c *child) {
 		legacy = legacy.Union(espLegacy(c.algorithm))
 	}
 	s.Legacy = legacy.Names()
+	m.childPath()
 	m.handshake = nil
 	m.peer.authorities = nil
 	m.keepSKd()
 	m.in.lastRequest = nil
 	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)
 	m.state, m.carries = stateEstablished, true
-	m.childPath()
 	m.emit(Established{Summary: *s})
+	m.proveAuth(now)
 }
 
 // keepSKd erases all keys but the one that new keys come from.

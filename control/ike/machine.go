@@ -80,7 +80,8 @@ type handshake struct {
 	initReq, initResp []byte                // whole IKE_SA_INIT messages, for AUTH
 	exchange          ikecrypto.KeyExchange // initiator's, until the answer
 	cookie            []byte
-	retries           int // of IKE_SA_INIT after COOKIE or INVALID_KE_PAYLOAD
+	from              path // of the IKE_SA_INIT request, which its sender's IKE_AUTH proves
+	retries           int  // of IKE_SA_INIT after COOKIE or INVALID_KE_PAYLOAD
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod

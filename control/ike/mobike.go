@@ -78,12 +78,31 @@ func (m *Machine) wantedPath() dataplane.Path {
 	return p
 }
 
-// childPath is where Child SAs send. The handshake proves the first one.
+// childPath is where Child SAs send. The handshake proves the first one, as far
+// as the addresses go at which the answer to IKE_SA_INIT was received.
 func (m *Machine) childPath() dataplane.Path {
-	if !m.mobility.children.Remote.IsValid() {
-		m.mobility.children = m.wantedPath()
+	c := &m.mobility.children
+	if c.Remote.IsValid() {
+		return *c
 	}
-	return m.mobility.children
+	*c = m.wantedPath()
+	if m.handshake != nil && m.handshake.from.remote.IsValid() {
+		c.Local = netip.AddrPortFrom(m.handshake.from.local.Addr(), c.Local.Port())
+		c.Remote = netip.AddrPortFrom(m.handshake.from.remote.Addr(), c.Remote.Port())
+	}
+	return *c
+}
+
+// proveAuth: an IKE_AUTH from another address than IKE_SA_INIT could be sent in
+// somebody else's name. The peer is asked there.
+func (m *Machine) proveAuth(now time.Time) {
+	switch {
+	case m.ini != nil || !m.unsettled():
+	case m.peer.mobike:
+		m.settle(now)
+	default:
+		m.askAt(now, m.path)
+	}
 }
 
 // moveChildren gives all Child SAs the path of the IKE SA.

@@ -174,6 +174,51 @@ func TestCookieOfAnotherAddress(t *testing.T) {
 	}
 }
 
+// A device that was let in sends its IKE_AUTH in the victim's name. If it is at
+// that address, behind a NAT with several, it answers and all is well.
+func TestAuthFromElsewhere(t *testing.T) {
+	for _, mob := range []bool{false, true} {
+		for _, there := range []bool{false, true} {
+			t.Run(fmt.Sprintf("MOBIKE %v, there %v", mob, there), func(t *testing.T) {
+				set := func(c *Config) { c.MOBIKE = mob }
+				w := newWorld(t, options{dev: set, gw: set})
+				w.nat = func(a netip.AddrPort) netip.AddrPort {
+					if a.Port() == 4500 {
+						return victim
+					}
+					return a
+				}
+				if !there {
+					w.forge = func(o Send) Send {
+						if o.Remote != victim {
+							return o
+						}
+						// The device is told the answer to its IKE_AUTH by an accomplice at
+						// the victim's, but can't answer from there.
+						if m, err := ikewire.Parse(o.Data); err != nil || !m.IsResponse() {
+							o.Data = nil
+						}
+						return o
+					}
+				}
+				_, _, moved := w.toward(victim)
+				w.connect()
+				if w.gw.m.state != stateEstablished {
+					t.Fatalf("not up\n%s", w.log.String())
+				}
+				for _, c := range w.gw.changes {
+					if in, ok := c.(dataplane.Install); ok && in.Child.Path.Remote.Addr() != devAddr {
+						t.Errorf("the first Child SA sends to %v\n%s", in.Child.Path.Remote, w.log.String())
+					}
+				}
+				if (*moved == 1) != there {
+					t.Errorf("%d moves\n%s", *moved, w.log.String())
+				}
+			})
+		}
+	}
+}
+
 // A device announces victims and answers nothing: what they get is bounded.
 func TestVictimsAnnounced(t *testing.T) {
 	w := newWorld(t, options{dev: both(mobike, func(c *Config) {
