@@ -17,18 +17,18 @@ import (
 var victim = netip.MustParseAddrPort("198.51.100.7:4500")
 
 // toward counts what the gateway does toward an address.
-func (w *world) toward(a netip.AddrPort) (messages, octets, moves *int) {
+func (w *world) toward(a netip.Addr) (messages, octets, moves *int) {
 	messages, octets, moves = new(int), new(int), new(int)
 	w.check = func(s *side, o Output) {
 		switch o := o.(type) {
 		case Send:
-			if s == w.gw && o.Remote.Addr() == a.Addr() {
+			if s == w.gw && o.Remote.Addr() == a {
 				*messages++
 				*octets += len(o.Data)
 			}
 		case Apply:
 			for _, c := range o.Changes {
-				if mv, ok := c.(dataplane.Move); ok && s == w.gw && mv.Path.Remote.Addr() == a.Addr() {
+				if mv, ok := c.(dataplane.Move); ok && s == w.gw && mv.Path.Remote.Addr() == a {
 					*moves++
 				}
 			}
@@ -45,7 +45,7 @@ func TestThiefOfTheDownlink(t *testing.T) {
 			set := func(c *Config) { c.MOBIKE = mob }
 			w := newWorld(t, options{dev: set, gw: set})
 			w.connect()
-			messages, _, moved := w.toward(thief)
+			messages, _, moved := w.toward(thief.Addr())
 			w.lose = func(o Send) bool { return o.Remote == thief }
 			const hints = 12 // one every 5 s is what package session lets through
 			for range hints {
@@ -69,7 +69,7 @@ func TestThiefOfTheDownlink(t *testing.T) {
 func TestThiefForwardsTheQuestion(t *testing.T) {
 	w := newWorld(t, options{dev: mobike, gw: mobike})
 	w.connect()
-	_, _, moved := w.toward(thief)
+	_, _, moved := w.toward(thief.Addr())
 	w.step(w.gw, AddressHint{Inbound: 0xa001, Local: w.gw.m.path.local, Remote: thief})
 	w.wire[0].data.Remote = home.Local // the thief sends it on in our name
 	w.deliver()
@@ -94,7 +94,7 @@ func TestForgedUpdate(t *testing.T) {
 	}
 	w.step(w.dev, third)
 	w.deliver()
-	messages, octets, moved := w.toward(thief)
+	messages, octets, moved := w.toward(thief.Addr())
 	from := func(raw []byte) {
 		w.stepMachine(w.gw, w.gw.m, Message{Data: raw, Local: w.gw.m.path.local, Remote: thief, Marker: true})
 		w.deliver()
@@ -133,7 +133,7 @@ func TestForgedUpdate(t *testing.T) {
 func TestCookieOfAnotherAddress(t *testing.T) {
 	w := newWorld(t, options{dev: mobike, gw: mobike})
 	w.connect()
-	_, _, moved := w.toward(victim)
+	_, _, moved := w.toward(victim.Addr())
 	at := home.Local
 	w.nat = func(netip.AddrPort) netip.AddrPort { return at }
 	w.lose = func(o Send) bool { return o.Remote == victim || o.Local == home.Local } // the device's own machine answers nothing
@@ -201,7 +201,7 @@ func TestAuthFromElsewhere(t *testing.T) {
 						return o
 					}
 				}
-				_, _, moved := w.toward(victim)
+				_, _, moved := w.toward(victim.Addr())
 				w.connect()
 				if w.gw.m.state != stateEstablished {
 					t.Fatalf("not up\n%s", w.log.String())
