@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 )
 
 // ErrNotOwn: the target is neither on this machine nor in a namespace, and
@@ -31,12 +32,25 @@ func Check(addr netip.Addr, vouched bool) error {
 	return nil
 }
 
-// namespaced tells whether this thread's network is another than that of the
-// machine's first process.
+// named is where `ip netns add` and its kin keep the namespaces that they made.
+const named = "/run/netns"
+
+// namespaced tells whether this thread's network is one that somebody made: it
+// has a name, or is another than that of the machine's first process, which not
+// every machine lets one look at.
 func namespaced() (bool, error) {
 	own, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
 		return false, err
+	}
+	entries, err := os.ReadDir(named)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, err
+	}
+	for _, e := range entries {
+		if it, err := os.Stat(filepath.Join(named, e.Name())); err == nil && os.SameFile(own, it) {
+			return true, nil
+		}
 	}
 	first, err := os.Stat("/proc/1/ns/net")
 	if err != nil {
