@@ -162,22 +162,26 @@ func (f *fleet) issue(ctx context.Context, say func(string)) error {
 	return nil
 }
 
-// device of a number, with what edit changes.
-func (f *fleet) device(number uint64, edit func(*device.Config)) (*device.Device, error) {
-	id, err := f.source.Identity(number % f.devices)
+// device of a number, which comes from a socket of its own.
+func (f *fleet) device(number uint64) (*device.Device, error) {
+	cfg, err := f.config(number)
 	if err != nil {
 		return nil, err
 	}
-	cfg := device.Config{
+	return device.New(cfg)
+}
+
+func (f *fleet) config(number uint64) (device.Config, error) {
+	id, err := f.source.Identity(number % f.devices)
+	if err != nil {
+		return device.Config{}, err
+	}
+	return device.Config{
 		Listen:  f.listen,
 		Gateway: f.gateway, GatewayNATT: f.natt,
 		ID: id.ID, Credential: id.Credential, GatewayID: f.gatewayID,
 		Verify: f.verify, TrustAnchors: f.anchors, Profile: f.profile,
-	}
-	if edit != nil {
-		edit(&cfg)
-	}
-	return device.New(cfg)
+	}, nil
 }
 
 func (f *fleet) listen() (device.Socket, error) {

@@ -91,7 +91,7 @@ func handshakes(ctx context.Context, f *fleet, plan *load.Plan, timeout time.Dur
 	op := func(ctx context.Context, number uint64) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		d, err := f.device(number, nil)
+		d, err := f.device(number)
 		if err != nil {
 			return err
 		}
