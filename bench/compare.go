@@ -27,6 +27,7 @@ var kinds = []struct {
 			compare.UDP("64 octets", flow.Mix{64}, false, d), compare.UDP("1,300 octets", flow.Mix{1300}, false, d), compare.UDP("IMIX", flow.IMIX, false, d),
 		}
 	}},
+	{"esp", func(d time.Duration) []compare.Measurement { return []compare.Measurement{compare.Tunnels(1000, d)} }},
 	{"ike", func(d time.Duration) []compare.Measurement {
 		return []compare.Measurement{compare.Handshakes(d), compare.GatewayCPU(2000)}
 	}},
@@ -85,7 +86,7 @@ root, iperf3 and the contestants' programs; who is missing is named.`,
 	o.flags(c)
 	f := c.Flags()
 	f.StringSliceVar(&plan.Contestants, "contestants", compare.Names(), "who takes part")
-	f.StringSliceVar(&what, "measure", []string{"tcp", "udp", "ike"}, "what is measured: "+kindNames())
+	f.StringSliceVar(&what, "measure", []string{"tcp", "udp", "esp", "ike"}, "what is measured: "+kindNames())
 	f.IntVar(&plan.Rounds, "rounds", 5, "how often each has its turn")
 	f.IntVar(&plan.Repeats, "repeats", 5, "how many rounds in all may be repeated because the host stole time")
 	f.DurationVar(&trial, "trial", 5*time.Second, "how long each measurement takes")

@@ -205,3 +205,30 @@ func (l *lab) handshakes(ctx context.Context, more ...string) (*ran, error) {
 		"--ike", "aes128gcm16-prfsha256-curve25519", "--esp", espProposal, "--quiet", "--json", "-"}, more...)
 	return l.bench(ctx, args...)
 }
+
+// Tunnels is the highest rate in thousands of packets a second through the
+// tunnels of many devices of which less than one in a hundred got lost.
+func Tunnels(devices int, trial time.Duration) Measurement {
+	return Measurement{
+		Name: fmt.Sprintf("IMIX through %d tunnels", devices), Unit: "kpps", Handshakes: true,
+		run: func(ctx context.Context, l *lab, _ int) (float64, error) {
+			at := netns.LANHost.String() + ":" + flowPort
+			p, err := l.start(l.LAN, "receive", l.Bench, "flow", "receive", "--at", at, "--quiet-after", "1h")
+			if err != nil {
+				return 0, err
+			}
+			if err := l.says(ctx, p, "receive", "listening"); err != nil {
+				return 0, err
+			}
+			r, err := l.bench(ctx, "esp", "--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID,
+				"--root", "ca.crt", "--ca", "ca.crt", "--ca-key", "ca.key", "--devices", strconv.Itoa(devices),
+				"--ike", "aes128gcm16-prfsha256-curve25519", "--esp", espProposal, "--to", at, "--imix", "--search",
+				"--duration", trial.String(), "--quiet", "--json", "-")
+			if err != nil {
+				return 0, err
+			}
+			v, err := r.figure("received")
+			return v / 1e3, err
+		},
+	}
+}

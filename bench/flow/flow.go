@@ -52,10 +52,21 @@ func (m Mix) Mean() float64 {
 	return float64(sum) / float64(len(m))
 }
 
-// put writes the header of a datagram.
-func put(b []byte, number uint64, at time.Duration) {
+// Put writes the header of a datagram into its payload.
+func Put(b []byte, number uint64, at time.Duration) {
 	binary.BigEndian.PutUint64(b, number)
 	binary.BigEndian.PutUint64(b[8:], uint64(at))
+}
+
+// A question is a datagram of this number: the receiver answers it with what it
+// counted so far, as JSON, to where it came from.
+const question = ^uint64(0)
+
+// Question makes one.
+func Question() []byte {
+	b := make([]byte, headerLen)
+	Put(b, question, 0)
+	return b
 }
 
 // header reads it; false for a datagram that isn't ours.
@@ -66,8 +77,8 @@ func header(b []byte) (number uint64, at time.Duration, ok bool) {
 	return binary.BigEndian.Uint64(b), time.Duration(binary.BigEndian.Uint64(b[8:])), true
 }
 
-// monotonic time of the machine, the same in all its namespaces.
-func monotonic() time.Duration {
+// Now is the monotonic time of the machine, the same in all its namespaces.
+func Now() time.Duration {
 	var ts unix.Timespec
 	// It fails for clocks that don't exist only.
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -93,17 +94,36 @@ func (r *Receiver) Run(ctx context.Context, quiet time.Duration) (Received, erro
 		case err != nil:
 			return t.Received, fmt.Errorf("receive: %w", err)
 		}
-		now := monotonic()
+		now := Now()
 		for i := range messages[:n] {
 			m := &messages[i]
-			r.take(&t, m.Buffers[0][:m.N], segmentLen(m.OOB[:m.NN], m.N), now)
+			if r.take(&t, m.Buffers[0][:m.N], segmentLen(m.OOB[:m.NN], m.N), now) {
+				r.answer(t.Received, m.Addr)
+			}
 		}
 	}
 	return t.Received, nil
 }
 
-// take the datagrams of a bundle.
-func (r *Receiver) take(t *tally, bundle []byte, size int, now time.Duration) {
+// Answer to a question: what was counted, and how long it took since the last
+// question.
+type Answer struct {
+	Received
+	Latency report.Latency `json:"latency"`
+}
+
+// answer a question. Who asked asks again if it gets lost.
+func (r *Receiver) answer(got Received, to net.Addr) {
+	a := Answer{Received: got, Latency: r.latency.Latency("one way")}
+	a.Latency.Curve = nil // has no room in a datagram
+	r.latency.Reset()
+	if b, err := json.Marshal(a); err == nil {
+		_, _ = r.conn.WriteTo(b, to)
+	}
+}
+
+// take the datagrams of a bundle; true if one is a question.
+func (r *Receiver) take(t *tally, bundle []byte, size int, now time.Duration) (asked bool) {
 	for len(bundle) > 0 {
 		n := min(size, len(bundle))
 		number, at, ok := header(bundle[:n])
@@ -112,11 +132,16 @@ func (r *Receiver) take(t *tally, bundle []byte, size int, now time.Duration) {
 			t.Foreign++
 			continue
 		}
+		if number == question {
+			asked = true
+			continue
+		}
 		t.take(number)
 		if number%sampled == 0 {
 			r.latency.Record(now - at)
 		}
 	}
+	return asked
 }
 
 // segmentLen is how long each datagram of a bundle is (UDP_GRO); without a

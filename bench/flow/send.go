@@ -148,14 +148,14 @@ func (s *sender) prepare() {
 // batch sends about n datagrams in one system call.
 func (s *sender) batch(n int) (done, refused int, err error) {
 	count := min((n+s.each-1)/s.each, batchLen)
-	at := monotonic()
+	at := Now()
 	for i := range count {
 		m := &s.messages[i]
 		b := m.Buffers[0][:cap(m.Buffers[0])]
 		size := max(s.mix[s.at]-s.overhead, headerLen)
 		s.at = (s.at + 1) % len(s.mix)
 		for k := range s.each {
-			put(b[k*size:], s.number, at)
+			Put(b[k*size:], s.number, at)
 			s.number++
 		}
 		m.Buffers[0] = b[:s.each*size]

@@ -54,6 +54,13 @@ func (h *Histogram) Record(d time.Duration) {
 	_ = h.h.RecordValue(v)
 }
 
+// Reset forgets what was recorded.
+func (h *Histogram) Reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.h.Reset()
+}
+
 // Count of what was recorded.
 func (h *Histogram) Count() int64 {
 	h.mu.Lock()
