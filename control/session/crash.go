@@ -24,8 +24,8 @@ func (s *Server) withCrashToken(settings *Settings) *Settings {
 	return &with
 }
 
-// unknownIKE answers a message for an IKE SA that this shard, the only one that
-// could, doesn't have.
+// unknownIKE answers a message for an IKE SA that the shard of its SPI, the only
+// one that could, doesn't have.
 func (s *Server) unknownIKE(now time.Time, p packet) {
 	if s.crashSecret == (gate.Secret{}) || s.draining.Load() {
 		return
