@@ -12,7 +12,7 @@ import (
 )
 
 // The link is pinned under the name of its mode: the kernel doesn't tell that.
-func linkName(m Mode) string { return "link." + m.String() }
+func linkName(m Mode) string { return "link-" + m.String() }
 
 // attach puts the program on the interface and pins what is to stay.
 func (g *Guard) attach(cfg *Config) error {
@@ -106,7 +106,7 @@ func (g *Guard) sweep(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "spis.") && e.Name() != spisName(spisLayout) {
+		if strings.HasPrefix(e.Name(), "spis-") && e.Name() != spisName(spisLayout) {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ func Clear(dir string) (bool, error) {
 	}
 	found := false
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "spis.") && !strings.HasPrefix(e.Name(), "link.") {
+		if !strings.HasPrefix(e.Name(), "spis-") && !strings.HasPrefix(e.Name(), "link-") {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {

@@ -214,7 +214,7 @@ func TestOtherLayoutsAreReplaced(t *testing.T) {
 		for _, e := range entries {
 			names = append(names, e.Name())
 		}
-		if want := []string{"link.generic", spisName(spisLayout)}; !slices.Equal(names, want) {
+		if want := []string{"link-generic", spisName(spisLayout)}; !slices.Equal(names, want) {
 			return fmt.Errorf("pinned %q, want %q", names, want)
 		}
 		return nil

@@ -16,7 +16,8 @@ import (
 // isn't taken over.
 const spisLayout = 1
 
-func spisName(layout int) string { return fmt.Sprintf("spis.v%d", layout) }
+// A BPF file system reserves names with dots.
+func spisName(layout int) string { return fmt.Sprintf("spis-v%d", layout) }
 
 // spiTable is the table of SPIs, the only map that outlives a daemon.
 type spiTable struct {
@@ -90,7 +91,7 @@ func (t *spiTable) pin(dir string) error {
 		return nil
 	}
 	name := filepath.Join(dir, spisName(spisLayout))
-	fresh := name + ".new"
+	fresh := name + "-new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("table of SPIs: %w", err)
 	}
