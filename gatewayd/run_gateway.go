@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +16,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/layered"
 	"github.com/roamgate/roamgate/dataplane/link"
 	"github.com/roamgate/roamgate/dataplane/tun"
 	"github.com/roamgate/roamgate/dataplane/userspace"
@@ -160,7 +163,18 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	g.inform = inform
 
 	events := make(chan dataplane.Event, eventQueue)
-	backend, err := userspace.New(userspace.Config{
+	var secret gate.Secret
+	if _, err := rand.Read(secret[:]); err != nil {
+		return fmt.Errorf("secret of cookies: %w", err)
+	}
+	filter, err := openGuard(cfg, secret, events, logger)
+	if err != nil {
+		return err
+	}
+	// Layers are closed after the data plane.
+	undo.push("", filter.close)
+	layers := filter.layers()
+	below, err := userspace.New(userspace.Config{
 		Locals: sockets, Inside: device,
 		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Pools,
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
@@ -169,17 +183,19 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err != nil {
 		return explainHost(err)
 	}
+	backend := layered.New(below, layers...)
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
 		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
-		Records: g.records.Write, Logger: logger,
+		Records: g.records.Write, CookieSecret: secret, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	g.backend, g.sessions, g.leases = backend, sessions, registry
+	filter.keep()
+	g.backend, g.sessions, g.leases, g.guard = backend, sessions, registry, filter
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err

@@ -14,26 +14,15 @@ import (
 // The link is pinned under the name of its mode: the kernel doesn't tell that.
 func linkName(m Mode) string { return "link-" + m.String() }
 
-// attach puts the program on the interface and pins what is to stay.
+// attach puts the program on the interface.
 func (g *Guard) attach(cfg *Config) error {
 	if cfg.Dir != "" {
-		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-			return fmt.Errorf("%w: %w", ErrAttach, err)
-		}
 		g.takeOver(cfg)
 	}
-	if g.link == nil {
-		if err := g.attachNew(cfg); err != nil {
-			return err
-		}
-	}
-	if cfg.Dir == "" {
+	if g.link != nil {
 		return nil
 	}
-	if err := g.pin(cfg.Dir); err != nil {
-		return fmt.Errorf("%w: pin: %w", ErrAttach, err)
-	}
-	return nil
+	return g.attachNew(cfg)
 }
 
 // takeOver puts the program in the place of a predecessor's. A link of another
@@ -50,9 +39,14 @@ func (g *Guard) takeOver(cfg *Config) {
 			g.link, g.mode, g.took = l, mode, true
 			continue
 		}
-		_ = os.Remove(path)
-		_ = l.Close()
+		_ = discard(l, path)
 	}
+}
+
+// discard a pinned link. The kernel takes the program off some time after the
+// last reference is gone; detaching doesn't wait for that (5.9).
+func discard(l link.Link, path string) error {
+	return errors.Join(l.Detach(), os.Remove(path), l.Close())
 }
 
 // linkedTo: the interface of a link may be gone, and its index another's.
@@ -84,19 +78,26 @@ func (g *Guard) attachNew(cfg *Config) error {
 	return fmt.Errorf("%w: %w", ErrAttach, errors.Join(errs...))
 }
 
-// pin keeps link and SPIs beyond this process. With an error what was attached
-// anew goes with it.
-func (g *Guard) pin(dir string) error {
-	if err := g.spis.pin(dir); err != nil {
-		return err
+// Pin keeps link and SPIs beyond this process, in Config.Dir. A guard that took
+// over is pinned already, and only its table may be new. With an error the
+// filter goes on, and ends with the daemon unless it took over.
+func (g *Guard) Pin() error {
+	if g.dir == "" || g.pinned {
+		return nil
+	}
+	if err := os.MkdirAll(g.dir, 0o700); err != nil {
+		return fmt.Errorf("pin: %w", err)
+	}
+	if err := g.spis.pin(g.dir); err != nil {
+		return fmt.Errorf("pin: %w", err)
 	}
 	if !g.took {
-		if err := g.link.Pin(filepath.Join(dir, linkName(g.mode))); err != nil {
-			return fmt.Errorf("link: %w", err)
+		if err := g.link.Pin(filepath.Join(g.dir, linkName(g.mode))); err != nil {
+			return fmt.Errorf("pin the link: %w", err)
 		}
 	}
 	g.pinned = true
-	return g.sweep(dir)
+	return g.sweep(g.dir)
 }
 
 // sweep removes tables of other layouts.
@@ -131,7 +132,14 @@ func Clear(dir string) (bool, error) {
 		if !strings.HasPrefix(e.Name(), "spis-") && !strings.HasPrefix(e.Name(), "link-") {
 			continue
 		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+		path := filepath.Join(dir, e.Name())
+		l, err := link.LoadPinnedLink(path, nil)
+		if err != nil { // a table
+			err = os.Remove(path)
+		} else {
+			err = discard(l, path)
+		}
+		if err != nil {
 			return found, err
 		}
 		found = true

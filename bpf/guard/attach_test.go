@@ -119,8 +119,11 @@ func TestFilteringOutlivesTheDaemon(t *testing.T) {
 		if mode != Generic || reason == nil {
 			return fmt.Errorf("loopback has no native XDP: mode %v, reason %w", mode, reason)
 		}
-		if pinned, took := g.Pinned(); !pinned || took {
-			return fmt.Errorf("pinned %t, took over %t", pinned, took)
+		if _, err := os.Stat(dir); err == nil || g.TookOver() {
+			return fmt.Errorf("before it is pinned: took over %t, folder %w", g.TookOver(), err)
+		}
+		if err := errors.Join(g.Pin(), g.Pin()); err != nil {
+			return err
 		}
 		if err := errors.Join(g.Add([]uint32{0x1001, 0x1002})...); err != nil {
 			return err
@@ -146,8 +149,11 @@ func TestFilteringOutlivesTheDaemon(t *testing.T) {
 			return err
 		}
 		defer g.Close()
-		if _, took := g.Pinned(); !took {
+		if !g.TookOver() {
 			return errors.New("the second daemon didn't take over")
+		}
+		if err := g.Pin(); err != nil {
+			return err
 		}
 		if err := errors.Join(expectArrival(0x1001, true), expectArrival(0x1009, false)); err != nil {
 			return fmt.Errorf("taken over: %w", err)
@@ -179,7 +185,7 @@ func TestOtherLayoutsAreReplaced(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(append(g.Add([]uint32{0x1001}), g.Close())...); err != nil {
+		if err := errors.Join(append(g.Add([]uint32{0x1001}), g.Pin(), g.Close())...); err != nil {
 			return err
 		}
 		// The layout before ours, and a table of our name that isn't ours.
@@ -200,8 +206,11 @@ func TestOtherLayoutsAreReplaced(t *testing.T) {
 			return err
 		}
 		defer g.Close()
-		if _, took := g.Pinned(); !took {
+		if !g.TookOver() {
 			return errors.New("the program wasn't swapped")
+		}
+		if err := g.Pin(); err != nil {
+			return err
 		}
 		if err := expectArrival(0x1001, false); err != nil {
 			return err

@@ -40,9 +40,9 @@ type Config struct {
 	// remembered. An SPI takes about 70 octets when it is there, a source 90
 	// always.
 	SPIs, Sources int
-	// Dir is a folder in a BPF file system, of this guard alone. What is pinned
-	// there keeps filtering in force when the daemon ends, and is taken over by
-	// the next one. Empty: the filter ends with the daemon.
+	// Dir is a folder in a BPF file system, of this guard alone. What [Guard.Pin]
+	// pins there keeps filtering in force when the daemon ends, and is taken over
+	// by the next one. Empty: the filter ends with the daemon.
 	Dir string
 	Settings
 }
@@ -92,11 +92,12 @@ type Allow struct {
 	Port, RemotePort uint16
 }
 
-const maxRate = 100_000_000
+// MaxRate in packets a second, and at once.
+const MaxRate = 100_000_000
 
 func (r Rate) validate(name string) error {
-	if r.PerSecond < 1 || r.PerSecond > maxRate || r.Burst < 1 || r.Burst > maxRate {
-		return fmt.Errorf("%w: rate %s is %d a second, %d at once: must be 1 to %d", ErrConfig, name, r.PerSecond, r.Burst, maxRate)
+	if r.PerSecond < 1 || r.PerSecond > MaxRate || r.Burst < 1 || r.Burst > MaxRate {
+		return fmt.Errorf("%w: rate %s is %d a second, %d at once: must be 1 to %d", ErrConfig, name, r.PerSecond, r.Burst, MaxRate)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type Guard struct {
 	objects objects
 	link    link.Link
 	mode    Mode
+	dir     string
 	pinned  bool
 	took    bool // over from a predecessor
 	reason  error
@@ -51,7 +52,8 @@ func (o *objects) close() {
 
 // Open loads the program, with SPIs that a predecessor in Dir left, and attaches
 // it; a predecessor's program is replaced, without a packet in between that
-// neither saw. Every map is filled before. Errors: ErrConfig, ErrAttach, and
+// neither saw. Every map is filled before. Nothing new is pinned: that is for
+// [Guard.Pin], when it is certain that the gateway runs. Errors: ErrConfig, ErrAttach, and
 // those of the kernel; nothing has changed then.
 func Open(cfg Config) (*Guard, error) {
 	if err := cfg.validate(); err != nil {
@@ -80,7 +82,7 @@ func load(cfg *Config) (g *Guard, err error) {
 	}
 	spec.Maps[programMapSpis].MaxEntries = uint32(cfg.SPIs)
 	spec.Maps[programMapSources].MaxEntries = uint32(cfg.Sources)
-	g = &Guard{}
+	g = &Guard{dir: cfg.Dir}
 	if g.spis, err = openSPIs(cfg.Dir, spec.Maps[programMapSpis]); err != nil {
 		return nil, err
 	}
@@ -235,9 +237,8 @@ func (g *Guard) Verdicts() ([NumVerdicts]uint64, error) {
 // it isn't native where that was tried.
 func (g *Guard) Mode() (Mode, error) { return g.mode, g.reason }
 
-// Pinned says whether filtering goes on without the daemon; took, whether it did
-// before this guard took over.
-func (g *Guard) Pinned() (pinned, took bool) { return g.pinned, g.took }
+// TookOver says whether filtering was in force before this guard was opened.
+func (g *Guard) TookOver() bool { return g.took }
 
 // Close lets go of the program. What is pinned stays in force: packets of the
 // SPIs that are known pass, and no cookies are made once their keys are too old.

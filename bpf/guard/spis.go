@@ -36,10 +36,7 @@ func keyOf(spi uint32) (k spiKey) {
 // openSPIs takes over the pinned table; one of another size is copied, as far as
 // there is room. The folder is not changed.
 func openSPIs(dir string, spec *ebpf.MapSpec) (*spiTable, error) {
-	old, err := pinnedSPIs(dir, spec)
-	if err != nil {
-		return nil, err
-	}
+	old := pinnedSPIs(dir, spec)
 	if old != nil && old.MaxEntries() == spec.MaxEntries {
 		return &spiTable{table: old, pinned: true}, nil
 	}
@@ -66,23 +63,20 @@ func openSPIs(dir string, spec *ebpf.MapSpec) (*spiTable, error) {
 	return t, nil
 }
 
-// pinnedSPIs returns nil where there is no table that could be used.
-func pinnedSPIs(dir string, spec *ebpf.MapSpec) (*ebpf.Map, error) {
+// pinnedSPIs returns nil where there is no table that can be used.
+func pinnedSPIs(dir string, spec *ebpf.MapSpec) *ebpf.Map {
 	if dir == "" {
-		return nil, nil
+		return nil
 	}
 	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, spisName(spisLayout)), nil)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, fmt.Errorf("pinned table of SPIs: %w", err)
+		return nil
 	}
 	if m.Type() != spec.Type || m.KeySize() != spec.KeySize || m.ValueSize() != spec.ValueSize || m.Flags() != spec.Flags {
 		m.Close()
-		return nil, nil
+		return nil
 	}
-	return m, nil
+	return m
 }
 
 // pin puts the table into the folder, in place of what has its name.

@@ -61,6 +61,7 @@ type Gateway struct {
 	Redirect Redirect `yaml:"redirect"`
 	Records  Records  `yaml:"records"`
 	Limits   Limits   `yaml:"limits"`
+	Guard    Guard    `yaml:"guard"`
 	Static   Static   `yaml:"static"`
 }
 

@@ -72,6 +72,7 @@ func Default() *Config {
 				HalfOpenPerPrefix: HalfOpen{g.MaxHalfOpenPrefix, g.CookieAtPrefix},
 				AnswersPerSecond:  g.AnswersPerSecond,
 			},
+			Guard: defaultGuard(),
 		},
 		Profile: Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}

@@ -152,7 +152,7 @@ func moduleKnown(name string) bool {
 
 // bpf loads the shortest program there is, and lets it go.
 func bpf() Check {
-	c := Check{Name: "BPF", State: Info, Means: "not used by this version"}
+	c := Check{Name: "BPF", State: Info, Means: "for gateway.guard"}
 	// r0 = 0; exit
 	program := [2][8]byte{{0xb7}, {0x95}}
 	license := []byte("GPL\x00")
