@@ -270,8 +270,11 @@ func (l *guardLayer) verdicts() map[string]uint64 {
 	return l.count(func(guard.Verdict) bool { return true })
 }
 
-// drops are those of the verdicts by which packets went nowhere.
-func (l *guardLayer) drops() map[string]uint64 { return l.count(guard.Verdict.Drops) }
+// drops are those of the verdicts by which packets got lost; a keepalive has
+// done its work.
+func (l *guardLayer) drops() map[string]uint64 {
+	return l.count(func(v guard.Verdict) bool { return v.Drops() && v != guard.Keepalive })
+}
 
 func (l *guardLayer) count(which func(guard.Verdict) bool) map[string]uint64 {
 	if l.off() {

@@ -37,6 +37,7 @@ var capabilities = []struct {
 	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", true},
 	{unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", true},
 	{unix.CAP_BPF, "CAP_BPF", false},
+	{unix.CAP_PERFMON, "CAP_PERFMON", false}, // the verifier wants it for packets' pointers
 }
 
 func privileges() Check {
