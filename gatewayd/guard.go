@@ -160,6 +160,7 @@ func guardMode(m config.GuardMode, name string) guard.Mode {
 		return guard.Native
 	case config.GuardGeneric:
 		return guard.Generic
+	case config.GuardAuto, config.GuardOff:
 	}
 	if l, err := netlink.LinkByName(name); err == nil && l.Type() == "veth" {
 		return guard.Generic
