@@ -78,7 +78,7 @@ type Rates struct {
 func DefaultRates() Rates {
 	return Rates{
 		Init: Rate{1000, 1000}, InitWide: Rate{200, 200}, InitNarrow: Rate{50, 100},
-		Cookie: Rate{2000, 2000}, CookieNarrow: Rate{50, 100},
+		Cookie: Rate{2000, 4000}, CookieNarrow: Rate{200, 500},
 		Fragment: Rate{10000, 10000}, Report: Rate{100, 100},
 	}
 }
