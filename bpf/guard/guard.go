@@ -161,8 +161,8 @@ func (s *programSettings) setRate(name int, r Rate) {
 	}
 }
 
-// write puts settings where the program reads them; each word changes at once,
-// all of them don't.
+// write puts settings where the program reads them. A packet that is judged
+// meanwhile may see some of both.
 func (g *Guard) write(s programSettings) error {
 	if g.closed {
 		return ErrClosed
