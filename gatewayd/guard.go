@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,7 +79,9 @@ func openGuard(c *config.Config, secret gate.Secret, events chan<- dataplane.Eve
 		logger.Warn("guard ends with gatewayd: no BPF file system", slog.String("pins", g.Guard.Pins))
 		pins = ""
 	}
-	l.pinned = pins != ""
+	if l.pinned = pins != ""; l.pinned {
+		sweepPins(c.Path(g.Guard.Pins), logger)
+	}
 	open := guard.Config{
 		Interface: link.Index, Mode: guardMode(g.Guard.Mode, link.Name), Locals: g.External.Addresses(),
 		IKEPort: g.External.Port, EncapPort: g.External.NATTPort,
@@ -133,11 +138,38 @@ func guardPins(c *config.Config, index int) string {
 	if c.Gateway.Guard.Pins == "" {
 		return ""
 	}
+	return filepath.Join(c.Path(c.Gateway.Guard.Pins), namespacePrefix()+strconv.Itoa(index))
+}
+
+// namespacePrefix tells network namespaces apart, as long as they live.
+func namespacePrefix() string {
 	var ns unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &ns); err != nil {
-		return ""
+		return "0-"
 	}
-	return filepath.Join(c.Path(c.Gateway.Guard.Pins), fmt.Sprintf("%d-%d", ns.Ino, index))
+	return fmt.Sprintf("%d-", ns.Ino)
+}
+
+// sweepPins takes away what was left for interfaces that are gone; their links
+// went with them.
+func sweepPins(dir string, logger *slog.Logger) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // there is none yet
+	}
+	for _, e := range entries {
+		text, ours := strings.CutPrefix(e.Name(), namespacePrefix())
+		index, err := strconv.Atoi(text)
+		if !ours || err != nil {
+			continue
+		}
+		if _, err := net.InterfaceByIndex(index); err == nil {
+			continue
+		}
+		if _, err := guard.Clear(filepath.Join(dir, e.Name())); err != nil {
+			logger.Warn("guard of an interface that is gone", slog.Any("error", err))
+		}
+	}
 }
 
 // onBPF: the folder, or the one that it is to be made in, is in a BPF file system.

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -236,6 +239,22 @@ func TestGuardLayer(t *testing.T) {
 		t.Error("what passed is among the drops")
 	}
 
+	// A reload makes it a shield, and takes that back.
+	for _, shield := range []bool{true, false} {
+		changed := config.Default().Gateway.Guard
+		changed.Shield = shield
+		if err := r.use(changed.Settings()); err != nil {
+			t.Fatal(err)
+		}
+		before := r.verdicts()["shield"]
+		if _, err := device.WriteToUDPAddrPort([]byte{1}, netip.MustParseAddrPort("127.0.0.1:9")); err != nil {
+			t.Fatal(err)
+		}
+		if dropped := r.verdicts()["shield"] > before; dropped != shield {
+			t.Errorf("shield %t: dropped %t", shield, dropped)
+		}
+	}
+
 	// More than there is room for.
 	many := make([]*dataplane.Child, 2*maxChildren(10))
 	for i := range many {
@@ -251,6 +270,34 @@ func TestGuardLayer(t *testing.T) {
 	}
 	if full == 0 {
 		t.Error("a table without end")
+	}
+}
+
+// What was pinned for an interface that is gone is taken away, what another
+// namespace has isn't.
+func TestPinsOfInterfacesThatAreGone(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	dir := t.TempDir()
+	for _, name := range []string{namespacePrefix() + "1", namespacePrefix() + "77", "12-77", "other"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweepPins(dir, slog.New(slog.DiscardHandler))
+	var left []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	want := []string{"12-77", namespacePrefix() + "1", "other"}
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
+		t.Errorf("left %q, want %q", left, want)
 	}
 }
 
