@@ -82,6 +82,7 @@ type gateway struct {
 	records  *records.Writer
 	routes   routes
 	inform   informs
+	guard    *guardLayer
 	logger   *slog.Logger
 	level    *slog.LevelVar
 	started  time.Time
@@ -140,6 +141,7 @@ func (g *gateway) Status() local.Status {
 		Leases: local.LeaseCounts{
 			Live: l.Live, Idle: l.Assigned - l.Live, Capacity: l.Capacity[lease.IPv4], CapacityIPv6: l.Capacity[lease.IPv6],
 		},
+		Guard:   g.guard.status(g.config.Gateway.Guard.Shield),
 		Traffic: local.Traffic(stats.Traffic), Dropped: dropped, RedirectTo: g.built.IKE.RedirectTo,
 	}
 	return s
@@ -281,7 +283,7 @@ func (g *gateway) Drops() []local.Drop {
 	for _, layer := range []struct {
 		name   string
 		counts map[string]uint64
-	}{{"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
+	}{{"guard", g.guard.drops()}, {"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
 		for _, reason := range slices.Sorted(maps.Keys(layer.counts)) {
 			list = append(list, local.Drop{Layer: layer.name, Reason: reason, Count: layer.counts[reason]})
 		}
@@ -313,8 +315,8 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		Sessions: stats.Established, HalfOpen: stats.HalfOpen,
 		HandshakesStarted: stats.Initiated, HandshakesDone: stats.EstablishedTotal,
 		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
-		Access: accessCounts(g.lists.counters()),
-		Drops:  map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
+		Access: accessCounts(g.lists.counters()), Guard: g.guard.verdicts(),
+		Drops: map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
 		RekeyedIKE: stats.RekeyedIKE, Moved: stats.Moved, Legacy: legacyCounts(stats.Legacy),
 		BytesIn: stats.BytesIn, PacketsIn: stats.PacketsIn, BytesOut: stats.BytesOut, PacketsOut: stats.PacketsOut,
 		LeasesLive: l.Live, LeasesIdle: l.Assigned - l.Live,
@@ -440,6 +442,10 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	}
 	if err := g.sessions.Update(settings(built)); err != nil {
 		return errors.Join(err, g.lists.SetGroups(before.Groups), g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
+	}
+	// The configuration was checked as the program would: this can't be refused.
+	if err := g.guard.use(file.Gateway.Guard.Settings()); err != nil {
+		g.logger.Error("guard", slog.Any("error", err))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -174,7 +175,18 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	g.inform = inform
 
 	events := make(chan dataplane.Event, eventQueue)
-	loop, err := userspace.New(userspace.Config{
+	var secret gate.Secret
+	if _, err := rand.Read(secret[:]); err != nil {
+		return fmt.Errorf("secret of cookies: %w", err)
+	}
+	filter, err := openGuard(cfg, secret, events, logger)
+	if err != nil {
+		return err
+	}
+	// Layers are closed after the data plane.
+	undo.push("", filter.close)
+	layers := append(filter.layers(), lists)
+	below, err := userspace.New(userspace.Config{
 		Locals: sockets, Inside: device,
 		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Pools,
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
@@ -183,18 +195,19 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err != nil {
 		return explainHost(err)
 	}
-	backend := layered.New(loop, lists)
+	backend := layered.New(below, layers...)
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
 		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
-		Records: g.records.Write, CrashSecret: crash, Logger: logger,
+		Records: g.records.Write, CookieSecret: secret, CrashSecret: crash, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	g.backend, g.sessions, g.leases, g.lists = backend, sessions, registry, lists
+	filter.keep()
+	g.backend, g.sessions, g.leases, g.guard, g.lists = backend, sessions, registry, filter, lists
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err

@@ -35,6 +35,10 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "compile with -target 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE static __attribute__((noinline))
+// A global function: the verifier looks at it once by itself, knows nothing of
+// its arguments but their types (a pointer may be 0), and nothing of what it
+// wrote afterwards. Keeps big programs from being walked again for every path.
+#define VERIFIED_ALONE __attribute__((noinline))
 #define PACKED __attribute__((packed))
 #define ALIGNED(n) __attribute__((aligned(n)))
 #define LIKELY(x) __builtin_expect(!!(x), 1)

@@ -62,6 +62,7 @@ type Gateway struct {
 	Records  Records  `yaml:"records"`
 	Limits   Limits   `yaml:"limits"`
 	Access   Access   `yaml:"access" restart:"yes"`
+	Guard    Guard    `yaml:"guard"`
 	Static   Static   `yaml:"static"`
 }
 

@@ -75,6 +75,7 @@ func Default() *Config {
 			},
 			Access: Access{Enforce: EnforceAuto},
 			Static: Static{UnknownDevices: UnknownAdmit},
+			Guard:  defaultGuard(),
 		},
 		Profile: Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}

@@ -46,6 +46,9 @@ type Config struct {
 	DHCP bool
 	// Lists: groups of devices have access lists.
 	Lists bool
+	// Guard is gateway.guard.mode; empty isn't checked. GuardPins is the folder of
+	// its pins, GuardState what the running gateway says of it.
+	Guard, GuardPins, GuardState string
 	// Running: a gateway runs with this configuration and holds the ports.
 	Running bool
 }
@@ -60,6 +63,7 @@ func Examine(c Config) []Check {
 		checks = append(checks, forwarding("ipv6"))
 	}
 	checks = append(checks, interfaces(c)...)
+	checks = append(checks, guard(c)...)
 	checks = append(checks, ports(c)...)
 	return append(checks, services(c)...)
 }

@@ -32,9 +32,21 @@ type Status struct {
 	HalfOpen    int         `json:"half_open"`
 	Leases      LeaseCounts `json:"leases"`
 	Traffic     Traffic     `json:"traffic"`
+	Guard       Guard       `json:"guard"`
 	Dropped     uint64      `json:"dropped"`
 	// RedirectTo is where new devices are sent, absent if they aren't.
 	RedirectTo string `json:"redirect_to,omitempty"`
+}
+
+// Guard before the gateway.
+type Guard struct {
+	// Mode of XDP, "native" or "generic", or "off". Reason says why it is off, or
+	// not native.
+	Mode   string `json:"mode"`
+	Reason string `json:"reason,omitempty"`
+	// Pinned: it stays in force when the gateway ends.
+	Pinned bool `json:"pinned"`
+	Shield bool `json:"shield"`
 }
 
 // LeaseCounts by state.
@@ -106,10 +118,23 @@ type Lease struct {
 
 // Drop counts what a layer dropped, refused or closed for a reason.
 type Drop struct {
-	// Layer is "dataplane", "access", "ike", "dhcp", "admit" or "close".
+	// Layer is "dataplane", "guard", "access", "ike", "dhcp", "admit" or "close".
 	Layer  string `json:"layer"`
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`
+}
+
+// DroppedPacket is one of those that the guard dropped.
+type DroppedPacket struct {
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason"`
+	// Remote and Local are absent where the packet couldn't be read; a protocol
+	// without ports has port 0.
+	Remote netip.AddrPort `json:"remote,omitzero"`
+	Local  netip.AddrPort `json:"local,omitzero"`
+	// Length of the frame in octets; Data are the first of them, hexadecimal.
+	Length int    `json:"length"`
+	Data   string `json:"data"`
 }
 
 // Kill selects sessions: one of the three.

@@ -26,6 +26,8 @@ type Snapshot struct {
 	Access map[string]map[string]uint64
 	// Drops by layer, then reason; counters.
 	Drops map[string]map[string]uint64
+	// Guard counts packets by verdict; nil without a guard.
+	Guard map[string]uint64
 	// RekeyedIKE and Moved count IKE SAs that another took over from, and changes
 	// of a session's path.
 	RekeyedIKE, Moved uint64
@@ -80,6 +82,7 @@ var (
 	events            = desc("dataplane_events_total", "Events that the data plane told.", "event")
 	accessPackets     = desc("access_packets_total", "Inner packets that access lists judged, by direction and verdict.", "direction", "verdict")
 	drops             = desc("drops_total", "Packets and messages that were dropped, by layer and reason.", "layer", "reason")
+	guardPackets      = desc("guard_packets_total", "Packets that the guard saw, by verdict.", "verdict")
 	bytesTotal        = desc("bytes_total", "Bytes of inner packets; in: from devices.", "direction")
 	packetsTotal      = desc("packets_total", "Inner packets; in: from devices.", "direction")
 	leases            = desc("leases", "Leases by state.", "state")
@@ -96,7 +99,7 @@ var (
 )
 
 var all = []*prometheus.Desc{
-	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops,
+	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops, guardPackets,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
 	rekeyedIKE, moved, legacy, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
 }
@@ -132,7 +135,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, by := range []struct {
 		desc   *prometheus.Desc
 		counts map[string]uint64
-	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}} {
+	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}, {guardPackets, s.Guard}} {
 		for name, n := range by.counts {
 			counter(by.desc, n, name)
 		}

@@ -17,6 +17,7 @@ func snapshot() Snapshot {
 		Events:     map[string]uint64{"unknown_spi": 12},
 		Access:     map[string]map[string]uint64{"in": {"denied": 18}, "out": {"pass": 19}},
 		Drops:      map[string]map[string]uint64{"dataplane": {"replay": 7}, "ike": {"cookie_required": 8}},
+		Guard:      map[string]uint64{"esp": 18, "cookie_sent": 19},
 		RekeyedIKE: 13, Moved: 14, Legacy: map[string]uint64{"modp_1024": 15, "3des": 0},
 		RecordsWritten: 16, RecordErrors: 17,
 		BytesIn: 100, PacketsIn: 1, BytesOut: 200, PacketsOut: 2,
@@ -48,6 +49,10 @@ gatewayd_refused_total{reason="revoked"} 4
 # TYPE gatewayd_drops_total counter
 gatewayd_drops_total{layer="dataplane",reason="replay"} 7
 gatewayd_drops_total{layer="ike",reason="cookie_required"} 8
+# HELP gatewayd_guard_packets_total Packets that the guard saw, by verdict.
+# TYPE gatewayd_guard_packets_total counter
+gatewayd_guard_packets_total{verdict="cookie_sent"} 19
+gatewayd_guard_packets_total{verdict="esp"} 18
 # HELP gatewayd_ike_rekeyed_total IKE SAs that another one took over from.
 # TYPE gatewayd_ike_rekeyed_total counter
 gatewayd_ike_rekeyed_total 13
