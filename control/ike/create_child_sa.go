@@ -96,7 +96,7 @@ func (m *Machine) acceptChild(o childOffer) {
 		return
 	case chosen:
 	}
-	localAllowed, remoteAllowed := m.assigned.allowed(familiesOf(m.summary.VirtualIPs)), hosts(m.summary.VirtualIPs)
+	localAllowed, remoteAllowed := m.assigned.allowed(familiesOf(m.virtual)), hosts(m.virtual)
 	if o.old != nil {
 		localAllowed, remoteAllowed = o.old.local, o.old.remote
 	}

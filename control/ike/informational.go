@@ -142,7 +142,7 @@ func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	// What was being prepared, by either side, comes to nothing. If that was the
 	// key exchange for an answer to our rekeying of the IKE SA, the peer is left
 	// with a new one that it finds dead by its own liveness check.
-	clear(m.waiting)
+	m.waiting = nil
 	m.request.claimed = m.request.open
 	if m.in.busy && m.in.about == ikewire.CreateChildSA {
 		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)

@@ -63,8 +63,9 @@ type Refused struct{ Reason string }
 type Leased struct {
 	// Addresses for the device, at most one of each family.
 	Addresses []netip.Addr
-	// Settings for the configuration payload.
-	Settings Settings
+	// Settings for the configuration payload, which the machine keeps and
+	// doesn't change; nil is none.
+	Settings *Settings
 }
 
 // LeaseFailed answers AskLease: there is no address. The peer is told

@@ -24,6 +24,11 @@ const (
 )
 
 // Machine is one IKE SA. It is used by one goroutine at a time.
+//
+// A gateway has a hundred thousand that are established and idle, and wait for
+// hours. Such a one holds what is in this struct, its Child SAs and two keys:
+// whatever a negotiation needs hangs on a pointer that is nil before and after
+// it, and the last answer goes when nobody asks for it any more.
 type Machine struct {
 	cfg *Config
 	ini *InitiatorConfig // nil on a responder
@@ -36,31 +41,32 @@ type Machine struct {
 	path       path
 
 	suite       ikecrypto.Suite
-	keys        *ikecrypto.Keys // after the handshake SK_d only
+	skD         []byte // what new keys come from
 	seal, open  ikecrypto.Protector
 	in          window  // the peer's requests
 	request     request // ours
 	tasks       []func(now time.Time)
-	handshake   *handshake
+	handshake   *handshake // nil once established
 	peer        peer
 	children    []*child
 	rekey       rekeying
-	reserved    map[dataplane.SPI]bool // SPIs that are no Child SA's yet
+	reserved    map[dataplane.SPI]bool // SPIs that are no Child SA's yet; nil if none
 	natBetween  bool                   // ESP goes in UDP
 	carries     bool                   // it has the session; a successor not before it is told
 	superseded  bool                   // another IKE SA took over
 	pace        pace
-	assigned    Settings
-	summary     Summary
-	expires     time.Time // half-open limit, end of lingering, hard lifetime
+	assigned    *Settings    // shared with other machines; nil before a lease
+	virtual     []netip.Addr // the device's inner addresses
+	expires     time.Time    // half-open limit, end of lingering, hard lifetime
 	closing     CloseReason
 	closeDetail string
 
-	// Each open question has a continuation, which takes its answer.
+	// Each open question has a continuation, which takes its answer. nil if
+	// there is none.
 	waiting map[WorkID]func(now time.Time, in Input)
 	lastID  WorkID
 
-	out []Output
+	out []Output // of the Step that runs
 }
 
 // path is where the next message of ours goes.
@@ -73,18 +79,21 @@ type path struct {
 type handshake struct {
 	nonceI, nonceR    []byte
 	initReq, initResp []byte                // whole IKE_SA_INIT messages, for AUTH
+	repeats           int                   // of initReq that were answered, which nothing authenticates
+	keys              *ikecrypto.Keys       // all of them
+	hashes            []uint16              // that the peer verifies signatures of
+	authorities       []byte                // of its CERTREQ, 20 octets each
 	exchange          ikecrypto.KeyExchange // initiator's, until the answer
 	cookie            []byte
 	retries           int // of IKE_SA_INIT after COOKIE or INVALID_KE_PAYLOAD
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod
+	summary           Summary // as far as it is known
 }
 
 // peer is what the other side said it can do.
 type peer struct {
-	hashes        []uint16
-	authorities   []byte // of its CERTREQ, 20 octets each
 	fragmentation bool
 	mobike        bool
 	redirect      bool
@@ -96,6 +105,9 @@ const (
 	nonceLen = 32               // octets; RFC 7296 section 2.10 asks for half the PRF key at least
 	linger   = 15 * time.Second // longer than the first retransmissions of any client
 	maxTasks = 32               // exchanges of ours that wait for their turn
+	// keepAnswer: a peer that lost our answer asks again within that time
+	// (strongSwan: 165 s); then the answer is forgotten (RFC 7296 section 2.1).
+	keepAnswer = 4 * time.Minute
 )
 
 // handshakeQuestion is the number of AskAdmit and AskLease, of which at most
@@ -125,7 +137,7 @@ func (m *Machine) Deadline() time.Time {
 	if m.state != stateEstablished {
 		rekey = time.Time{}
 	}
-	for _, t := range []time.Time{m.request.resend, rekey, m.childDeadline()} {
+	for _, t := range [...]time.Time{m.request.resend, rekey, m.childDeadline(), m.in.forget} {
 		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 			d = t
 		}
@@ -134,12 +146,21 @@ func (m *Machine) Deadline() time.Time {
 }
 
 // Step takes one input and returns what is to be done about it, in order. The
-// slice is valid until the next Step.
+// slice is the caller's.
 func (m *Machine) Step(now time.Time, in Input) []Output {
-	clear(m.out)
-	m.out = m.out[:0]
+	m.out = nil
+	m.step(now, in)
+	if m.in.fresh {
+		m.in.fresh, m.in.forget = false, now.Add(keepAnswer)
+	}
+	out := m.out
+	m.out = nil
+	return out
+}
+
+func (m *Machine) step(now time.Time, in Input) {
 	if m.state == stateDead {
-		return nil
+		return
 	}
 	switch in := in.(type) {
 	case Message:
@@ -174,7 +195,6 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 	case Admitted, Refused, Leased, LeaseFailed:
 		m.answer(now, handshakeQuestion, in)
 	}
-	return m.out
 }
 
 func (m *Machine) emit(o Output) { m.out = append(m.out, o) }
@@ -209,7 +229,9 @@ func (m *Machine) work(name string, do func() any, then func(now time.Time, resu
 // went on without them, find nobody.
 func (m *Machine) answer(now time.Time, id WorkID, in Input) {
 	if then := m.waiting[id]; then != nil {
-		delete(m.waiting, id)
+		if delete(m.waiting, id); len(m.waiting) == 0 {
+			m.waiting = nil
+		}
 		then(now, in)
 	}
 }
@@ -222,6 +244,9 @@ func (m *Machine) tick(now, heard time.Time) {
 	if !m.expires.IsZero() && !now.Before(m.expires) {
 		m.expired(now)
 		return
+	}
+	if due(now, m.in.forget) {
+		m.in.last, m.in.parts, m.in.forget = nil, nil, time.Time{}
 	}
 	m.resend(now)
 	if m.state == stateEstablished {
@@ -326,10 +351,10 @@ func (m *Machine) closed(now time.Time, reason CloseReason, detail string, linge
 
 // abandon drops everything that is under way.
 func (m *Machine) abandon() {
-	clear(m.waiting)
+	m.waiting = nil
 	m.request = request{id: m.request.id}
 	m.tasks = nil
-	m.handshake = nil
+	m.endHandshake()
 	m.rekey.forget()
 }
 
@@ -338,7 +363,8 @@ func (m *Machine) die() {
 	m.expires = time.Time{}
 	m.request = request{}
 	m.in = window{}
-	m.eraseKeys()
+	clear(m.skD)
+	m.skD = nil
 	if m.seal != nil {
 		m.seal.Erase()
 		m.open.Erase()
@@ -346,10 +372,11 @@ func (m *Machine) die() {
 	}
 }
 
-// eraseKeys; the protectors have their own copy.
-func (m *Machine) eraseKeys() {
-	if m.keys != nil {
-		m.keys.Erase()
-		m.keys = nil
+// endHandshake drops what only the handshake needs. Its keys are erased; the
+// protectors have their own copies.
+func (m *Machine) endHandshake() {
+	if m.handshake != nil && m.handshake.keys != nil {
+		m.handshake.keys.Erase()
 	}
+	m.handshake = nil
 }

@@ -49,7 +49,7 @@ func (m *Machine) updateAddresses(now time.Time, inner []ikewire.Payload) []ikew
 // intoTunnel: a path to the peer's own virtual address would lead every packet
 // back to where it came from.
 func (m *Machine) intoTunnel(p path) bool {
-	return slices.Contains(m.summary.VirtualIPs, p.remote.Addr())
+	return slices.Contains(m.virtual, p.remote.Addr())
 }
 
 // confirmPath sees whether the peer is where it says (RFC 4555 section 3.7):

@@ -96,7 +96,7 @@ func (m *Machine) computeRekey(now time.Time, o ikeOffer, spiR uint64) {
 		return
 	}
 	oldPRF, rand := m.suite.PRF, m.cfg.Rand
-	d := clone(m.keys.D)
+	d := clone(m.skD)
 	m.work("key exchange", func() any {
 		defer clear(d)
 		kx, err := o.suite.Allow.NewKeyExchange(o.suite.Group, rand)
@@ -160,18 +160,16 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 	next := &Machine{
 		cfg: m.cfg, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
 		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
-		assigned: m.assigned, summary: m.summary, state: stateEstablished, pace: m.pace,
+		assigned: m.assigned, virtual: m.virtual, state: stateEstablished, pace: m.pace,
 	}
-	next.summary.InitiatorSPI, next.summary.ResponderSPI = spiI, spiR
-	next.summary.IKE = suite.String()
 	if !next.useKeys(now, keys) {
 		return nil
 	}
+	keys.Erase()
 	for _, o := range next.out {
 		m.emit(o) // KeysDerived
 	}
 	next.out = nil
-	next.keepSKd()
 	next.rekey.due, next.expires = next.start(now, m.cfg.IKELife)
 	next.rekey.notBefore = now.Add(rekeyPause)
 	return next
@@ -182,7 +180,7 @@ func (m *Machine) bequeath(next *Machine) {
 	next.children, m.children = append(m.children, next.children...), nil
 	next.path, next.pace = m.path, m.pace
 	m.carries, next.carries = false, true
-	m.emit(Rekeyed{Next: next, IKE: next.summary.IKE})
+	m.emit(Rekeyed{Next: next, IKE: next.suite.String()})
 }
 
 // rekeyIKE begins.
@@ -286,7 +284,7 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 		m.rekeyFailed(now, "the peer chose what was not offered", false)
 		return
 	}
-	oldPRF, d := m.suite.PRF, clone(m.keys.D)
+	oldPRF, d := m.suite.PRF, clone(m.skD)
 	m.work("key exchange", func() any {
 		defer clear(d)
 		shared, err := a.kx.Shared(answer.ke.Data)

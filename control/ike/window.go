@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -16,15 +15,13 @@ import (
 type window struct {
 	next  uint32 // ID of the next new request
 	busy  bool   // next is being worked on
+	fresh bool // last was made in this Step
 	about ikewire.ExchangeType
-	// repeats of IKE_SA_INIT that were answered, which nothing authenticates.
-	repeats int
-	from    path // where the request came from, and the answer goes
-	last    [][]byte
-	parts   ikecrypto.Reassembly // of the next request
-	// lastRequest is kept for IKE_SA_INIT only, where nothing authenticates a
-	// retransmission.
-	lastRequest []byte
+	from  path // where the request came from, and the answer goes
+	last  [][]byte
+	parts *ikecrypto.Reassembly // of the next request; nil if there is none
+	// forget is when last and parts are dropped.
+	forget time.Time
 }
 
 // request is the sending half: one request of ours is open at a time; others
@@ -40,7 +37,7 @@ type request struct {
 	hinted   path // where the peer may be; an answer from there proves it
 	tries    int
 	resend   time.Time
-	parts    ikecrypto.Reassembly // of the answer
+	parts    *ikecrypto.Reassembly // of the answer; nil if there is none
 	done     func(now time.Time, in Message, inner []ikewire.Payload)
 }
 
@@ -72,7 +69,7 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 	}
 	from := path{local: in.Local, remote: in.Remote, marker: in.Marker}
 	m.in.busy, m.in.from, m.in.about = true, from, msg.Exchange
-	m.in.parts.Reset()
+	m.in.parts = nil
 	if inner == nil {
 		m.invalidSyntax(now, msg.Exchange)
 		return
@@ -157,7 +154,7 @@ func isForeign(err error) bool {
 // unseal opens the SK payload, or the last of its fragments. ok is false if
 // there is nothing to work on yet, or nothing of the peer's; inner is nil if
 // it is the peer's, but makes no sense.
-func (m *Machine) unseal(parts *ikecrypto.Reassembly, raw []byte, msg *ikewire.Message) (inner []ikewire.Payload, ok bool) {
+func (m *Machine) unseal(parts **ikecrypto.Reassembly, raw []byte, msg *ikewire.Message) (inner []ikewire.Payload, ok bool) {
 	var err error
 	complete := true
 	if sk, found := ikewire.Find[*ikewire.Encrypted](msg.Payloads); found && sk.Total > 0 {
@@ -165,11 +162,18 @@ func (m *Machine) unseal(parts *ikecrypto.Reassembly, raw []byte, msg *ikewire.M
 			m.note(NoteFragment, "not agreed")
 			return nil, false
 		}
-		parts.Limit = 0
-		if m.state != stateEstablished {
-			parts.Limit = maxStranger
+		if *parts == nil {
+			*parts = &ikecrypto.Reassembly{}
 		}
-		inner, complete, err = parts.Add(m.open, raw, msg)
+		(*parts).Limit = 0
+		if m.state != stateEstablished {
+			(*parts).Limit = maxStranger
+		}
+		inner, complete, err = (*parts).Add(m.open, raw, msg)
+		if (*parts).Pending() == 0 {
+			*parts = nil
+		}
+		m.in.fresh = m.in.fresh || m.in.parts != nil
 	} else {
 		inner, err = m.open.Open(raw, msg)
 	}
@@ -199,7 +203,7 @@ func (m *Machine) respond(x ikewire.ExchangeType, payloads []ikewire.Payload) {
 		m.note(NoteMalformed, err.Error())
 		return
 	}
-	m.in.last = messages
+	m.in.last, m.in.fresh = messages, true
 	m.in.next++
 	m.in.busy = false
 	m.send(messages, m.in.from)
@@ -245,7 +249,9 @@ func (m *Machine) finish(now time.Time) {
 	m.request.claimed = false
 	if len(m.tasks) > 0 && (m.state == stateEstablished || m.state == stateDeleting) {
 		start := m.tasks[0]
-		m.tasks = m.tasks[1:]
+		if m.tasks = m.tasks[1:]; len(m.tasks) == 0 {
+			m.tasks = nil
+		}
 		m.begin(now, start)
 	}
 }
@@ -328,6 +334,3 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 		m.finish(now)
 	}
 }
-
-// sameRequest tells a retransmission from another message with the same IDs.
-func (w *window) sameRequest(raw []byte) bool { return bytes.Equal(w.lastRequest, raw) }

@@ -83,7 +83,7 @@ func (g granted) deliver(sh *shard, now time.Time) {
 		sh.acquireNext(g.acquisition)
 		return
 	}
-	sh.step(now, s.current, ike.Leased{Addresses: g.got, Settings: s.settings.Assign})
+	sh.step(now, s.current, ike.Leased{Addresses: g.got, Settings: &s.settings.Assign})
 }
 
 // takeSeat counts a session against MaxSessions. One that replaces another may
