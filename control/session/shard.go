@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
@@ -136,7 +135,7 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 	s := &sa{
 		machine: server.newMachine(settings.IKE, p.header.InitiatorSPI, spi),
 		spi:     spi, peerSPI: p.header.InitiatorSPI,
-		init: key, source: source, counted: true, slot: -1,
+		init: &key, source: source, counted: true, slot: -1,
 	}
 	s.session = &session{
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
@@ -176,7 +175,7 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 	case ike.Work:
 		sh.compute(s, o)
 	case ike.AskAdmit:
-		s.session.evidence = &admit.Evidence{IDType: uint8(o.ID.IDType), ID: o.ID.Data, Chain: o.Chain}
+		s.session.evidence = keepEvidence(o)
 		sh.decide(s.session, false)
 	case ike.AskLease:
 		sh.acquire(s.session, o)
