@@ -95,12 +95,12 @@ func TestReloadDecidesAFewAtATime(t *testing.T) {
 		}
 		w.want("sessions", len(w.server.Sessions()), sessions)
 		release := make(chan struct{})
-		w.server.work.jobs.put(func() { <-release }) // the only worker
+		w.server.work.put(classHandshake, func() { <-release }) // the only worker
 		w.settled()
 		w.reload(w.ca.policy("stolen"))
 		w.reload(w.ca.policy("stolen", "lost"))
 		w.settled()
-		if n := w.server.work.jobs.len(); n == 0 || n > maxRechecks {
+		if n := w.server.work.len(); n == 0 || n > maxRechecks {
 			t.Errorf("%d decisions wait", n)
 		}
 		close(release)

@@ -31,8 +31,8 @@ func (s *session) heard() time.Time {
 
 // lookSoon has a session looked at as soon as the shard has done what it does.
 func (sh *shard) lookSoon(now time.Time, s *session) {
-	s.lookAt = now
 	if s.up() {
+		s.lookAt = now
 		sh.timers.sooner(s.current, now)
 	}
 }

@@ -70,7 +70,7 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		backend: cfg.Backend, transport: cfg.Backend.Transport(), events: cfg.Events, leases: cfg.Leases,
 		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate},
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
-		work:  &workers{n: cfg.Workers, jobs: newQueue[func()]()},
+		work:  newWorkers(cfg.Workers),
 		meter: newMeter(cfg.Backend),
 		stats: newStats(),
 		infos: infos{m: make(map[lease.SessionID]known)},

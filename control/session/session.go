@@ -40,7 +40,7 @@ type session struct {
 	probed    time.Time
 	spread    float64   // 0 to 1: this session's part of every jitter
 	interimAt time.Time // next interim record
-	lookAt    time.Time // when liveness and the like are looked at
+	lookAt    time.Time // when liveness and the like are looked at; before it is up, when it is given up
 	hint      *hint     // the last one
 
 	closing ike.CloseReason // Close was given to the machine

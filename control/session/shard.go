@@ -117,7 +117,7 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 	case server.draining.Load():
 		server.stats.drop(ReasonShuttingDown)
 		return nil
-	case server.work.busy():
+	case server.work.wait() >= newcomerWait:
 		server.stats.drop(ReasonWorkersBusy)
 		return nil
 	}
@@ -128,6 +128,7 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 		return nil
 	}
 	source := p.remote.Addr()
+	crowded := server.gate.CookieNeeded(source)
 	if r := server.gate.Open(source); r != gate.ReasonNone {
 		server.stats.gateDrop(r)
 		return nil
@@ -140,6 +141,9 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 	s.session = &session{
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
 		remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
+	}
+	if crowded {
+		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
 	}
 	sh.machines[spi] = s
 	sh.sessions[s.session.id] = s.session
