@@ -135,8 +135,10 @@ func (m *Machine) dispatch(now time.Time, x ikewire.ExchangeType, inner []ikewir
 }
 
 // maxStranger is how much of a fragmented message is kept of a peer that is not
-// authenticated, in octets: three RSA-4096 certificates and something over.
-const maxStranger = 16 << 10
+// authenticated, in octets: three RSA-4096 certificates, a signature, a CERTREQ
+// that names sixty CAs, and something over. It is nearly all that a stranger
+// costs who never sends the last fragment.
+const maxStranger = 10 << 10
 
 // isForeign: the message counts as never received.
 func isForeign(err error) bool {

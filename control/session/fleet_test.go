@@ -334,6 +334,68 @@ func heapBy() map[string]int64 {
 	return sums
 }
 
+// begin has devices from to to-1 begin, and never finish: of their IKE_AUTH, in
+// fragments, the last one doesn't come.
+func (f *fleet) begin(from, to int) {
+	for i := from; i < to; i++ {
+		cfg := f.config(i)
+		filler := make([]byte, 8<<10)
+		_, _ = rand.Read(filler)
+		cfg.Credentials[0].Chain = append(cfg.Credentials[0].Chain, filler)
+		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		d := &fleetDevice{f: f, spi: uint64(i+1) << 16}
+		m := ike.NewInitiator(&ike.InitiatorConfig{
+			Config: cfg,
+			Local:  netip.AddrPortFrom(addr, 500), Remote: gatewayIKE,
+			LocalNATT: netip.AddrPortFrom(addr, 4500), RemoteNATT: gatewayNATT,
+		}, d.spi)
+		sa := &peerSA{m, d.spi, true}
+		d.sas, d.inputs = []*peerSA{sa}, []peerInput{{sa, ike.Tick{}}}
+		for answered := false; ; {
+			for len(d.inputs) > 0 {
+				out := m.Step(time.Now(), d.inputs[0].in)
+				d.inputs = d.inputs[1:]
+				if _, isSend := out[len(out)-1].(ike.Send); answered && isSend {
+					out = out[:len(out)-1]
+				}
+				for _, o := range out {
+					d.carryOut(sa, o)
+				}
+			}
+			if answered {
+				break
+			}
+			p := <-f.net.drivers[addr.As4()[3]%fleetDrivers]
+			d.inputs = append(d.inputs, peerInput{sa, ike.Message{Data: p.Data, Local: p.Local, Remote: p.Remote, Marker: p.Marker}})
+			answered = true
+		}
+	}
+}
+
+// What a stranger costs that sends as much as it may and never finishes.
+func TestFleetHalfOpen(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv(fleetEnv))
+	if err != nil {
+		t.Skipf("set %s to the number of devices", fleetEnv)
+	}
+	profile := os.Getenv(fleetProfileEnv)
+	runtime.MemProfileRate = 0
+	if profile != "" {
+		runtime.MemProfileRate = 1024
+	}
+	f := newFleet(t)
+	f.begin(0, 100)
+	before, heapBefore := resident(t), heapBy()
+	f.begin(100, 100+n)
+	time.Sleep(time.Second)
+	each := func(bytes int64) float64 { return float64(bytes) / float64(n) }
+	t.Logf("%d half-open, resident %.0f B each", f.server.Stats().HalfOpen, each(int64(resident(t)-before)))
+	if profile != "" {
+		f.tell(heapBefore, profile, each)
+	}
+	f.stop()
+}
+
 // tell what the heap of a session is made of, and write a profile of it.
 func (f *fleet) tell(before map[string]int64, profile string, each func(int64) float64) {
 	sums := heapBy()
