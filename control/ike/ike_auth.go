@@ -274,6 +274,7 @@ func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
 	if m.peer.mobike {
 		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
 	}
+	payloads = append(payloads, m.authLifetime(now)...)
 	m.respond(ikewire.IKEAuth, payloads)
 	m.established(now, c)
 }

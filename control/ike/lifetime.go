@@ -2,8 +2,10 @@ package ike
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 
+	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/dataplane"
 )
 
@@ -49,6 +51,34 @@ func (m *Machine) jitter(limit time.Duration) time.Duration {
 		return 0
 	}
 	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(limit))
+}
+
+// Peers are told to authenticate again before their admission ends (RFC 4478):
+// those that know how make a new IKE SA beside this one, with whatever
+// certificate they have then, and nothing is interrupted. Others are closed when
+// the time has come.
+const (
+	// reauthMargin is how long before the end they are told to be done, at the
+	// latest, and by how much that is spread.
+	reauthMargin = 30 * time.Minute
+	// minReauth is the shortest time that is told. A client whose certificate
+	// ends sooner has no other yet, and some begin again at once when they are
+	// given less than they plan for, and again.
+	minReauth = 2 * time.Hour
+)
+
+// authLifetime is the notification, in seconds, if there is anything to tell.
+func (m *Machine) authLifetime(now time.Time) []ikewire.Payload {
+	until := m.handshake.admitted.Until
+	if until.IsZero() {
+		return nil
+	}
+	left := until.Sub(now) - reauthMargin - m.jitter(reauthMargin)
+	if left < minReauth {
+		return nil
+	}
+	seconds := min(uint64(left/time.Second), math.MaxUint32)
+	return []ikewire.Payload{notify(ikewire.NotifyAuthLifetime, binary.BigEndian.AppendUint32(nil, uint32(seconds)))}
 }
 
 func (m *Machine) startLife(now time.Time, c *child) {
