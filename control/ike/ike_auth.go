@@ -310,7 +310,7 @@ func (m *Machine) established(now time.Time, c *child) {
 	}
 	s.Legacy = legacy.Names()
 	m.endHandshake()
-	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)
+	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife.first())
 	m.state, m.carries = stateEstablished, true
 	m.emit(Established{Summary: *s})
 }

@@ -15,10 +15,12 @@ import (
 
 // Lifetime of an SA by time. Zero durations mean no limit.
 type Lifetime struct {
-	// Rekey is when it is rekeyed at the latest; up to Jitter earlier.
+	// Rekey is when it is rekeyed at the latest; up to Jitter earlier, those of a
+	// new connection up to half of Rekey, unless Jitter is zero.
 	Rekey  time.Duration
 	Jitter time.Duration
-	// Hard is when it ends if it could not be rekeyed.
+	// Hard is when it ends if it could not be rekeyed; up to Jitter, but no more
+	// than a 24th, later.
 	Hard time.Duration
 }
 
@@ -29,15 +31,27 @@ const retryAfter = 5 * time.Second
 // looked at again after as long.
 const asleep = 5 * time.Minute
 
+// hardSpread is the part of a hard lifetime by which it is made longer at most.
+const hardSpread = 24
+
 // start draws when an SA that begins now is rekeyed and ends.
 func (m *Machine) start(now time.Time, l Lifetime) (rekey, hard time.Time) {
 	if l.Rekey > 0 {
 		rekey = now.Add(l.Rekey - m.jitter(l.Jitter))
 	}
 	if l.Hard > 0 {
-		hard = now.Add(l.Hard)
+		hard = now.Add(l.Hard + m.jitter(min(l.Jitter, l.Hard/hardSpread)))
 	}
 	return rekey, hard
+}
+
+// first is the lifetime of what begins with a connection. It spreads more: a
+// fleet that came back at once is not to be rekeyed at once.
+func (l Lifetime) first() Lifetime {
+	if l.Jitter > 0 {
+		l.Jitter = max(l.Jitter, l.Rekey/2)
+	}
+	return l
 }
 
 // jitter is a random duration below limit. Without randomness it is zero: the
@@ -82,7 +96,11 @@ func (m *Machine) authLifetime(now time.Time) []ikewire.Payload {
 }
 
 func (m *Machine) startLife(now time.Time, c *child) {
-	c.rekeyAt, c.expires = m.start(now, m.cfg.ChildLife)
+	l := m.cfg.ChildLife
+	if m.state != stateEstablished {
+		l = l.first()
+	}
+	c.rekeyAt, c.expires = m.start(now, l)
 	if m.trait().PeerRekeysChildren {
 		c.rekeyAt = time.Time{}
 	}

@@ -67,3 +67,41 @@ func TestAuthLifetime(t *testing.T) {
 		t.Errorf("told %v, want as much as fits", got)
 	}
 }
+
+// A fleet that came back in one second, as after a power cut, is not rekeyed in
+// one second, nor does it end in one: the busiest second of the day is a few
+// times the average.
+func TestLifetimesMakeNoBurst(t *testing.T) {
+	const fleet, day = 100_000, 24 * 60 * 60
+	m := NewResponder(&Config{Rand: newRand(7)}, 1, 2)
+	began := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	busiest := func(seconds []int) (most, sum int) {
+		for _, n := range seconds {
+			most, sum = max(most, n), sum+n
+		}
+		return most, sum
+	}
+	for name, l := range map[string]Lifetime{
+		"Child SA": {Rekey: 4 * time.Hour, Jitter: 30 * time.Minute, Hard: 25 * time.Hour},
+		"IKE SA":   {Rekey: 8 * time.Hour, Jitter: time.Hour, Hard: 25 * time.Hour},
+	} {
+		rekeyed, ended := make([]int, day), make([]int, 2*day)
+		for range fleet {
+			at, hard := m.start(began, l.first())
+			ended[int(hard.Sub(began).Seconds())]++
+			for at.Sub(began) < day*time.Second {
+				rekeyed[int(at.Sub(began).Seconds())]++
+				at, _ = m.start(at, l)
+			}
+		}
+		most, sum := busiest(rekeyed)
+		average := float64(sum) / day
+		t.Logf("%s: %.1f rekeyed a second on average, %d in the busiest", name, average, most)
+		if float64(most) > 8*average {
+			t.Errorf("%s: %d rekeyed in one second", name, most)
+		}
+		if most, _ = busiest(ended); most > fleet/500 {
+			t.Errorf("%s: %d ended in one second", name, most)
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 type window struct {
 	next  uint32 // ID of the next new request
 	busy  bool   // next is being worked on
-	fresh bool // last was made in this Step
+	fresh bool   // last was made in this Step
 	about ikewire.ExchangeType
 	from  path // where the request came from, and the answer goes
 	last  [][]byte
