@@ -304,13 +304,18 @@ func (f *fleet) once(ctx context.Context, cfg device.Config) {
 	}
 }
 
+// echo asks three times: after a move the first answer goes to where the device
+// was.
 func (f *fleet) echo(ctx context.Context, d *device.Device) bool {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	if _, err := d.Ping(ctx, netns.LANHost, make([]byte, 56)); err != nil {
-		f.silences.Add(1)
-		return false
+	for range 3 {
+		ctx, cancel := context.WithTimeout(ctx, 1500*time.Millisecond)
+		_, err := d.Ping(ctx, netns.LANHost, make([]byte, 56))
+		cancel()
+		if err == nil {
+			f.echoes.Add(1)
+			return true
+		}
 	}
-	f.echoes.Add(1)
-	return true
+	f.silences.Add(1)
+	return false
 }

@@ -264,6 +264,14 @@ func (m *Machine) chooseChild(sa *ikewire.SA, ke *ikewire.KE) (espChoice, verdic
 	return best, found
 }
 
+// offered is a group, or another one if the configuration has given it up.
+func (m *Machine) offered(group uint16) uint16 {
+	if groups := m.groups(); !slices.Contains(groups, group) {
+		return groups[0]
+	}
+	return group
+}
+
 // groups that the configuration allows, in its order.
 func (m *Machine) groups() []uint16 {
 	var groups []uint16

@@ -225,7 +225,7 @@ func (m *Machine) announce() []ikewire.Payload {
 func (m *Machine) readPeer(payloads []ikewire.Payload) {
 	has := func(t ikewire.NotifyType) bool { return ikewire.FindNotify(payloads, t) != nil }
 	m.handshake.hashes, m.handshake.authorities = hashesOf(payloads), authoritiesOf(payloads)
-	m.peer.fragmentation = has(ikewire.NotifyFragmentationSupported)
+	m.peer.fragmentation = m.cfg.FragmentSize > 0 && has(ikewire.NotifyFragmentationSupported)
 	m.peer.redirect = has(ikewire.NotifyRedirectSupported) || has(ikewire.NotifyRedirectedFrom)
 	m.peer.trait = traitOf(payloads)
 	m.handshake.summary.Client = m.trait().Name

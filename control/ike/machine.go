@@ -31,7 +31,10 @@ const (
 // it, and the last answer goes when nobody asks for it any more.
 type Machine struct {
 	cfg *Config
-	ini *InitiatorConfig // nil on a responder
+	// newer is to take the place of cfg as soon as no exchange is under way; nil
+	// if there is none.
+	newer *Config
+	ini   *InitiatorConfig // nil on a responder
 	// original: this side began the IKE SA. After a rekeying that is whoever
 	// began the rekeying (RFC 7296 section 2.18).
 	original bool
@@ -94,7 +97,7 @@ type handshake struct {
 
 // peer is what the other side said it can do.
 type peer struct {
-	fragmentation bool
+	fragmentation bool // both can
 	mobike        bool
 	redirect      bool
 	trait         *Trait
@@ -150,6 +153,7 @@ func (m *Machine) Deadline() time.Time {
 func (m *Machine) Step(now time.Time, in Input) []Output {
 	m.out = nil
 	m.step(now, in)
+	m.reconfigure()
 	if m.in.fresh {
 		m.in.fresh, m.in.forget = false, now.Add(keepAnswer)
 	}
@@ -179,6 +183,8 @@ func (m *Machine) step(now time.Time, in Input) {
 		m.move(now, in)
 	case Redirect:
 		m.redirect(now, in)
+	case Reconfigure:
+		m.newer = in.Config
 	case WorkDone:
 		m.answer(now, in.ID, in)
 	case Applied:
@@ -195,6 +201,17 @@ func (m *Machine) step(now time.Time, in Input) {
 	case Admitted, Refused, Leased, LeaseFailed:
 		m.answer(now, handshakeQuestion, in)
 	}
+}
+
+// reconfigure goes on with the newer configuration, unless an answer is due to
+// what was offered by the old one. Only what exchanges to come look up changes;
+// what was agreed on stays.
+func (m *Machine) reconfigure() {
+	busy := m.request.claimed || m.in.busy || len(m.waiting) > 0
+	if m.newer == nil || m.ini != nil || busy || m.state != stateEstablished {
+		return
+	}
+	m.cfg, m.newer = m.newer, nil
 }
 
 func (m *Machine) emit(o Output) { m.out = append(m.out, o) }

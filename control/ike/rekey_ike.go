@@ -158,7 +158,7 @@ func (m *Machine) giveWay(now time.Time, next *Machine) {
 // successor makes the machine of a new IKE SA between the same parties.
 func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypto.Keys, spiI, spiR uint64, original bool) *Machine {
 	next := &Machine{
-		cfg: m.cfg, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
+		cfg: m.cfg, newer: m.newer, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
 		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
 		assigned: m.assigned, virtual: m.virtual, state: stateEstablished, pace: m.pace,
 	}
@@ -199,7 +199,7 @@ func (m *Machine) rekeyIKE(now time.Time) {
 		id := m.newID()
 		m.ask(id, ReserveIKE{ID: id}, func(now time.Time, in Input) {
 			if r, ok := in.(ReservedIKE); ok {
-				m.prepareRekey(now, ikeAttempt{spi: r.SPI}, m.suite.Group)
+				m.prepareRekey(now, ikeAttempt{spi: r.SPI}, m.offered(m.suite.Group))
 			}
 		})
 	})
@@ -218,7 +218,7 @@ func (m *Machine) prepareRekey(now time.Time, a ikeAttempt, group uint16) {
 	if !m.random(now, a.nonce) {
 		return
 	}
-	allow, rand := m.suite.Allow, m.cfg.Rand
+	allow, rand := m.suiteAllow(group), m.cfg.Rand
 	m.work("key exchange", func() any {
 		kx, err := allow.NewKeyExchange(group, rand)
 		return ephemeral{kx, err}

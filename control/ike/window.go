@@ -160,7 +160,7 @@ func (m *Machine) unseal(parts **ikecrypto.Reassembly, raw []byte, msg *ikewire.
 	var err error
 	complete := true
 	if sk, found := ikewire.Find[*ikewire.Encrypted](msg.Payloads); found && sk.Total > 0 {
-		if !m.peer.fragmentation || m.cfg.FragmentSize == 0 {
+		if !m.peer.fragmentation {
 			m.note(NoteFragment, "not agreed")
 			return nil, false
 		}

@@ -38,6 +38,9 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 		server.order(closeOrder{id: s.displaced, reason: ike.CloseReplaced})
 		s.displaced = 0
 	}
+	if newest := server.settings.Load().IKE; newest != s.settings.IKE { // there was a reload meanwhile
+		sh.mail.put(answer{sa.spi, ike.Reconfigure{Config: newest}})
+	}
 	if !s.holds {
 		sh.mail.put(closeOrder{id: s.id, reason: ike.CloseNoAddress})
 	}

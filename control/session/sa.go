@@ -67,6 +67,17 @@ func (c closeSA) deliver(sh *shard, now time.Time) {
 	}
 }
 
+// reconfigureAll gives all IKE SAs that are up another configuration.
+type reconfigureAll struct{ cfg *ike.Config }
+
+func (r reconfigureAll) deliver(sh *shard, now time.Time) {
+	for _, s := range sh.sessions {
+		if s.up() {
+			sh.step(now, s.current, ike.Reconfigure{Config: r.cfg})
+		}
+	}
+}
+
 // newSPI draws one that is not in use, as the SPI of a machine or the ID of a
 // session: the shard's number, then 56 random bits.
 func (sh *shard) newSPI(settings *Settings) (uint64, error) {

@@ -158,8 +158,9 @@ func (s *Server) drain() {
 	}
 }
 
-// Update replaces the settings. New machines get IKE and Assign; running ones
-// keep theirs. The rest is for all: whoever is no longer admitted is closed.
+// Update replaces the settings. Assign is for sessions to come, and IKE for
+// exchanges to come: those that are up rekey by it. The rest is for all: whoever
+// is no longer admitted is closed.
 // Errors: ErrConfig, with which nothing has changed.
 func (s *Server) Update(settings Settings) error {
 	if err := settings.check(); err != nil {
@@ -173,6 +174,9 @@ func (s *Server) Update(settings Settings) error {
 	before := s.settings.Swap(&settings)
 	if before.Admit != settings.Admit {
 		s.broadcast(recheckAll{})
+	}
+	if before.IKE != settings.IKE {
+		s.broadcast(reconfigureAll{settings.IKE})
 	}
 	s.broadcast(lookAll{})
 	return nil
