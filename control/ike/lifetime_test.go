@@ -105,3 +105,27 @@ func TestLifetimesMakeNoBurst(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkLiveness is a liveness check of the gateway: its request, the
+// device's answer, and what the gateway makes of it.
+func BenchmarkLiveness(b *testing.B) {
+	w := newWorld(&testing.T{}, options{})
+	w.connect()
+	gw, dev := w.gw.m, w.dev.m
+	sent := func(out []Output) Message {
+		for _, o := range out {
+			if s, ok := o.(Send); ok {
+				return Message{Data: s.Data, Local: s.Remote, Remote: s.Local, Marker: s.Marker}
+			}
+		}
+		b.Fatal("nothing was sent")
+		return Message{}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		answer := sent(dev.Step(w.now, sent(gw.Step(w.now, Probe{}))))
+		if out := gw.Step(w.now, answer); len(out) != 0 {
+			b.Fatalf("%+v", out)
+		}
+	}
+}
