@@ -17,8 +17,8 @@ const maxRechecks = 64
 // decide has the current policy look at a session's evidence. again: the peer
 // is admitted already, by an earlier policy.
 func (sh *shard) decide(s *session, again bool) {
-	policy, id, evidence := sh.server.settings.Load().Admit, s.id, *s.evidence
-	sh.server.work.jobs.put(func() {
+	policy, id, evidence := sh.server.settings.Load().Admit, s.id, s.evidence.present()
+	sh.server.work.put(s.class(), func() {
 		admission, err := policy.Decide(time.Now(), evidence)
 		sh.mail.put(decided{id: id, again: again, policy: policy, admission: admission, err: err})
 	})

@@ -25,8 +25,12 @@ func (s *session) grouped(changes []dataplane.Change) {
 func (sh *shard) regroup(s *session, group string) {
 	sh.server.log.Info("session is in another group",
 		slog.String("device", s.device), slog.String("from", s.group), slog.String("group", group))
-	s.group, s.summary.Group, s.regrouped = group, group, true
-	for _, c := range s.children {
+	s.group, s.regrouped = group, true
+	if s.card == nil {
+		return // its first Child SA brings the group along
+	}
+	s.change(func(c *card) { c.name(func(n *names) { n.group = group }) })
+	for _, c := range s.card.children {
 		sh.applyGroup(s, c.Inbound)
 	}
 	sh.tell(s)
