@@ -161,7 +161,7 @@ func (e *env) eventually(what string, condition func() bool) {
 }
 
 // inside waits for the next packet of the suite behind the gateway; others, such
-// as a kernel's own, are passed over.
+// as a kernel's own, and ICMP errors about the suite's, are passed over.
 func (e *env) inside() []byte {
 	e.Helper()
 	for {
@@ -169,7 +169,7 @@ func (e *env) inside() []byte {
 		if !ok {
 			e.Fatalf("no packet came to the inside; drops %v", e.Backend.Drops())
 		}
-		if bytes.Contains(p, mark) {
+		if bytes.Contains(p, mark) && !isICMPError(p) {
 			return p
 		}
 	}

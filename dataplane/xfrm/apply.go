@@ -96,7 +96,7 @@ func (b *Backend) newChild(c *dataplane.Child) (*child, error) {
 	if err := b.checkPath(c.Path, c.VirtualIPs); err != nil {
 		return nil, err
 	}
-	n := &child{}
+	n := &child{counted: dataplane.ChildCounters{Inbound: c.Inbound.SPI}}
 	if err := b.choosePolicies(n, c); err != nil {
 		return nil, err
 	}

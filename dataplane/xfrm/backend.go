@@ -33,11 +33,14 @@ type Backend struct {
 	locals    locals
 	transport *transport
 	conn      *conn
-	watcher   *watcher
-	stats     *os.File // /proc/net/xfrm_stat of our namespace
-	inside    *insideStats
-	offload   int // index of the interface, 0 for none
-	lost      atomic.Uint64
+	// obituaries hears, while somebody wants to know, what became of SAs that
+	// were removed.
+	obituaries *conn
+	watcher    *watcher
+	stats      *os.File // /proc/net/xfrm_stat of our namespace
+	inside     *insideStats
+	offload    int // index of the interface, 0 for none
+	lost       atomic.Uint64
 
 	mu sync.Mutex
 	model
@@ -77,6 +80,9 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 		}
 	}()
 	if b.conn, err = dial(); err != nil {
+		return nil, err
+	}
+	if b.obituaries, err = dial(); err != nil {
 		return nil, err
 	}
 	if b.abilities = probe(b.conn, config.IfID); b.abilities.ESP != nil {
@@ -324,8 +330,10 @@ func (b *Backend) release() error {
 	if b.inside != nil {
 		b.inside.close()
 	}
-	if b.conn != nil {
-		errs = append(errs, b.conn.close())
+	for _, c := range []*conn{b.conn, b.obituaries} {
+		if c != nil {
+			errs = append(errs, c.close())
+		}
 	}
 	return errors.Join(errs...)
 }

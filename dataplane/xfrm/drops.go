@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -136,7 +137,7 @@ func openInside(name string) (*insideStats, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: xfrm interface %s: %w", ErrConfig, name, err)
 	}
-	h, err := netlink.NewHandle()
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("rtnetlink: %w", err)
 	}

@@ -3,7 +3,6 @@ package xfrm
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -15,16 +14,14 @@ type Interface struct {
 	index int
 }
 
-// CreateInterface makes an xfrm interface with that ID, down. A "%d" in the name
-// is replaced by the kernel; mtu 0 leaves its default of 1,500. An interface of
-// that name and ID is what an earlier run left, and is replaced.
+// CreateInterface makes an xfrm interface with that ID, down; mtu 0 leaves the
+// kernel's default of 1,500. An interface of that name and ID is what an earlier
+// run left, and is replaced.
 func CreateInterface(name string, ifID uint32, mtu int) (*Interface, error) {
 	link := &netlink.Xfrmi{LinkAttrs: netlink.NewLinkAttrs(), Ifid: ifID}
 	link.Name, link.MTU = name, mtu
-	if !strings.Contains(name, "%") {
-		if err := removeLeft(name, ifID); err != nil {
-			return nil, err
-		}
+	if err := removeLeft(name, ifID); err != nil {
+		return nil, err
 	}
 	if err := netlink.LinkAdd(link); err != nil {
 		return nil, fmt.Errorf("xfrm interface %q: %w", name, err)

@@ -19,15 +19,13 @@ const endPiece = 64
 // and tells the state after that. Policies stay. With an error some of the
 // children have lost an SA, or its state.
 func (b *Backend) end(children []*child) (map[*child]lastWords, error) {
-	listener, err := dial(groupSA)
-	if err != nil {
+	if err := b.obituaries.member(unix.NETLINK_ADD_MEMBERSHIP, groupSA); err != nil {
 		return nil, err
 	}
-	defer listener.close()
-	limit := unix.NsecToTimeval(1000) // what there is to read is there already
-	if err := unix.SetsockoptTimeval(listener.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
-		return nil, fmt.Errorf("XFRM socket: %w", err)
-	}
+	defer func() {
+		_ = b.obituaries.member(unix.NETLINK_DROP_MEMBERSHIP, groupSA) // what comes then is passed over
+		_, _ = b.obituaries.deleted()
+	}()
 	words := make(map[*child]lastWords, len(children))
 	var errs []error
 	for len(children) > 0 {
@@ -45,7 +43,7 @@ func (b *Backend) end(children []*child) (map[*child]lastWords, error) {
 				errs = append(errs, err)
 			}
 		}
-		told, err := listener.deleted()
+		told, err := b.obituaries.deleted()
 		errs = append(errs, err)
 		for _, c := range piece {
 			in, okIn := told[c.inboundID()]
@@ -62,11 +60,20 @@ func (b *Backend) end(children []*child) (map[*child]lastWords, error) {
 	return words, errors.Join(errs...)
 }
 
-// deleted reads what the kernel has told of removed SAs so far.
+// member joins or leaves a multicast group.
+func (c *conn) member(option int, group uint32) error {
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, option, int(group)); err != nil {
+		return fmt.Errorf("XFRM socket: group %d: %w", group, err)
+	}
+	return nil
+}
+
+// deleted reads what the kernel has told of removed SAs so far: all that it has to
+// say of those whose removal was acknowledged.
 func (c *conn) deleted() (map[stateID]report, error) {
 	told := make(map[stateID]report)
 	for {
-		err := c.receive(func(m message) {
+		err := c.receiveFlags(unix.MSG_DONTWAIT, func(m message) {
 			if m.kind != msgDelSA {
 				return
 			}

@@ -174,6 +174,8 @@ func (b *Backend) rebuild(c *child, path dataplane.Path) error {
 	c.Path = path
 	b.outbounds[c.outboundID()] = c
 	last := words[c]
+	b.countDrops(c, &last.in)
+	c.dropCounts = dropCounts{} // the new SA counts from 0
 	q := b.newRun(1)
 	q.q.newSA(msgNewSA, b.inboundState(c, last.in.replay, last.in.lifetime))
 	q.note(part{child: c, what: "inbound SA"})

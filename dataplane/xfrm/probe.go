@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func probeHere() Abilities {
 	}
 	defer c.close()
 	a := probe(c, probeID)
-	i, err := CreateInterface("rgprobe%d", probeID, 0)
+	i, err := CreateInterface(fmt.Sprintf("rgprobe%d", os.Getpid()%1e6), probeID, 0)
 	if err == nil {
 		err = i.Close()
 	}

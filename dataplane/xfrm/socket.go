@@ -69,7 +69,7 @@ func (c *conn) setup(groups []uint32) error {
 		return err
 	}
 	for _, g := range groups {
-		if err := unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, int(g)); err != nil {
+		if err := c.member(unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
 			return err
 		}
 	}
@@ -181,10 +181,12 @@ func (c *conn) dump(kind uint16, yield func(m message)) error {
 }
 
 // receive waits for one datagram, yields its messages and erases it.
-func (c *conn) receive(yield func(m message)) error {
+func (c *conn) receive(yield func(m message)) error { return c.receiveFlags(0, yield) }
+
+func (c *conn) receiveFlags(flags int, yield func(m message)) error {
 	var n int
 	err := retry(func() (err error) {
-		n, _, err = unix.Recvfrom(c.fd, c.buf, 0)
+		n, _, err = unix.Recvfrom(c.fd, c.buf, flags)
 		return err
 	})
 	if err != nil {
