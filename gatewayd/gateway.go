@@ -70,6 +70,7 @@ type gateway struct {
 	sessions sessions
 	leases   leases
 	backend  forwarder
+	why      string // this backend
 	records  *records.Writer
 	routes   routes
 	inform   informs
@@ -95,7 +96,8 @@ type gateway struct {
 	reloadsFailed uint64
 }
 
-func settings(b *config.Built) session.Settings {
+func settings(b *config.Built, f dataplane.Features) session.Settings {
+	b.IKE.ForceUDP = !f.RawESP
 	return session.Settings{
 		IKE: b.IKE, Admit: b.Admit, Assign: b.Assign, Gate: b.Gate,
 		Liveness: session.LivenessConfig{Idle: b.Idle}, Parking: session.ParkingConfig{Idle: b.Parked},
@@ -125,7 +127,7 @@ func (g *gateway) Status() local.Status {
 		Version: version, PID: os.Getpid(), Started: g.started, State: g.state(),
 		Config: g.config.Name(), Loaded: g.loaded,
 		NeedRestart: append([]string{}, g.needRestart...), Warnings: append([]string{}, g.built.Warnings...),
-		Backend: g.backend.Features().Name, Listen: g.listen,
+		Backend: g.backend.Features().Name, BackendReason: g.why, Listen: g.listen,
 		Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
 		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
 		Leases: local.LeaseCounts{
@@ -405,7 +407,7 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.leases.Reconfigure(built.Leases); err != nil {
 		return errors.Join(err, g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.sessions.Update(settings(built)); err != nil {
+	if err := g.sessions.Update(settings(built, g.backend.Features())); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	return nil

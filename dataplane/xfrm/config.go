@@ -68,7 +68,7 @@ func (c *Config) setDefaults() {
 	if len(c.Common) == 0 {
 		c.Common = []dataplane.Selector{
 			{First: netip.IPv4Unspecified(), Last: netip.AddrFrom4([4]byte{255, 255, 255, 255}), LastPort: 0xFFFF},
-			{First: netip.IPv6Unspecified(), Last: lastOf(netip.PrefixFrom(netip.IPv6Unspecified(), 0)), LastPort: 0xFFFF},
+			{First: netip.IPv6Unspecified(), Last: LastAddr(netip.PrefixFrom(netip.IPv6Unspecified(), 0)), LastPort: 0xFFFF},
 		}
 	}
 	if c.Logger == nil {

@@ -165,12 +165,12 @@ func prefixesOf(first, last netip.Addr) []netip.Prefix {
 		var widest netip.Prefix
 		for bits := 0; ; bits++ {
 			widest = netip.PrefixFrom(first, bits).Masked()
-			if widest.Addr() == first && lastOf(widest).Compare(last) <= 0 {
+			if widest.Addr() == first && LastAddr(widest).Compare(last) <= 0 {
 				break
 			}
 		}
 		all = append(all, widest)
-		end := lastOf(widest)
+		end := LastAddr(widest)
 		if end == last {
 			return all
 		}
@@ -178,8 +178,8 @@ func prefixesOf(first, last netip.Addr) []netip.Prefix {
 	}
 }
 
-// lastOf is the last address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
+// LastAddr is the last address of a prefix.
+func LastAddr(p netip.Prefix) netip.Addr {
 	octets := p.Addr().AsSlice()
 	for bit := p.Bits(); bit < 8*len(octets); bit++ {
 		octets[bit/8] |= 0x80 >> (bit % 8)

@@ -9,6 +9,8 @@ package doctor
 import (
 	"net/netip"
 	"time"
+
+	"github.com/roamgate/roamgate/dataplane/xfrm"
 )
 
 // State of a check.
@@ -44,13 +46,17 @@ type Config struct {
 	IPv6 bool
 	// DHCP: DHCPINFORM is answered inside the tunnel.
 	DHCP bool
+	// Backend that the configuration names, and what keeps the kernel from
+	// being it, nil where nothing does.
+	Backend     string
+	KernelLacks func(xfrm.Abilities) error
 	// Running: a gateway runs with this configuration and holds the ports.
 	Running bool
 }
 
 // Examine asks all questions.
 func Examine(c Config) []Check {
-	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(), bpf()}
+	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(c), bpf()}
 	checks = append(checks, offloads()...)
 	checks = append(checks, memory(), forwarding("ipv4"), clock(time.Now()))
 	if c.IPv6 {

@@ -20,10 +20,12 @@ type Status struct {
 	// Warnings about certificates, lists and debugging.
 	Warnings []string `json:"warnings"`
 	// Backend forwards, on Listen; Interface carries inner packets.
-	Backend   string           `json:"backend"`
-	Listen    []netip.AddrPort `json:"listen"`
-	Interface string           `json:"interface"`
-	MTU       int              `json:"mtu"`
+	Backend string `json:"backend"`
+	// BackendReason is why it is this backend.
+	BackendReason string           `json:"backend_reason"`
+	Listen        []netip.AddrPort `json:"listen"`
+	Interface     string           `json:"interface"`
+	MTU           int              `json:"mtu"`
 	// Sessions that are established, and those on their way.
 	Sessions    int         `json:"sessions"`
 	MaxSessions int         `json:"max_sessions"`
