@@ -56,8 +56,12 @@ func kernelLacks(a xfrm.Abilities, c *config.Config) error {
 	if !a.IPv6 && slices.ContainsFunc(c.Gateway.External.Addresses(), netip.Addr.Is6) {
 		return errors.New("the kernel has no ESP over IPv6")
 	}
+	return lacksAlgorithm(a.Algorithms, c)
+}
+
+func lacksAlgorithm(able []dataplane.Algorithm, c *config.Config) error {
 	for _, alg := range c.Gateway.Algorithms() {
-		if !slices.Contains(a.Algorithms, alg) {
+		if !slices.Contains(able, alg) {
 			return fmt.Errorf("the kernel's ESP lacks %v, which gateway.esp.proposals has", alg)
 		}
 	}

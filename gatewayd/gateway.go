@@ -398,6 +398,11 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	g.mu.Lock()
 	before, pools := g.built, g.config.Gateway.Static.Pools
 	g.mu.Unlock()
+	if f := g.backend.Features(); f.Name == "xfrm" {
+		if err := lacksAlgorithm(f.Algorithms, file); err != nil {
+			return file.Problem("gateway.esp.proposals", err.Error())
+		}
+	}
 	if err := g.routes.add(file.Gateway.Static.Pools); err != nil {
 		return err
 	}

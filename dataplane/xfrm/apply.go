@@ -123,8 +123,8 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 	for _, s := range inward {
 		n.outbound = append(n.outbound, s.reversed())
 	}
-	if b.config.binding() == bindPolicies {
-		n.inbound = inward
+	if b.config.binding() == bindPolicies || !slices.ContainsFunc(c.VirtualIPs, b.inPools) {
+		n.inbound = inward // nothing else lets it in; pools may have come later
 		return nil
 	}
 	common, err := localSides(b.config.Common)

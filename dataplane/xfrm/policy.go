@@ -63,11 +63,7 @@ func putSelector(to []byte, s selector) {
 // putPolicy appends XFRM_MSG_NEWPOLICY, which fails where there is one, or
 // XFRM_MSG_UPDPOLICY, which replaces it.
 func (b *batch) putPolicy(kind uint16, p *policy) {
-	flags := uint16(0)
-	if kind == msgNewPolicy {
-		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
-	}
-	b.begin(kind, flags)
+	b.begin(kind, 0)
 	info := b.room(lenPolicyInfo)
 	putSelector(info, p.sel)
 	for i := range 4 {

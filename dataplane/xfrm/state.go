@@ -89,11 +89,7 @@ func (r *replay) window() []uint64 {
 
 // newSA appends XFRM_MSG_NEWSA, or XFRM_MSG_UPDSA.
 func (b *batch) newSA(kind uint16, s *state) {
-	flags := uint16(0)
-	if kind == msgNewSA {
-		flags = unix.NLM_F_CREATE | unix.NLM_F_EXCL
-	}
-	b.begin(kind, flags)
+	b.begin(kind, 0)
 	b.saInfo(s)
 	b.algorithm(s)
 	if s.dport != 0 {
