@@ -243,6 +243,7 @@ func (r *run) remove(i int, change dataplane.Remove) error {
 // added to final, which may be nil.
 func (r *run) takeOut(i int, c *child, final *dataplane.ChildCounters) {
 	r.releaseAll(i, c, slices.Concat(c.outwardKeys(), c.inwardKeys()))
+	r.dismiss(i, c, final)
 	if c.dead {
 		return
 	}

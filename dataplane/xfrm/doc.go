@@ -21,7 +21,8 @@
 // No pair of key and sequence number is sent twice. A move to another outer
 // address makes the new outbound SA while the old one still sends, so that no
 // packet is without one: first the old one gets a hard limit a margin ahead of
-// what it has sent, then the new one begins behind that margin. A move that needs
+// what it has sent, then the new one begins behind that margin; the old one goes
+// when no packet can be on its way to it. A move that needs
 // the same place in the kernel's table (another encapsulation, or another local
 // address, for the same peer) and a hand-over remove the SA first and take its
 // last state from the message with which the kernel tells of the removal; no

@@ -44,6 +44,11 @@ func (b *Backend) states() (states []dataplane.ChildState, lost error) {
 	children := slices.SortedStableFunc(maps.Values(b.children), func(x, y *child) int {
 		return cmp.Or(cmp.Compare(x.activation, y.activation), cmp.Compare(x.Inbound.SPI, y.Inbound.SPI))
 	})
+	r := b.newRun(1)
+	for _, c := range children {
+		r.dismiss(0, c, nil)
+	}
+	r.flush()
 	words, lost := b.end(children)
 	for _, c := range children {
 		w, ok := words[c]

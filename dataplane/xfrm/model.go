@@ -23,6 +23,11 @@ type child struct {
 	// counted is what its present SAs can't say: what others before them
 	// carried, and when.
 	counted dataplane.ChildCounters
+	// retired is the outbound SA before the last move, until nobody can be using
+	// it any more; the zero value where there is none. It had sent retiredUsed when
+	// its successor went on counting from there.
+	retired     stateID
+	retiredUsed lifetime
 	// quiet is the outer source of which the kernel doesn't tell; the zero
 	// AddrPort where it tells of each.
 	quiet      netip.AddrPort

@@ -2,6 +2,7 @@ package xfrm
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -11,6 +12,10 @@ import (
 // margin is how many packets an outbound SA may still send while its successor
 // is made, and so how many sequence numbers a move skips.
 const margin = 1 << 14
+
+// retirement is how long an outbound SA stays after no policy names it: for
+// packets that found the policy before.
+const retirement = 50 * time.Millisecond
 
 // move gives a child another path. In the kernel an inbound SA is known by our
 // address and its SPI, an outbound one by the peer's.
@@ -97,6 +102,9 @@ func (b *Backend) follow(c *child, path dataplane.Path) error {
 	case err != nil:
 		return explain("move", err)
 	}
+	r := b.newRun(1)
+	r.dismiss(0, c, nil) // it may have the place where c goes
+	r.flush()
 	var q batch
 	b.updateOutbound(&q, c, used.packets+margin)
 	if err := errors.Join(b.conn.do(&q, nil)...); err != nil {
@@ -119,23 +127,53 @@ func (b *Backend) follow(c *child, path dataplane.Path) error {
 	}
 	b.outbounds[c.outboundID()] = c
 
-	r := b.newRun(1)
 	if path.Encapsulation == dataplane.EncapsulationUDP {
 		b.updateInbound(&r.q, c)
 		r.note(part{child: c, what: "inbound SA"})
 	}
 	b.rewrite(r, c)
-	r.q.byID(msgGetSA, oldID)
-	r.note(part{child: c, what: "last counters", gone: true, answer: func(m message) {
-		if report, ok := parseSA(m.body); ok {
-			c.counted.PacketsOut += report.lifetime.packets - used.packets
-			c.counted.BytesOut += report.lifetime.bytes - used.bytes
+	r.flush()
+	c.retired, c.retiredUsed = oldID, used
+	time.AfterFunc(retirement, func() { b.dismissLater(c, oldID) })
+	return r.errs[0]
+}
+
+// dismissLater removes an outbound SA that a child has moved away from.
+func (b *Backend) dismissLater(c *child, id stateID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over() || b.children[c.Inbound.SPI] != c || c.retired != id {
+		return
+	}
+	r := b.newRun(1)
+	r.dismiss(0, c, nil)
+	r.flush()
+}
+
+// dismiss appends the removal of a child's retired SA. What it has sent since its
+// successor began is added to the child's counters, and to final, which may be
+// nil.
+func (r *run) dismiss(i int, c *child, final *dataplane.ChildCounters) {
+	if c.retired == (stateID{}) {
+		return
+	}
+	id, used := c.retired, c.retiredUsed
+	c.retired = stateID{}
+	r.q.byID(msgGetSA, id)
+	r.note(part{change: i, child: c, what: "last counters", gone: true, answer: func(m message) {
+		report, ok := parseSA(m.body)
+		if !ok {
+			return
+		}
+		for _, to := range []*dataplane.ChildCounters{&c.counted, final} {
+			if to != nil {
+				to.PacketsOut += report.lifetime.packets - used.packets
+				to.BytesOut += report.lifetime.bytes - used.bytes
+			}
 		}
 	}})
-	r.q.byID(msgDelSA, oldID)
-	r.note(part{child: c, what: "removal of an SA", gone: true})
-	r.flush()
-	return r.errs[0]
+	r.q.byID(msgDelSA, id)
+	r.note(part{change: i, child: c, what: "removal of an SA", gone: true})
 }
 
 // rewrite appends the policies that name a child's path.
@@ -165,6 +203,9 @@ func (b *Backend) outboundReplay(c *child) (last replay, used lifetime, err erro
 // rebuild makes both SAs anew at another place of the kernel's table, or in
 // another form, with the state in which the old ones ended.
 func (b *Backend) rebuild(c *child, path dataplane.Path) error {
+	r := b.newRun(1)
+	r.dismiss(0, c, nil)
+	r.flush()
 	words, err := b.end([]*child{c})
 	if err != nil {
 		b.bury(c, nil)
