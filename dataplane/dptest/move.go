@@ -191,7 +191,7 @@ func natComesAndGoes(e *env) {
 	for _, way := range []*device{behind, direct, udp, direct, udp, behind} {
 		u.roam(way, e.Encap)
 		e.moveTo(u)
-		last = e.goesOn(u, last)
+		e.goesOn(u, last)
 		e.wantDropped(u, used, dataplane.ReasonReplay)
 		e.bothWays(u)
 		last = e.downTo(u)

@@ -295,7 +295,9 @@ func (b *Backend) Close() error {
 	}
 	b.closed = true
 	b.mu.Unlock()
-	b.watcher.end() // it takes mu
+	// Both take mu, which is therefore free.
+	b.watcher.end()
+	b.transport.end()
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

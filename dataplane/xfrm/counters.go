@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
@@ -24,7 +25,7 @@ func (b *Backend) allCounters() []dataplane.ChildCounters {
 	}
 	words, err := b.look()
 	if err != nil {
-		b.config.Logger.Warn("XFRM: counters", "error", err)
+		b.config.Logger.Warn("XFRM: counters", slog.Any("error", err))
 		return nil
 	}
 	all := make([]dataplane.ChildCounters, 0, len(b.children))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -69,7 +70,7 @@ func (b *Backend) Drops() dataplane.Drops {
 	if !b.closed {
 		now, err := b.statistics()
 		if err != nil {
-			b.config.Logger.Warn("XFRM: drop counters", "error", err)
+			b.config.Logger.Warn("XFRM: drop counters", slog.Any("error", err))
 			now = b.base
 		}
 		for i := range drops {

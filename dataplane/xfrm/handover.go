@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 
@@ -26,7 +27,7 @@ func (b *Backend) Export(yield func(dataplane.ChildState) bool) error {
 	b.mu.Unlock()
 	b.transport.end()
 	if lost != nil {
-		b.config.Logger.Error("Child SAs can't be handed over", "error", lost)
+		b.config.Logger.Error("Child SAs can't be handed over", slog.Any("error", lost))
 	}
 	for i, s := range states {
 		if !yield(s) {

@@ -246,15 +246,16 @@ func TestMoveUnderLoad(t *testing.T) {
 			}
 		}
 	}()
-	const moves = 40
+	const moves = 30
 	for i := range moves {
 		path := c.Path
 		path.Remote = addr((i + 1) % 2)
 		check(t, g.backend.Apply([]dataplane.Change{dataplane.Move{Inbound: c.Inbound.SPI, Path: path}})...)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(2 * retirement)
 	}
 	close(stop)
 	<-stopped
+	time.Sleep(100 * time.Millisecond) // what is under way arrives
 	counters := dataplane.ChildCounters{}
 	check(t, g.backend.Apply([]dataplane.Change{dataplane.Remove{Inbound: c.Inbound.SPI, Final: &counters}})...)
 	var stats []byte
@@ -264,7 +265,6 @@ func TestMoveUnderLoad(t *testing.T) {
 			t.Errorf("%s", line)
 		}
 	}
-	time.Sleep(100 * time.Millisecond) // what is under way arrives
 	seen, places := map[uint32]bool{}, map[int]int{}
 	for len(arrivals) > 0 {
 		a := <-arrivals

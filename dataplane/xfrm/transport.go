@@ -62,6 +62,9 @@ func (t *transport) Receive(batch []dataplane.Datagram) (int, error) {
 	}
 	t.receiving.Lock()
 	defer t.receiving.Unlock()
+	if t.isClosed() {
+		return 0, dataplane.ErrClosed
+	}
 	for n := 0; ; {
 		for n < len(batch) && t.taken < t.arrived {
 			if t.take(&batch[n]) {
@@ -80,10 +83,7 @@ func (t *transport) Receive(batch []dataplane.Datagram) (int, error) {
 // fetch waits until one of the sockets has something and takes it.
 func (t *transport) fetch() error {
 	for {
-		t.mu.RLock()
-		closed := t.closed
-		t.mu.RUnlock()
-		if closed {
+		if t.isClosed() {
 			return dataplane.ErrClosed
 		}
 		for i := range t.poll {
@@ -112,6 +112,12 @@ func (t *transport) fetch() error {
 			}
 		}
 	}
+}
+
+func (t *transport) isClosed() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.closed
 }
 
 // take moves one datagram of the receiver's batch to d; false if it is dropped.
