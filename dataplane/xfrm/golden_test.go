@@ -2,17 +2,21 @@ package xfrm
 
 import (
 	"bytes"
+	"embed"
 	"encoding/hex"
 	"maps"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
+
+// goldens go with the test binary, into a virtual machine too.
+//
+//go:embed testdata/ip
+var goldens embed.FS
 
 // golden is a message that ip(8) sends, see testdata/capture.sh.
 type golden struct {
@@ -23,7 +27,7 @@ type golden struct {
 
 func readGolden(t *testing.T, name string, fixed int) golden {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata", "ip", name))
+	text, err := goldens.ReadFile("testdata/ip/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
