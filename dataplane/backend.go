@@ -64,6 +64,30 @@ type Features struct {
 	RawESP bool
 	// MaxChildren that can be installed at once.
 	MaxChildren int
+
+	// What follows is how a backend may be less exact than the contract; all of
+	// it is false or nil where it is as exact as that.
+
+	// LimitsEachWay: limits hold for each direction by itself, are told with the
+	// packet after the one that reached them, and a hard one, as well as the end
+	// of the sequence numbers, takes both directions away from where packets are
+	// counted: what comes after is dropped as for an SPI or a child that nobody
+	// installed.
+	LimitsEachWay bool
+	// MoveSkips: a Move may leave out some outbound sequence numbers, so that no
+	// packet has to wait for it.
+	MoveSkips bool
+	// PathLocalOnly: a Child SA accepts only what comes to the local address and
+	// in the encapsulation of its path.
+	PathLocalOnly bool
+	// LooseHints: AddressChanged may come seconds late, and for a packet that
+	// didn't advance the replay window.
+	LooseHints bool
+	// SilentUnknownSPI: UnknownSPI is not told, only counted.
+	SilentUnknownSPI bool
+	// CountedAs maps reasons that the backend can't tell apart from another one
+	// to the one under which it counts them.
+	CountedAs map[Reason]Reason
 }
 
 // IKETransport receives and sends IKE messages (RFC 7296 section 2). The

@@ -43,6 +43,9 @@ var (
 type accessLayer struct {
 	enforcer
 	name   string // "BPF (tcx)", "nftables", "none"
+	// bindsSources: it checks by the SPI that a packet comes from the device whose
+	// address it bears.
+	bindsSources bool
 	logger *slog.Logger
 }
 
@@ -61,6 +64,7 @@ func openAccess(cfg *config.Config, ifname string, groups []acl.Group, decrypted
 	if cfg.Gateway.Access.Enforce != config.EnforceNFTables {
 		l.enforcer, l.name, err = byBPF(ifname, pins, devices, decrypted, groups)
 		if err == nil {
+			l.bindsSources = decrypted
 			return l, nft.Clear(ifname)
 		}
 		why = append(why, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/roamgate/roamgate/dataplane/xfrm"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/doctor"
 )
@@ -70,6 +71,7 @@ func (g *global) toExamine(c *cobra.Command) (doctor.Config, doctor.Check) {
 		Guard: string(cfg.Gateway.Guard.Mode), GuardPins: cfg.Path(cfg.Gateway.Guard.Pins), GuardState: state,
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Addresses: cfg.Gateway.External.Addresses(), IPv6: ipv6, Ports: []uint16{cfg.Gateway.External.Port, cfg.Gateway.External.NATTPort},
+		Backend: string(cfg.Gateway.Backend), KernelLacks: func(a xfrm.Abilities) error { return kernelLacks(a, cfg) },
 		Metrics: cfg.Metrics.Listen.AddrPort, DHCP: cfg.Gateway.Tunnel.Address.IsValid(), Running: err == nil,
 		Lists: slices.ContainsFunc(cfg.Gateway.Static.Groups, func(g config.Group) bool { return len(g.Rules) > 0 }),
 	}, note

@@ -79,6 +79,7 @@ type gateway struct {
 	leases   leases
 	backend  forwarder
 	lists    accessLists
+	why      string // this backend
 	records  *records.Writer
 	routes   routes
 	inform   informs
@@ -105,7 +106,8 @@ type gateway struct {
 	reloadsFailed uint64
 }
 
-func settings(b *config.Built) session.Settings {
+func settings(b *config.Built, f dataplane.Features) session.Settings {
+	b.IKE.ForceUDP = !f.RawESP
 	return session.Settings{
 		IKE: b.IKE, Admit: b.Admit, Assign: b.Assign, Gate: b.Gate,
 		Liveness: session.LivenessConfig{Idle: b.Idle}, Parking: session.ParkingConfig{Idle: b.Parked},
@@ -135,7 +137,7 @@ func (g *gateway) Status() local.Status {
 		Version: version, PID: os.Getpid(), Started: g.started, State: g.state(),
 		Config: g.config.Name(), Loaded: g.loaded,
 		NeedRestart: append([]string{}, g.needRestart...), Warnings: append([]string{}, g.built.Warnings...),
-		Backend: g.backend.Features().Name, Listen: g.listen,
+		Backend: g.backend.Features().Name, BackendReason: g.why, Listen: g.listen,
 		Access: g.lists.how(), Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
 		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
 		Leases: local.LeaseCounts{
@@ -428,6 +430,11 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	g.mu.Lock()
 	before, pools := g.built, g.config.Gateway.Static.Pools
 	g.mu.Unlock()
+	if f := g.backend.Features(); f.Name == "xfrm" {
+		if err := lacksAlgorithm(f.Algorithms, file); err != nil {
+			return file.Problem("gateway.esp.proposals", err.Error())
+		}
+	}
 	if err := g.routes.add(file.Gateway.Static.Pools); err != nil {
 		return err
 	}
@@ -440,7 +447,7 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.lists.SetGroups(built.Groups); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.sessions.Update(settings(built)); err != nil {
+	if err := g.sessions.Update(settings(built, g.backend.Features())); err != nil {
 		return errors.Join(err, g.lists.SetGroups(before.Groups), g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	// The configuration was checked as the program would: this can't be refused.

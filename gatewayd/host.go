@@ -46,13 +46,12 @@ func innerMTU(c *config.Config) (int, error) {
 	return smallest, nil
 }
 
-// locals are the sockets of the data plane, and listen all their addresses.
-func locals(e config.External) (sockets []userspace.Local, listen []netip.AddrPort) {
+// locals are the sockets of the data plane.
+func locals(e config.External) (sockets []userspace.Local) {
 	for _, a := range e.Addresses() {
-		l := userspace.Local{IKE: netip.AddrPortFrom(a, e.Port), Encap: netip.AddrPortFrom(a, e.NATTPort)}
-		sockets, listen = append(sockets, l), append(listen, l.IKE, l.Encap)
+		sockets = append(sockets, userspace.Local{IKE: netip.AddrPortFrom(a, e.Port), Encap: netip.AddrPortFrom(a, e.NATTPort)})
 	}
-	return sockets, listen
+	return sockets
 }
 
 // maxChildren: a session that replaces another, and a Child SA that replaces

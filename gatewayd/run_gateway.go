@@ -23,8 +23,7 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/layered"
 	"github.com/roamgate/roamgate/dataplane/link"
-	"github.com/roamgate/roamgate/dataplane/tun"
-	"github.com/roamgate/roamgate/dataplane/userspace"
+	"github.com/roamgate/roamgate/dataplane/xfrm"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/keylog"
 	"github.com/roamgate/roamgate/gatewayd/local"
@@ -82,8 +81,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		config: cfg, built: built, loaded: started, started: started, level: level, logger: logger,
 		mtu: mtu, stop: stop, stopping: ctx.Done(), steps: &steps{}, records: records.New(logger),
 	}
-	var sockets []userspace.Local
-	sockets, g.listen = locals(cfg.Gateway.External)
+	for _, at := range locals(cfg.Gateway.External) {
+		g.listen = append(g.listen, at.IKE, at.Encap)
+	}
 
 	// All configuration is read. Below this line the machine is touched; each
 	// touch puts on the stack how to take it back.
@@ -139,22 +139,21 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err := link.Recover(journal); err != nil {
 		return fmt.Errorf("take back what an earlier run left: %w", explainHost(err))
 	}
-	device, err := tun.Create(tun.Config{Name: cfg.Gateway.Tunnel.Name, MTU: mtu})
+	forward, err := forwardWith(cfg, mtu, logger, &undo, xfrm.Probe)
 	if err != nil {
 		return explainHost(err)
 	}
-	undo.push("interface "+device.Name(), device.Close)
 	var inside []netip.Prefix
 	if a := cfg.Gateway.Tunnel.Address; a.IsValid() {
 		inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
 	}
-	lists, err := openAccess(cfg, device.Name(), built.Groups, false, logger)
+	lists, err := openAccess(cfg, forward.name, built.Groups, forward.inKernel, logger)
 	if err != nil {
 		return explainHost(err)
 	}
 	undo.push("access lists", lists.Close)
 	host, err := link.Setup(link.Config{
-		TUN: device.Name(), Addresses: inside, Pools: cfg.Gateway.Static.Pools,
+		TUN: forward.name, Addresses: inside, Pools: cfg.Gateway.Static.Pools,
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Journal: journal,
 	})
@@ -162,12 +161,12 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return fmt.Errorf("routes and forwarding: %w", explainHost(err))
 	}
 	undo.push("routes and forwarding", host.Close)
-	pools, err := newPoolRoutes(device.Name(), cfg.Gateway.Static.Pools)
+	pools, err := newPoolRoutes(forward.name, cfg.Gateway.Static.Pools)
 	if err != nil {
 		return err
 	}
 	g.routes = pools
-	inform := &informer{tun: device.Name(), logger: logger}
+	inform := &informer{tun: forward.name, logger: logger}
 	undo.push("", func() error { inform.close(); return nil })
 	if err := inform.use(built.Inform, cfg.Gateway.Static.Pools); err != nil {
 		return cfg.Problem("gateway.tunnel.address", err.Error())
@@ -186,12 +185,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	// Layers are closed after the data plane.
 	undo.push("", filter.close)
 	layers := append(filter.layers(), lists)
-	below, err := userspace.New(userspace.Config{
-		Locals: sockets, Inside: device,
-		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Pools,
-		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
-		MaxChildren: maxChildren(cfg.Gateway.Limits.Sessions), Logger: logger,
-	}, events)
+	below, err := forward.build(events, lists.bindsSources)
 	if err != nil {
 		return explainHost(err)
 	}
@@ -199,7 +193,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
-		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
+		Settings: settings(built, backend.Features()), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
 		Records: g.records.Write, CookieSecret: secret, CrashSecret: crash, Logger: logger,
 	})
@@ -207,7 +201,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return err
 	}
 	filter.keep()
-	g.backend, g.sessions, g.leases, g.guard, g.lists = backend, sessions, registry, filter, lists
+	g.backend, g.sessions, g.leases, g.guard, g.lists, g.why = backend, sessions, registry, filter, lists, forward.why
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err
@@ -226,8 +220,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	followers.Go(func() { g.followSignals(hangup, over, manager) })
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",
-		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", device.Name()),
-		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("access", lists.how()), slog.String("socket", cfg.Socket()))
+		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", forward.name),
+		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("because", forward.why),
+		slog.String("access", lists.how()), slog.String("socket", cfg.Socket()))
 	manager.ready()
 	err = sessions.Run(ctx)
 	close(over)

@@ -75,6 +75,10 @@ var importRules = []importRule{{
 	of: []string{"dataplane/**"}, notOwn: []string{"control/**", "gatewayd/**", "dmlink/**", "enrollment/**"},
 	why: "packets don't know who negotiated their keys; what happens below goes up as an event",
 }, {
+	of: []string{"dataplane/xfrm"}, own: []string{"dataplane", "dataplane/encap", "dataplane/esp"},
+	outside: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys", "golang.org/x/crypto"},
+	why:     "a backend stands beside the other one, and filters stand around it: it knows neither",
+}, {
 	of: []string{"bpf/**"}, own: []string{"bpf/**"}, outside: []string{"github.com/cilium/ebpf", "golang.org/x/sys"},
 	why: "a loader and its program are used by backends, not the other way round",
 }, {
@@ -153,6 +157,9 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "dataplane/userspace", imports: module + "/dataplane/esp"},
 		{from: "dataplane/userspace", imports: module + "/control/ike", bad: true},
 		{from: "dataplane/userspace", imports: module + "/dataplane/link", through: module + "/control/lease", bad: true},
+		{from: "dataplane/xfrm", imports: module + "/dataplane/encap"},
+		{from: "dataplane/xfrm", imports: module + "/dataplane/userspace", bad: true},
+		{from: "dataplane/xfrm", imports: "github.com/cilium/ebpf", bad: true},
 		{from: "control/ike", imports: "net/netip"},
 		{from: "control/ike", imports: "net", bad: true},
 		{from: "control/ike", imports: module + "/control/session", bad: true},

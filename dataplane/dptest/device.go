@@ -57,7 +57,21 @@ func (e *env) device() *device {
 // deviceAt opens one that reaches that address of the gateway.
 func (e *env) deviceAt(at *Local) *device {
 	e.Helper()
-	d := &device{t: e.T, conn: at.Outside(e.T), received: make(chan []byte, 1024)}
+	return e.deviceOn(at.Outside(e.T), at)
+}
+
+// bothWaysOut opens a device with a socket for raw ESP and one for UDP.
+func (e *env) bothWaysOut(at *Local) (esp, udp *device) {
+	e.Helper()
+	if at.Raw == nil || !e.Backend.Features().RawESP {
+		e.Skip("no ESP directly over IP")
+	}
+	espConn, udpConn := at.Raw(e.T)
+	return e.deviceOn(espConn, at), e.deviceOn(udpConn, at)
+}
+
+func (e *env) deviceOn(conn net.PacketConn, at *Local) *device {
+	d := &device{t: e.T, conn: conn, received: make(chan []byte, 1024)}
 	e.Cleanup(func() { d.conn.Close() })
 	go d.read(e.wire, at.IKE)
 	return d
@@ -87,14 +101,31 @@ func (d *device) addr() netip.AddrPort {
 	return addrPort(d.conn.LocalAddr())
 }
 
+// raw: it sends ESP directly over IP, where there are no ports.
+func (d *device) raw() bool {
+	_, raw := d.conn.LocalAddr().(*net.IPAddr)
+	return raw
+}
+
+func (d *device) destination(to netip.AddrPort) net.Addr {
+	if d.raw() {
+		return &net.IPAddr{IP: to.Addr().AsSlice()}
+	}
+	return net.UDPAddrFromAddrPort(to)
+}
+
 func addrPort(a net.Addr) netip.AddrPort {
+	if ip, raw := a.(*net.IPAddr); raw {
+		addr, _ := netip.AddrFromSlice(ip.IP)
+		return netip.AddrPortFrom(addr.Unmap(), 0)
+	}
 	ap := a.(*net.UDPAddr).AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 func (d *device) send(data []byte, to netip.AddrPort) {
 	d.t.Helper()
-	if _, err := d.conn.WriteTo(data, net.UDPAddrFromAddrPort(to)); err != nil {
+	if _, err := d.conn.WriteTo(data, d.destination(to)); err != nil {
 		d.t.Fatalf("device sends: %v", err)
 	}
 }
@@ -128,6 +159,9 @@ func (e *env) child(d *device) dataplane.Child {
 	path := e.pathFrom(&e.Local)
 	if d != nil {
 		path.Remote = d.addr()
+		if d.raw() {
+			path.Encapsulation = dataplane.EncapsulationNone
+		}
 	}
 	alg := e.Backend.Features().Algorithms[0]
 	return dataplane.Child{

@@ -184,3 +184,27 @@ func handOver(e *env) {
 		e.Errorf("sequence number %d after the hand-over, want %d", seq, last+1)
 	}
 }
+
+// afterCrash: who comes after a backend that was killed finds nothing of it in
+// its way, and nothing of it still carries packets.
+func afterCrash(e *env) {
+	if e.Crash == nil {
+		e.Skip("the backend can't be made to crash")
+	}
+	d := e.device()
+	old := e.connect(d, nil)
+	e.bothWays(old)
+	late := old.sealed(uplink4.UDP(devicePort, hostPort, payload()))
+
+	events := make(chan dataplane.Event, 64)
+	e.Harness, e.events = e.Crash(e.T, events), events
+	old.gateway = e.Encap
+	e.wantDropped(old, late, dataplane.ReasonUnknownSPI)
+	before := e.Backend.Drops()
+	e.sendInside(downlink4.UDP(hostPort, devicePort, payload()))
+	e.dropped(before, dataplane.ReasonNoChild)
+	for c := range e.Backend.Counters {
+		e.Errorf("counters %+v", c)
+	}
+	e.bothWays(e.connect(d, nil))
+}

@@ -24,6 +24,9 @@ type Harness struct {
 	// Advance moves the clock of the backend on; nil where it has a clock that
 	// can't be moved.
 	Advance func(time.Duration)
+	// Crash ends the backend without a Close, as if its process had been killed,
+	// and starts another one in its place. Nil where that can't be done.
+	Crash func(t *testing.T, events chan<- dataplane.Event) *Harness
 }
 
 // Local is an address of the gateway, to which devices send.
@@ -32,6 +35,9 @@ type Local struct {
 	// Outside opens a socket of a device that reaches it, each time on another
 	// port or address.
 	Outside func(t *testing.T) net.PacketConn
+	// Raw opens two sockets of one device, at one address that no other device
+	// has: for ESP directly over IP, and for UDP. Nil where there is no such way.
+	Raw func(t *testing.T) (esp, udp net.PacketConn)
 }
 
 // Inside is a host behind the gateway. Packets are whole IP packets.
@@ -123,11 +129,26 @@ func (e *env) reserve() dataplane.SPI {
 	return spi
 }
 
-// dropped waits until one more packet was dropped for that reason, since the
-// drops of before.
+// dropped waits until one more packet was dropped for that reason, or the one
+// under which the backend counts it, since the drops of before.
 func (e *env) dropped(before dataplane.Drops, reason dataplane.Reason) {
 	e.Helper()
+	if other, ok := e.Backend.Features().CountedAs[reason]; ok {
+		reason = other
+	}
 	e.eventually("drop "+reason.String(), func() bool { return e.Backend.Drops()[reason] == before[reason]+1 })
+}
+
+// droppedSomehow is for packets that the backend has forgotten the reason of.
+func (e *env) droppedSomehow(before dataplane.Drops) {
+	e.Helper()
+	sum := func(d dataplane.Drops) (n uint64) {
+		for _, v := range d {
+			n += v
+		}
+		return n
+	}
+	e.eventually("one more drop", func() bool { return sum(e.Backend.Drops()) == sum(before)+1 })
 }
 
 func (e *env) eventually(what string, condition func() bool) {
@@ -140,7 +161,7 @@ func (e *env) eventually(what string, condition func() bool) {
 }
 
 // inside waits for the next packet of the suite behind the gateway; others, such
-// as a kernel's own, are passed over.
+// as a kernel's own, and ICMP errors about the suite's, are passed over.
 func (e *env) inside() []byte {
 	e.Helper()
 	for {
@@ -148,7 +169,7 @@ func (e *env) inside() []byte {
 		if !ok {
 			e.Fatalf("no packet came to the inside; drops %v", e.Backend.Drops())
 		}
-		if bytes.Contains(p, mark) {
+		if bytes.Contains(p, mark) && !isICMPError(p) {
 			return p
 		}
 	}

@@ -130,3 +130,15 @@ func Checksum(initial uint32, b []byte) uint16 {
 	}
 	return ^uint16(sum)
 }
+
+// isICMPError says whether a packet is about another one.
+func isICMPError(p []byte) bool {
+	switch {
+	case len(p) > 20 && p[0] == 0x45 && p[9] == protoICMP:
+		kind := p[20]
+		return kind == 3 || kind == 11 || kind == 12
+	case len(p) > 40 && p[0]>>4 == 6 && p[6] == protoICMPv6:
+		return p[40] < 128 // RFC 4443 section 2.1
+	}
+	return false
+}

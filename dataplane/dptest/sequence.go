@@ -82,6 +82,10 @@ func usedUp(e *env) {
 	for range 2 {
 		e.bothWays(u)
 	}
+	if e.Backend.Features().LimitsEachWay {
+		e.endedBySequence(u)
+		return
+	}
 	for range 2 {
 		before := e.Backend.Drops()
 		e.sendInside(downlink4.UDP(hostPort, devicePort, payload()))
@@ -93,4 +97,13 @@ func usedUp(e *env) {
 	// The device wouldn't, but if it begins anew, that is a replay.
 	e.wantDropped(u, u.sealedAs(uplink4.UDP(devicePort, hostPort, payload()), lowHalf-1), dataplane.ReasonReplay)
 	e.wantDropped(u, u.sealedAs(uplink4.UDP(devicePort, hostPort, payload()), lowHalf+1), dataplane.ReasonReplayOld)
+}
+
+// endedBySequence: the same where both directions end together.
+func (e *env) endedBySequence(u *tunnel) {
+	e.Helper()
+	before := e.Backend.Drops()
+	e.sendInside(downlink4.UDP(hostPort, devicePort, payload()))
+	e.dropped(before, dataplane.ReasonSequenceExhausted)
+	e.ended(u)
 }

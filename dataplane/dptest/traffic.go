@@ -21,6 +21,7 @@ var trafficScenarios = []scenario{
 	{"hint of a new address, then move", hintThenMove},
 	{"move and back", moveAndBack},
 	{"move to the other family and back", moveBetweenFamilies},
+	{"a NAT appears and vanishes", natComesAndGoes},
 	{"sequence numbers beyond 2^32", beyondLowHalf},
 	{"sequence numbers used up", usedUp},
 	{"soft and hard limit of packets", packetLimits},
@@ -28,6 +29,7 @@ var trafficScenarios = []scenario{
 	{"removed", removed},
 	{"selectors", selectors},
 	{"hand-over", handOver},
+	{"after a crash", afterCrash},
 	{"IKE messages", ikeTransport},
 	{"IKE messages at the other family", ikeSecond},
 	{"IKE messages in batches", ikeBatch},
@@ -128,6 +130,9 @@ func unknownSPI(e *env) {
 	child := e.child(d) // reserved, not installed
 	u := e.tunnel(d, child)
 	e.wantDropped(u, u.sealed(uplink4.UDP(devicePort, hostPort, payload())), dataplane.ReasonUnknownSPI)
+	if e.Backend.Features().SilentUnknownSPI {
+		return
+	}
 	want := dataplane.UnknownSPI{SPI: child.Inbound.SPI, Local: e.Encap, Remote: d.addr()}
 	if got := event[dataplane.UnknownSPI](e); got != want {
 		e.Errorf("event %+v, want %+v", got, want)
@@ -227,7 +232,63 @@ func makeBeforeBreak(e *env) {
 	e.bothWays(replacement)
 }
 
+// ended waits for the hard limit to be told, after which nothing goes either way,
+// whatever the backend still knows of the reason.
+func (e *env) ended(u *tunnel) {
+	e.Helper()
+	for {
+		got := event[dataplane.LimitReached](e)
+		if got.Inbound != u.child.Inbound.SPI {
+			e.Errorf("event %+v of another child", got)
+		}
+		if got.Hard {
+			break
+		}
+	}
+	before := e.Backend.Drops()
+	u.up(uplink4.UDP(devicePort, hostPort, payload()))
+	e.droppedSomehow(before)
+	before = e.Backend.Drops()
+	e.sendInside(downlink4.UDP(hostPort, devicePort, payload()))
+	e.droppedSomehow(before)
+	e.noEvent()
+}
+
+// limitsEachWay: one direction reaches its limit, and both end.
+func limitsEachWay(e *env) {
+	u := e.connect(e.device(), func(c *dataplane.Child) {
+		c.Soft.Packets, c.Hard.Packets = 4, 6
+	})
+	up := func() {
+		want := payload()
+		u.up(uplink4.UDP(devicePort, hostPort, want))
+		e.wantInside(want)
+	}
+	for range 3 {
+		up()
+	}
+	e.downTo(u)
+	e.noEvent()
+	for range 3 {
+		up()
+	}
+	if got := event[dataplane.LimitReached](e); got != (dataplane.LimitReached{Inbound: u.child.Inbound.SPI}) {
+		e.Errorf("event %+v, want the soft limit", got)
+	}
+	e.wantDropped(u, u.sealed(uplink4.UDP(devicePort, hostPort, payload())), dataplane.ReasonHardLimit)
+	e.ended(u)
+	c := e.counters(u.child.Inbound.SPI)
+	if c.PacketsIn != 6 || c.PacketsOut != 1 {
+		e.Errorf("counters %+v, want 6 packets in and 1 out", c)
+	}
+	e.apply(dataplane.Remove{Inbound: u.child.Inbound.SPI})
+}
+
 func packetLimits(e *env) {
+	if e.Backend.Features().LimitsEachWay {
+		limitsEachWay(e)
+		return
+	}
 	u := e.connect(e.device(), func(c *dataplane.Child) {
 		c.Soft.Packets, c.Hard.Packets = 4, 6
 	})
@@ -255,6 +316,15 @@ func byteLimit(e *env) {
 	e.wantInside(big)
 	e.sendInside(downlink4.UDP(hostPort, devicePort, big))
 	u.down()
+	if e.Backend.Features().LimitsEachWay {
+		e.sendInside(downlink4.UDP(hostPort, devicePort, big))
+		u.down()
+		before := e.Backend.Drops()
+		e.sendInside(downlink4.UDP(hostPort, devicePort, big))
+		e.dropped(before, dataplane.ReasonHardLimit)
+		e.ended(u)
+		return
+	}
 	e.wantDropped(u, u.sealed(uplink4.UDP(devicePort, hostPort, payload())), dataplane.ReasonHardLimit)
 	if got := event[dataplane.LimitReached](e); got != (dataplane.LimitReached{Inbound: u.child.Inbound.SPI, Hard: true}) {
 		e.Errorf("event %+v, want the hard limit", got)

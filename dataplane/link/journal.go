@@ -86,7 +86,7 @@ func (j *journal) takeBack() error {
 // removeTUN removes the interface of that run if it has outlived it.
 func (j *journal) removeTUN() error {
 	l, err := j.tun()
-	if l == nil || err != nil || l.Type() != "tuntap" {
+	if l == nil || err != nil || l.Type() != "tuntap" && l.Type() != "xfrm" {
 		return err
 	}
 	if err := netlink.LinkDel(l); err != nil {

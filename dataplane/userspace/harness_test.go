@@ -109,6 +109,14 @@ func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config))
 		second := reached(b.Locals()[1])
 		h.Second = &second
 	}
+	// The kernel closes what a killed process had open, and that is all.
+	h.Crash = func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
+		t.Helper()
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return newHarness(t, events, edit).Harness
+	}
 	return h
 }
 

@@ -97,7 +97,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		ID:           Identification(g.Identity.ID),
 		Credentials:  credentials,
 		TrustAnchors: policy.Authorities(),
-		// The userspace data plane has no raw ESP.
+		// Until it is known that the data plane has raw ESP.
 		ForceUDP:   true,
 		HalfOpen:   time.Duration(g.IKE.HalfOpenTimeout),
 		Retransmit: time.Duration(g.IKE.Retransmit.Timeout),

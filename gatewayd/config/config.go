@@ -50,6 +50,10 @@ type Debug struct {
 
 // Gateway is the section of `gatewayd run gateway`.
 type Gateway struct {
+	// Backend forwards packets; Offload is the interface whose hardware does
+	// ESP for the kernel, empty for none.
+	Backend  Backend  `yaml:"backend" restart:"yes"`
+	Offload  string   `yaml:"offload" restart:"yes"`
 	External External `yaml:"external" restart:"yes"`
 	Internal Internal `yaml:"internal" restart:"yes"`
 	Tunnel   Tunnel   `yaml:"tunnel" restart:"yes"`

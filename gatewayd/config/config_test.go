@@ -45,7 +45,7 @@ func TestErrors(t *testing.T) {
 		{"unknown key with none", "zzzzzzzzzz: 1\n", `f.yaml:1: zzzzzzzzzz: unknown key; expected one of admin, debug, gateway, log, metrics, profile, runtime_dir, state_dir`},
 		{"not YAML", "gateway: [\n", `f.yaml:1: not YAML: `},
 		{"a tab", "gateway:\n\tike:\n", `f.yaml:2: not YAML: `},
-		{"a list for a section", "gateway: []\n", `f.yaml:1: gateway: got a list, expected a section with the keys external, internal,`},
+		{"a list for a section", "gateway: []\n", `f.yaml:1: gateway: got a list, expected a section with the keys backend, offload, external, internal,`},
 		{"a word for a file", "gateway\n", `f.yaml:1: got "gateway", expected a section with the keys`},
 		{"two documents", sample() + "---\nlog: {level: info}\n", `got a second document, expected one in a file`},
 		{"an alias", "log: &a {level: info}\n", `f.yaml:1: log: got an anchor or alias, which are not supported`},

@@ -30,6 +30,7 @@ func Default() *Config {
 		Log:        Log{Level: Level(slog.LevelInfo), Format: LogText},
 		Metrics:    Metrics{Listen{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 9500)}},
 		Gateway: Gateway{
+			Backend:  BackendAuto,
 			External: External{Port: 500, NATTPort: 4500},
 			Tunnel:   Tunnel{Name: "gatewayd0", PathMTU: 1500},
 			Trust:    Trust{StaleCRL: StaleCRLRefuse, MaxCertificates: 4},

@@ -151,6 +151,27 @@ func (s *StaleCRL) UnmarshalText(b []byte) error {
 
 func (StaleCRL) expected() string { return "one of admit, refuse" }
 
+// Backend is who forwards packets.
+type Backend string
+
+// Backends.
+const (
+	BackendAuto      Backend = "auto"
+	BackendUserspace Backend = "userspace"
+	BackendXFRM      Backend = "xfrm"
+)
+
+// UnmarshalText reads a backend's name.
+func (k *Backend) UnmarshalText(b []byte) error {
+	switch *k = Backend(b); *k {
+	case BackendAuto, BackendUserspace, BackendXFRM:
+		return nil
+	}
+	return errors.New("unknown backend")
+}
+
+func (Backend) expected() string { return "one of auto, userspace, xfrm" }
+
 // Listen is an address and a port, or "off".
 type Listen struct{ netip.AddrPort }
 

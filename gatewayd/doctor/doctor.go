@@ -9,6 +9,8 @@ package doctor
 import (
 	"net/netip"
 	"time"
+
+	"github.com/roamgate/roamgate/dataplane/xfrm"
 )
 
 // State of a check.
@@ -49,13 +51,17 @@ type Config struct {
 	// Guard is gateway.guard.mode; empty isn't checked. GuardPins is the folder of
 	// its pins, GuardState what the running gateway says of it.
 	Guard, GuardPins, GuardState string
+	// Backend that the configuration names, and what keeps the kernel from
+	// being it, nil where nothing does.
+	Backend     string
+	KernelLacks func(xfrm.Abilities) error
 	// Running: a gateway runs with this configuration and holds the ports.
 	Running bool
 }
 
 // Examine asks all questions.
 func Examine(c Config) []Check {
-	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(), bpf()}
+	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(c), bpf()}
 	checks = append(checks, accessLists(c.Lists))
 	checks = append(checks, offloads()...)
 	checks = append(checks, memory(), forwarding("ipv4"), clock(time.Now()))

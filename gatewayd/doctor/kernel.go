@@ -106,24 +106,6 @@ func tunDevice() Check {
 	return c
 }
 
-// kernelESP reads what the kernel is made of instead of trying, which could
-// load modules.
-func kernelESP() Check {
-	c := Check{Name: "kernel IPsec", State: Info, Means: "userspace data plane"}
-	esp := symbol("esp_init_state")
-	switch {
-	case esp:
-		c.Found = "ESP is in the kernel"
-	case moduleKnown("esp4"):
-		c.Found = "ESP is a module (esp4) that isn't loaded"
-	case moduleKnown("xfrm_user") || symbol("xfrm_user_net_init"):
-		c.Found = "XFRM without ESP"
-	default:
-		c.Found = "none"
-	}
-	return c
-}
-
 // symbol of the kernel or of a loaded module. Addresses are hidden from users,
 // names aren't.
 func symbol(name string) bool {

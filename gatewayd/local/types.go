@@ -21,11 +21,13 @@ type Status struct {
 	Warnings []string `json:"warnings"`
 	// Backend forwards, on Listen; Access says what enforces access lists:
 	// "BPF (tcx)", "nftables", "none"; Interface carries inner packets.
-	Backend   string           `json:"backend"`
-	Access    string           `json:"access"`
-	Listen    []netip.AddrPort `json:"listen"`
-	Interface string           `json:"interface"`
-	MTU       int              `json:"mtu"`
+	Backend string `json:"backend"`
+	// BackendReason is why it is this backend.
+	BackendReason string           `json:"backend_reason"`
+	Access        string           `json:"access"`
+	Listen        []netip.AddrPort `json:"listen"`
+	Interface     string           `json:"interface"`
+	MTU           int              `json:"mtu"`
 	// Sessions that are established, and those on their way.
 	Sessions    int         `json:"sessions"`
 	MaxSessions int         `json:"max_sessions"`

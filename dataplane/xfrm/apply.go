@@ -1,0 +1,318 @@
+package xfrm
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/roamgate/roamgate/dataplane"
+)
+
+// run collects the messages of changes that are sent together. What a change
+// means is put into the model at once, and taken out again where the kernel
+// refuses.
+type run struct {
+	b    *Backend
+	errs []error
+	q    batch
+	// of says which change each message is for, and whose child.
+	of []part
+	// touched children by change, so that what came after a refusal fails, too.
+	touched map[int]*child
+}
+
+// part of a change.
+type part struct {
+	change int
+	child  *child
+	what   string
+	// gone: that it isn't there is no error.
+	gone bool
+	// answer takes what the kernel says beside an acknowledgement.
+	answer func(m message)
+}
+
+func (b *Backend) newRun(changes int) *run {
+	return &run{b: b, errs: make([]error, changes), touched: make(map[int]*child)}
+}
+
+// note says what the message is for that was appended last.
+func (r *run) note(p part) { r.of = append(r.of, p) }
+
+func (b *Backend) Apply(changes []dataplane.Change) []error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.newRun(len(changes))
+	for i, change := range changes {
+		if b.over() {
+			r.errs[i] = dataplane.ErrClosed
+			continue
+		}
+		switch c := change.(type) {
+		case dataplane.Install:
+			r.errs[i] = r.install(i, &c.Child)
+		case dataplane.UseOutbound:
+			r.errs[i] = r.useOutbound(i, c.Inbound)
+		case dataplane.Move:
+			r.flush()
+			r.errs[i] = b.move(c)
+		case dataplane.Regroup:
+			if b.children[c.Inbound] == nil {
+				r.errs[i] = dataplane.ErrUnknownSPI
+			}
+		case dataplane.Remove:
+			r.errs[i] = r.remove(i, c)
+		}
+	}
+	r.flush()
+	return r.errs
+}
+
+// install checks a child, and appends its SAs and the policies that let it in.
+func (r *run) install(i int, c *dataplane.Child) error {
+	b := r.b
+	if _, ok := b.reserved[c.Inbound.SPI]; !ok {
+		return dataplane.ErrNotReserved
+	}
+	n, err := b.newChild(c)
+	if err != nil {
+		return err
+	}
+	delete(b.reserved, c.Inbound.SPI)
+	b.add(n)
+	r.put(i, n, replay{}, replay{}, dataplane.ChildCounters{})
+	return nil
+}
+
+// newChild checks a child and copies it; with an error nothing of its keys is
+// kept.
+func (b *Backend) newChild(c *dataplane.Child) (*child, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(b.features.Algorithms, c.Algorithm) {
+		return nil, fmt.Errorf("%w: ESP %v", dataplane.ErrAlgorithm, c.Algorithm)
+	}
+	if err := b.checkPath(c.Path, c.VirtualIPs); err != nil {
+		return nil, err
+	}
+	n := &child{counted: dataplane.ChildCounters{Inbound: c.Inbound.SPI}}
+	if err := b.choosePolicies(n, c); err != nil {
+		return nil, err
+	}
+	copied := *c
+	copied.VirtualIPs, copied.Local, copied.Remote = slices.Clone(c.VirtualIPs), slices.Clone(c.Local), slices.Clone(c.Remote)
+	copied.Inbound.Keys, copied.Outbound.Keys = c.Inbound.Keys.Clone(), c.Outbound.Keys.Clone()
+	n.Child = &copied
+	return n, nil
+}
+
+// choosePolicies works out the policies of a child.
+func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
+	local, err := localSides(c.Local)
+	if err != nil {
+		return err
+	}
+	inward, err := cross(remoteSides(c.Remote, c.VirtualIPs), local)
+	if err != nil {
+		return err
+	}
+	if len(inward) == 0 {
+		return fmt.Errorf("%w: traffic selectors that allow nothing to %v", dataplane.ErrInvalid, c.VirtualIPs)
+	}
+	for _, s := range inward {
+		n.outbound = append(n.outbound, s.reversed())
+	}
+	if b.config.binding() == bindPolicies || !slices.ContainsFunc(c.VirtualIPs, b.inPools) {
+		n.inbound = inward // nothing else lets it in; pools may have come later
+		return nil
+	}
+	common, err := localSides(b.config.Common)
+	if err != nil {
+		return err
+	}
+	var everything []side
+	for _, a := range c.VirtualIPs {
+		everything = append(everything, side{hostPrefix(a), 0, 0, 0xFFFF})
+	}
+	if usual, err := cross(everything, common); err == nil && slices.Equal(inward, usual) {
+		return nil // the shared policies say the same
+	}
+	n.inbound = inward
+	for _, a := range c.VirtualIPs {
+		n.blocked = append(n.blocked, selector{src: hostPrefix(a), dst: anyPrefix(a)})
+	}
+	// One that allows everything has the place of the one that blocks.
+	n.blocked = slices.DeleteFunc(n.blocked, func(s selector) bool { return slices.Contains(inward, s) })
+	return nil
+}
+
+// put appends the SAs of a child and the policies that let it in.
+func (r *run) put(i int, c *child, in, out replay, counters dataplane.ChildCounters) {
+	b := r.b
+	r.touched[i] = c
+	r.q.newSA(msgNewSA, b.inboundState(c, in, lifetime{bytes: counters.BytesIn, packets: counters.PacketsIn}))
+	r.note(part{change: i, child: c, what: "inbound SA"})
+	r.q.newSA(msgNewSA, b.outboundState(c, out, lifetime{bytes: counters.BytesOut, packets: counters.PacketsOut}))
+	r.note(part{change: i, child: c, what: "outbound SA"})
+	for _, key := range c.inwardKeys() {
+		b.hold(c, key)
+		r.policy(i, c, key)
+	}
+}
+
+// policy appends what makes the kernel agree with the claim on a policy.
+func (r *run) policy(i int, c *child, key policyKey) {
+	held := r.b.claims[key]
+	p := part{change: i, child: c, what: "policy"}
+	switch {
+	case len(held.holders) == 0:
+		delete(r.b.claims, key)
+		if !held.made {
+			return
+		}
+		p.gone = true
+		r.q.delPolicy(key, r.b.config.IfID)
+	case held.made:
+		r.q.putPolicy(msgUpdPolicy, policyFor(key, held.decider(), r.b.config.IfID))
+	default:
+		held.made = true
+		r.q.putPolicy(msgNewPolicy, policyFor(key, held.decider(), r.b.config.IfID))
+	}
+	r.note(p)
+}
+
+// releaseAll gives up the policies that a child holds.
+func (r *run) releaseAll(i int, c *child, keys []policyKey) {
+	for _, key := range keys {
+		held := r.b.claims[key]
+		if held == nil || !slices.Contains(held.holders, c) {
+			continue
+		}
+		decided := held.decider() == c
+		held.release(c)
+		if decided || len(held.holders) == 0 {
+			r.policy(i, c, key)
+		}
+	}
+}
+
+func (r *run) useOutbound(i int, spi dataplane.SPI) error {
+	c := r.b.children[spi]
+	if c == nil {
+		return dataplane.ErrUnknownSPI
+	}
+	r.touched[i] = c
+	r.b.uses++
+	c.active, c.activation = true, r.b.uses
+	if c.dead {
+		return nil
+	}
+	for _, key := range c.outwardKeys() {
+		if held := r.b.claims[key]; held != nil && held.decider() == c {
+			continue
+		}
+		r.b.hold(c, key)
+		r.policy(i, c, key)
+	}
+	return nil
+}
+
+// remove takes policies first, so that nothing looks for an SA that is gone.
+func (r *run) remove(i int, change dataplane.Remove) error {
+	b := r.b
+	if _, ok := b.reserved[change.Inbound]; ok {
+		delete(b.reserved, change.Inbound)
+		return nil
+	}
+	c := b.children[change.Inbound]
+	if c == nil {
+		return dataplane.ErrUnknownSPI
+	}
+	if change.Final != nil {
+		*change.Final = c.counted
+	}
+	r.takeOut(i, c, change.Final)
+	b.forget(c)
+	b.lay(c.Inbound.SPI)
+	c.EraseKeys()
+	return nil
+}
+
+// takeOut appends what removes a child from the kernel; its last counters are
+// added to final, which may be nil.
+func (r *run) takeOut(i int, c *child, final *dataplane.ChildCounters) {
+	r.releaseAll(i, c, slices.Concat(c.outwardKeys(), c.inwardKeys()))
+	r.dismiss(i, c, final)
+	if c.dead {
+		return
+	}
+	for _, id := range []stateID{c.outboundID(), c.inboundID()} {
+		inbound := id == c.inboundID()
+		r.q.byID(msgGetSA, id)
+		r.note(part{change: i, child: c, what: "last counters", gone: true, answer: func(m message) {
+			if report, ok := parseSA(m.body); ok {
+				if inbound {
+					r.b.countDrops(c, &report)
+				}
+				if final != nil {
+					addReport(final, inbound, &report)
+				}
+			}
+		}})
+		r.q.byID(msgDelSA, id)
+		r.note(part{change: i, child: c, what: "removal of an SA", gone: true})
+	}
+}
+
+// flush sends what was collected. A child of which the kernel refused something
+// is removed as a whole, and the changes that went on with it fail.
+func (r *run) flush() {
+	if r.q.len() == 0 {
+		return
+	}
+	of := r.of
+	r.of = nil
+	refused := make(map[*child]int)
+	errs := r.b.conn.do(&r.q, func(i int, m message) {
+		if of[i].answer != nil {
+			of[i].answer(m)
+		}
+	})
+	for i, err := range errs {
+		p := of[i]
+		if err == nil || p.gone && gone(err) {
+			continue
+		}
+		if r.errs[p.change] == nil {
+			r.errs[p.change] = explain(p.what, err)
+		}
+		if r.b.children[p.child.Inbound.SPI] == p.child {
+			refused[p.child] = p.change
+		}
+	}
+	for i, c := range r.touched {
+		if first, ok := refused[c]; ok && i > first && r.errs[i] == nil {
+			r.errs[i] = dataplane.ErrUnknownSPI
+		}
+	}
+	clear(r.touched)
+	for c := range refused {
+		r.b.discard(c)
+	}
+}
+
+// discard takes a child out of kernel and model after a refusal. Its SPI is as
+// it was before: reserved.
+func (b *Backend) discard(c *child) {
+	undo := b.newRun(1)
+	undo.takeOut(0, c, nil)
+	b.forget(c)
+	b.reserved[c.Inbound.SPI] = struct{}{}
+	c.EraseKeys()
+	for _, err := range b.conn.do(&undo.q, nil) {
+		if err != nil && !gone(err) {
+			b.config.Logger.Error("XFRM: not taken back", slog.Any("error", err))
+		}
+	}
+}
