@@ -35,4 +35,6 @@ func AppendInvalidSPI(dst []byte, spi uint32) []byte {
 
 // AppendTicketNACK writes the answer to an IKE_SESSION_RESUME whose ticket is
 // refused (RFC 5723 section 4.3.2): 36 octets, shorter than what it answers.
-func AppendTicketNACK(dst []byte, h *Header) []byte { return appendResponse(dst, h, notifyTicketNACK, nil) }
+func AppendTicketNACK(dst []byte, h *Header) []byte {
+	return appendResponse(dst, h, notifyTicketNACK, nil)
+}

@@ -61,6 +61,14 @@ type Config struct {
 	// empty doesn't.
 	RedirectTo string
 
+	// Tickets for session resumption (RFC 5723): a responder gives them to peers
+	// that ask, an initiator asks.
+	Tickets bool
+	// RekeyWithin is how soon an IKE SA that was resumed, without a key exchange
+	// of its own, is rekeyed: up to half of it earlier. Zero leaves that to
+	// IKELife.
+	RekeyWithin time.Duration
+
 	// ExportKeys asks for KeysDerived outputs. For debugging only.
 	ExportKeys bool
 
@@ -100,4 +108,7 @@ type InitiatorConfig struct {
 	// Networks to ask for as traffic selectors of the responder; empty means
 	// everything.
 	Networks []netip.Prefix
+	// Ticket to resume by instead of a key exchange (RFC 5723); nil has none. If
+	// it is refused, the machine ends with CloseTicketRefused.
+	Ticket *Ticket
 }

@@ -32,6 +32,7 @@ type authPayloads struct {
 	chain    [][]byte
 	config   configRequest
 	choice   espChoice
+	ticket   bool // TICKET_REQUEST
 }
 
 // childless: no Child SA is asked for (RFC 6023 section 3).
@@ -39,6 +40,7 @@ func (a *authPayloads) childless() bool { return a.sa == nil && a.tsi == nil && 
 
 func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 	a := &authPayloads{id: identityOf(inner, true), chain: chainOf(inner)}
+	a.ticket = ikewire.FindNotify(inner, ikewire.NotifyTicketRequest) != nil
 	a.auth, _ = ikewire.Find[*ikewire.Auth](inner)
 	a.sa, _ = ikewire.Find[*ikewire.SA](inner)
 	a.tsi, a.tsr = selectorsOf(inner)
@@ -53,10 +55,12 @@ func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 		m.invalidSyntax(now, ikewire.IKEAuth)
 	case a.auth == nil:
 		m.refuse(now, CloseAuthMethod, "no AUTH payload: the peer wants EAP, which is not offered")
-	case whole, a.childless() && m.cfg.Childless:
-		m.ask(handshakeQuestion, AskAdmit{ID: a.id, Chain: a.chain}, m.admitAnswered)
-	default:
+	case !whole && !(a.childless() && m.cfg.Childless):
 		m.invalidSyntax(now, ikewire.IKEAuth)
+	case m.resuming():
+		m.resumedAuth(now, identityOf(inner, false))
+	default:
+		m.ask(handshakeQuestion, AskAdmit{ID: a.id, Chain: a.chain}, m.admitAnswered)
 	}
 }
 
@@ -76,17 +80,30 @@ func (m *Machine) admitAnswered(now time.Time, in Input) {
 	}
 }
 
+// peerOctets are what the peer's AUTH payload covers (RFC 7296 section 2.15),
+// and its SK_p; ownOctets are ours.
+func (m *Machine) peerOctets() (octets, skP []byte) {
+	return m.octets(!m.original, m.handshake.auth.id)
+}
+
+func (m *Machine) ownOctets() (octets, skP []byte) { return m.octets(m.original, m.ownID()) }
+
+func (m *Machine) octets(initiator bool, id *ikewire.ID) (octets, skP []byte) {
+	hs := m.handshake
+	message, nonce, skP := hs.initResp, hs.nonceI, m.keys.Pr
+	if initiator {
+		message, nonce, skP = hs.initReq, hs.nonceR, m.keys.Pi
+	}
+	return ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, id), skP
+}
+
 // verify checks the peer's AUTH payload over its IKE_SA_INIT message.
 func (m *Machine) verify(key crypto.PublicKey, then func(time.Time, any)) {
 	hs := m.handshake
 	a := hs.auth
-	message, nonce, skP := hs.initReq, hs.nonceR, m.keys.Pi
-	if m.original {
-		message, nonce, skP = hs.initResp, hs.nonceI, m.keys.Pr
-	}
 	hs.peerMethod = a.auth.Method
 	// The octets are made here, because SK_p may be erased while Do runs.
-	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, a.id)
+	octets, _ := m.peerOctets()
 	method, data, legacy := a.auth.Method, a.auth.Data, m.cfg.Legacy
 	m.work("verify", func() any {
 		return legacy.Verify(key, method, data, octets)
@@ -105,13 +122,13 @@ func (m *Machine) verified(now time.Time, result any) {
 	hs := m.handshake
 	a := hs.auth
 	if to := hs.admitted.RedirectTo; to != "" && m.peer.redirect {
-		m.redirectNow(to)
+		m.redirectNow(now, to)
 		return
 	}
 	if !a.childless() {
 		var ok bool
 		if a.choice, ok = m.chooseESP(a.sa); !ok {
-			m.withoutChild(notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "ESP: offered "+describe(a.sa))
+			m.withoutChild(now, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "ESP: offered "+describe(a.sa))
 			return
 		}
 	}
@@ -121,40 +138,40 @@ func (m *Machine) verified(now time.Time, result any) {
 			Device: hs.admitted.Device, Group: hs.admitted.Group, IPv4: a.config.ipv4, IPv6: a.config.ipv6, Want: a.config.want,
 		}, m.leaseAnswered)
 	case a.childless():
-		m.accept(nil)
+		m.accept(now, nil)
 	default:
-		m.withoutChild(notify(ikewire.NotifyFailedCPRequired, nil), CloseNoAddress, "the peer asks for no address")
+		m.withoutChild(now, notify(ikewire.NotifyFailedCPRequired, nil), CloseNoAddress, "the peer asks for no address")
 	}
 }
 
 // redirectNow sends a peer on that has proven who it is (RFC 5685 section 4).
-func (m *Machine) redirectNow(to string) {
-	m.withoutChild(notify(ikewire.NotifyRedirect, gatewayIdentity(to, nil)), CloseRedirected, to)
+func (m *Machine) redirectNow(now time.Time, to string) {
+	m.withoutChild(now, notify(ikewire.NotifyRedirect, gatewayIdentity(to, nil)), CloseRedirected, to)
 }
 
 func (m *Machine) leaseAnswered(now time.Time, in Input) {
 	switch in := in.(type) {
 	case LeaseFailed:
-		m.withoutChild(notify(ikewire.NotifyInternalAddressFailure, nil), CloseNoAddress, in.Reason)
+		m.withoutChild(now, notify(ikewire.NotifyInternalAddressFailure, nil), CloseNoAddress, in.Reason)
 	case Leased:
 		m.summary.VirtualIPs, m.assigned = in.Addresses, in.Settings
 		a := m.handshake.auth
 		if a.childless() {
-			m.accept(nil)
+			m.accept(now, nil)
 			return
 		}
 		remote := narrow(a.tsi.Selectors, hosts(in.Addresses))
 		local := narrow(a.tsr.Selectors, in.Settings.allowed(familiesOf(in.Addresses)))
 		if len(remote) == 0 || len(local) == 0 {
-			m.withoutChild(notify(ikewire.NotifyTSUnacceptable, nil), CloseNoChild, "traffic selectors have nothing in common with ours")
+			m.withoutChild(now, notify(ikewire.NotifyTSUnacceptable, nil), CloseNoChild, "traffic selectors have nothing in common with ours")
 			return
 		}
 		m.reserve(func(now time.Time, spi dataplane.SPI, err error) {
 			if err != nil {
-				m.withoutChild(notify(ikewire.NotifyNoAdditionalSAs, nil), CloseNoChild, err.Error())
+				m.withoutChild(now, notify(ikewire.NotifyNoAdditionalSAs, nil), CloseNoChild, err.Error())
 				return
 			}
-			m.accept(&childSpec{
+			m.accept(now, &childSpec{
 				child: child{
 					inbound: spi, outbound: a.choice.peerSPI, algorithm: a.choice.algorithm, esn: a.choice.esn,
 					local: local, remote: remote,
@@ -166,8 +183,8 @@ func (m *Machine) leaseAnswered(now time.Time, in Input) {
 }
 
 // accept signs, installs the Child SA if there is to be one, and answers.
-func (m *Machine) accept(spec *childSpec) {
-	m.sign(func(now time.Time, s signature) {
+func (m *Machine) accept(now time.Time, spec *childSpec) {
+	m.sign(now, func(now time.Time, s signature) {
 		if s.err != nil {
 			m.refuse(now, CloseInternal, "own signature: "+s.err.Error())
 			return
@@ -196,13 +213,12 @@ type signature struct {
 
 // sign makes our AUTH payload over our IKE_SA_INIT message with the first
 // credential whose signature the peer can verify.
-func (m *Machine) sign(then func(time.Time, signature)) {
-	hs := m.handshake
-	message, nonce, skP := hs.initResp, hs.nonceI, m.keys.Pr
-	if m.original {
-		message, nonce, skP = hs.initReq, hs.nonceR, m.keys.Pi
+func (m *Machine) sign(now time.Time, then func(time.Time, signature)) {
+	octets, skP := m.ownOctets()
+	if m.resuming() {
+		then(now, signature{method: ikewire.AuthSharedKey, data: ikecrypto.ResumeAuth(m.suite.PRF, skP, octets)})
+		return
 	}
-	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, m.ownID())
 	credentials, hashes, rand, legacy := m.credentials(), m.peer.hashes, m.cfg.Rand, m.cfg.Legacy
 	m.work("sign", func() any {
 		s := signature{err: errors.New("no credential")}
@@ -244,6 +260,9 @@ func (m *Machine) credentials() []Credential {
 // ownID is this side's identity in its role.
 func (m *Machine) ownID() *ikewire.ID {
 	id := *m.cfg.ID
+	if m.resuming() {
+		id = *m.handshake.resume.OwnID
+	}
 	id.Initiator = m.original
 	return &id
 }
@@ -258,6 +277,13 @@ func (m *Machine) identify(s signature) []ikewire.Payload {
 }
 
 func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
+	m.keepResumable()
+	m.withTicket(now, m.handshake.auth.ticket, func(now time.Time, ticket []ikewire.Payload) {
+		m.sendAuthAnswer(now, s, c, ticket)
+	})
+}
+
+func (m *Machine) sendAuthAnswer(now time.Time, s signature, c *child, ticket []ikewire.Payload) {
 	a := m.handshake.auth
 	payloads := m.identify(s)
 	if len(m.summary.VirtualIPs) > 0 {
@@ -271,14 +297,14 @@ func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
 	if m.peer.mobike {
 		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
 	}
-	m.respond(ikewire.IKEAuth, payloads)
+	m.respond(ikewire.IKEAuth, append(payloads, ticket...))
 	m.established(now, c)
 }
 
 // withoutChild tells a peer that proved who it is why there is no Child SA,
 // and ends the IKE SA, which would be of no use to anybody.
-func (m *Machine) withoutChild(why *ikewire.Notify, reason CloseReason, detail string) {
-	m.sign(func(now time.Time, s signature) {
+func (m *Machine) withoutChild(now time.Time, why *ikewire.Notify, reason CloseReason, detail string) {
+	m.sign(now, func(now time.Time, s signature) {
 		if s.err != nil {
 			m.refuse(now, CloseInternal, "own signature: "+s.err.Error())
 			return
@@ -295,7 +321,7 @@ func (m *Machine) established(now time.Time, c *child) {
 	s.Device, s.Group, s.Until = hs.admitted.Device, hs.admitted.Group, hs.admitted.Until
 	s.InitiatorSPI, s.ResponderSPI = m.spiI, m.spiR
 	s.IKE = m.suite.String()
-	s.Auth = keyName(hs.admitted.PublicKey) + " " + hs.peerMethod.String()
+	s.Auth, s.Resumed = m.authName(), hs.resume != nil
 	s.Local, s.Remote = m.path.local, m.path.remote
 	legacy := m.suite.Legacy().Union(ikecrypto.LegacyAuth(hs.peerMethod))
 	if c != nil {
@@ -312,6 +338,19 @@ func (m *Machine) established(now time.Time, c *child) {
 	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)
 	m.state, m.carries = stateEstablished, true
 	m.emit(Established{Summary: *s})
+	if hs.resume != nil {
+		m.rekeySoon(now)
+	}
+	m.ticketReceived(now, hs.ticket)
+}
+
+// authName is how the peer has shown who it is, for people.
+func (m *Machine) authName() string {
+	hs := m.handshake
+	if hs.resume != nil {
+		return hs.resume.Auth
+	}
+	return keyName(hs.admitted.PublicKey) + " " + hs.peerMethod.String()
 }
 
 // keepSKd erases all keys but the one that new keys come from.

@@ -37,7 +37,7 @@ func readInit(payloads []ikewire.Payload) (o initOffer, ok bool) {
 }
 
 func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
-	if m.original || msg.MessageID != 0 {
+	if m.original || msg.MessageID != 0 || m.resuming() {
 		m.note(NoteUnexpected, msg.Exchange.String())
 		return
 	}
@@ -85,7 +85,7 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 func (m *Machine) repeatInit(in Message) {
 	switch {
 	case !m.in.sameRequest(in.Data):
-		m.note(NoteUnexpected, "another IKE_SA_INIT with the same SPI")
+		m.note(NoteUnexpected, "another "+m.firstExchange().String()+" with the same SPI")
 	case m.in.busy || m.in.last == nil || m.state != stateAuth:
 		m.note(NoteWorking, "")
 	case m.in.repeats == maxInitRepeats:
@@ -99,7 +99,7 @@ func (m *Machine) repeatInit(in Message) {
 
 // refuseInit answers with one notification and keeps nothing.
 func (m *Machine) refuseInit(now time.Time, p path, n *ikewire.Notify, reason CloseReason, detail string) {
-	h := m.header(ikewire.IKESAInit, 0, true)
+	h := m.header(m.firstExchange(), 0, true)
 	h.ResponderSPI = 0
 	if messages, err := m.encode(h, []ikewire.Payload{n}); err == nil {
 		m.send(messages, p)

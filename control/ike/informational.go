@@ -39,7 +39,10 @@ func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
 	if len(deleted) > 0 {
 		answer = append(answer, &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: deleted})
 	}
-	m.respond(ikewire.Informational, answer)
+	wanted := m.state == stateEstablished && m.carries && ikewire.FindNotify(inner, ikewire.NotifyTicketRequest) != nil
+	m.withTicket(now, wanted, func(_ time.Time, ticket []ikewire.Payload) {
+		m.respond(ikewire.Informational, append(answer, ticket...))
+	})
 }
 
 // fatalNotify finds an error that ends the IKE SA.
@@ -68,7 +71,7 @@ func (m *Machine) notified(now time.Time, n *ikewire.Notify, inner []ikewire.Pay
 		m.redirected(now, n)
 	case ikewire.NotifyNATDetectionSourceIP, ikewire.NotifyNATDetectionDestinationIP,
 		ikewire.NotifyNoNATsAllowed, ikewire.NotifyNoAdditionalAddresses,
-		ikewire.NotifyAdditionalIP4Address, ikewire.NotifyAdditionalIP6Address:
+		ikewire.NotifyAdditionalIP4Address, ikewire.NotifyAdditionalIP6Address, ikewire.NotifyTicketRequest:
 		// They go with UPDATE_SA_ADDRESSES, or say what we don't use.
 	default:
 		m.note(NoteUnknownNotify, n.NotifyType.String())

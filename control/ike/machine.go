@@ -52,6 +52,7 @@ type Machine struct {
 	pace        pace
 	assigned    Settings
 	summary     Summary
+	resumable   *resumable
 	expires     time.Time // half-open limit, end of lingering, hard lifetime
 	closing     CloseReason
 	closeDetail string
@@ -79,6 +80,8 @@ type handshake struct {
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod
+	resume            *Resumption     // nil: by a key exchange
+	ticket            *ikewire.Notify // that came with the answer, an initiator's
 }
 
 // peer is what the other side said it can do.
@@ -158,6 +161,10 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		m.move(now, in)
 	case Redirect:
 		m.redirect(now, in)
+	case RequestTicket:
+		m.requestTicket(now)
+	case Ticketed:
+		m.answer(now, in.ID, in)
 	case WorkDone:
 		m.answer(now, in.ID, in)
 	case Applied:
@@ -216,7 +223,11 @@ func (m *Machine) answer(now time.Time, id WorkID, in Input) {
 
 func (m *Machine) tick(now, heard time.Time) {
 	if m.state == stateNew && m.original {
-		m.startInit(now)
+		if m.ini.Ticket != nil {
+			m.startResume(now)
+		} else {
+			m.startInit(now)
+		}
 		return
 	}
 	if !m.expires.IsZero() && !now.Before(m.expires) {
@@ -290,9 +301,9 @@ func (m *Machine) header(x ikewire.ExchangeType, id uint32, response bool) ikewi
 
 // encode gives the octets of a message: one, or its fragments where the peer
 // takes them (RFC 7383). It is protected as soon as there are keys and the
-// exchange isn't IKE_SA_INIT.
+// exchange isn't the first.
 func (m *Machine) encode(h ikewire.Header, payloads []ikewire.Payload) ([][]byte, error) {
-	if h.Exchange == ikewire.IKESAInit {
+	if h.Exchange == ikewire.IKESAInit || h.Exchange == ikewire.IKESessionResume {
 		raw, err := (&ikewire.Message{Header: h, Payloads: payloads}).Append(nil)
 		return [][]byte{raw}, err
 	}
@@ -329,6 +340,9 @@ func (m *Machine) abandon() {
 	clear(m.waiting)
 	m.request = request{id: m.request.id}
 	m.tasks = nil
+	if m.handshake != nil && m.handshake.resume != nil {
+		m.handshake.resume.Erase()
+	}
 	m.handshake = nil
 	m.rekey.forget()
 }

@@ -21,11 +21,14 @@ const (
 	CloseAuthMethod      CloseReason = "auth_method"
 	CloseNoAddress       CloseReason = "no_address"
 	CloseNoChild         CloseReason = "no_child"
+	CloseTicketIdentity  CloseReason = "ticket_identity" // a ticket of another identity
 	CloseHalfOpenTimeout CloseReason = "half_open_timeout"
 	CloseInternal        CloseReason = "internal_error"
 	// Told by the peer.
 	ClosePeerRefused CloseReason = "peer_refused"
 	ClosePeerDeleted CloseReason = "peer_deleted"
+	// Our ticket; a full handshake is next.
+	CloseTicketRefused CloseReason = "ticket_refused"
 	// Afterwards.
 	CloseTimeout    CloseReason = "peer_timeout"
 	CloseReplaced   CloseReason = "replaced"

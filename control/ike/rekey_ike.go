@@ -160,7 +160,7 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 	next := &Machine{
 		cfg: m.cfg, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
 		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
-		assigned: m.assigned, summary: m.summary, state: stateEstablished, pace: m.pace,
+		assigned: m.assigned, summary: m.summary, state: stateEstablished, pace: m.pace, resumable: m.resumable,
 	}
 	next.summary.InitiatorSPI, next.summary.ResponderSPI = spiI, spiR
 	next.summary.IKE = suite.String()

@@ -46,8 +46,12 @@ type request struct {
 
 // peerRequest takes a request, or its retransmission.
 func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
-	if msg.Exchange == ikewire.IKESAInit {
+	switch msg.Exchange {
+	case ikewire.IKESAInit:
 		m.initRequest(now, in, msg)
+		return
+	case ikewire.IKESessionResume:
+		m.resumeRequest(now, in, msg)
 		return
 	}
 	if m.open == nil || msg.ResponderSPI != m.spiR {
@@ -304,8 +308,12 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 		m.note(NoteUnexpected, "response to "+msg.Exchange.String())
 		return
 	}
-	if msg.Exchange == ikewire.IKESAInit {
+	switch msg.Exchange {
+	case ikewire.IKESAInit:
 		m.initResponse(now, in, msg)
+		return
+	case ikewire.IKESessionResume:
+		m.resumeResponse(now, in, msg)
 		return
 	}
 	if msg.ResponderSPI != m.spiR {
