@@ -27,6 +27,8 @@ type Admission struct {
 	// Until is when the first certificate of the path expires, the root's
 	// included; a session should not outlive it.
 	Until time.Time
+	// Standing is what the decision rests on, for Renew.
+	Standing Standing
 }
 
 // Decide says who the peer is, or why it is refused; the error is always a
@@ -60,7 +62,10 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 			until = c.NotAfter
 		}
 	}
-	return Admission{Device: device, Group: p.group, Certificate: leaf, Until: until}, nil
+	return Admission{
+		Device: device, Group: p.group, Certificate: leaf, Until: until,
+		Standing: p.standing(device, until, path),
+	}, nil
 }
 
 // choose returns the first path that may be used for this purpose and has

@@ -2,6 +2,7 @@ package admit
 
 import (
 	"crypto/sha1"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -65,6 +66,8 @@ type Config struct {
 	Barred []string
 	// Group that every admitted device gets.
 	Group string
+	// Epoch of the authorisations: a Standing of another one is worth nothing.
+	Epoch uint64
 	// MaxCertificates that a peer may send, and the most between a device and
 	// its root, the leaf counted. Zero means DefaultMaxCertificates.
 	MaxCertificates int
@@ -75,6 +78,9 @@ type Policy struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool
 	authorities   []*x509.Certificate // roots, then intermediates
+	anchors       map[[sha256.Size]byte]bool
+	issuers       map[[issuerDigestLen]byte]issuer // of authorities
+	epoch         uint64
 	instanceOIDs  []x509.OID
 	lists         map[issuer]*revocationList
 	responses     map[subject]*ocspResponse
@@ -98,6 +104,7 @@ func New(c Config) (*Policy, error) {
 		staleList:     c.StaleList,
 		barred:        make(map[string]struct{}, len(c.Barred)),
 		group:         c.Group,
+		epoch:         c.Epoch,
 		max:           c.MaxCertificates,
 	}
 	if p.max == 0 {
@@ -122,6 +129,7 @@ func New(c Config) (*Policy, error) {
 		p.intermediates.AddCert(intermediate)
 	}
 	p.authorities = append(append(p.authorities, c.Roots...), c.Intermediates...)
+	p.indexAuthorities(c.Roots)
 	for i, oid := range c.InstanceOIDs {
 		if oid.Equal(x509.OID{}) {
 			return nil, fmt.Errorf("%w: instance OID %d is empty", ErrConfig, i+1)

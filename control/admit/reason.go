@@ -29,6 +29,7 @@ const (
 	ReasonIdentityType                     // an identification type that certificates don't carry
 	ReasonIdentityMismatch                 // IDi is not of this certificate
 	ReasonBarred                           // the device is barred by name
+	ReasonEpoch                            // a ticket of authorisations that were all withdrawn
 
 	NumReasons int = iota
 )
@@ -53,6 +54,7 @@ var reasonNames = [NumReasons]string{
 	ReasonIdentityType:       "identity_type",
 	ReasonIdentityMismatch:   "identity_mismatch",
 	ReasonBarred:             "barred",
+	ReasonEpoch:              "epoch",
 }
 
 // String is the name in metrics and logs.
