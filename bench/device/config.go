@@ -47,6 +47,12 @@ type Config struct {
 	// Want are the inner addresses to ask for; none means any.
 	Want []netip.Addr
 
+	// Tickets asks for tickets, see Device.Ticket.
+	Tickets bool
+	// Ticket to resume by (RFC 5723); nil connects in full, as does one that is
+	// refused. It stays the caller's.
+	Ticket *ike.Ticket
+
 	// Profile is how the client speaks.
 	Profile *Profile
 	// ChildLife and IKELife are the device's own lifetimes; zero means that it
@@ -139,7 +145,7 @@ func (c *Config) machine() (*ike.Config, error) {
 		ForceUDP: true,
 		HalfOpen: halfOpen, Retransmit: retransmit, Tries: tries,
 		ChildLife: c.ChildLife, IKELife: c.IKELife, MaxChildren: maxChildren,
-		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE,
+		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Tickets: c.Tickets,
 		Rand: c.Rand,
 	}, nil
 }
@@ -150,6 +156,7 @@ func (c *Config) initiator(m *ike.Config, local netip.AddrPort) *ike.InitiatorCo
 		Config: m,
 		Local:  local, Remote: c.Gateway, LocalNATT: local, RemoteNATT: c.GatewayNATT,
 		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks,
+		Ticket: c.Ticket,
 	}
 	if c.Profile.SendIDr {
 		i.RemoteID = c.GatewayID

@@ -46,6 +46,7 @@ type Server struct {
 	seats    atomic.Int64 // sessions that were granted a lease
 	draining atomic.Bool
 	stats    *stats
+	tickets  *tickets
 	infos    infos
 }
 
@@ -72,7 +73,7 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
 		work:  &workers{n: cfg.Workers, jobs: newQueue[func()]()},
 		meter: newMeter(cfg.Backend),
-		stats: newStats(),
+		stats: newStats(), tickets: newTickets(),
 		infos: infos{m: make(map[lease.SessionID]known)},
 	}
 	s.records = &recorder{write: cfg.Records, stats: s.stats, queue: newQueue[Record]()}

@@ -25,10 +25,12 @@ type session struct {
 
 	evidence *admit.Evidence // of AskAdmit
 	admitted bool
+	standing *standing // nil before it is admitted, unless it came with a ticket
 	device   string
 	until    time.Time // end of the admission
 
 	held      *heldLease      // its lease
+	addresses []netip.Addr    // that it has
 	displaced lease.SessionID // to be closed when this one is up
 	inherited []heldLease     // of successors that failed; end with this one
 

@@ -40,6 +40,7 @@ func (w *workers) run(quit <-chan struct{}, wg *sync.WaitGroup) {
 
 // compute has a machine's work done.
 func (sh *shard) compute(s *sa, w ike.Work) {
+	sh.server.stats.worked(w.Name)
 	spi := s.spi
 	sh.server.work.jobs.put(func() {
 		sh.mail.put(answer{spi, ike.WorkDone{ID: w.ID, Result: w.Do()}})
