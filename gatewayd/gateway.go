@@ -16,11 +16,13 @@ import (
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
+	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/records"
+	"github.com/roamgate/roamgate/gatewayd/ticketkeys"
 )
 
 // sessions is what a gateway needs of a *session.Server.
@@ -71,6 +73,7 @@ type gateway struct {
 	leases   leases
 	backend  forwarder
 	records  *records.Writer
+	tickets  *ticketkeys.Keeper
 	routes   routes
 	inform   informs
 	logger   *slog.Logger
@@ -95,13 +98,19 @@ type gateway struct {
 	reloadsFailed uint64
 }
 
-func settings(b *config.Built) session.Settings {
-	return session.Settings{
+func settings(b *config.Built, keys *ticket.Ring) session.Settings {
+	s := session.Settings{
 		IKE: b.IKE, Admit: b.Admit, Assign: b.Assign, Gate: b.Gate,
 		Liveness: session.LivenessConfig{Idle: b.Idle}, Parking: session.ParkingConfig{Idle: b.Parked},
 		Records:  session.RecordsConfig{Interim: b.Interim},
 		Redirect: session.RedirectConfig{To: b.RedirectTo, Devices: b.Redirected},
 	}
+	if r := b.Resumption; r != nil {
+		s.Resumption = session.ResumptionConfig{
+			Keys: keys, Lifetime: time.Duration(r.Lifetime), Reauthenticate: time.Duration(r.Reauthenticate),
+		}
+	}
+	return s
 }
 
 func (g *gateway) state() string {
@@ -146,7 +155,7 @@ func (g *gateway) Sessions() []local.Session {
 			ID: hex64(uint64(i.ID)), Device: i.Device, Group: i.Group,
 			InitiatorSPI: hex64(i.InitiatorSPI), ResponderSPI: hex64(i.ResponderSPI),
 			Local: i.Local, Remote: i.Remote, VirtualIPs: i.VirtualIPs, Children: children(i.Children),
-			IKE: i.IKE, Auth: i.Auth, Client: i.Client, Legacy: i.Legacy,
+			IKE: i.IKE, Auth: i.Auth, Resumed: i.Resumed, Client: i.Client, Legacy: i.Legacy,
 			Established: i.Established, Until: i.Until, LastIn: i.LastIn, LastOut: i.LastOut,
 			Traffic: local.Traffic(i.Traffic),
 		})
@@ -265,12 +274,21 @@ func (g *gateway) Drops() []local.Drop {
 	for _, layer := range []struct {
 		name   string
 		counts map[string]uint64
-	}{{"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
+	}{{"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"ticket", refusedTickets(stats.Tickets)}, {"close", named(stats.Closed)}} {
 		for _, reason := range slices.Sorted(maps.Keys(layer.counts)) {
 			list = append(list, local.Drop{Layer: layer.name, Reason: reason, Count: layer.counts[reason]})
 		}
 	}
 	return list
+}
+
+// refusedTickets leaves out what is no refusal.
+func refusedTickets(counts map[string]uint64) map[string]uint64 {
+	out := maps.Clone(counts)
+	for r := range session.TicketMalformed {
+		delete(out, r.String())
+	}
+	return out
 }
 
 func named[K ~string](counts map[K]uint64) map[string]uint64 {
@@ -298,6 +316,7 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		HandshakesStarted: stats.Initiated, HandshakesDone: stats.EstablishedTotal,
 		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
 		Drops: map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
+		Tickets: stats.Tickets, Work: stats.Work,
 		RekeyedIKE: stats.RekeyedIKE, Moved: stats.Moved, Legacy: legacyCounts(stats.Legacy),
 		BytesIn: stats.BytesIn, PacketsIn: stats.PacketsIn, BytesOut: stats.BytesOut, PacketsOut: stats.PacketsOut,
 		LeasesLive: l.Live, LeasesIdle: l.Assigned - l.Live,
@@ -382,6 +401,9 @@ func (g *gateway) tryReload() (local.Reloaded, error) {
 		return local.Reloaded{}, err
 	}
 	g.records.Use(recordFile)
+	if err := g.tickets.Refresh(time.Now(), time.Duration(file.Gateway.Resumption.Lifetime)); err != nil {
+		g.logger.Warn("ticket keys stay as they were", slog.Any("error", err))
+	}
 	g.level.Set(slog.Level(file.Log.Level))
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -394,18 +416,18 @@ func (g *gateway) tryReload() (local.Reloaded, error) {
 // route too many does no harm, and is taken back by the sweep.
 func (g *gateway) change(file *config.Config, built *config.Built) error {
 	g.mu.Lock()
-	before, pools := g.built, g.config.Gateway.Static.Pools
+	before, pools := g.built, g.config.Gateway.Static.Inside()
 	g.mu.Unlock()
-	if err := g.routes.add(file.Gateway.Static.Pools); err != nil {
+	if err := g.routes.add(file.Gateway.Static.Inside()); err != nil {
 		return err
 	}
-	if err := g.inform.use(built.Inform, file.Gateway.Static.Pools); err != nil {
+	if err := g.inform.use(built.Inform, file.Gateway.Static.Inside()); err != nil {
 		return errors.Join(err, g.routes.add(pools))
 	}
 	if err := g.leases.Reconfigure(built.Leases); err != nil {
 		return errors.Join(err, g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.sessions.Update(settings(built)); err != nil {
+	if err := g.sessions.Update(settings(built, g.tickets.Ring())); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	return nil

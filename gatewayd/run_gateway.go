@@ -139,7 +139,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
 	}
 	host, err := link.Setup(link.Config{
-		TUN: device.Name(), Addresses: inside, Pools: cfg.Gateway.Static.Pools,
+		TUN: device.Name(), Addresses: inside, Pools: cfg.Gateway.Static.Inside(),
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Journal: journal,
 	})
@@ -147,14 +147,14 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return fmt.Errorf("routes and forwarding: %w", explainHost(err))
 	}
 	undo.push("routes and forwarding", host.Close)
-	pools, err := newPoolRoutes(device.Name(), cfg.Gateway.Static.Pools)
+	pools, err := newPoolRoutes(device.Name(), cfg.Gateway.Static.Inside())
 	if err != nil {
 		return err
 	}
 	g.routes = pools
 	inform := &informer{tun: device.Name(), logger: logger}
 	undo.push("", func() error { inform.close(); return nil })
-	if err := inform.use(built.Inform, cfg.Gateway.Static.Pools); err != nil {
+	if err := inform.use(built.Inform, cfg.Gateway.Static.Inside()); err != nil {
 		return cfg.Problem("gateway.tunnel.address", err.Error())
 	}
 	g.inform = inform
@@ -162,7 +162,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	events := make(chan dataplane.Event, eventQueue)
 	backend, err := userspace.New(userspace.Config{
 		Locals: sockets, Inside: device,
-		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Pools,
+		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Inside(),
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
 		MaxChildren: maxChildren(cfg.Gateway.Limits.Sessions), Logger: logger,
 	}, events)

@@ -34,6 +34,8 @@ type Built struct {
 	// proven who they are.
 	RedirectTo string
 	Redirected []string
+	// Resumption is nil where there is none.
+	Resumption *Resumption
 	// Records is the path of the file for session records, empty for none, and
 	// Interim how often they come.
 	Records string
@@ -65,7 +67,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		Parked:  time.Duration(g.IKE.Parking.Idle),
 		Records: c.Path(g.Records.File),
 		Interim: time.Duration(g.Records.Interim),
-		Leases:  lease.Config{Pools: g.Static.Pools, Exclude: slices.Clone(g.Static.Exclude)},
+		Leases:  lease.Config{Pools: g.Static.Pools, Neighbours: g.Static.NeighbourPools, Exclude: slices.Clone(g.Static.Exclude)},
 		Gate: gate.Config{
 			MaxHalfOpen:       g.Limits.HalfOpen.Max,
 			CookieAt:          g.Limits.HalfOpen.CookieAt,
@@ -76,7 +78,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 	}
 	// Whoever had the address of a server would get what is meant for it.
 	for _, a := range slices.Concat(g.Static.DNS, g.Static.WINS) {
-		if slices.ContainsFunc(g.Static.Pools, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if slices.ContainsFunc(g.Static.Inside(), func(p netip.Prefix) bool { return p.Contains(a) }) {
 			built.Leases.Exclude = append(built.Leases.Exclude, a)
 		}
 	}
@@ -110,6 +112,8 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		FragmentSize: g.IKE.FragmentSize,
 		MOBIKE:       g.IKE.MOBIKE,
 		Childless:    g.IKE.Childless,
+		Tickets:      g.Resumption.Enabled,
+		RekeyWithin:  time.Duration(g.Resumption.RekeyWithin),
 
 		ExportKeys: c.Debug.KeyLog != "",
 		Rand:       rand.Reader,
@@ -118,6 +122,9 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		built.IKE.RedirectTo = g.Redirect.To
 	} else {
 		built.RedirectTo, built.Redirected = g.Redirect.To, g.Redirect.Devices
+	}
+	if g.Resumption.Enabled {
+		built.Resumption = &g.Resumption
 	}
 	b.warnLegacy()
 	built.Warnings = b.warnings
