@@ -27,6 +27,7 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/records"
+	"github.com/roamgate/roamgate/gatewayd/ticketkeys"
 )
 
 const (
@@ -113,6 +114,13 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	undo.push("leases", registry.Close)
 
+	// The file is looked after even while resumption is off: a reload turns it on.
+	g.tickets, err = ticketkeys.Open(cfg.TicketKeys(), time.Duration(cfg.Gateway.Resumption.Lifetime), logger)
+	if err != nil {
+		return cfg.Problem("gateway.resumption.key_file", err.Error())
+	}
+	undo.push("", g.tickets.Close)
+
 	undo.push("", func() error { g.records.Close(); return nil })
 	recordFile, err := records.Open(built.Records)
 	if err != nil {
@@ -172,7 +180,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
-		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
+		Settings: settings(built, g.tickets.Ring()), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
 		Records: g.records.Write, Logger: logger,
 	})
@@ -195,6 +203,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	over := make(chan struct{})
 	var followers sync.WaitGroup
 	followers.Go(func() { pools.run(over, sessions.Sessions, logger) })
+	followers.Go(func() { g.tickets.Run(over) })
 	followers.Go(func() { g.followSignals(hangup, over, manager) })
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",

@@ -68,6 +68,8 @@ type Session struct {
 	Children []Child `json:"children"`
 	IKE      string  `json:"ike"`
 	Auth     string  `json:"auth"`
+	// Resumed: the session began by a ticket; Auth is how the one before did.
+	Resumed bool `json:"resumed,omitempty"`
 	// Client is its maker as far as it shows, Legacy what it uses of algorithms
 	// that have been given up.
 	Client      string    `json:"client,omitempty"`
@@ -104,7 +106,7 @@ type Lease struct {
 
 // Drop counts what a layer dropped, refused or closed for a reason.
 type Drop struct {
-	// Layer is "dataplane", "ike", "dhcp", "admit" or "close".
+	// Layer is "dataplane", "ike", "dhcp", "admit", "ticket" or "close".
 	Layer  string `json:"layer"`
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`
