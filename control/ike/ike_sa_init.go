@@ -206,6 +206,9 @@ func (m *Machine) announce() []ikewire.Payload {
 		b = binary.BigEndian.AppendUint16(b, h)
 	}
 	payloads := []ikewire.Payload{notify(ikewire.NotifySignatureHashAlgorithms, b)}
+	if m.resuming() {
+		payloads = nil // nobody signs
+	}
 	if m.cfg.FragmentSize > 0 && (m.original || m.peer.fragmentation) {
 		payloads = append(payloads, notify(ikewire.NotifyFragmentationSupported, nil))
 	}
