@@ -89,11 +89,10 @@ func TestResumeAgainAndAgain(t *testing.T) {
 		w.wantTickets(map[string]uint64{"issued": 5, "resumed": 4})
 		w.later(20 * time.Second) // nobody answers the last DELETE
 		w.want("closed as replaced", w.server.Stats().Closed[ike.CloseReplaced], uint64(4))
-		// Something moves, so it is not asleep.
-		d.order <- ike.Probe{}
-		w.later(3 * time.Minute)
-		d.order <- ike.Probe{}
-		w.later(8 * time.Minute)
+		for range 6 { // it is awake, so it is rekeyed
+			d.order <- ike.Probe{}
+			w.later(2 * time.Minute)
+		}
 		w.want("IKE SAs with a key exchange of their own", w.server.Stats().RekeyedIKE, uint64(1))
 		d.order <- ike.RequestTicket{}
 		w.settled()
