@@ -96,6 +96,7 @@ type gateway struct {
 	needRestart   []string
 	loaded        time.Time
 	reloadsFailed uint64
+	draining      bool
 }
 
 func settings(b *config.Built, keys *ticket.Ring) session.Settings {
@@ -299,11 +300,6 @@ func named[K ~string](counts map[K]uint64) map[string]uint64 {
 	return out
 }
 
-func (g *gateway) Stop() <-chan local.Progress {
-	g.stop()
-	return g.steps.follow()
-}
-
 // snapshot for a scrape.
 func (g *gateway) snapshot() metrics.Snapshot {
 	stats, l, r, dhcp := g.sessions.Stats(), g.leases.Stats(), g.records.Stats(), g.inform.stats()
@@ -378,8 +374,11 @@ func (g *gateway) Reload() (local.Reloaded, error) {
 
 func (g *gateway) tryReload() (local.Reloaded, error) {
 	g.mu.Lock()
-	running := g.config
+	running, draining := g.config, g.draining
 	g.mu.Unlock()
+	if draining {
+		return local.Reloaded{}, errDraining
+	}
 	file, err := config.Load(running.Name())
 	if err != nil {
 		return local.Reloaded{}, problems(err)

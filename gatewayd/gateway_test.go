@@ -176,7 +176,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.gateway = &gateway{
-		tickets: keys,
+		tickets:  keys,
 		sessions: r.sessions, leases: r.leases, backend: r.backend,
 		records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},

@@ -60,6 +60,9 @@ type Config struct {
 	// RedirectTo sends every peer that knows redirection to another gateway;
 	// empty doesn't.
 	RedirectTo string
+	// Drained: those who don't know redirection, or all where RedirectTo is empty,
+	// get no answer, which sends them to the next gateway of their list.
+	Drained bool
 
 	// Tickets for session resumption (RFC 5723): a responder gives them to peers
 	// that ask, an initiator asks.

@@ -67,6 +67,10 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 		m.refuseInit(now, p, n, CloseRedirected, m.cfg.RedirectTo)
 		return
 	}
+	if m.cfg.Drained {
+		m.closed(now, CloseShutdown, "the gateway is being drained", false)
+		return
+	}
 	suite, number, ok := chooseSuite(m.cfg.Suites, offer.sa, offer.ke.Group)
 	if !ok {
 		m.refuseInit(now, p, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "offered "+describe(offer.sa))

@@ -102,6 +102,10 @@ func (m *Machine) resumeRequest(now time.Time, in Message, msg *ikewire.Message)
 		m.refuseInit(now, p, notify(ikewire.NotifyRedirect, gatewayIdentity(m.cfg.RedirectTo, nonce)), CloseRedirected, m.cfg.RedirectTo)
 		return
 	}
+	if m.cfg.Drained {
+		m.closed(now, CloseShutdown, "the gateway is being drained", false)
+		return
+	}
 	m.state = stateInit
 	m.expires = now.Add(m.cfg.HalfOpen)
 	m.natBetween = between || m.cfg.ForceUDP

@@ -145,6 +145,16 @@ type Reloaded struct {
 	Warnings    []string `json:"warnings"`
 }
 
+// Stop says how the gateway ends.
+type Stop struct {
+	// Drain is over how long sessions end, one after the other; 0 ends all at
+	// once.
+	Drain time.Duration `json:"drain,omitempty"`
+	// To is another gateway, by name or address, that devices are sent to while
+	// this one is drained; empty just ends their sessions.
+	To string `json:"to,omitempty"`
+}
+
 // Progress of a stop, one JSON value a line. The last one has Done set: all
 // that the gateway put in place is taken back.
 type Progress struct {
