@@ -53,7 +53,7 @@ func TestDrain(t *testing.T) {
 			stopped <- err
 		}()
 		s.eventually(t, "the gateway to be drained", func() (bool, string) {
-			return strings.Count(s.gw.Log(), "gateway is being drained") == round+1, s.gw.LogTail(3)
+			return strings.Count(s.gw.Log(), `msg="gateway is being drained"`) == round+1, s.gw.LogTail(3)
 		})
 		late := s.newcomer(t, s.top.Devices[2])
 		if c.to == "" && !errors.Is(late, context.DeadlineExceeded) {
