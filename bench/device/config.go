@@ -48,6 +48,12 @@ type Config struct {
 	// Want are the inner addresses to ask for; none means any.
 	Want []netip.Addr
 
+	// Addresses of the device, told to the gateway beside the one in use, and
+	// NoNATs, which forbids NATs on the way; both where MOBIKE is agreed on (RFC
+	// 4555 sections 3.4 and 3.9). A device that forbids NATs has to listen at an
+	// address, not at all of them.
+	Addresses []netip.Addr
+	NoNATs    bool
 	// Tickets asks for tickets, see Device.Ticket.
 	Tickets bool
 	// Ticket to resume by (RFC 5723); nil connects in full, as does one that is
@@ -156,7 +162,7 @@ func (c *Config) machine() (*ike.Config, error) {
 		ForceUDP: true,
 		HalfOpen: halfOpen, Retransmit: retransmit, Tries: tries,
 		ChildLife: c.ChildLife, IKELife: c.IKELife, MaxChildren: maxChildren,
-		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Tickets: c.Tickets,
+		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Addresses: c.Addresses, Tickets: c.Tickets,
 		Rand: c.Rand,
 	}, nil
 }
@@ -166,8 +172,7 @@ func (c *Config) initiator(m *ike.Config, local netip.AddrPort) *ike.InitiatorCo
 	i := &ike.InitiatorConfig{
 		Config: m,
 		Local:  local, Remote: c.Gateway, LocalNATT: local, RemoteNATT: c.GatewayNATT,
-		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks,
-		Ticket: c.Ticket,
+		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs, Ticket: c.Ticket,
 	}
 	if c.Profile.SendIDr {
 		i.RemoteID = c.GatewayID

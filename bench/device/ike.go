@@ -139,6 +139,9 @@ func (d *Device) carryOut(now time.Time, m *machine, o ike.Output) {
 		d.news = true
 	case ike.TicketReceived:
 		d.board.keepTicket(o.Ticket)
+	case ike.PeerAddresses:
+		d.info.GatewayAddresses = o.Addresses
+		d.news = true
 	case ike.Closed:
 		if !o.Linger {
 			d.forget(m)

@@ -11,7 +11,8 @@ import (
 
 // Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
 // Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Ticketed,
-// Probe, Rekey, RequestTicket, AddressHint, Move, Redirect or Close.
+// Probe, Rekey, RequestTicket, AddressHint, Move, ProbePath, Announce, Redirect or
+// Close.
 type Input interface{ input() }
 
 // Message is an IKE message from the network, as it came, without the non-ESP
@@ -99,7 +100,8 @@ type Applied struct {
 // Probe asks for a liveness check (RFC 7296 section 2.4).
 type Probe struct{}
 
-// Rekey asks to rekey a Child SA, one that reached a soft limit.
+// Rekey asks to rekey a Child SA, one that reached a soft limit; with the zero
+// SPI, the IKE SA.
 type Rekey struct{ Inbound dataplane.SPI }
 
 // AddressHint: an authentic packet of a Child SA came from another address.
@@ -143,7 +145,8 @@ func (Redirect) input()      {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
 // AskTicket, Reserve, ReserveIKE, Apply, KeysDerived, Established, Spawned,
-// Rekeyed, ChildUp, ChildDown, Moved, TicketReceived, Noted, Closed or Forget.
+// Rekeyed, ChildUp, ChildDown, Moved, PeerAddresses, PathProbed, TicketReceived,
+// Noted, Closed or Forget.
 // Outputs are carried out in their order.
 type Output interface{ output() }
 

@@ -24,9 +24,11 @@ const (
 	CloseTicketIdentity  CloseReason = "ticket_identity" // a ticket of another identity
 	CloseHalfOpenTimeout CloseReason = "half_open_timeout"
 	CloseInternal        CloseReason = "internal_error"
+	CloseNATForbidden    CloseReason = "nat_forbidden"
 	// Told by the peer.
 	ClosePeerRefused CloseReason = "peer_refused"
 	ClosePeerDeleted CloseReason = "peer_deleted"
+	ClosePeerCrashed CloseReason = "peer_crashed"
 	// Our ticket; a full handshake is next.
 	CloseTicketRefused CloseReason = "ticket_refused"
 	// Afterwards.
@@ -64,6 +66,7 @@ const (
 	NoteRekeyRefused    Note = "rekey_refused"
 	NoteHintReverted    Note = "address_hint_reverted"
 	NoteResent          Note = "request_resent"
+	NoteCrashToken      Note = "crash_token_wrong"
 )
 
 // IKEKeyLog holds the keys of an IKE SA in the form that packet dissectors

@@ -112,6 +112,7 @@ func (m *Machine) resumeRequest(now time.Time, in Message, msg *ikewire.Message)
 	m.path = p
 	m.in = window{busy: true, from: p, lastRequest: in.Data}
 	hs := m.handshake
+	hs.from = p
 	hs.initReq, hs.nonceI, hs.nonceR = in.Data, nonce, make([]byte, nonceLen)
 	if !m.random(now, hs.nonceR) || !m.resumeKeys(now) {
 		return

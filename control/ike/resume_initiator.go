@@ -83,6 +83,7 @@ func (m *Machine) resumeResponse(now time.Time, in Message, msg *ikewire.Message
 		return
 	}
 	_, between := natDetect(msg.Payloads, m.spiI, msg.ResponderSPI, m.path)
+	m.mobility.mapped = mappedOf(msg.Payloads)
 	m.request = request{claimed: true, id: m.request.id + 1}
 	m.spiR = msg.ResponderSPI
 	hs.initResp, hs.nonceR = slices.Clone(in.Data), nonce
