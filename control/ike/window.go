@@ -47,11 +47,11 @@ type request struct {
 
 // peerRequest takes a request, or its retransmission.
 func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
-	switch msg.Exchange {
-	case ikewire.IKESAInit:
+	if msg.Exchange == ikewire.IKESAInit {
 		m.initRequest(now, in, msg)
 		return
-	case ikewire.IKESessionResume:
+	}
+	if msg.Exchange == ikewire.IKESessionResume {
 		m.resumeRequest(now, in, msg)
 		return
 	}
@@ -317,11 +317,11 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 		m.note(NoteUnexpected, "response to "+msg.Exchange.String())
 		return
 	}
-	switch msg.Exchange {
-	case ikewire.IKESAInit:
+	if msg.Exchange == ikewire.IKESAInit {
 		m.initResponse(now, in, msg)
 		return
-	case ikewire.IKESessionResume:
+	}
+	if msg.Exchange == ikewire.IKESessionResume {
 		m.resumeResponse(now, in, msg)
 		return
 	}
