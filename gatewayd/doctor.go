@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -65,5 +66,6 @@ func (g *global) toExamine(c *cobra.Command) (doctor.Config, doctor.Check) {
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Addresses: cfg.Gateway.External.Addresses(), IPv6: ipv6, Ports: []uint16{cfg.Gateway.External.Port, cfg.Gateway.External.NATTPort},
 		Metrics: cfg.Metrics.Listen.AddrPort, DHCP: cfg.Gateway.Tunnel.Address.IsValid(), Running: err == nil,
+		Lists: slices.ContainsFunc(cfg.Gateway.Static.Groups, func(g config.Group) bool { return len(g.Rules) > 0 }),
 	}, note
 }

@@ -16,7 +16,7 @@ func (g *global) dropsCommand() *cobra.Command {
 		Use:   "drops",
 		Short: "Count what was dropped, refused and closed, by reason",
 		Long: `Count what was dropped, refused and closed since the gateway started, by layer
-and reason: "dataplane" packets, "ike" and "dhcp" messages, "admit" devices,
+and reason: "dataplane" packets, those that "access" lists drop by direction, "ike" and "dhcp" messages, "admit" devices,
 "close" sessions.`,
 		Example: `  gatewayd drops
   gatewayd drops --all -o json`,

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamgate/roamgate/bpf/acl"
 	"github.com/roamgate/roamgate/control/dhcp"
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/lease"
@@ -53,6 +54,13 @@ type informs interface {
 	stats() dhcp.Stats
 }
 
+// accessLists is what it needs of an *accessLayer.
+type accessLists interface {
+	SetGroups([]acl.Group) error
+	how() string
+	counters() acl.Counters
+}
+
 // forwarder is what it needs of a dataplane.Backend.
 type forwarder interface {
 	Features() dataplane.Features
@@ -72,6 +80,7 @@ type gateway struct {
 	sessions sessions
 	leases   leases
 	backend  forwarder
+	lists    accessLists
 	records  *records.Writer
 	tickets  *ticketkeys.Keeper
 	routes   routes
@@ -136,7 +145,7 @@ func (g *gateway) Status() local.Status {
 		Config: g.config.Name(), Loaded: g.loaded,
 		NeedRestart: append([]string{}, g.needRestart...), Warnings: append([]string{}, g.built.Warnings...),
 		Backend: g.backend.Features().Name, Listen: g.listen,
-		Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
+		Access: g.lists.how(), Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
 		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
 		Leases: local.LeaseCounts{
 			Live: l.Live, Idle: l.Assigned - l.Live, Capacity: l.Capacity[lease.IPv4], CapacityIPv6: l.Capacity[lease.IPv6],
@@ -272,6 +281,13 @@ func (g *gateway) Drops() []local.Drop {
 	for r, n := range g.backend.Drops() {
 		list = append(list, local.Drop{Layer: "dataplane", Reason: dataplane.Reason(r).String(), Count: n})
 	}
+	for d, verdicts := range g.lists.counters() {
+		for v, n := range verdicts {
+			if v != int(acl.VerdictPass) {
+				list = append(list, local.Drop{Layer: "access", Reason: acl.Verdict(v).String() + "_" + acl.Direction(d).String(), Count: n.Packets})
+			}
+		}
+	}
 	for _, layer := range []struct {
 		name   string
 		counts map[string]uint64
@@ -311,7 +327,8 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		Sessions: stats.Established, HalfOpen: stats.HalfOpen,
 		HandshakesStarted: stats.Initiated, HandshakesDone: stats.EstablishedTotal,
 		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
-		Drops: map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
+		Access: accessCounts(g.lists.counters()),
+		Drops:  map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
 		Tickets: stats.Tickets, Work: stats.Work,
 		RekeyedIKE: stats.RekeyedIKE, Moved: stats.Moved, Legacy: legacyCounts(stats.Legacy),
 		BytesIn: stats.BytesIn, PacketsIn: stats.PacketsIn, BytesOut: stats.BytesOut, PacketsOut: stats.PacketsOut,
@@ -329,6 +346,19 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		s.RevocationExpires = float64(end.Unix())
 	}
 	return s
+}
+
+// accessCounts by direction and verdict.
+func accessCounts(c acl.Counters) map[string]map[string]uint64 {
+	out := make(map[string]map[string]uint64, acl.NumDirections)
+	for d, verdicts := range c {
+		counts := make(map[string]uint64, acl.NumVerdicts)
+		for v, n := range verdicts {
+			counts[acl.Verdict(v).String()] = n.Packets
+		}
+		out[acl.Direction(d).String()] = counts
+	}
+	return out
 }
 
 // legacyCounts has all names, so that an alert on one doesn't wait for the first.
@@ -426,8 +456,11 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.leases.Reconfigure(built.Leases); err != nil {
 		return errors.Join(err, g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.sessions.Update(settings(built, g.tickets.Ring())); err != nil {
+	if err := g.lists.SetGroups(built.Groups); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
+	}
+	if err := g.sessions.Update(settings(built, g.tickets.Ring())); err != nil {
+		return errors.Join(err, g.lists.SetGroups(before.Groups), g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/layered"
 	"github.com/roamgate/roamgate/dataplane/link"
 	"github.com/roamgate/roamgate/dataplane/tun"
 	"github.com/roamgate/roamgate/dataplane/userspace"
@@ -154,6 +155,11 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if a := cfg.Gateway.Tunnel.Address; a.IsValid() {
 		inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
 	}
+	lists, err := openAccess(cfg, device.Name(), built.Groups, false, logger)
+	if err != nil {
+		return explainHost(err)
+	}
+	undo.push("access lists", lists.Close)
 	host, err := link.Setup(link.Config{
 		TUN: device.Name(), Addresses: inside, Pools: cfg.Gateway.Static.Inside(),
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
@@ -176,7 +182,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	g.inform = inform
 
 	events := make(chan dataplane.Event, eventQueue)
-	backend, err := userspace.New(userspace.Config{
+	loop, err := userspace.New(userspace.Config{
 		Locals: sockets, Inside: device,
 		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Inside(),
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
@@ -185,6 +191,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err != nil {
 		return explainHost(err)
 	}
+	backend := layered.New(loop, lists)
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
@@ -195,7 +202,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	g.backend, g.sessions, g.leases = backend, sessions, registry
+	g.backend, g.sessions, g.leases, g.lists = backend, sessions, registry, lists
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err
@@ -216,7 +223,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",
 		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", device.Name()),
-		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("socket", cfg.Socket()))
+		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("access", lists.how()), slog.String("socket", cfg.Socket()))
 	manager.ready()
 	err = sessions.Run(ctx)
 	close(over)

@@ -35,6 +35,7 @@ func (g *global) statusCommand() *cobra.Command {
 				}
 				fmt.Fprintf(t, "listens on\t%s\n", joined(s.Listen))
 				fmt.Fprintf(t, "data plane\t%s, interface %s, MTU %d\n", s.Backend, s.Interface, s.MTU)
+				fmt.Fprintf(t, "access lists\t%s\n", s.Access)
 				fmt.Fprintf(t, "sessions\t%d of %d, %d half-open\n", s.Sessions, s.MaxSessions, s.HalfOpen)
 				if s.RedirectTo != "" {
 					fmt.Fprintf(t, "\tnew devices are redirected to %s\n", s.RedirectTo)

@@ -21,7 +21,8 @@ type Evidence struct {
 type Admission struct {
 	// Device is its canonical name, see DeviceName.
 	Device string
-	Group  string
+	// Group is one of Config.Groups, or Config.Group.
+	Group string
 	// Certificate of the device, parsed anew for each decision.
 	Certificate *x509.Certificate
 	// Until is when the first certificate of the path expires, the root's
@@ -56,6 +57,10 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 	if _, barred := p.barred[device]; barred {
 		return Admission{}, refuse(ReasonBarred, "device %s", device)
 	}
+	group, refusal := p.groupOf(device, leaf.Subject.OrganizationalUnit)
+	if refusal != nil {
+		return Admission{}, refusal
+	}
 	until := leaf.NotAfter
 	for _, c := range path {
 		if c.NotAfter.Before(until) {
@@ -63,7 +68,7 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 		}
 	}
 	return Admission{
-		Device: device, Group: p.group, Certificate: leaf, Until: until,
+		Device: device, Group: group, Certificate: leaf, Until: until,
 		Standing: p.standing(device, until, path),
 	}, nil
 }

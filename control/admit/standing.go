@@ -17,6 +17,8 @@ type Standing struct {
 	// Instance is the instance OID in DER without header, empty if none was
 	// asked for.
 	Instance []byte
+	// Units are the organizational units of the certificate, for groups.
+	Units []string
 	// Until is when the first certificate of the path expires.
 	Until time.Time
 	// Anchor is the SHA-256 of the root.
@@ -57,7 +59,7 @@ func (p *Policy) indexAuthorities(roots []*x509.Certificate) {
 func (p *Policy) standing(device string, until time.Time, path []*x509.Certificate) Standing {
 	s := Standing{
 		Device: device, Epoch: p.epoch, Until: until, Anchor: sha256.Sum256(path[len(path)-1].Raw),
-		Path: make([]Link, len(path)-1),
+		Units: path[0].Subject.OrganizationalUnit, Path: make([]Link, len(path)-1),
 	}
 	if len(p.instanceOIDs) > 0 {
 		oid, _ := p.instanceOf(path)
@@ -97,7 +99,11 @@ func (p *Policy) Renew(now time.Time, s Standing) (Admission, error) {
 	if _, barred := p.barred[s.Device]; barred {
 		return Admission{}, refuse(ReasonBarred, "device %s", s.Device)
 	}
-	return Admission{Device: s.Device, Group: p.group, Until: s.Until, Standing: s}, nil
+	group, refusal := p.groupOf(s.Device, s.Units)
+	if refusal != nil {
+		return Admission{}, refusal
+	}
+	return Admission{Device: s.Device, Group: group, Until: s.Until, Standing: s}, nil
 }
 
 // renewRevocation is checkRevocation for a Standing. An issuer that isn't

@@ -54,9 +54,12 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		sh.refused(now, s, d)
 	case d.again:
 		s.until, s.standing.Standing = d.admission.Until, d.admission.Standing
+		if d.admission.Group != s.group {
+			sh.regroup(s, d.admission.Group)
+		}
 		sh.lookSoon(now, s)
 	default:
-		s.admitted, s.device = true, d.admission.Device
+		s.admitted, s.device, s.group = true, d.admission.Device, d.admission.Group
 		admitted := ike.Admitted{
 			Device: d.admission.Device, Group: d.admission.Group, Until: d.admission.Until,
 			RedirectTo: sh.server.settings.Load().Redirect.of(d.admission.Device),

@@ -161,7 +161,7 @@ func (sh *shard) readTicket(now time.Time, data []byte, settings *Settings) (*ik
 	}
 	st := &standing{
 		Standing: admit.Standing{
-			Device: c.Device, Epoch: c.Epoch, Instance: c.Instance, Until: c.Until, Anchor: c.Anchor,
+			Device: c.Device, Epoch: c.Epoch, Instance: c.Instance, Units: c.Units, Until: c.Until, Anchor: c.Anchor,
 			Path: make([]admit.Link, len(c.Path)),
 		},
 		authenticated: c.Authenticated,
@@ -262,7 +262,7 @@ func (s *session) contents(now, expires time.Time, o *ike.AskTicket) *ticket.Con
 		Peer: o.PeerID.AppendBody(nil), Own: o.OwnID.AppendBody(nil),
 		Session: uint64(s.id), Addresses: s.addresses, Auth: o.Auth, Client: o.Client,
 		Standing: ticket.Standing{
-			Device: st.Device, Epoch: st.Epoch, Instance: st.Instance, Until: st.Until, Anchor: st.Anchor,
+			Device: st.Device, Epoch: st.Epoch, Instance: st.Instance, Units: st.Units, Until: st.Until, Anchor: st.Anchor,
 			Path: make([]ticket.Link, len(st.Path)),
 		},
 	}

@@ -27,7 +27,10 @@ type session struct {
 	admitted bool
 	standing *standing // nil before it is admitted, unless it came with a ticket
 	device   string
-	until    time.Time // end of the admission
+	group    string // of the device
+	// regrouped: the group has changed since the admission.
+	regrouped bool
+	until     time.Time // end of the admission
 
 	held      *heldLease      // its lease
 	addresses []netip.Addr    // that it has
@@ -72,6 +75,9 @@ func (sh *shard) childUp(s *session, c Child) {
 	s.esp = c.ESP
 	sh.children[c.Inbound] = s
 	sh.server.meter.add(c.Inbound, s.account)
+	if s.regrouped {
+		sh.applyGroup(s, c.Inbound)
+	}
 }
 
 func (sh *shard) childDown(s *session, inbound dataplane.SPI) {

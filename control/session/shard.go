@@ -206,6 +206,7 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 	case ike.ReserveIKE:
 		sh.reserveIKE(s, o)
 	case ike.Apply:
+		s.session.grouped(o.Changes)
 		sh.server.data.tasks.put(task{sh: sh, spi: s.spi, apply: &o})
 	case ike.KeysDerived:
 		if sh.server.keys != nil {

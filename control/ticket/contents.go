@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -41,6 +42,9 @@ type Standing struct {
 	// Instance is the instance OID by which the device got in, in DER without
 	// header; empty if none was asked for.
 	Instance []byte
+	// Units are the organizational units of the certificate, at most 8 of at most
+	// 255 octets.
+	Units []string
 	// Until is when the first certificate of the path expires.
 	Until time.Time
 	// Anchor is the root's fingerprint.
@@ -61,6 +65,7 @@ type Link struct {
 const (
 	maxID      = 1024
 	maxLinks   = 16
+	maxUnits   = 8
 	maxSerial  = 32
 	maxSkD     = 64
 	minSkD     = 20
@@ -82,6 +87,9 @@ func (c *Contents) check() error {
 		return fmt.Errorf("%w: %d addresses", ErrContents, len(c.Addresses))
 	case len(c.Path) == 0 || len(c.Path) > maxLinks:
 		return fmt.Errorf("%w: path of %d certificates", ErrContents, len(c.Path))
+	}
+	if len(c.Units) > maxUnits || slices.ContainsFunc(c.Units, func(u string) bool { return len(u) > 255 }) {
+		return fmt.Errorf("%w: %d organizational units, or a long one", ErrContents, len(c.Units))
 	}
 	for _, l := range c.Path {
 		if len(l.Serial) > maxSerial {
@@ -114,6 +122,10 @@ func (c *Contents) append(b []byte) []byte {
 	b = appendShort(b, []byte(c.Device))
 	b = binary.BigEndian.AppendUint64(b, c.Epoch)
 	b = appendShort(b, c.Instance)
+	b = append(b, byte(len(c.Units)))
+	for _, u := range c.Units {
+		b = appendShort(b, []byte(u))
+	}
 	b = append(b, c.Anchor[:]...)
 	b = append(b, byte(len(c.Path)))
 	for _, l := range c.Path {
@@ -189,6 +201,12 @@ func decode(b []byte) (*Contents, error) {
 	c.Auth, c.Client, c.Device = r.text(), r.text(), r.text()
 	c.Epoch = r.uint64()
 	c.Instance = r.octets()
+	for n := r.uint8(); n > 0 && !r.short; n-- {
+		if len(c.Units) == maxUnits {
+			return nil, ErrMalformed
+		}
+		c.Units = append(c.Units, r.text())
+	}
 	copy(c.Anchor[:], r.take(len(c.Anchor)))
 	for n := r.uint8(); n > 0 && !r.short; n-- {
 		var l Link

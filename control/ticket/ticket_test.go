@@ -25,7 +25,7 @@ func contents() *Contents {
 		Session: 0x1234, Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.7"), netip.MustParseAddr("fd00::7")},
 		Auth: "ECDSA P-256", Client: "standard",
 		Standing: Standing{
-			Device: "phone-1", Epoch: 3, Instance: []byte{0x2a, 3}, Until: noon.Add(1000 * time.Hour), Anchor: [32]byte{9},
+			Device: "phone-1", Epoch: 3, Instance: []byte{0x2a, 3}, Units: []string{"Sales", "Pilots"}, Until: noon.Add(1000 * time.Hour), Anchor: [32]byte{9},
 			Path: []Link{{Issuer: [16]byte{1}, Serial: []byte{1, 2, 3}}, {Issuer: [16]byte{2}, Serial: []byte{4}}},
 		},
 	}
@@ -202,6 +202,7 @@ func TestWhatDoesNotFit(t *testing.T) {
 		"long identity":  func(c *Contents) { c.Own = make([]byte, 1025) },
 		"no device":      func(c *Contents) { c.Device = "" },
 		"long device":    func(c *Contents) { c.Device = strings.Repeat("x", 256) },
+		"many units":     func(c *Contents) { c.Units = make([]string, 9) },
 		"no path":        func(c *Contents) { c.Path = nil },
 		"long serial":    func(c *Contents) { c.Path[0].Serial = make([]byte, 33) },
 		"many addresses": func(c *Contents) { c.Addresses = append(c.Addresses, c.Addresses...) },

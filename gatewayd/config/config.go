@@ -62,6 +62,7 @@ type Gateway struct {
 	Redirect Redirect `yaml:"redirect"`
 	Records  Records  `yaml:"records"`
 	Limits   Limits   `yaml:"limits"`
+	Access   Access   `yaml:"access" restart:"yes"`
 	Static   Static   `yaml:"static"`
 
 	Resumption Resumption `yaml:"resumption"`
@@ -284,6 +285,9 @@ type Static struct {
 	Domains []string `yaml:"domains"`
 	// Networks behind the gateway that devices may reach; empty: everything.
 	Networks []netip.Prefix `yaml:"networks"`
+	// Groups of devices, and what becomes of devices that none of them names.
+	Groups         []Group        `yaml:"groups"`
+	UnknownDevices UnknownDevices `yaml:"unknown_devices"`
 }
 
 // Inside are all networks that devices here may have addresses of.

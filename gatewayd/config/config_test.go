@@ -104,7 +104,7 @@ func TestSampleCoversEveryKey(t *testing.T) {
 	c.Gateway.Internal.Interface = ""
 	c.Gateway.Identity = Identity{}
 	c.Gateway.Trust.Roots = nil
-	c.Gateway.Static.Pools = nil
+	c.Gateway.Static.Pools, c.Gateway.Static.Groups = nil, nil
 	got, err := c.YAML()
 	if err != nil {
 		t.Fatal(err)

@@ -77,6 +77,8 @@ func Default() *Config {
 				HalfOpenPerPrefix: HalfOpen{g.MaxHalfOpenPrefix, g.CookieAtPrefix},
 				AnswersPerSecond:  g.AnswersPerSecond,
 			},
+			Access: Access{Enforce: EnforceAuto},
+			Static: Static{UnknownDevices: UnknownAdmit},
 		},
 		Profile: Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}

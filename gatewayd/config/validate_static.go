@@ -22,6 +22,7 @@ func (v *validator) static(s *Static) {
 	}
 	v.pools(s)
 	v.neighbours(s)
+	v.groups(s)
 	for i, a := range s.Exclude {
 		v.unicast(fmt.Sprintf("gateway.static.exclude[%d]", i), a)
 	}

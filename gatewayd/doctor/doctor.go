@@ -44,6 +44,8 @@ type Config struct {
 	IPv6 bool
 	// DHCP: DHCPINFORM is answered inside the tunnel.
 	DHCP bool
+	// Lists: groups of devices have access lists.
+	Lists bool
 	// Running: a gateway runs with this configuration and holds the ports.
 	Running bool
 }
@@ -51,6 +53,7 @@ type Config struct {
 // Examine asks all questions.
 func Examine(c Config) []Check {
 	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(), bpf()}
+	checks = append(checks, accessLists(c.Lists))
 	checks = append(checks, offloads()...)
 	checks = append(checks, memory(), forwarding("ipv4"), clock(time.Now()))
 	if c.IPv6 {

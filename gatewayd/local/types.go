@@ -19,8 +19,10 @@ type Status struct {
 	NeedRestart []string `json:"need_restart"`
 	// Warnings about certificates, lists and debugging.
 	Warnings []string `json:"warnings"`
-	// Backend forwards, on Listen; Interface carries inner packets.
+	// Backend forwards, on Listen; Access says what enforces access lists:
+	// "BPF (tcx)", "nftables", "none"; Interface carries inner packets.
 	Backend   string           `json:"backend"`
+	Access    string           `json:"access"`
 	Listen    []netip.AddrPort `json:"listen"`
 	Interface string           `json:"interface"`
 	MTU       int              `json:"mtu"`
@@ -106,7 +108,7 @@ type Lease struct {
 
 // Drop counts what a layer dropped, refused or closed for a reason.
 type Drop struct {
-	// Layer is "dataplane", "ike", "dhcp", "admit", "ticket" or "close".
+	// Layer is "dataplane", "access", "ike", "dhcp", "admit", "ticket" or "close".
 	Layer  string `json:"layer"`
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`

@@ -22,6 +22,8 @@ type Snapshot struct {
 	Closed, Refused, Notes map[string]uint64
 	// Events of the data plane by name; counters.
 	Events map[string]uint64
+	// Access counts packets by direction ("in": from devices), then verdict.
+	Access map[string]map[string]uint64
 	// Drops by layer, then reason; counters.
 	Drops map[string]map[string]uint64
 	// RekeyedIKE and Moved count IKE SAs that another took over from, and changes
@@ -81,6 +83,7 @@ var (
 	work              = desc("public_key_work_total", "Computations by public keys, by kind.", "kind")
 	notes             = desc("ike_notes_total", "Events of IKE SAs that didn't end them.", "note")
 	events            = desc("dataplane_events_total", "Events that the data plane told.", "event")
+	accessPackets     = desc("access_packets_total", "Inner packets that access lists judged, by direction and verdict.", "direction", "verdict")
 	drops             = desc("drops_total", "Packets and messages that were dropped, by layer and reason.", "layer", "reason")
 	bytesTotal        = desc("bytes_total", "Bytes of inner packets; in: from devices.", "direction")
 	packetsTotal      = desc("packets_total", "Inner packets; in: from devices.", "direction")
@@ -98,7 +101,7 @@ var (
 )
 
 var all = []*prometheus.Desc{
-	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, drops,
+	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
 	rekeyedIKE, moved, legacy, tickets, work, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
 }
@@ -137,6 +140,11 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}, {tickets, s.Tickets}, {work, s.Work}} {
 		for name, n := range by.counts {
 			counter(by.desc, n, name)
+		}
+	}
+	for direction, verdicts := range s.Access {
+		for verdict, n := range verdicts {
+			counter(accessPackets, n, direction, verdict)
 		}
 	}
 	for layer, reasons := range s.Drops {
