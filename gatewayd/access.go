@@ -42,11 +42,11 @@ var (
 // accessLayer makes an enforcer a layer of the data plane.
 type accessLayer struct {
 	enforcer
-	name   string // "BPF (tcx)", "nftables", "none"
+	name string // "BPF (tcx)", "nftables", "none"
 	// bindsSources: it checks by the SPI that a packet comes from the device whose
 	// address it bears.
 	bindsSources bool
-	logger *slog.Logger
+	logger       *slog.Logger
 }
 
 // openAccess puts the groups in force on an interface. decrypted: packets come

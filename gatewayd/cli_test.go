@@ -97,11 +97,11 @@ func (f *fakeGateway) WatchDrops(context.Context) (<-chan local.DroppedPacket, e
 
 func (f *fakeGateway) Reload() (local.Reloaded, error) { return local.Reloaded{}, f.reloadErr }
 
-func (f *fakeGateway) Stop() <-chan local.Progress {
+func (f *fakeGateway) Stop(local.Stop) (<-chan local.Progress, error) {
 	var s steps
 	s.tell(local.Progress{Step: "deleting sessions", Sessions: 2})
 	s.tell(local.Progress{Step: "stopped", Done: true})
-	return s.follow()
+	return s.follow(), nil
 }
 
 // serve puts a fake gateway behind a socket and returns the flag for it.

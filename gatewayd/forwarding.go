@@ -80,7 +80,7 @@ func forwardHere(c *config.Config, mtu int, why string, logger *slog.Logger, und
 	return &forwarding{name: device.Name(), why: why, build: func(events chan<- dataplane.Event, _ bool) (dataplane.Backend, error) {
 		return userspace.New(userspace.Config{
 			Locals: locals(c.Gateway.External), Inside: device,
-			Interface: c.Gateway.External.Interface, Pools: c.Gateway.Static.Pools,
+			Interface: c.Gateway.External.Interface, Pools: c.Gateway.Static.Inside(),
 			PathMTU: c.Gateway.Tunnel.PathMTU, CopyDSCP: c.Gateway.Tunnel.CopyDSCP,
 			MaxChildren: maxChildren(c.Gateway.Limits.Sessions), Logger: logger,
 		}, events)
@@ -100,7 +100,7 @@ func forwardInKernel(c *config.Config, mtu int, why string, logger *slog.Logger,
 		}
 		return xfrm.New(xfrm.Config{
 			Locals: outside, Outside: c.Gateway.External.Interface,
-			Inside: inside.Name(), IfID: interfaceID, Pools: c.Gateway.Static.Pools, Common: commonSelectors(c),
+			Inside: inside.Name(), IfID: interfaceID, Pools: c.Gateway.Static.Inside(), Common: commonSelectors(c),
 			CopyDSCP: c.Gateway.Tunnel.CopyDSCP, Offload: c.Gateway.Offload, SourceBinding: bound,
 			MaxChildren: maxChildren(c.Gateway.Limits.Sessions), Logger: logger,
 		}, events)

@@ -17,11 +17,13 @@ import (
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
+	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/records"
+	"github.com/roamgate/roamgate/gatewayd/ticketkeys"
 )
 
 // sessions is what a gateway needs of a *session.Server.
@@ -81,6 +83,7 @@ type gateway struct {
 	lists    accessLists
 	why      string // this backend
 	records  *records.Writer
+	tickets  *ticketkeys.Keeper
 	routes   routes
 	inform   informs
 	guard    *guardLayer
@@ -104,16 +107,23 @@ type gateway struct {
 	needRestart   []string
 	loaded        time.Time
 	reloadsFailed uint64
+	draining      bool
 }
 
-func settings(b *config.Built, f dataplane.Features) session.Settings {
+func settings(b *config.Built, f dataplane.Features, keys *ticket.Ring) session.Settings {
 	b.IKE.ForceUDP = !f.RawESP
-	return session.Settings{
+	s := session.Settings{
 		IKE: b.IKE, Admit: b.Admit, Assign: b.Assign, Gate: b.Gate,
 		Liveness: session.LivenessConfig{Idle: b.Idle}, Parking: session.ParkingConfig{Idle: b.Parked},
 		Records:  session.RecordsConfig{Interim: b.Interim},
 		Redirect: session.RedirectConfig{To: b.RedirectTo, Devices: b.Redirected},
 	}
+	if r := b.Resumption; r != nil {
+		s.Resumption = session.ResumptionConfig{
+			Keys: keys, Lifetime: time.Duration(r.Lifetime), Reauthenticate: time.Duration(r.Reauthenticate),
+		}
+	}
+	return s
 }
 
 func (g *gateway) state() string {
@@ -159,7 +169,7 @@ func (g *gateway) Sessions() []local.Session {
 			ID: hex64(uint64(i.ID)), Device: i.Device, Group: i.Group,
 			InitiatorSPI: hex64(i.InitiatorSPI), ResponderSPI: hex64(i.ResponderSPI),
 			Local: i.Local, Remote: i.Remote, VirtualIPs: i.VirtualIPs, Children: children(i.Children),
-			IKE: i.IKE, Auth: i.Auth, Client: i.Client, Legacy: i.Legacy,
+			IKE: i.IKE, Auth: i.Auth, Resumed: i.Resumed, Client: i.Client, Legacy: i.Legacy,
 			Established: i.Established, Until: i.Until, LastIn: i.LastIn, LastOut: i.LastOut,
 			Traffic: local.Traffic(i.Traffic),
 		})
@@ -285,12 +295,21 @@ func (g *gateway) Drops() []local.Drop {
 	for _, layer := range []struct {
 		name   string
 		counts map[string]uint64
-	}{{"guard", g.guard.drops()}, {"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
+	}{{"guard", g.guard.drops()}, {"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"ticket", refusedTickets(stats.Tickets)}, {"close", named(stats.Closed)}} {
 		for _, reason := range slices.Sorted(maps.Keys(layer.counts)) {
 			list = append(list, local.Drop{Layer: layer.name, Reason: reason, Count: layer.counts[reason]})
 		}
 	}
 	return list
+}
+
+// refusedTickets leaves out what is no refusal.
+func refusedTickets(counts map[string]uint64) map[string]uint64 {
+	out := maps.Clone(counts)
+	for r := range session.TicketMalformed {
+		delete(out, r.String())
+	}
+	return out
 }
 
 func named[K ~string](counts map[K]uint64) map[string]uint64 {
@@ -299,11 +318,6 @@ func named[K ~string](counts map[K]uint64) map[string]uint64 {
 		out[string(k)] = n
 	}
 	return out
-}
-
-func (g *gateway) Stop() <-chan local.Progress {
-	g.stop()
-	return g.steps.follow()
 }
 
 // snapshot for a scrape.
@@ -319,6 +333,7 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
 		Access: accessCounts(g.lists.counters()), Guard: g.guard.verdicts(),
 		Drops: map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
+		Tickets: stats.Tickets, Work: stats.Work,
 		RekeyedIKE: stats.RekeyedIKE, Moved: stats.Moved, Legacy: legacyCounts(stats.Legacy),
 		BytesIn: stats.BytesIn, PacketsIn: stats.PacketsIn, BytesOut: stats.BytesOut, PacketsOut: stats.PacketsOut,
 		LeasesLive: l.Live, LeasesIdle: l.Assigned - l.Live,
@@ -393,8 +408,11 @@ func (g *gateway) Reload() (local.Reloaded, error) {
 
 func (g *gateway) tryReload() (local.Reloaded, error) {
 	g.mu.Lock()
-	running := g.config
+	running, draining := g.config, g.draining
 	g.mu.Unlock()
+	if draining {
+		return local.Reloaded{}, errDraining
+	}
 	file, err := config.Load(running.Name())
 	if err != nil {
 		return local.Reloaded{}, problems(err)
@@ -416,6 +434,9 @@ func (g *gateway) tryReload() (local.Reloaded, error) {
 		return local.Reloaded{}, err
 	}
 	g.records.Use(recordFile)
+	if err := g.tickets.Refresh(time.Now(), time.Duration(file.Gateway.Resumption.Lifetime)); err != nil {
+		g.logger.Warn("ticket keys stay as they were", slog.Any("error", err))
+	}
 	g.level.Set(slog.Level(file.Log.Level))
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -428,17 +449,17 @@ func (g *gateway) tryReload() (local.Reloaded, error) {
 // route too many does no harm, and is taken back by the sweep.
 func (g *gateway) change(file *config.Config, built *config.Built) error {
 	g.mu.Lock()
-	before, pools := g.built, g.config.Gateway.Static.Pools
+	before, pools := g.built, g.config.Gateway.Static.Inside()
 	g.mu.Unlock()
 	if f := g.backend.Features(); f.Name == "xfrm" {
 		if err := lacksAlgorithm(f.Algorithms, file); err != nil {
 			return file.Problem("gateway.esp.proposals", err.Error())
 		}
 	}
-	if err := g.routes.add(file.Gateway.Static.Pools); err != nil {
+	if err := g.routes.add(file.Gateway.Static.Inside()); err != nil {
 		return err
 	}
-	if err := g.inform.use(built.Inform, file.Gateway.Static.Pools); err != nil {
+	if err := g.inform.use(built.Inform, file.Gateway.Static.Inside()); err != nil {
 		return errors.Join(err, g.routes.add(pools))
 	}
 	if err := g.leases.Reconfigure(built.Leases); err != nil {
@@ -447,7 +468,7 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.lists.SetGroups(built.Groups); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.sessions.Update(settings(built, g.backend.Features())); err != nil {
+	if err := g.sessions.Update(settings(built, g.backend.Features(), g.tickets.Ring())); err != nil {
 		return errors.Join(err, g.lists.SetGroups(before.Groups), g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	// The configuration was checked as the program would: this can't be refused.

@@ -27,6 +27,7 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/pki"
 	"github.com/roamgate/roamgate/gatewayd/records"
+	"github.com/roamgate/roamgate/gatewayd/ticketkeys"
 )
 
 type fakeSessions struct {
@@ -185,7 +186,12 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, routes: &fakeRoutes{}, inform: &fakeInforms{}, lists: &fakeLists{}, file: file, stopping: make(chan struct{})}
+	keys, err := ticketkeys.Open(filepath.Join(t.TempDir(), "ticket.keys"), time.Hour, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.gateway = &gateway{
+		tickets:  keys,
 		sessions: r.sessions, leases: r.leases, backend: r.backend,
 		lists: r.lists, records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},

@@ -29,6 +29,7 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/records"
+	"github.com/roamgate/roamgate/gatewayd/ticketkeys"
 )
 
 const (
@@ -123,6 +124,13 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	undo.push("leases", registry.Close)
 
+	// The file is looked after even while resumption is off: a reload turns it on.
+	g.tickets, err = ticketkeys.Open(cfg.TicketKeys(), time.Duration(cfg.Gateway.Resumption.Lifetime), logger)
+	if err != nil {
+		return cfg.Problem("gateway.resumption.key_file", err.Error())
+	}
+	undo.push("", g.tickets.Close)
+
 	undo.push("", func() error { g.records.Close(); return nil })
 	recordFile, err := records.Open(built.Records)
 	if err != nil {
@@ -153,7 +161,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	undo.push("access lists", lists.Close)
 	host, err := link.Setup(link.Config{
-		TUN: forward.name, Addresses: inside, Pools: cfg.Gateway.Static.Pools,
+		TUN: forward.name, Addresses: inside, Pools: cfg.Gateway.Static.Inside(),
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Journal: journal,
 	})
@@ -161,14 +169,14 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return fmt.Errorf("routes and forwarding: %w", explainHost(err))
 	}
 	undo.push("routes and forwarding", host.Close)
-	pools, err := newPoolRoutes(forward.name, cfg.Gateway.Static.Pools)
+	pools, err := newPoolRoutes(forward.name, cfg.Gateway.Static.Inside())
 	if err != nil {
 		return err
 	}
 	g.routes = pools
 	inform := &informer{tun: forward.name, logger: logger}
 	undo.push("", func() error { inform.close(); return nil })
-	if err := inform.use(built.Inform, cfg.Gateway.Static.Pools); err != nil {
+	if err := inform.use(built.Inform, cfg.Gateway.Static.Inside()); err != nil {
 		return cfg.Problem("gateway.tunnel.address", err.Error())
 	}
 	g.inform = inform
@@ -193,7 +201,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
-		Settings: settings(built, backend.Features()), MaxSessions: cfg.Gateway.Limits.Sessions,
+		Settings: settings(built, backend.Features(), g.tickets.Ring()), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
 		Records: g.records.Write, CookieSecret: secret, CrashSecret: crash, Logger: logger,
 	})
@@ -217,6 +225,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	over := make(chan struct{})
 	var followers sync.WaitGroup
 	followers.Go(func() { pools.run(over, sessions.Sessions, logger) })
+	followers.Go(func() { g.tickets.Run(over) })
 	followers.Go(func() { g.followSignals(hangup, over, manager) })
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",

@@ -92,7 +92,11 @@ func showSessions(t *tabwriter.Writer, sessions []local.Session) {
 			fmt.Fprintf(t, "  ESP SPIs\t%s in, %s out\n", c.InboundSPI, c.OutboundSPI)
 			fmt.Fprintf(t, "  traffic selectors\t%s === %s\n", strings.Join(c.LocalTS, ", "), strings.Join(c.RemoteTS, ", "))
 		}
-		fmt.Fprintf(t, "authenticated by\t%s\n", s.Auth)
+		how := ""
+		if s.Resumed {
+			how = ", resumed by a ticket"
+		}
+		fmt.Fprintf(t, "authenticated by\t%s%s\n", s.Auth, how)
 		fmt.Fprintf(t, "client\t%s\n", orDash(s.Client))
 		if len(s.Legacy) > 0 {
 			fmt.Fprintf(t, "legacy algorithms\t%s\n", strings.Join(s.Legacy, ", "))

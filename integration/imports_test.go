@@ -46,7 +46,7 @@ var importRules = []importRule{{
 	of: []string{"dataplane/esp"}, own: []string{"dataplane"}, outside: xcrypto,
 	why: "transforms are pure, so that every backend and the simulated device can use and test them",
 }, {
-	of: []string{"control/ikewire", "control/gate"}, own: none, outside: xcrypto,
+	of: []string{"control/ikewire", "control/gate", "control/ticket"}, own: none, outside: xcrypto,
 	why: "they read hostile octets first: small enough to be fuzzed and read alone",
 }, {
 	of: []string{"control/admit", "control/gcm"}, own: none, outside: xcrypto,

@@ -54,6 +54,11 @@ type Config struct {
 	// address, not at all of them.
 	Addresses []netip.Addr
 	NoNATs    bool
+	// Tickets asks for tickets, see Device.Ticket.
+	Tickets bool
+	// Ticket to resume by (RFC 5723); nil connects in full, as does one that is
+	// refused. It stays the caller's.
+	Ticket *ike.Ticket
 
 	// Profile is how the client speaks.
 	Profile *Profile
@@ -157,7 +162,7 @@ func (c *Config) machine() (*ike.Config, error) {
 		ForceUDP: true,
 		HalfOpen: halfOpen, Retransmit: retransmit, Tries: tries,
 		ChildLife: c.ChildLife, IKELife: c.IKELife, MaxChildren: maxChildren,
-		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Addresses: c.Addresses,
+		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Addresses: c.Addresses, Tickets: c.Tickets,
 		Rand: c.Rand,
 	}, nil
 }
@@ -167,7 +172,7 @@ func (c *Config) initiator(m *ike.Config, local netip.AddrPort) *ike.InitiatorCo
 	i := &ike.InitiatorConfig{
 		Config: m,
 		Local:  local, Remote: c.Gateway, LocalNATT: local, RemoteNATT: c.GatewayNATT,
-		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs,
+		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs, Ticket: c.Ticket,
 	}
 	if c.Profile.SendIDr {
 		i.RemoteID = c.GatewayID

@@ -125,6 +125,10 @@ func (d *Device) carryOut(now time.Time, m *machine, o ike.Output) {
 		}
 	case ike.Rekeyed:
 		d.rekeyed(o)
+		if d.cfg.Tickets {
+			// The old ticket stands for keys that are gone.
+			d.step(now, d.current, ike.RequestTicket{})
+		}
 	case ike.ChildUp:
 		d.info.ChildSAs++
 		d.news = true
@@ -133,12 +137,19 @@ func (d *Device) carryOut(now time.Time, m *machine, o ike.Output) {
 	case ike.Moved:
 		d.info.Moves++
 		d.news = true
+	case ike.TicketReceived:
+		d.board.keepTicket(o.Ticket)
 	case ike.PeerAddresses:
 		d.info.GatewayAddresses = o.Addresses
 		d.news = true
 	case ike.Closed:
 		if !o.Linger {
 			d.forget(m)
+		}
+		if m == d.current && o.Reason == ike.CloseTicketRefused && d.cfg.Ticket != nil {
+			d.cfg.Ticket, d.info.TicketRefused = nil, true
+			d.start(now)
+			return
 		}
 		if m == d.current {
 			d.closed(o)
@@ -149,8 +160,8 @@ func (d *Device) carryOut(now time.Time, m *machine, o ike.Output) {
 		d.over = d.over || m == d.current
 	case ike.Noted:
 		d.refused = d.refused || o.Note == ike.NoteMoveRefused
-	case ike.KeysDerived, ike.AskLease:
-		// AskLease is a responder's.
+	case ike.KeysDerived, ike.AskLease, ike.AskTicket:
+		// What is asked is a responder's.
 	}
 }
 

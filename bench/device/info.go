@@ -45,6 +45,8 @@ type Info struct {
 	// included.
 	ChildSAs, IKESAs, Moves int
 	Asleep                  bool
+	// TicketRefused: the session was to be resumed and began in full.
+	TicketRefused bool
 }
 
 // Drop is a reason for which a device dropped a packet.
@@ -114,7 +116,30 @@ func (d *Device) Counters() Counters {
 type board struct {
 	mu      sync.Mutex
 	info    Info
+	ticket  *ike.Ticket
 	changed chan struct{} // closed by the next publish
+}
+
+func (b *board) keepTicket(t *ike.Ticket) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ticket != nil {
+		b.ticket.Erase()
+	}
+	b.ticket = t
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// Ticket takes the newest ticket, which is then the caller's, to be erased; nil
+// if there is none that wasn't taken. It may be called from any goroutine. A
+// device that closed its session in order should forget it.
+func (d *Device) Ticket() *ike.Ticket {
+	d.board.mu.Lock()
+	defer d.board.mu.Unlock()
+	t := d.board.ticket
+	d.board.ticket = nil
+	return t
 }
 
 func newBoard() *board { return &board{changed: make(chan struct{})} }

@@ -28,6 +28,8 @@ type Admission struct {
 	// Until is when the first certificate of the path expires, the root's
 	// included; a session should not outlive it.
 	Until time.Time
+	// Standing is what the decision rests on, for Renew.
+	Standing Standing
 }
 
 // Decide says who the peer is, or why it is refused; the error is always a
@@ -55,7 +57,7 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 	if _, barred := p.barred[device]; barred {
 		return Admission{}, refuse(ReasonBarred, "device %s", device)
 	}
-	group, refusal := p.groupOf(device, leaf)
+	group, refusal := p.groupOf(device, leaf.Subject.OrganizationalUnit)
 	if refusal != nil {
 		return Admission{}, refusal
 	}
@@ -65,7 +67,10 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 			until = c.NotAfter
 		}
 	}
-	return Admission{Device: device, Group: group, Certificate: leaf, Until: until}, nil
+	return Admission{
+		Device: device, Group: group, Certificate: leaf, Until: until,
+		Standing: p.standing(device, until, path),
+	}, nil
 }
 
 // choose returns the first path that may be used for this purpose and has

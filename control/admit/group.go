@@ -1,7 +1,6 @@
 package admit
 
 import (
-	"crypto/x509"
 	"fmt"
 )
 
@@ -43,12 +42,12 @@ func (p *Policy) addGroups(groups []Group) error {
 // groupOf a device: that which names it, or else the first in Config.Groups that
 // has one of its units (those of a certificate have no order); with neither it is
 // unknown.
-func (p *Policy) groupOf(device string, leaf *x509.Certificate) (string, *Refusal) {
+func (p *Policy) groupOf(device string, units []string) (string, *Refusal) {
 	if group, ok := p.byName[device]; ok {
 		return group, nil
 	}
 	first := len(p.groups)
-	for _, unit := range leaf.Subject.OrganizationalUnit {
+	for _, unit := range units {
 		if i, ok := p.byUnit[unit]; ok {
 			first = min(first, i)
 		}

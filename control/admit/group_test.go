@@ -36,6 +36,9 @@ func TestGroupOfADevice(t *testing.T) {
 		if err != nil || admission.Group != c.want {
 			t.Errorf("%s of %q: group %q, %v; want %q", c.device, c.units, admission.Group, err, c.want)
 		}
+		if again, err := w.renew(t, now, admission.Standing); err != nil || again.Group != c.want {
+			t.Errorf("%s of %q, renewed: group %q, %v; want %q", c.device, c.units, again.Group, err, c.want)
+		}
 	}
 	w.config.RefuseUnknown = true
 	w.present(device(t, w.issuing, "phone-1"), w.issuing)

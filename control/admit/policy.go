@@ -2,6 +2,7 @@ package admit
 
 import (
 	"crypto/sha1"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -70,6 +71,8 @@ type Config struct {
 	// RefuseUnknown keeps them out.
 	Group         string
 	RefuseUnknown bool
+	// Epoch of the authorisations: a Standing of another one is worth nothing.
+	Epoch uint64
 	// MaxCertificates that a peer may send, and the most between a device and
 	// its root, the leaf counted. Zero means DefaultMaxCertificates.
 	MaxCertificates int
@@ -80,6 +83,9 @@ type Policy struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool
 	authorities   []*x509.Certificate // roots, then intermediates
+	anchors       map[[sha256.Size]byte]bool
+	issuers       map[[issuerDigestLen]byte]issuer // of authorities
+	epoch         uint64
 	instanceOIDs  []x509.OID
 	lists         map[issuer]*revocationList
 	responses     map[subject]*ocspResponse
@@ -108,6 +114,7 @@ func New(c Config) (*Policy, error) {
 		barred:        make(map[string]struct{}, len(c.Barred)),
 		group:         c.Group,
 		refuseUnknown: c.RefuseUnknown,
+		epoch:         c.Epoch,
 		max:           c.MaxCertificates,
 	}
 	if p.max == 0 {
@@ -132,6 +139,7 @@ func New(c Config) (*Policy, error) {
 		p.intermediates.AddCert(intermediate)
 	}
 	p.authorities = append(append(p.authorities, c.Roots...), c.Intermediates...)
+	p.indexAuthorities(c.Roots)
 	for i, oid := range c.InstanceOIDs {
 		if oid.Equal(x509.OID{}) {
 			return nil, fmt.Errorf("%w: instance OID %d is empty", ErrConfig, i+1)

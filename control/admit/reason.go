@@ -30,6 +30,7 @@ const (
 	ReasonIdentityMismatch                 // IDi is not of this certificate
 	ReasonBarred                           // the device is barred by name
 	ReasonUnknownDevice                    // no group knows the device, and only known ones get in
+	ReasonEpoch                            // a ticket of authorisations that were all withdrawn
 
 	NumReasons int = iota
 )
@@ -55,6 +56,7 @@ var reasonNames = [NumReasons]string{
 	ReasonIdentityMismatch:   "identity_mismatch",
 	ReasonBarred:             "barred",
 	ReasonUnknownDevice:      "unknown_device",
+	ReasonEpoch:              "epoch",
 }
 
 // String is the name in metrics and logs.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,9 @@ func TestEveryReasonHasACause(t *testing.T) {
 	names := make(map[string]bool)
 	for reason := range admit.Reason(admit.NumReasons) {
 		t.Run(reason.String(), func(t *testing.T) {
+			if reason == admit.ReasonEpoch {
+				t.Skip("of Renew alone, see standing_test.go")
+			}
 			cause, ok := causes[reason]
 			if !ok {
 				t.Fatalf("nothing causes reason %d (%s)", reason, reason)
@@ -102,7 +106,7 @@ func TestEveryReasonHasACause(t *testing.T) {
 			cause(t, w)
 			admission, err := w.decide(t)
 			wantReason(t, err, reason)
-			if admission != (admit.Admission{}) {
+			if !reflect.DeepEqual(admission, admit.Admission{}) {
 				t.Errorf("a refusal came with %+v", admission)
 			}
 		})

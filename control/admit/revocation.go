@@ -127,16 +127,21 @@ func (p *Policy) checkRevocation(now time.Time, path []*x509.Certificate) *Refus
 // an intermediate that neither speaks of is let pass.
 func (p *Policy) checkStatus(now time.Time, c, ca *x509.Certificate, leaf bool) *Refusal {
 	key := subject{issuerOf(ca), string(c.SerialNumber.Bytes())}
+	return p.checkSubject(now, key, leaf, c.Subject.String(), ca.Subject.String())
+}
+
+// checkSubject looks a certificate up; name and caName are for people.
+func (p *Policy) checkSubject(now time.Time, key subject, leaf bool, name, caName string) *Refusal {
 	list, response := p.lists[key.issuer], p.responses[key]
 	if list != nil {
 		if reason, revoked := list.serials[key.serial]; revoked {
-			return refuse(ReasonRevoked, "%q, serial %x, reason %d", c.Subject, c.SerialNumber, reason)
+			return refuse(ReasonRevoked, "%q, serial %x, reason %d", name, key.serial, reason)
 		}
 	}
 	good := false
 	if response != nil {
 		if response.status == ocsp.Revoked {
-			return refuse(ReasonRevoked, "%q, serial %x, reason %d in an OCSP response", c.Subject, c.SerialNumber, response.reason)
+			return refuse(ReasonRevoked, "%q, serial %x, reason %d in an OCSP response", name, key.serial, response.reason)
 		}
 		good = response.status == ocsp.Good
 	}
@@ -145,19 +150,19 @@ func (p *Policy) checkStatus(now time.Time, c, ca *x509.Certificate, leaf bool) 
 		return nil
 	case list != nil:
 		if p.staleList == StaleRefuse && now.After(list.nextUpdate) {
-			return refuse(ReasonStaleList, "list of %q was due at %s", ca.Subject, list.nextUpdate.UTC().Format(time.RFC3339))
+			return refuse(ReasonStaleList, "list of %q was due at %s", caName, list.nextUpdate.UTC().Format(time.RFC3339))
 		}
 		return nil
 	case good:
 		if p.staleList == StaleRefuse {
-			return refuse(ReasonStaleList, "OCSP response about %q is good from %s to %s", c.Subject,
+			return refuse(ReasonStaleList, "OCSP response about %q is good from %s to %s", name,
 				response.begin.UTC().Format(time.RFC3339), response.end.UTC().Format(time.RFC3339))
 		}
 		return nil
 	case response != nil:
-		return refuse(ReasonRevocationUnknown, "%q does not know %q", ca.Subject, c.Subject)
+		return refuse(ReasonRevocationUnknown, "%q does not know %q", caName, name)
 	case leaf:
-		return refuse(ReasonRevocationUnknown, "no list of %q, no OCSP response about %q", ca.Subject, c.Subject)
+		return refuse(ReasonRevocationUnknown, "no list of %q, no OCSP response about %q", caName, name)
 	}
 	return nil
 }

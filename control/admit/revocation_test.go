@@ -46,15 +46,21 @@ func TestRevocation(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := *w
+			before, err := w.decide(t)
+			if err != nil {
+				t.Fatal(err)
+			}
 			w.config.RevocationLists, w.config.StaleList = test.lists, test.stale
-			_, err := w.decide(t)
+			_, err = w.decide(t)
+			_, renewed := w.renew(t, now, before.Standing)
 			if test.want == admitted {
-				if err != nil {
-					t.Fatal(err)
+				if err != nil || renewed != nil {
+					t.Fatalf("%v; renewed: %v", err, renewed)
 				}
 				return
 			}
 			wantReason(t, err, test.want)
+			wantReason(t, renewed, test.want)
 		})
 	}
 }

@@ -76,20 +76,28 @@ func (p *Policy) checkInstance(path []*x509.Certificate) *Refusal {
 	if len(p.instanceOIDs) == 0 {
 		return nil
 	}
+	if _, ok := p.instanceOf(path); !ok {
+		return refuse(ReasonWrongInstance, "none of %v", p.instanceOIDs)
+	}
+	return nil
+}
+
+// instanceOf is the first of the instance OIDs that lets a path in.
+func (p *Policy) instanceOf(path []*x509.Certificate) (x509.OID, bool) {
 	leaf := path[0]
 	for _, oid := range p.instanceOIDs {
 		if hasPolicy(leaf, oid) && permitted(path, func(c *x509.Certificate) bool {
 			return len(c.Policies) == 0 || hasPolicy(c, oid) || (c != leaf && hasPolicy(c, anyPolicy))
 		}) {
-			return nil
+			return oid, true
 		}
 		if hasUsageOID(leaf, oid) && permitted(path, func(c *x509.Certificate) bool {
 			return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 || hasUsageOID(c, oid) || permitsUsage(c, usage{})
 		}) {
-			return nil
+			return oid, true
 		}
 	}
-	return refuse(ReasonWrongInstance, "none of %v", p.instanceOIDs)
+	return x509.OID{}, false
 }
 
 func hasPolicy(c *x509.Certificate, oid x509.OID) bool {

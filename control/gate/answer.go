@@ -41,3 +41,9 @@ func AppendInvalidSPI(dst []byte, spi uint32) []byte {
 	h := Header{exchange: exchangeInformational, flags: flagInitiator}
 	return appendNotify(dst, &h, notifyInvalidSPI, binary.BigEndian.AppendUint32(make([]byte, 0, 4), spi))
 }
+
+// AppendTicketNACK writes the answer to an IKE_SESSION_RESUME whose ticket is
+// refused (RFC 5723 section 4.3.2): 36 octets, shorter than what it answers.
+func AppendTicketNACK(dst []byte, h *Header) []byte {
+	return appendResponse(dst, h, notifyTicketNACK, nil)
+}

@@ -16,6 +16,7 @@ const (
 	exchangeAuth          = 35
 	exchangeCreateChild   = 36
 	exchangeInformational = 37
+	exchangeResume        = 38 // RFC 5723
 
 	flagInitiator = 0x08
 	flagResponse  = 0x20
@@ -39,14 +40,18 @@ const (
 	notifyInvalidMajorVersion = 5
 	notifyInvalidSPI          = 11
 	notifyCookie              = 16390
+	notifyTicketNACK          = 16412 // RFC 5723
 	notifyCrashToken          = 16419
 )
 
 // Header is what routing a message takes (RFC 7296 section 3.1).
 type Header struct {
 	InitiatorSPI, ResponderSPI uint64
-	// Init: it is an IKE_SA_INIT.
+	// Init: it is an IKE_SA_INIT, or an IKE_SESSION_RESUME, which stands in its
+	// place (RFC 5723 section 4.3.2).
 	Init bool
+	// Resume: it is an IKE_SESSION_RESUME.
+	Resume bool
 	// FromInitiator: the sender is the IKE SA's original initiator, so the
 	// receiver's SPI is the responder's. The other way round it is after a
 	// rekeying that the gateway began.
@@ -63,7 +68,8 @@ func readHeader(b []byte) (h Header, ok bool) {
 	return Header{
 		InitiatorSPI: binary.BigEndian.Uint64(b),
 		ResponderSPI: binary.BigEndian.Uint64(b[8:]),
-		Init:         b[18] == exchangeInit,
+		Init:         b[18] == exchangeInit || b[18] == exchangeResume,
+		Resume:       b[18] == exchangeResume,
 		first:        b[16],
 		version:      b[17],
 		exchange:     b[18],
@@ -75,7 +81,7 @@ func readHeader(b []byte) (h Header, ok bool) {
 	}, true
 }
 
-// SPI is the receiver's, except in IKE_SA_INIT, where it has none yet.
+// SPI is the receiver's, except in the first message, where it has none yet.
 func (h *Header) SPI() uint64 {
 	if h.FromInitiator {
 		return h.ResponderSPI
@@ -84,14 +90,14 @@ func (h *Header) SPI() uint64 {
 }
 
 // check returns what is wrong with a header of version 2. The gateway begins no
-// IKE SA but in place of one that is up, so IKE_SA_INIT and IKE_AUTH come from
+// IKE SA but in place of one that is up, so IKE_SA_INIT, IKE_SESSION_RESUME and IKE_AUTH come from
 // the initiator, and no answers to them. Everything else may be a request or an
 // answer, of either side's IKE SA.
 func (h *Header) check(datagram int) Reason {
 	switch {
 	case uint64(h.length) != uint64(datagram):
 		return ReasonLength
-	case h.exchange < exchangeInit || h.exchange > exchangeInformational:
+	case h.exchange < exchangeInit || h.exchange > exchangeResume:
 		return ReasonExchange
 	case h.Init && !h.FromInitiator:
 		return ReasonFlags

@@ -14,7 +14,8 @@ type initParts struct {
 	expensive bool
 }
 
-// scanInit walks the payload chain of an IKE_SA_INIT whose header is in order
+// scanInit walks the payload chain of an IKE_SA_INIT, or of an
+// IKE_SESSION_RESUME, which has no key exchange, whose header is in order
 // and finds the nonce (16 to 256 octets, RFC 7296 section 3.9), the cookie,
 // which counts only as the first payload (section 2.6), and the group of the key
 // exchange (section 3.4).

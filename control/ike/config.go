@@ -67,6 +67,17 @@ type Config struct {
 	// RedirectTo sends every peer that knows redirection to another gateway;
 	// empty doesn't.
 	RedirectTo string
+	// Drained: those who don't know redirection, or all where RedirectTo is empty,
+	// get no answer, which sends them to the next gateway of their list.
+	Drained bool
+
+	// Tickets for session resumption (RFC 5723): a responder gives them to peers
+	// that ask, an initiator asks.
+	Tickets bool
+	// RekeyWithin is how soon an IKE SA that was resumed, without a key exchange
+	// of its own, is rekeyed: up to half of it earlier. Zero leaves that to
+	// IKELife.
+	RekeyWithin time.Duration
 
 	// ExportKeys asks for KeysDerived outputs. For debugging only.
 	ExportKeys bool
@@ -110,4 +121,7 @@ type InitiatorConfig struct {
 	// Networks to ask for as traffic selectors of the responder; empty means
 	// everything.
 	Networks []netip.Prefix
+	// Ticket to resume by instead of a key exchange (RFC 5723); nil has none. If
+	// it is refused, the machine ends with CloseTicketRefused.
+	Ticket *Ticket
 }

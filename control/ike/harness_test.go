@@ -127,7 +127,7 @@ func (s *side) machines() []*Machine { return append([]*Machine{s.m}, s.older...
 func (s *side) find(raw []byte) *Machine {
 	h, err := ikewire.ParseHeader(raw)
 	for _, m := range s.machines() {
-		if err == nil && m.state != stateDead && m.spiI == h.InitiatorSPI && (h.ResponderSPI == m.spiR || h.Exchange == ikewire.IKESAInit) {
+		if err == nil && m.state != stateDead && m.spiI == h.InitiatorSPI && (h.ResponderSPI == m.spiR || h.Exchange == ikewire.IKESAInit || h.Exchange == ikewire.IKESessionResume) {
 			return m
 		}
 	}
@@ -154,7 +154,12 @@ type world struct {
 	// hold says which answers are kept back until release.
 	hold func(*side, Input) bool
 	held []func()
-	log  strings.Builder
+	// tickets that the gateway gave, in the order of their numbers, unless
+	// noTickets; received is the newest of the device.
+	tickets   []Resumption
+	noTickets bool
+	received  *Ticket
+	log       strings.Builder
 }
 
 // options of a world; the zero value connects with ECDSA P-256.
@@ -229,8 +234,18 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 		w.say("%s   work    %s", s.name, o.Name)
 		w.answer(s, m, WorkDone{ID: o.ID, Result: o.Do()})
 	case AskAdmit:
-		w.say("%s   ask     admit %s, %d certificates", s.name, o.ID, len(o.Chain))
+		if o.Resumed {
+			w.say("%s   ask     admit %s, resumed", s.name, o.ID)
+		} else {
+			w.say("%s   ask     admit %s, %d certificates", s.name, o.ID, len(o.Chain))
+		}
 		w.stepMachine(s, m, s.admit(o))
+	case AskTicket:
+		w.say("%s   ask     ticket for %s", s.name, o.PeerID)
+		w.answer(s, m, w.ticket(o))
+	case TicketReceived:
+		w.say("%s   ticket  %q until %s", s.name, o.Ticket.Opaque, o.Ticket.Expires.Format("15:04:05"))
+		w.received = o.Ticket
 	case AskLease:
 		w.say("%s   ask     lease for %s, wants %v", s.name, o.Device, o.Want)
 		w.stepMachine(s, m, s.lease(o))

@@ -32,6 +32,7 @@ type authPayloads struct {
 	chain    [][]byte
 	config   configRequest
 	choice   espChoice
+	ticket   bool // TICKET_REQUEST
 }
 
 // childless: no Child SA is asked for (RFC 6023 section 3).
@@ -39,6 +40,7 @@ func (a *authPayloads) childless() bool { return a.sa == nil && a.tsi == nil && 
 
 func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 	a := &authPayloads{id: identityOf(inner, true), chain: chainOf(inner)}
+	a.ticket = ikewire.FindNotify(inner, ikewire.NotifyTicketRequest) != nil
 	a.auth, _ = ikewire.Find[*ikewire.Auth](inner)
 	a.sa, _ = ikewire.Find[*ikewire.SA](inner)
 	a.tsi, a.tsr = selectorsOf(inner)
@@ -60,10 +62,12 @@ func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 		m.closed(now, CloseNATForbidden, m.in.from.remote.String(), true)
 	case a.auth == nil:
 		m.refuse(now, CloseAuthMethod, "no AUTH payload: the peer wants EAP, which is not offered")
-	case whole, a.childless() && m.cfg.Childless:
-		m.ask(handshakeQuestion, AskAdmit{ID: a.id, Chain: a.chain}, m.admitAnswered)
-	default:
+	case !whole && !(a.childless() && m.cfg.Childless):
 		m.invalidSyntax(now, ikewire.IKEAuth)
+	case m.resuming():
+		m.resumedAuth(now, identityOf(inner, false))
+	default:
+		m.ask(handshakeQuestion, AskAdmit{ID: a.id, Chain: a.chain}, m.admitAnswered)
 	}
 }
 
@@ -83,17 +87,30 @@ func (m *Machine) admitAnswered(now time.Time, in Input) {
 	}
 }
 
+// peerOctets are what the peer's AUTH payload covers (RFC 7296 section 2.15),
+// and its SK_p; ownOctets are ours.
+func (m *Machine) peerOctets() (octets, skP []byte) {
+	return m.octets(!m.original, m.handshake.auth.id)
+}
+
+func (m *Machine) ownOctets() (octets, skP []byte) { return m.octets(m.original, m.ownID()) }
+
+func (m *Machine) octets(initiator bool, id *ikewire.ID) (octets, skP []byte) {
+	hs := m.handshake
+	message, nonce, skP := hs.initResp, hs.nonceI, hs.keys.Pr
+	if initiator {
+		message, nonce, skP = hs.initReq, hs.nonceR, hs.keys.Pi
+	}
+	return ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, id), skP
+}
+
 // verify checks the peer's AUTH payload over its IKE_SA_INIT message.
 func (m *Machine) verify(key crypto.PublicKey, then func(time.Time, any)) {
 	hs := m.handshake
 	a := hs.auth
-	message, nonce, skP := hs.initReq, hs.nonceR, hs.keys.Pi
-	if m.original {
-		message, nonce, skP = hs.initResp, hs.nonceI, hs.keys.Pr
-	}
 	hs.peerMethod = a.auth.Method
 	// The octets are made here, because SK_p may be erased while Do runs.
-	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, a.id)
+	octets, _ := m.peerOctets()
 	method, data, legacy := a.auth.Method, a.auth.Data, m.cfg.Legacy
 	m.work("verify", func() any {
 		return legacy.Verify(key, method, data, octets)
@@ -112,13 +129,13 @@ func (m *Machine) verified(now time.Time, result any) {
 	hs := m.handshake
 	a := hs.auth
 	if to := hs.admitted.RedirectTo; to != "" && m.peer.redirect {
-		m.redirectNow(to)
+		m.redirectNow(now, to)
 		return
 	}
 	if !a.childless() {
 		var ok bool
 		if a.choice, ok = m.chooseESP(a.sa); !ok {
-			m.withoutChild(notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "ESP: offered "+describe(a.sa))
+			m.withoutChild(now, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "ESP: offered "+describe(a.sa))
 			return
 		}
 	}
@@ -128,21 +145,21 @@ func (m *Machine) verified(now time.Time, result any) {
 			Device: hs.admitted.Device, Group: hs.admitted.Group, IPv4: a.config.ipv4, IPv6: a.config.ipv6, Want: a.config.want,
 		}, m.leaseAnswered)
 	case a.childless():
-		m.accept(nil)
+		m.accept(now, nil)
 	default:
-		m.withoutChild(notify(ikewire.NotifyFailedCPRequired, nil), CloseNoAddress, "the peer asks for no address")
+		m.withoutChild(now, notify(ikewire.NotifyFailedCPRequired, nil), CloseNoAddress, "the peer asks for no address")
 	}
 }
 
 // redirectNow sends a peer on that has proven who it is (RFC 5685 section 4).
-func (m *Machine) redirectNow(to string) {
-	m.withoutChild(notify(ikewire.NotifyRedirect, gatewayIdentity(to, nil)), CloseRedirected, to)
+func (m *Machine) redirectNow(now time.Time, to string) {
+	m.withoutChild(now, notify(ikewire.NotifyRedirect, gatewayIdentity(to, nil)), CloseRedirected, to)
 }
 
 func (m *Machine) leaseAnswered(now time.Time, in Input) {
 	switch in := in.(type) {
 	case LeaseFailed:
-		m.withoutChild(notify(ikewire.NotifyInternalAddressFailure, nil), CloseNoAddress, in.Reason)
+		m.withoutChild(now, notify(ikewire.NotifyInternalAddressFailure, nil), CloseNoAddress, in.Reason)
 	case Leased:
 		m.virtual, m.assigned = in.Addresses, in.Settings
 		if m.assigned == nil {
@@ -150,21 +167,21 @@ func (m *Machine) leaseAnswered(now time.Time, in Input) {
 		}
 		a := m.handshake.auth
 		if a.childless() {
-			m.accept(nil)
+			m.accept(now, nil)
 			return
 		}
 		remote := narrow(a.tsi.Selectors, hosts(in.Addresses))
 		local := narrow(a.tsr.Selectors, m.assigned.allowed(familiesOf(in.Addresses)))
 		if len(remote) == 0 || len(local) == 0 {
-			m.withoutChild(notify(ikewire.NotifyTSUnacceptable, nil), CloseNoChild, "traffic selectors have nothing in common with ours")
+			m.withoutChild(now, notify(ikewire.NotifyTSUnacceptable, nil), CloseNoChild, "traffic selectors have nothing in common with ours")
 			return
 		}
 		m.reserve(func(now time.Time, spi dataplane.SPI, err error) {
 			if err != nil {
-				m.withoutChild(notify(ikewire.NotifyNoAdditionalSAs, nil), CloseNoChild, err.Error())
+				m.withoutChild(now, notify(ikewire.NotifyNoAdditionalSAs, nil), CloseNoChild, err.Error())
 				return
 			}
-			m.accept(&childSpec{
+			m.accept(now, &childSpec{
 				child: child{
 					inbound: spi, outbound: a.choice.peerSPI, algorithm: a.choice.algorithm, esn: a.choice.esn,
 					local: local, remote: remote,
@@ -176,8 +193,8 @@ func (m *Machine) leaseAnswered(now time.Time, in Input) {
 }
 
 // accept signs, installs the Child SA if there is to be one, and answers.
-func (m *Machine) accept(spec *childSpec) {
-	m.sign(func(now time.Time, s signature) {
+func (m *Machine) accept(now time.Time, spec *childSpec) {
+	m.sign(now, func(now time.Time, s signature) {
 		if s.err != nil {
 			m.refuse(now, CloseInternal, "own signature: "+s.err.Error())
 			return
@@ -206,14 +223,13 @@ type signature struct {
 
 // sign makes our AUTH payload over our IKE_SA_INIT message with the first
 // credential whose signature the peer can verify.
-func (m *Machine) sign(then func(time.Time, signature)) {
-	hs := m.handshake
-	message, nonce, skP := hs.initResp, hs.nonceI, hs.keys.Pr
-	if m.original {
-		message, nonce, skP = hs.initReq, hs.nonceR, hs.keys.Pi
+func (m *Machine) sign(now time.Time, then func(time.Time, signature)) {
+	octets, skP := m.ownOctets()
+	if m.resuming() {
+		then(now, signature{method: ikewire.AuthSharedKey, data: ikecrypto.ResumeAuth(m.suite.PRF, skP, octets)})
+		return
 	}
-	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, m.ownID())
-	credentials, hashes, rand, legacy := m.credentials(), hs.hashes, m.cfg.Rand, m.cfg.Legacy
+	credentials, hashes, rand, legacy := m.credentials(), m.handshake.hashes, m.cfg.Rand, m.cfg.Legacy
 	m.work("sign", func() any {
 		s := signature{err: errors.New("no credential")}
 		for _, c := range credentials {
@@ -254,6 +270,9 @@ func (m *Machine) credentials() []Credential {
 // ownID is this side's identity in its role.
 func (m *Machine) ownID() *ikewire.ID {
 	id := *m.cfg.ID
+	if m.resuming() {
+		id = *m.handshake.resume.OwnID
+	}
 	id.Initiator = m.original
 	return &id
 }
@@ -268,6 +287,13 @@ func (m *Machine) identify(s signature) []ikewire.Payload {
 }
 
 func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
+	m.keepResumable()
+	m.withTicket(now, m.handshake.auth.ticket, func(now time.Time, ticket []ikewire.Payload) {
+		m.sendAuthAnswer(now, s, c, ticket)
+	})
+}
+
+func (m *Machine) sendAuthAnswer(now time.Time, s signature, c *child, ticket []ikewire.Payload) {
 	a := m.handshake.auth
 	payloads := m.identify(s)
 	if len(m.virtual) > 0 {
@@ -284,14 +310,14 @@ func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
 	}
 	payloads = append(payloads, m.authLifetime(now)...)
 	payloads = append(payloads, m.crashPayloads()...)
-	m.respond(ikewire.IKEAuth, payloads)
+	m.respond(ikewire.IKEAuth, append(payloads, ticket...))
 	m.established(now, c)
 }
 
 // withoutChild tells a peer that proved who it is why there is no Child SA,
 // and ends the IKE SA, which would be of no use to anybody.
-func (m *Machine) withoutChild(why *ikewire.Notify, reason CloseReason, detail string) {
-	m.sign(func(now time.Time, s signature) {
+func (m *Machine) withoutChild(now time.Time, why *ikewire.Notify, reason CloseReason, detail string) {
+	m.sign(now, func(now time.Time, s signature) {
 		if s.err != nil {
 			m.refuse(now, CloseInternal, "own signature: "+s.err.Error())
 			return
@@ -308,7 +334,7 @@ func (m *Machine) established(now time.Time, c *child) {
 	s.Device, s.Group, s.Until = hs.admitted.Device, hs.admitted.Group, hs.admitted.Until
 	s.InitiatorSPI, s.ResponderSPI = m.spiI, m.spiR
 	s.IKE = m.suite.String()
-	s.Auth = keyName(hs.admitted.PublicKey) + " " + hs.peerMethod.String()
+	s.Auth, s.Resumed = m.authName(), hs.resume != nil
 	s.Local, s.Remote, s.VirtualIPs = m.path.local, m.path.remote, m.virtual
 	legacy := m.suite.Legacy().Union(ikecrypto.LegacyAuth(hs.peerMethod))
 	if c != nil {
@@ -323,7 +349,20 @@ func (m *Machine) established(now time.Time, c *child) {
 	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife.first())
 	m.state, m.carries = stateEstablished, true
 	m.emit(Established{Summary: *s})
+	if hs.resume != nil {
+		m.rekeySoon(now)
+	}
+	m.ticketReceived(now, hs.ticket)
 	m.proveAuth(now)
+}
+
+// authName is how the peer has shown who it is, for people.
+func (m *Machine) authName() string {
+	hs := m.handshake
+	if hs.resume != nil {
+		return hs.resume.Auth
+	}
+	return keyName(hs.admitted.PublicKey) + " " + hs.peerMethod.String()
 }
 
 // espLegacy is which legacy algorithms a Child SA uses.

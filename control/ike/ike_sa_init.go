@@ -38,7 +38,7 @@ func readInit(payloads []ikewire.Payload) (o initOffer, ok bool) {
 }
 
 func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
-	if m.original || msg.MessageID != 0 {
+	if m.original || msg.MessageID != 0 || m.resuming() {
 		m.note(NoteUnexpected, msg.Exchange.String())
 		return
 	}
@@ -68,6 +68,10 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 		m.refuseInit(now, p, n, CloseRedirected, m.cfg.RedirectTo)
 		return
 	}
+	if m.cfg.Drained {
+		m.closed(now, CloseShutdown, "the gateway is being drained", false)
+		return
+	}
 	suite, number, ok := chooseSuite(m.cfg.Suites, offer.sa, offer.ke.Group)
 	if !ok {
 		m.refuseInit(now, p, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "offered "+describe(offer.sa))
@@ -87,7 +91,7 @@ func (m *Machine) repeatInit(in Message) {
 	hs := m.handshake
 	switch {
 	case hs == nil || !bytes.Equal(hs.initReq, in.Data):
-		m.note(NoteUnexpected, "another IKE_SA_INIT with the same SPI")
+		m.note(NoteUnexpected, "another "+m.firstExchange().String()+" with the same SPI")
 	case m.in.busy || m.in.last == nil || m.state != stateAuth:
 		m.note(NoteWorking, "")
 	case hs.repeats == maxInitRepeats:
@@ -101,7 +105,7 @@ func (m *Machine) repeatInit(in Message) {
 
 // refuseInit answers with one notification and keeps nothing.
 func (m *Machine) refuseInit(now time.Time, p path, n *ikewire.Notify, reason CloseReason, detail string) {
-	h := m.header(ikewire.IKESAInit, 0, true)
+	h := m.header(m.firstExchange(), 0, true)
 	h.ResponderSPI = 0
 	if messages, err := m.encode(h, []ikewire.Payload{n}); err == nil {
 		m.send(messages, p)
@@ -210,6 +214,9 @@ func (m *Machine) announce() []ikewire.Payload {
 		b = binary.BigEndian.AppendUint16(b, h)
 	}
 	payloads := []ikewire.Payload{notify(ikewire.NotifySignatureHashAlgorithms, b)}
+	if m.resuming() {
+		payloads = nil // nobody signs
+	}
 	if m.cfg.FragmentSize > 0 && (m.original || m.peer.fragmentation) {
 		payloads = append(payloads, notify(ikewire.NotifyFragmentationSupported, nil))
 	}

@@ -39,10 +39,13 @@ func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
 	if len(deleted) > 0 {
 		answer = append(answer, &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: deleted})
 	}
-	m.respond(ikewire.Informational, answer)
-	if settle {
-		m.settleCarrier(now)
-	}
+	wanted := m.state == stateEstablished && m.carries && ikewire.FindNotify(inner, ikewire.NotifyTicketRequest) != nil
+	m.withTicket(now, wanted, func(now time.Time, ticket []ikewire.Payload) {
+		m.respond(ikewire.Informational, append(answer, ticket...))
+		if settle {
+			m.settleCarrier(now)
+		}
+	})
 }
 
 // fatalNotify finds an error that ends the IKE SA.
@@ -69,6 +72,8 @@ func (m *Machine) notified(now time.Time, n *ikewire.Notify) {
 		ikewire.NotifyNoNATsAllowed, ikewire.NotifyNoAdditionalAddresses,
 		ikewire.NotifyAdditionalIP4Address, ikewire.NotifyAdditionalIP6Address:
 		// See mobilityRequest.
+	case ikewire.NotifyTicketRequest:
+		// See withTicket.
 	default:
 		m.note(NoteUnknownNotify, n.NotifyType.String())
 	}

@@ -145,7 +145,7 @@ func (m *Machine) cookieWanted(now time.Time, c *ikewire.Notify) {
 	}
 	m.note(NoteCookie, "")
 	m.handshake.cookie = c.Data
-	m.sendInit(now)
+	m.sendFirst(now)
 }
 
 func (m *Machine) initRefused(now time.Time, n *ikewire.Notify) {
@@ -191,7 +191,7 @@ func (m *Machine) sendAuth(now time.Time, spi dataplane.SPI, err error) {
 		m.closed(now, CloseInternal, "data plane: "+err.Error(), false)
 		return
 	}
-	m.sign(func(now time.Time, s signature) {
+	m.sign(now, func(now time.Time, s signature) {
 		if s.err != nil {
 			m.closed(now, CloseInternal, "own signature: "+s.err.Error(), false)
 			return
@@ -204,7 +204,9 @@ func (m *Machine) sendAuth(now time.Time, spi dataplane.SPI, err error) {
 
 func (m *Machine) authPayloads(s signature, spi dataplane.SPI) []ikewire.Payload {
 	payloads := m.identify(s)
-	payloads = append(payloads, m.certRequest()...)
+	if !m.resuming() {
+		payloads = append(payloads, m.certRequest()...)
+	}
 	if id := m.ini.RemoteID; id != nil {
 		idr := *id
 		idr.Initiator = false
@@ -216,6 +218,9 @@ func (m *Machine) authPayloads(s signature, spi dataplane.SPI) []ikewire.Payload
 		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
 		payloads = append(payloads, m.addressPayloads(m.path.local.Addr(), false)...)
 		payloads = append(payloads, m.noNATPayload(m.path)...)
+	}
+	if m.cfg.Tickets {
+		payloads = append(payloads, notify(ikewire.NotifyTicketRequest, nil))
 	}
 	if m.ini.NoChild {
 		return payloads
@@ -245,6 +250,10 @@ func (m *Machine) authResponse(now time.Time, inner []ikewire.Payload, spi datap
 		return
 	}
 	m.handshake.auth = a
+	if m.resuming() {
+		m.resumedAuthResponse(now, inner, spi)
+		return
+	}
 	m.ask(handshakeQuestion, AskAdmit{ID: a.id, Chain: a.chain}, func(now time.Time, in Input) {
 		switch in := in.(type) {
 		case Refused:
@@ -282,6 +291,8 @@ func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload, spi dataplan
 		m.sendDelete(now, ClosePeerRefused)
 		return
 	}
+	m.keepResumable()
+	m.handshake.ticket = ikewire.FindNotify(inner, ikewire.NotifyTicketLTOpaque)
 	cp, _ := ikewire.Find[*ikewire.CP](inner)
 	addresses, settings := assigned(cp)
 	m.virtual, m.assigned = addresses, &settings

@@ -10,8 +10,8 @@ import (
 )
 
 // Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
-// Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Probe,
-// Rekey, AddressHint, Move, ProbePath, Announce, Redirect,
+// Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Ticketed,
+// Probe, Rekey, RequestTicket, AddressHint, Move, ProbePath, Announce, Redirect,
 // Reconfigure or Close.
 type Input interface{ input() }
 
@@ -151,8 +151,9 @@ func (Redirect) input()      {}
 func (Reconfigure) input()   {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
-// Reserve, ReserveIKE, Apply, KeysDerived, Established, Spawned, Rekeyed,
-// ChildUp, ChildDown, Moved, PeerAddresses, PathProbed, Noted, Closed or Forget.
+// AskTicket, Reserve, ReserveIKE, Apply, KeysDerived, Established, Spawned,
+// Rekeyed, ChildUp, ChildDown, Moved, PeerAddresses, PathProbed, TicketReceived,
+// Noted, Closed or Forget.
 // Outputs are carried out in their order.
 type Output interface{ output() }
 
@@ -183,6 +184,9 @@ type AskAdmit struct {
 	ID *ikewire.ID
 	// Chain in DER as the peer sent it, its own certificate first.
 	Chain [][]byte
+	// Resumed: the peer has proven by a ticket that it is the one of an IKE SA
+	// before, and there is no chain. PublicKey of the answer is not looked at.
+	Resumed bool
 }
 
 // AskLease asks for addresses for a device that has proven who it is.
@@ -326,6 +330,8 @@ type Summary struct {
 	Inbound, Outbound dataplane.SPI
 	LocalTS, RemoteTS []dataplane.Selector
 	Until             time.Time
+	// Resumed by a ticket; Auth is then how the peer signed the time before.
+	Resumed bool
 	// Client is the maker's name as far as it shows; Legacy names the algorithms
 	// in use that RFC 8247 has given up (see ikecrypto.Legacy).
 	Client string

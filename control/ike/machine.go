@@ -64,6 +64,7 @@ type Machine struct {
 	assigned    *Settings    // shared with other machines; nil before a lease
 	virtual     []netip.Addr // the device's inner addresses
 	expires     time.Time    // half-open limit, end of lingering, hard lifetime
+	resumable   *resumable
 	closing     CloseReason
 	closeDetail string
 	failure     error  // an answer of ours can't be made
@@ -98,7 +99,9 @@ type handshake struct {
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod
-	summary           Summary // as far as it is known
+	summary           Summary         // as far as it is known
+	resume            *Resumption     // nil: by a key exchange
+	ticket            *ikewire.Notify // that came with the answer, an initiator's
 }
 
 // peer is what the other side said it can do.
@@ -191,6 +194,10 @@ func (m *Machine) step(now time.Time, in Input) {
 		m.redirect(now, in)
 	case Reconfigure:
 		m.newer = in.Config
+	case RequestTicket:
+		m.requestTicket(now)
+	case Ticketed:
+		m.answer(now, in.ID, in)
 	case WorkDone:
 		m.answer(now, in.ID, in)
 	case Applied:
@@ -270,7 +277,11 @@ func (m *Machine) answer(now time.Time, id WorkID, in Input) {
 
 func (m *Machine) tick(now, heard time.Time) {
 	if m.state == stateNew && m.original {
-		m.startInit(now)
+		if m.ini.Ticket != nil {
+			m.startResume(now)
+		} else {
+			m.startInit(now)
+		}
 		return
 	}
 	if !m.expires.IsZero() && !now.Before(m.expires) {
@@ -347,9 +358,9 @@ func (m *Machine) header(x ikewire.ExchangeType, id uint32, response bool) ikewi
 
 // encode gives the octets of a message: one, or its fragments where the peer
 // takes them (RFC 7383). It is protected as soon as there are keys and the
-// exchange isn't IKE_SA_INIT.
+// exchange isn't the first.
 func (m *Machine) encode(h ikewire.Header, payloads []ikewire.Payload) ([][]byte, error) {
-	if h.Exchange == ikewire.IKESAInit {
+	if h.Exchange == ikewire.IKESAInit || h.Exchange == ikewire.IKESessionResume {
 		raw, err := (&ikewire.Message{Header: h, Payloads: payloads}).Append(nil)
 		return [][]byte{raw}, err
 	}
@@ -409,6 +420,9 @@ func (m *Machine) die() {
 func (m *Machine) endHandshake() {
 	if m.handshake != nil && m.handshake.keys != nil {
 		m.handshake.keys.Erase()
+	}
+	if m.handshake != nil && m.handshake.resume != nil {
+		m.handshake.resume.Erase()
 	}
 	m.handshake = nil
 }

@@ -21,6 +21,7 @@ const (
 	CloseAuthMethod      CloseReason = "auth_method"
 	CloseNoAddress       CloseReason = "no_address"
 	CloseNoChild         CloseReason = "no_child"
+	CloseTicketIdentity  CloseReason = "ticket_identity" // a ticket of another identity
 	CloseHalfOpenTimeout CloseReason = "half_open_timeout"
 	CloseInternal        CloseReason = "internal_error"
 	CloseNATForbidden    CloseReason = "nat_forbidden"
@@ -28,6 +29,8 @@ const (
 	ClosePeerRefused CloseReason = "peer_refused"
 	ClosePeerDeleted CloseReason = "peer_deleted"
 	ClosePeerCrashed CloseReason = "peer_crashed"
+	// Our ticket; a full handshake is next.
+	CloseTicketRefused CloseReason = "ticket_refused"
 	// Afterwards.
 	CloseTimeout    CloseReason = "peer_timeout"
 	CloseReplaced   CloseReason = "replaced"

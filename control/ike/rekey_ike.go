@@ -162,7 +162,7 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 	next := &Machine{
 		cfg: m.cfg, newer: m.newer, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
 		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
-		assigned: m.assigned, virtual: m.virtual, state: stateEstablished, pace: m.pace,
+		assigned: m.assigned, virtual: m.virtual, state: stateEstablished, pace: m.pace, resumable: m.resumable,
 	}
 	if !next.useKeys(now, keys) {
 		return nil

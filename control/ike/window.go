@@ -48,6 +48,10 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 		m.initRequest(now, in, msg)
 		return
 	}
+	if msg.Exchange == ikewire.IKESessionResume {
+		m.resumeRequest(now, in, msg)
+		return
+	}
 	if m.open == nil || msg.ResponderSPI != m.spiR {
 		m.note(NoteUnexpected, msg.Exchange.String())
 		return
@@ -323,6 +327,10 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 	}
 	if msg.Exchange == ikewire.IKESAInit {
 		m.initResponse(now, in, msg)
+		return
+	}
+	if msg.Exchange == ikewire.IKESessionResume {
+		m.resumeResponse(now, in, msg)
 		return
 	}
 	if msg.ResponderSPI != m.spiR {

@@ -39,6 +39,8 @@ var (
 
 	// ErrSignature: the signature is not that of these octets by this key.
 	ErrSignature = errors.New("ikecrypto: signature not valid")
+	// ErrAuth: AUTH data of a resumed IKE SA that don't come from its keys.
+	ErrAuth = errors.New("ikecrypto: AUTH data not valid")
 	// ErrAuthMethod: an authentication method that isn't here, or that doesn't
 	// belong to the key.
 	ErrAuthMethod = errors.New("ikecrypto: authentication method not supported")

@@ -19,6 +19,10 @@ type Config struct {
 	// Pools that addresses come from, IPv4 or IPv6, in the order in which they
 	// are used up. They don't overlap and have no host bits set.
 	Pools []netip.Prefix
+	// Neighbours are the pools of other gateways that devices come from with
+	// their address, see Request.Entitled. Nothing else is given out of them.
+	// They don't overlap with each other or with Pools.
+	Neighbours []netip.Prefix
 	// Exclude lists addresses that are not handed out, such as the gateway's
 	// own. They may lie outside the pools.
 	Exclude []netip.Addr
@@ -76,6 +80,13 @@ func (c Config) build() ([numFamilies]space, error) {
 		}
 		spaces[familyOf(p.Addr())].add(p)
 	}
+	for i, p := range c.Neighbours {
+		if err := checkPool(p, slices.Concat(c.Pools, c.Neighbours[:i])); err != nil {
+			return spaces, err
+		}
+		sp := &spaces[familyOf(p.Addr())]
+		sp.neighbours = append(sp.neighbours, p)
+	}
 	for f := range spaces {
 		sp := &spaces[f]
 		for a := range maps.Keys(excluded) {
@@ -115,11 +126,11 @@ func checkPool(p netip.Prefix, before []netip.Prefix) error {
 
 // samePools: both configurations hand out the same addresses in the same order.
 func (c Config) samePools(d Config) bool {
-	return slices.Equal(c.Pools, d.Pools) && slices.Equal(c.Exclude, d.Exclude)
+	return slices.Equal(c.Pools, d.Pools) && slices.Equal(c.Neighbours, d.Neighbours) && slices.Equal(c.Exclude, d.Exclude)
 }
 
 // clone doesn't share memory with what the caller may change.
 func (c Config) clone() Config {
-	c.Pools, c.Exclude = slices.Clone(c.Pools), slices.Clone(c.Exclude)
+	c.Pools, c.Neighbours, c.Exclude = slices.Clone(c.Pools), slices.Clone(c.Neighbours), slices.Clone(c.Exclude)
 	return c
 }

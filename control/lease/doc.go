@@ -22,6 +22,12 @@
 // Otherwise the answer is [ErrExhausted]. The address of a device with a live
 // session is never given to another device.
 //
+// A request that is Entitled brings an address along that the gateways gave the
+// device before: the hour in rule 1 doesn't count for it. This is how a device keeps its address at a second gateway: gateways that share their devices
+// hand out disjoint pools and name each other's as Neighbours, so that an
+// address has one gateway that gives it out, and others take it over from the
+// device that has it. A neighbour's address counts as one outside the pools.
+//
 // Network and broadcast address of IPv4 pools shorter than /31, the
 // subnet-router anycast address (RFC 4291 section 2.6.1) of IPv6 pools shorter
 // than /127, and excluded addresses are not handed out.

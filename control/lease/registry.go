@@ -33,6 +33,10 @@ type Request struct {
 	// one of the other family or outside the pools is as good as none, and so is
 	// a second one within an hour.
 	Want netip.Addr
+	// Entitled: a gateway has given Want to the device before, this one or one
+	// that hands out Config.Neighbours, and says so itself. It is granted if it is
+	// free, however often, and may lie in the neighbours' pools.
+	Entitled bool
 	// Additional: the session is the current one and asks for an address
 	// beside the one it has. If it was displaced meanwhile the answer is
 	// ErrNotCurrent, so that it can't displace its successor.

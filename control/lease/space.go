@@ -49,6 +49,8 @@ type space struct {
 	pools    []pool   // in the order of use
 	byFirst  []uint32 // indices of pools, sorted by address
 	excluded map[netip.Addr]struct{}
+	// neighbours hand out these; here they are only taken over.
+	neighbours []netip.Prefix
 	// capacity in addresses; math.MaxUint64 also stands for more than that.
 	capacity uint64
 }
@@ -148,4 +150,17 @@ func (q *queue) remove(l *lease) {
 	}
 	l.prev, l.next = nil, nil
 	q.length--
+}
+
+// neighbourly: the address can be taken over from another gateway.
+func (sp *space) neighbourly(a netip.Addr) bool {
+	if _, no := sp.excluded[a]; no {
+		return false
+	}
+	for _, p := range sp.neighbours {
+		if p.Contains(a) {
+			return a != p.Addr() && (a.Is6() || a != lastOf(p)) || p.Bits() >= a.BitLen()-1
+		}
+	}
+	return false
 }

@@ -121,8 +121,10 @@ func (t *table) acquire(req Request, now int64, readOnly bool) (Grant, error) {
 		had = d.leases[f]
 	}
 	grant := Grant{}
-	keeps := had != nil && had.pooled
-	if !keeps || d.session == 0 && d.mayWish(now) && t.vacant(f, req) {
+	// An address of a neighbour's is kept by those who bring it along.
+	keeps := had != nil && (had.pooled || req.Entitled && had.key.addr() == req.Want)
+	moves := d != nil && d.session == 0 && (req.Entitled || d.mayWish(now)) && t.vacant(f, req)
+	if !keeps || moves {
 		k, ok := t.choose(f, req)
 		if !ok {
 			t.exhausted++
@@ -133,7 +135,7 @@ func (t *table) acquire(req Request, now int64, readOnly bool) (Grant, error) {
 		}
 		d = t.assign(k, req.Device, now)
 		grant.New = true
-		if keeps {
+		if keeps && !req.Entitled {
 			t.editDevice(d).wished = now
 		}
 	}
@@ -145,7 +147,10 @@ func (t *table) acquire(req Request, now int64, readOnly bool) (Grant, error) {
 // vacant: the request asks for an address that can be handed out and belongs
 // to nobody.
 func (t *table) vacant(f Family, req Request) bool {
-	if !req.Want.IsValid() || familyOf(req.Want) != f || !t.spaces[f].usable(req.Want) {
+	if !req.Want.IsValid() || familyOf(req.Want) != f {
+		return false
+	}
+	if !t.spaces[f].usable(req.Want) && !(req.Entitled && t.spaces[f].neighbourly(req.Want)) {
 		return false
 	}
 	l := t.leases[keyOf(req.Want)]
@@ -243,8 +248,11 @@ func (t *table) assign(k key, name string, now int64) *device {
 	l := t.leases[k]
 	switch {
 	case l == nil:
-		l = &lease{key: k, pooled: true}
+		l = &lease{key: k, pooled: t.spaces[k.family()].usable(k.addr())}
 		t.leases[k] = l
+		if !l.pooled {
+			t.outside++
+		}
 		t.undo = append(t.undo, func() { delete(t.leases, k) })
 	case l.device == nil:
 		t.unlink(&t.free[k.family()], l)
@@ -266,7 +274,7 @@ func (t *table) assign(k key, name string, now int64) *device {
 	l.since, l.used = now, now
 	t.assigned++
 	t.changed = append(t.changed, k)
-	if d.session == 0 {
+	if d.session == 0 && l.pooled {
 		t.link(&t.idle[k.family()], l)
 	}
 	if had != nil {

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"errors"
 	"log/slog"
 	"time"
 
@@ -17,6 +16,10 @@ const maxRechecks = 64
 // decide has the current policy look at a session's evidence. again: the peer
 // is admitted already, by an earlier policy.
 func (sh *shard) decide(s *session, again bool) {
+	if s.evidence == nil {
+		sh.renew(time.Now(), s, again)
+		return
+	}
 	policy, id, evidence := sh.server.settings.Load().Admit, s.id, s.evidence.present()
 	sh.server.work.put(s.class(), func() {
 		admission, err := policy.Decide(time.Now(), evidence)
@@ -50,26 +53,27 @@ func (d decided) deliver(sh *shard, now time.Time) {
 	case d.err != nil:
 		sh.refused(now, s, d)
 	case d.again:
-		s.until = d.admission.Until
+		s.until, s.standing.Standing = d.admission.Until, d.admission.Standing
 		if d.admission.Group != s.group {
 			sh.regroup(s, d.admission.Group)
 		}
 		sh.lookSoon(now, s)
 	default:
 		s.admitted, s.device, s.group = true, d.admission.Device, d.admission.Group
-		sh.step(now, s.current, ike.Admitted{
-			Device: d.admission.Device, Group: d.admission.Group,
-			PublicKey: d.admission.Certificate.PublicKey, Until: d.admission.Until,
+		admitted := ike.Admitted{
+			Device: d.admission.Device, Group: d.admission.Group, Until: d.admission.Until,
 			RedirectTo: sh.server.settings.Load().Redirect.of(d.admission.Device),
-		})
+		}
+		if c := d.admission.Certificate; c != nil {
+			admitted.PublicKey = c.PublicKey
+			s.standing = &standing{Standing: d.admission.Standing, authenticated: now}
+		}
+		sh.step(now, s.current, admitted)
 	}
 }
 
 func (sh *shard) refused(now time.Time, s *session, d decided) {
-	var refusal *admit.Refusal
-	if errors.As(d.err, &refusal) {
-		sh.server.stats.refused(refusal.Reason)
-	}
+	sh.server.countRefusal(d.err)
 	if d.again {
 		sh.server.log.Info("session no longer admitted",
 			slog.String("device", s.device), slog.String("remote", s.remote.String()), slog.Any("reason", d.err))

@@ -29,6 +29,7 @@ type names struct {
 	group, ike, auth, client string
 	esp                      string // of the newest Child SA there was
 	legacy                   string // separated by spaces
+	resumed                  bool   // by a ticket
 }
 
 func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
@@ -36,6 +37,7 @@ func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
 		id: id, device: u.Device, established: established, until: u.Until,
 		names: unique.Make(names{
 			group: u.Group, ike: u.IKE, auth: u.Auth, client: u.Client, esp: u.ESP, legacy: strings.Join(u.Legacy, " "),
+			resumed: u.Resumed,
 		}),
 		initiatorSPI: u.InitiatorSPI, responderSPI: u.ResponderSPI,
 		local: u.Local, remote: u.Remote, virtualIPs: u.VirtualIPs,
@@ -55,7 +57,7 @@ func (c *card) info() Info {
 	u := ike.Summary{
 		Device: c.device, Group: n.group, InitiatorSPI: c.initiatorSPI, ResponderSPI: c.responderSPI,
 		IKE: n.ike, Auth: n.auth, Local: c.local, Remote: c.remote, VirtualIPs: c.virtualIPs,
-		Until: c.until, Client: n.client,
+		Until: c.until, Client: n.client, Resumed: n.resumed,
 	}
 	if n.legacy != "" {
 		u.Legacy = strings.Split(n.legacy, " ")

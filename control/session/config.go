@@ -59,6 +59,8 @@ type Settings struct {
 	Parking  ParkingConfig
 	Records  RecordsConfig
 	Redirect RedirectConfig
+	// Resumption by tickets.
+	Resumption ResumptionConfig
 }
 
 // RedirectConfig sends some devices to another gateway when they have proven
@@ -151,6 +153,9 @@ func (s *Settings) check() error {
 		return fmt.Errorf("%w: Liveness.Idle is %v, must not be negative", ErrConfig, s.Liveness.Idle)
 	case s.Parking.Idle < 0:
 		return fmt.Errorf("%w: Parking.Idle is %v, must not be negative", ErrConfig, s.Parking.Idle)
+	case s.Resumption.Keys != nil && s.Resumption.Lifetime < minTicketLife || s.Resumption.Reauthenticate < 0:
+		return fmt.Errorf("%w: Resumption.Lifetime is %v and Reauthenticate %v, must be %v at least and not negative",
+			ErrConfig, s.Resumption.Lifetime, s.Resumption.Reauthenticate, minTicketLife)
 	case s.Records.Interim < 0:
 		return fmt.Errorf("%w: Records.Interim is %v, must not be negative", ErrConfig, s.Records.Interim)
 	}

@@ -13,12 +13,16 @@ import (
 type acquisition struct {
 	held     heldLease
 	want     []netip.Addr
+	entitled bool           // by a ticket of ours
 	families []lease.Family // still to be asked for
 	got      []netip.Addr
 }
 
 func (sh *shard) acquire(s *session, ask ike.AskLease) {
 	a := acquisition{held: heldLease{device: ask.Device, session: s.id}, want: ask.Want}
+	if s.standing != nil && s.standing.presented != nil {
+		a.want, a.entitled = s.standing.presented.addresses, true
+	}
 	if ask.IPv4 {
 		a.families = append(a.families, lease.IPv4)
 	}
@@ -36,7 +40,7 @@ func (sh *shard) acquireNext(a acquisition) {
 	}
 	for _, want := range a.want {
 		if want.Is4() == (req.Family == lease.IPv4) {
-			req.Want = want
+			req.Want, req.Entitled = want, a.entitled
 			break
 		}
 	}
@@ -83,6 +87,7 @@ func (g granted) deliver(sh *shard, now time.Time) {
 		sh.acquireNext(g.acquisition)
 		return
 	}
+	s.addresses = g.got
 	sh.step(now, s.current, ike.Leased{Addresses: g.got, Settings: &s.settings.Assign})
 }
 

@@ -25,10 +25,14 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	}
 	sh.tell(s)
 	server.stats.established(now.Sub(s.began), summary.Legacy)
+	if summary.Resumed {
+		server.tickets.count(TicketResumed)
+	}
 	server.log.Info("session established",
 		slog.String("device", summary.Device), slog.Any("virtual_ips", summary.VirtualIPs),
 		slog.String("remote", summary.Remote.String()),
-		slog.String("ike", summary.IKE), slog.String("esp", summary.ESP), slog.String("auth", summary.Auth))
+		slog.String("ike", summary.IKE), slog.String("esp", summary.ESP), slog.String("auth", summary.Auth),
+		slog.Bool("resumed", summary.Resumed))
 	if len(summary.Legacy) > 0 {
 		server.log.Warn("session uses legacy algorithms",
 			slog.String("device", summary.Device), slog.Any("legacy", summary.Legacy), slog.String("client", summary.Client))

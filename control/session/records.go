@@ -32,10 +32,12 @@ type Record struct {
 	// Remote is the outer address and port of the device.
 	Remote netip.AddrPort `json:"remote"`
 	// IKE and ESP are the algorithms, those of the newest Child SA there was.
-	IKE    string `json:"ike"`
-	ESP    string `json:"esp,omitempty"`
-	Auth   string `json:"auth"`
-	Client string `json:"client,omitempty"`
+	IKE  string `json:"ike"`
+	ESP  string `json:"esp,omitempty"`
+	Auth string `json:"auth"`
+	// Resumed by a ticket, without certificates.
+	Resumed bool   `json:"resumed,omitempty"`
+	Client  string `json:"client,omitempty"`
 
 	Established time.Time `json:"established"`
 	Traffic
@@ -50,7 +52,7 @@ func (s *session) record(now time.Time, event RecordEvent) Record {
 	return Record{
 		Time: now, Event: event, Session: fmt.Sprintf("%016x", uint64(s.id)), Device: c.device, Group: n.group,
 		VirtualIPs: c.virtualIPs, Remote: c.remote,
-		IKE: n.ike, ESP: n.esp, Auth: n.auth, Client: n.client,
+		IKE: n.ike, ESP: n.esp, Auth: n.auth, Resumed: n.resumed, Client: n.client,
 		Established: c.established, Traffic: s.account.read().Traffic,
 	}
 }

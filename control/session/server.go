@@ -47,6 +47,7 @@ type Server struct {
 	seats    atomic.Int64 // sessions that were granted a lease
 	draining atomic.Bool
 	stats    *stats
+	tickets  *tickets
 	infos    infos
 }
 
@@ -73,7 +74,7 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
 		work:  newWorkers(cfg.Workers),
 		meter: newMeter(cfg.Backend),
-		stats: newStats(),
+		stats: newStats(), tickets: newTickets(),
 		infos: infos{m: make(map[lease.SessionID]known)},
 	}
 	s.records = &recorder{write: cfg.Records, stats: s.stats, queue: newQueue[Record]()}

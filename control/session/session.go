@@ -26,12 +26,14 @@ type session struct {
 	admitted bool
 	holds    bool // a lease
 	over     bool
+	standing *standing // nil before it is admitted, unless it came with a ticket
 	device   string
 	group    string // of the device
 	// regrouped: the group has changed since the admission.
 	regrouped bool
 	until     time.Time // end of the admission
 
+	addresses []netip.Addr    // that it has
 	displaced lease.SessionID // to be closed when this one is up
 	inherited []heldLease     // of successors that failed; end with this one
 

@@ -109,7 +109,7 @@ func (sh *shard) receive(now time.Time, p packet) {
 	}
 }
 
-// initiated finds or makes the machine of an IKE_SA_INIT.
+// initiated finds or makes the machine of an IKE_SA_INIT or IKE_SESSION_RESUME.
 func (sh *shard) initiated(now time.Time, p packet) *sa {
 	key := initKey{remote: p.remote, spi: p.header.InitiatorSPI, sum: gate.Sum64(&sh.server.initSecret, p.data)}
 	if s := sh.halfOpen[key]; s != nil {
@@ -120,7 +120,7 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 	case server.draining.Load():
 		server.stats.drop(ReasonShuttingDown)
 		return nil
-	case server.work.wait() >= newcomerWait:
+	case server.work.wait() >= newcomerWait && !p.header.Resume:
 		server.stats.drop(ReasonWorkersBusy)
 		return nil
 	}
@@ -136,14 +136,26 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 		server.stats.gateDrop(r)
 		return nil
 	}
+	var machine stepper
+	var ticketed *standing
+	if p.header.Resume {
+		var r *ike.Resumption
+		if r, ticketed = sh.openTicket(now, p, settings); r == nil {
+			server.gate.Close(source)
+			return nil
+		}
+		machine = ike.NewResumer(settings.IKE, p.header.InitiatorSPI, spi, r)
+	} else {
+		machine = server.newMachine(settings.IKE, p.header.InitiatorSPI, spi)
+	}
 	s := &sa{
-		machine: server.newMachine(settings.IKE, p.header.InitiatorSPI, spi),
+		machine: machine,
 		spi:     spi, peerSPI: p.header.InitiatorSPI,
 		init: &key, source: source, counted: true, slot: -1,
 	}
 	s.session = &session{
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
-		remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
+		standing: ticketed, remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
 	}
 	if crowded {
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
@@ -181,7 +193,13 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 		sh.outgoing = append(sh.outgoing, dataplane.Datagram{Data: o.Data, Local: o.Local, Remote: o.Remote, Marker: o.Marker})
 	case ike.Work:
 		sh.compute(s, o)
+	case ike.AskTicket:
+		sh.makeTicket(now, s, o)
 	case ike.AskAdmit:
+		if o.Resumed {
+			sh.useTicket(now, s.session)
+			return
+		}
 		s.session.evidence = keepEvidence(o)
 		sh.decide(s.session, false)
 	case ike.AskLease:

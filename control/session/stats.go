@@ -38,6 +38,11 @@ type Stats struct {
 	RekeyedIKE, Moved uint64
 	// Traffic of all sessions, as of some seconds ago at most.
 	Traffic
+	// Tickets by the names of TicketResult; all names are there.
+	Tickets map[string]uint64
+	// Work is how many computations of each kind the workers did: "key exchange",
+	// "verify" and "sign", by public keys all of them.
+	Work map[string]uint64
 	// Handshake is the time from IKE_SA_INIT to an established session, in
 	// seconds.
 	Handshake Histogram
@@ -69,6 +74,7 @@ type stats struct {
 	notes     map[ike.Note]uint64
 	events    map[string]uint64
 	legacy    map[string]uint64
+	work      map[string]uint64
 	handshake Histogram
 }
 
@@ -81,6 +87,7 @@ func newStats() *stats {
 			eventUnknownSPI: 0, eventSoftLimit: 0, eventHardLimit: 0, eventExpired: 0,
 		},
 		legacy:    make(map[string]uint64),
+		work:      make(map[string]uint64),
 		handshake: Histogram{Bounds: handshakeBounds, Counts: make([]uint64, len(handshakeBounds)+1)},
 	}
 }
@@ -91,6 +98,7 @@ func (st *stats) refused(r admit.Reason)   { st.refusals[r].Add(1) }
 func (st *stats) closed(r ike.CloseReason) { count(st, st.closings, r) }
 func (st *stats) note(n ike.Note)          { count(st, st.notes, n) }
 func (st *stats) event(name string)        { count(st, st.events, name) }
+func (st *stats) worked(name string)       { count(st, st.work, name) }
 
 func count[K comparable](st *stats, m map[K]uint64, k K) {
 	st.mu.Lock()
@@ -120,6 +128,7 @@ func (s *Server) Stats() Stats {
 		RekeyedIKE:  st.rekeyedIKE.Load(),
 		Moved:       st.moved.Load(),
 		Traffic:     s.meter.sum(),
+		Tickets:     s.tickets.counts(),
 		Refused:     make(map[string]uint64, admit.NumReasons),
 		Drops:       make(map[string]uint64, gate.NumReasons+NumReasons),
 	}
@@ -136,7 +145,7 @@ func (s *Server) Stats() Stats {
 	defer st.mu.Unlock()
 	out.EstablishedTotal = st.total
 	out.Closed, out.Notes, out.Events = maps.Clone(st.closings), maps.Clone(st.notes), maps.Clone(st.events)
-	out.Legacy = maps.Clone(st.legacy)
+	out.Legacy, out.Work = maps.Clone(st.legacy), maps.Clone(st.work)
 	out.Handshake = st.handshake
 	out.Handshake.Counts = slices.Clone(st.handshake.Counts)
 	return out

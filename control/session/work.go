@@ -153,6 +153,7 @@ func (s *session) class() class {
 
 // compute has a machine's work done.
 func (sh *shard) compute(s *sa, w ike.Work) {
+	sh.server.stats.worked(w.Name)
 	spi := s.spi
 	sh.server.work.put(s.session.class(), func() {
 		sh.mail.put(answer{spi, ike.WorkDone{ID: w.ID, Result: w.Do()}})

@@ -261,6 +261,7 @@ type device struct {
 	mu       sync.Mutex
 	summary  *ike.Summary
 	closed   *ike.Closed
+	ticket   *ike.Ticket
 	rekeyed  int  // IKE SAs
 	children int  // after the first
 	silent   bool // hears and says nothing
@@ -279,7 +280,10 @@ func (w *world) connectWith(cfg *ike.Config) *device {
 	return d
 }
 
-func (w *world) start(cfg *ike.Config) *device {
+func (w *world) start(cfg *ike.Config) *device { return w.startBy(cfg, nil) }
+
+// startBy begins with a ticket, if there is one.
+func (w *world) startBy(cfg *ike.Config, ticket *ike.Ticket) *device {
 	d := &device{
 		w: w, addr: w.next, inbox: make(chan dataplane.Datagram, 64), order: make(chan ike.Input, 4),
 		quit: make(chan struct{}), ended: make(chan struct{}),
@@ -290,7 +294,7 @@ func (w *world) start(cfg *ike.Config) *device {
 		Config: cfg,
 		Local:  netip.AddrPortFrom(d.addr, 500), Remote: gatewayIKE,
 		LocalNATT: netip.AddrPortFrom(d.addr, 4500), RemoteNATT: gatewayNATT,
-		IPv6: w.ipv6,
+		IPv6: w.ipv6, Ticket: ticket,
 	}, d.number()<<32)
 	d.lastIKE = d.number() << 32
 	go d.run(m, d.lastIKE)
@@ -422,6 +426,10 @@ func (d *device) carryOut(sa *peerSA, o ike.Output) peerInput {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.summary = &o.Summary
+	case ike.TicketReceived:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.ticket = o.Ticket
 	case ike.ChildUp:
 		d.mu.Lock()
 		defer d.mu.Unlock()

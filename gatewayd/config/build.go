@@ -37,6 +37,8 @@ type Built struct {
 	// proven who they are.
 	RedirectTo string
 	Redirected []string
+	// Resumption is nil where there is none.
+	Resumption *Resumption
 	// Records is the path of the file for session records, empty for none, and
 	// Interim how often they come.
 	Records string
@@ -70,7 +72,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		Parked:  time.Duration(g.IKE.Parking.Idle),
 		Records: c.Path(g.Records.File),
 		Interim: time.Duration(g.Records.Interim),
-		Leases:  lease.Config{Pools: g.Static.Pools, Exclude: slices.Clone(g.Static.Exclude)},
+		Leases:  lease.Config{Pools: g.Static.Pools, Neighbours: g.Static.NeighbourPools, Exclude: slices.Clone(g.Static.Exclude)},
 		Gate: gate.Config{
 			MaxHalfOpen:       g.Limits.HalfOpen.Max,
 			CookieAt:          g.Limits.HalfOpen.CookieAt,
@@ -81,7 +83,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 	}
 	// Whoever had the address of a server would get what is meant for it.
 	for _, a := range slices.Concat(g.Static.DNS, g.Static.WINS) {
-		if slices.ContainsFunc(g.Static.Pools, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if slices.ContainsFunc(g.Static.Inside(), func(p netip.Prefix) bool { return p.Contains(a) }) {
 			built.Leases.Exclude = append(built.Leases.Exclude, a)
 		}
 	}
@@ -116,6 +118,8 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		MOBIKE:       g.IKE.MOBIKE,
 		Addresses:    g.External.Addresses(),
 		Childless:    g.IKE.Childless,
+		Tickets:      g.Resumption.Enabled,
+		RekeyWithin:  time.Duration(g.Resumption.RekeyWithin),
 
 		ExportKeys: c.Debug.KeyLog != "",
 		Rand:       rand.Reader,
@@ -124,6 +128,9 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		built.IKE.RedirectTo = g.Redirect.To
 	} else {
 		built.RedirectTo, built.Redirected = g.Redirect.To, g.Redirect.Devices
+	}
+	if g.Resumption.Enabled {
+		built.Resumption = &g.Resumption
 	}
 	b.warnLegacy()
 	built.Warnings = b.warnings

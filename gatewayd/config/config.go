@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 )
 
 // Config is the whole file. A field tagged `restart` keeps its value until the
@@ -68,6 +69,8 @@ type Gateway struct {
 	Access   Access   `yaml:"access" restart:"yes"`
 	Guard    Guard    `yaml:"guard"`
 	Static   Static   `yaml:"static"`
+
+	Resumption Resumption `yaml:"resumption"`
 }
 
 // External is the side of the devices.
@@ -229,6 +232,21 @@ type Redirect struct {
 	Devices []string `yaml:"devices"`
 }
 
+// Resumption of sessions by tickets (RFC 5723).
+type Resumption struct {
+	Enabled bool `yaml:"enabled"`
+	// Lifetime of a ticket.
+	Lifetime Duration `yaml:"lifetime"`
+	// KeyFile of the tickets' keys; empty is ticket.keys in the state folder.
+	KeyFile string `yaml:"key_file" restart:"yes"`
+	// RekeyWithin is how soon a resumed IKE SA gets a key exchange.
+	RekeyWithin Duration `yaml:"rekey_within"`
+	// Reauthenticate is how long a device can go without its certificate.
+	Reauthenticate Duration `yaml:"reauthenticate"`
+	// Epoch of authorisations: tickets of another one are refused.
+	Epoch int `yaml:"epoch"`
+}
+
 // Records of sessions, for accounting.
 type Records struct {
 	// File of JSON lines; empty writes none.
@@ -261,10 +279,13 @@ type HalfOpen struct {
 type Static struct {
 	// Pools of virtual addresses of both families, and addresses in them never
 	// given out.
-	Pools   []netip.Prefix `yaml:"pools"`
-	Exclude []netip.Addr   `yaml:"exclude"`
-	DNS     []netip.Addr   `yaml:"dns"`
-	WINS    []netip.Addr   `yaml:"wins"`
+	Pools []netip.Prefix `yaml:"pools"`
+	// NeighbourPools are other gateways'. Only devices that come with a ticket for
+	// such an address have it here.
+	NeighbourPools []netip.Prefix `yaml:"neighbour_pools" restart:"yes"`
+	Exclude        []netip.Addr   `yaml:"exclude"`
+	DNS            []netip.Addr   `yaml:"dns"`
+	WINS           []netip.Addr   `yaml:"wins"`
 	// Domains that DNS is for (RFC 8598); empty: all names.
 	Domains []string `yaml:"domains"`
 	// Networks behind the gateway that devices may reach; empty: everything.
@@ -273,6 +294,9 @@ type Static struct {
 	Groups         []Group        `yaml:"groups"`
 	UnknownDevices UnknownDevices `yaml:"unknown_devices"`
 }
+
+// Inside are all networks that devices here may have addresses of.
+func (s Static) Inside() []netip.Prefix { return slices.Concat(s.Pools, s.NeighbourPools) }
 
 // Families says which address families the pools are of.
 func (s Static) Families() (ipv4, ipv6 bool) {
@@ -318,6 +342,14 @@ func (c *Config) Path(name string) string {
 
 // Name of the file.
 func (c *Config) Name() string { return c.name }
+
+// TicketKeys is where the keys of tickets lie.
+func (c *Config) TicketKeys() string {
+	if f := c.Gateway.Resumption.KeyFile; f != "" {
+		return c.Path(f)
+	}
+	return filepath.Join(c.Path(c.StateDir), "ticket.keys")
+}
 
 // Socket is where the local socket lies.
 func (c *Config) Socket() string { return filepath.Join(c.Path(c.RuntimeDir), "gateway.sock") }

@@ -68,6 +68,10 @@ func Default() *Config {
 					Hard: Volume{Bytes: 2 << 40, Packets: 7 << 29},
 				},
 			},
+			Resumption: Resumption{
+				Enabled: true, Lifetime: Duration(8 * time.Hour), RekeyWithin: Duration(10 * time.Minute),
+				Reauthenticate: Duration(7 * 24 * time.Hour), Epoch: 1,
+			},
 			Limits: Limits{
 				Sessions:          20000,
 				HalfOpen:          HalfOpen{g.MaxHalfOpen, g.CookieAt},

@@ -185,7 +185,7 @@ func ParsePrivateKey(data []byte) (crypto.Signer, error) {
 // policy reads everything about trust.
 func (b *builder) policy() *admit.Policy {
 	t := &b.Gateway.Trust
-	c := admit.Config{Barred: t.Barred, MaxCertificates: t.MaxCertificates}
+	c := admit.Config{Barred: t.Barred, Epoch: uint64(b.Gateway.Resumption.Epoch), MaxCertificates: t.MaxCertificates}
 	b.Gateway.Static.admitGroups(&c)
 	for i, name := range t.Roots {
 		c.Roots = append(c.Roots, read(b, fmt.Sprintf("gateway.trust.roots[%d]", i), name, admit.ParseCertificates)...)

@@ -52,6 +52,7 @@ func (c *Config) validate() Problems {
 	v.algorithms(&c.Gateway)
 	v.redirect(&c.Gateway)
 	v.records(&c.Gateway.Records)
+	v.resumption(&c.Gateway.Resumption)
 	v.limits(&c.Gateway.Limits)
 	v.guard(&c.Gateway.Guard)
 	v.static(&c.Gateway.Static)
@@ -283,6 +284,13 @@ func (v *validator) records(r *Records) {
 	if r.File == "" {
 		v.say("gateway.records.interim", "got %v, expected 0, because gateway.records.file is not set", r.Interim)
 	}
+}
+
+func (v *validator) resumption(r *Resumption) {
+	v.duration("gateway.resumption.lifetime", r.Lifetime, time.Minute, 24*time.Hour)
+	v.duration("gateway.resumption.rekey_within", r.RekeyWithin, 0, 24*time.Hour)
+	v.between("gateway.resumption.epoch", r.Epoch, 0, 1<<31-1)
+	v.duration("gateway.resumption.reauthenticate", r.Reauthenticate, 0, 366*24*time.Hour)
 }
 
 func (v *validator) limits(l *Limits) {

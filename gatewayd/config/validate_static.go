@@ -21,6 +21,7 @@ func (v *validator) static(s *Static) {
 		v.say("gateway.static.pools", "not set, expected at least one network of virtual addresses")
 	}
 	v.pools(s)
+	v.neighbours(s)
 	v.groups(s)
 	for i, a := range s.Exclude {
 		v.unicast(fmt.Sprintf("gateway.static.exclude[%d]", i), a)
@@ -79,6 +80,29 @@ func (v *validator) pools(s *Static) {
 		for j, other := range s.Pools[:i] {
 			if other.IsValid() && p.Overlaps(other) {
 				v.say(key, "got %v, which overlaps gateway.static.pools[%d] (%v), expected another network", p, j, other)
+			}
+		}
+		for _, a := range v.Gateway.External.Addresses() {
+			if a.IsValid() && p.Contains(a) {
+				v.say(key, "got %v, which holds the external address %v, expected a network of its own", p, a)
+			}
+		}
+	}
+}
+
+// neighbours are checked one at a time, too.
+func (v *validator) neighbours(s *Static) {
+	for i, p := range s.NeighbourPools {
+		key := fmt.Sprintf("gateway.static.neighbour_pools[%d]", i)
+		if !p.IsValid() {
+			continue
+		}
+		if err := (lease.Config{Pools: []netip.Prefix{p}}).Validate(); err != nil {
+			v.say(key, "got %v, expected a network with host addresses: %v", p, err)
+		}
+		for _, other := range slices.Concat(s.Pools, s.NeighbourPools[:i]) {
+			if other.IsValid() && p.Overlaps(other) {
+				v.say(key, "got %v, which overlaps %v, expected another network", p, other)
 			}
 		}
 		for _, a := range v.Gateway.External.Addresses() {

@@ -98,8 +98,8 @@ func (c *Client) Reload(ctx context.Context) (r Reloaded, err error) {
 }
 
 // Stop ends the gateway and calls tell with each step, the last one Done.
-func (c *Client) Stop(ctx context.Context, tell func(Progress)) error {
-	response, err := c.send(ctx, http.MethodPost, "/v1/stop", nil)
+func (c *Client) Stop(ctx context.Context, how Stop, tell func(Progress)) error {
+	response, err := c.send(ctx, http.MethodPost, "/v1/stop", how)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // fakeSource remembers what it was asked to do.
@@ -53,12 +55,15 @@ func (f *fakeSource) Drops() []Drop { return []Drop{{"dataplane", "replay", 3}} 
 func (f *fakeSource) Reload() (Reloaded, error) {
 	return Reloaded{NeedRestart: []string{"state_dir"}}, f.reloadErr
 }
-func (f *fakeSource) Stop() <-chan Progress {
+func (f *fakeSource) Stop(how Stop) (<-chan Progress, error) {
+	if how != (Stop{Drain: time.Minute, To: "gw2.example"}) {
+		return nil, fmt.Errorf("got %+v", how)
+	}
 	c := make(chan Progress, 2)
 	c <- Progress{Step: "deleting sessions", Sessions: 1}
 	c <- Progress{Step: "done", Done: true}
 	close(c)
-	return c
+	return c, nil
 }
 
 // start serves a fake gateway to its own user.
@@ -106,7 +111,7 @@ func TestCommands(t *testing.T) {
 		t.Errorf("reload: %+v, %v", r, err)
 	}
 	var steps []string
-	if err := client.Stop(ctx, func(p Progress) { steps = append(steps, p.Step) }); err != nil || strings.Join(steps, "|") != "deleting sessions|done" {
+	if err := client.Stop(ctx, Stop{Drain: time.Minute, To: "gw2.example"}, func(p Progress) { steps = append(steps, p.Step) }); err != nil || strings.Join(steps, "|") != "deleting sessions|done" {
 		t.Errorf("stop: %v, %v", steps, err)
 	}
 }

@@ -33,8 +33,9 @@ type Source interface {
 	// Reload reads the configuration again. The error may wrap many.
 	Reload() (Reloaded, error)
 	// Stop begins an orderly end, or joins one, and returns its progress. The
-	// channel is closed after the value with Done.
-	Stop() <-chan Progress
+	// channel is closed after the value with Done. ErrConflict if it is to be
+	// drained and is ending already.
+	Stop(Stop) (<-chan Progress, error)
 }
 
 // Config of a Server.
@@ -238,11 +239,21 @@ func (s *Server) watchDrops(w http.ResponseWriter, r *http.Request) {
 
 // stop streams progress until the gateway has put everything back. A client
 // that goes away doesn't stop the stop.
-func (s *Server) stop(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) stop(w http.ResponseWriter, r *http.Request) {
+	how, err := body[Stop](r)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	progress, err := s.config.Source.Stop(how)
+	if err != nil {
+		fail(w, err)
+		return
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	flusher := http.NewResponseController(w)
 	encoder := json.NewEncoder(w)
-	for p := range s.config.Source.Stop() {
+	for p := range progress {
 		if encoder.Encode(p) == nil {
 			_ = flusher.Flush()
 		}

@@ -84,6 +84,8 @@ type Session struct {
 	Children []Child `json:"children"`
 	IKE      string  `json:"ike"`
 	Auth     string  `json:"auth"`
+	// Resumed: the session began by a ticket; Auth is how the one before did.
+	Resumed bool `json:"resumed,omitempty"`
 	// Client is its maker as far as it shows, Legacy what it uses of algorithms
 	// that have been given up.
 	Client      string    `json:"client,omitempty"`
@@ -120,7 +122,8 @@ type Lease struct {
 
 // Drop counts what a layer dropped, refused or closed for a reason.
 type Drop struct {
-	// Layer is "dataplane", "guard", "access", "ike", "dhcp", "admit" or "close".
+	// Layer is "dataplane", "guard", "access", "ike", "dhcp", "admit", "ticket" or
+	// "close".
 	Layer  string `json:"layer"`
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`
@@ -170,6 +173,16 @@ type Redirected struct {
 type Reloaded struct {
 	NeedRestart []string `json:"need_restart"`
 	Warnings    []string `json:"warnings"`
+}
+
+// Stop says how the gateway ends.
+type Stop struct {
+	// Drain is over how long sessions end, one after the other; 0 ends all at
+	// once.
+	Drain time.Duration `json:"drain,omitempty"`
+	// To is another gateway, by name or address, that devices are sent to while
+	// this one is drained; empty just ends their sessions.
+	To string `json:"to,omitempty"`
 }
 
 // Progress of a stop, one JSON value a line. The last one has Done set: all

@@ -31,6 +31,9 @@ type Snapshot struct {
 	// RekeyedIKE and Moved count IKE SAs that another took over from, and changes
 	// of a session's path.
 	RekeyedIKE, Moved uint64
+	// Tickets by what became of them, and Work of the handshakes' workers by kind;
+	// counters.
+	Tickets, Work map[string]uint64
 	// Legacy counts sessions by legacy algorithm.
 	Legacy map[string]uint64
 	// Counters of inner packets: in from devices, out to them.
@@ -78,6 +81,8 @@ var (
 	rekeyedIKE        = desc("ike_rekeyed_total", "IKE SAs that another one took over from.")
 	moved             = desc("session_moves_total", "Sessions that went on from another address.")
 	legacy            = desc("legacy_total", "Sessions that used a legacy algorithm, by algorithm.", "algorithm")
+	tickets           = desc("tickets_total", "Resumption tickets that were given or shown, by result.", "result")
+	work              = desc("public_key_work_total", "Computations by public keys, by kind.", "kind")
 	notes             = desc("ike_notes_total", "Events of IKE SAs that didn't end them.", "note")
 	events            = desc("dataplane_events_total", "Events that the data plane told.", "event")
 	accessPackets     = desc("access_packets_total", "Inner packets that access lists judged, by direction and verdict.", "direction", "verdict")
@@ -101,7 +106,7 @@ var (
 var all = []*prometheus.Desc{
 	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops, guardPackets,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
-	rekeyedIKE, moved, legacy, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
+	rekeyedIKE, moved, legacy, tickets, work, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
 }
 
 // Collector takes a snapshot for each scrape. The function may be called from
@@ -135,7 +140,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, by := range []struct {
 		desc   *prometheus.Desc
 		counts map[string]uint64
-	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}, {guardPackets, s.Guard}} {
+	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}, {tickets, s.Tickets}, {work, s.Work}, {guardPackets, s.Guard}} {
 		for name, n := range by.counts {
 			counter(by.desc, n, name)
 		}

@@ -108,6 +108,7 @@ type Session struct {
 	VirtualIPs []netip.Addr   `json:"virtual_ips"`
 	IKE        string         `json:"ike"`
 	Auth       string         `json:"auth"`
+	Resumed    bool           `json:"resumed"`
 	Children   []Child        `json:"children"`
 	BytesIn    uint64         `json:"bytes_in"`
 	BytesOut   uint64         `json:"bytes_out"`
