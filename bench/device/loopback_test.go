@@ -41,6 +41,11 @@ func (p *pipe) Write(b []byte) error {
 	return err
 }
 
+// WriteVector: ICMP is never joined.
+func (p *pipe) WriteVector([]unix.Iovec) error { return unix.EINVAL }
+
+func (p *pipe) USO() bool { return false }
+
 // loopbackWorld is the userspace engine on loopback, with a host behind it that
 // counts packets, and certificates.
 type loopbackWorld struct {

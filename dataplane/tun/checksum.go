@@ -34,13 +34,18 @@ func sum(b []byte, acc uint64) uint64 {
 // as its other form, 0xffff: in UDP zero means that there is no checksum (RFC
 // 768), elsewhere both mean the same.
 func putChecksum(field []byte, acc uint64) {
-	acc = acc>>32 + acc&0xffffffff
-	acc = acc>>32 + acc&0xffffffff
-	acc = acc>>16 + acc&0xffff
-	acc = acc>>16 + acc&0xffff
-	c := ^uint16(acc)
+	c := ^fold(acc)
 	if c == 0 {
 		c = 0xffff
 	}
 	binary.NativeEndian.PutUint16(field, c)
+}
+
+// fold adds the 16-bit words of a sum.
+func fold(acc uint64) uint16 {
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>16 + acc&0xffff
+	acc = acc>>16 + acc&0xffff
+	return uint16(acc)
 }

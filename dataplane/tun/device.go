@@ -32,6 +32,7 @@ type Config struct {
 type Device struct {
 	fd     int
 	name   string
+	uso    bool
 	closed atomic.Bool
 }
 
@@ -70,6 +71,7 @@ func (d *Device) configure(c Config) error {
 		return fmt.Errorf("TUNSETVNETLE: %w", err)
 	}
 	err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, offloadTCP|offloadUDP)
+	d.uso = err == nil
 	if errors.Is(err, unix.EINVAL) {
 		err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, offloadTCP)
 	}
@@ -127,6 +129,18 @@ func (d *Device) Write(p []byte) error {
 	}
 	return nil
 }
+
+// WriteVector is Write for a frame in parts.
+func (d *Device) WriteVector(parts []unix.Iovec) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(d.fd), uintptr(unsafe.Pointer(unsafe.SliceData(parts))), uintptr(len(parts)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// USO says that UDP super-packets go both ways: Linux 6.2 and above.
+func (d *Device) USO() bool { return d.uso }
 
 // Close removes the interface. It is safe to call twice.
 func (d *Device) Close() error {

@@ -125,6 +125,8 @@ type goneDevice struct{ *pipe }
 func (goneDevice) Read([]byte) (int, error) { return 0, unix.EBADFD }
 func (goneDevice) Write([]byte) error       { return unix.EBADFD }
 
+func (goneDevice) WriteVector([]unix.Iovec) error { return unix.EBADFD }
+
 // TestInsideGone: without its inside device the loop says so once and still
 // answers and carries IKE.
 func TestInsideGone(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/esp"
+	"github.com/roamgate/roamgate/dataplane/tun"
 )
 
 // Inside is the device to the networks behind the gateway: a *tun.Device, or
@@ -18,8 +19,11 @@ type Inside interface {
 	// Read stores one frame in p and returns its length; without a frame it
 	// returns unix.EAGAIN. It doesn't block.
 	Read(p []byte) (int, error)
-	// Write takes one frame; where it can't at once, it fails. It doesn't keep p.
-	Write(p []byte) error
+	// Write and WriteVector take one frame, WriteVector in parts; where they can't
+	// at once, they fail. They don't keep it.
+	tun.Writer
+	// USO says that frames may be UDP super-packets.
+	USO() bool
 }
 
 // Local is one local address with its two ports. Port 0 draws one.

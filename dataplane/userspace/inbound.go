@@ -21,8 +21,8 @@ import (
  * 5. Authenticate and decrypt, in place               fromESP
  * 6. Window, counters, limits, hint of a new address  authenticated
  * 7. Inner packet: header, source, selectors, ECN     fromTunnel
- * 8. (to come: coalescing into super-packets)
- * 9. Write to the inside                              fromTunnel
+ * 8. Joined with those of its flow, and written to    tun.Coalescer
+ *    the inside, at the end of the batch at the latest
  *
  * All of them run one after the other in the loop's goroutine, a packet at a
  * time; the datagram's memory is the receiver's and is free again when the
@@ -48,6 +48,7 @@ func (l *loop) inbound(at *local) (worked bool) {
 		}
 		l.fromEncap(at, &d)
 	}
+	l.drops[dataplane.ReasonInsideWrite] += uint64(l.coalescer.Flush())
 	return n > 0
 }
 
@@ -158,8 +159,8 @@ func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, le
 	}
 }
 
-// fromTunnel checks an inner packet, a slice of the ESP packet, and writes it to
-// the inside.
+// fromTunnel checks an inner packet, a slice of the ESP packet, and hands it to
+// the coalescer.
 func (l *loop) fromTunnel(s *sa, packet, inner []byte, nextHeader byte, outerTOS uint8) {
 	switch nextHeader {
 	case protoIPv4, protoIPv6:
@@ -188,13 +189,8 @@ func (l *loop) fromTunnel(s *sa, packet, inner []byte, nextHeader byte, outerTOS
 	}
 	clampMSS(inner[:p.length], &p, s.innerMTU)
 
-	// The end of the ESP header becomes the virtio header: ten zero octets, one
-	// whole packet. What lies behind p.length is TFC padding (RFC 4303 section
+	// The end of the ESP header becomes the virtio header. What lies behind p.length is TFC padding (RFC 4303 section
 	// 2.7). The kernel decrements the TTL when it forwards the packet.
 	at := s.open.HeaderLen()
-	frame := packet[at-tun.HeaderLen : at+p.length]
-	clear(frame[:tun.HeaderLen])
-	if l.config.Inside.Write(frame) != nil {
-		l.drop(dataplane.ReasonInsideWrite)
-	}
+	l.coalescer.Add(packet[at-tun.HeaderLen : at+p.length])
 }

@@ -55,6 +55,7 @@ type loop struct {
 	forwarding bool // false after an export
 	now        time.Duration
 	receiver   *encap.Receiver
+	coalescer  *tun.Coalescer
 	segmenter  tun.Segmenter
 	frame      []byte // one frame from the inside
 	scratch    []byte // one segment that doesn't fit through the path
@@ -88,6 +89,7 @@ func newLoop(config Config, ls locals, queue *ikeQueue, events chan<- dataplane.
 		sadb:       newSADB(config.Member, 0, config.MaxChildren),
 		forwarding: true,
 		receiver:   encap.NewReceiver(batch),
+		coalescer:  tun.NewCoalescer(config.Inside, config.Inside.USO()),
 		frame:      make([]byte, tun.MaxFrame),
 		scratch:    make([]byte, tun.MaxFrame),
 		answer:     make([]byte, tooBigFrameLen),
