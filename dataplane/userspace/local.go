@@ -35,7 +35,7 @@ func listen(addrs []Local, device string, sendBuffer int) (_ locals, err error) 
 		if at.encap, err = encap.Listen(a.Encap, device); err != nil {
 			return nil, err
 		}
-		at.sender = encap.NewSender(at.encap, batch, sendBuffer)
+		at.sender = encap.NewSender(at.encap, sendBatch, sendBuffer)
 	}
 	return ls, nil
 }

@@ -14,9 +14,13 @@ import (
 )
 
 const (
-	// batch is how many datagrams one system call takes or sends, and so how
-	// much a round does in each direction.
+	// batch is how many messages one system call takes, and how many frames of the
+	// inside a round takes. A message may be a bundle of datagrams, a frame a
+	// super-packet: package encap bounds the ones, sendBatch the others.
 	batch = 64
+	// sendBatch is how many datagrams a sender holds; a round takes no more frames
+	// when there are that many.
+	sendBatch = 128
 	// commandQueue bounds what waits for a round to end.
 	commandQueue = 64
 )

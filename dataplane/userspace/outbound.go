@@ -37,7 +37,7 @@ const maxESPOverhead = 128
 // super-packet is finished.
 func (l *loop) outbound() (worked bool) {
 	l.sealed = 0
-	for frames := 0; frames < batch && l.sealed < batch; frames++ {
+	for frames := 0; frames < batch && l.sealed < sendBatch; frames++ {
 		n, err := l.config.Inside.Read(l.frame)
 		if err != nil {
 			if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
