@@ -53,7 +53,7 @@ func newEngine(tb testing.TB, n *netns.Namespace, at netip.Addr, address netip.P
 		outer := netip.AddrPortFrom(at, 4500)
 		e.local = dataplane.Path{Local: outer}
 		e.backend, err = userspace.New(userspace.Config{
-			Locals: []userspace.Local{{IKE: netip.AddrPortFrom(at, 500), Encap: outer}}, Inside: e.device, MaxChildren: 64,
+			Locals: []userspace.Local{{IKE: netip.AddrPortFrom(at, 500), Encap: outer}}, Inside: []userspace.Inside{e.device}, MaxChildren: 64,
 		}, make(chan dataplane.Event, 16))
 		return err
 	})

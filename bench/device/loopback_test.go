@@ -65,7 +65,7 @@ func newLoopbackWorld(t *testing.T) *loopbackWorld {
 	w := &loopbackWorld{T: t, pipe: newPipe(t), events: make(chan dataplane.Event, 64)}
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	backend, err := userspace.New(userspace.Config{
-		Locals: []userspace.Local{{IKE: loopback, Encap: loopback}}, Inside: w.pipe, MaxChildren: 64,
+		Locals: []userspace.Local{{IKE: loopback, Encap: loopback}}, Inside: []userspace.Inside{w.pipe}, MaxChildren: 64,
 	}, w.events)
 	if err != nil {
 		t.Fatal(err)

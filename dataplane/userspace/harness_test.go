@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"hash/fnv"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -110,7 +111,7 @@ type harness struct {
 func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config)) *harness {
 	t.Helper()
 	h := &harness{pipe: newPipe(t), clock: new(fakeClock)}
-	config := Config{Locals: []Local{loopback4}, Inside: h.pipe, Pools: []netip.Prefix{pool}, MaxChildren: 64, Now: h.clock.now}
+	config := Config{Locals: []Local{loopback4}, Inside: []Inside{h.pipe}, Pools: []netip.Prefix{pool}, MaxChildren: 64, Now: h.clock.now}
 	if edit != nil {
 		edit(&config)
 	}
@@ -128,11 +129,53 @@ func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config))
 		Backend: b, Local: reached(b.Locals()[0]),
 		Inside: h.pipe, Advance: h.clock.advance,
 	}
+	if len(config.Inside) > 1 {
+		h.Inside = hub(config.Inside)
+	}
 	if len(config.Locals) > 1 {
 		second := reached(b.Locals()[1])
 		h.Second = &second
 	}
 	return h
+}
+
+// withLoops makes a Config of n loops, each with a pipe.
+func withLoops(t *testing.T, n int) func(*Config) {
+	return func(c *Config) {
+		c.Inside = nil
+		for range n {
+			c.Inside = append(c.Inside, newPipe(t))
+		}
+	}
+}
+
+// hub is the host behind several pipes. It chooses the queue as a kernel does
+// that nobody steers: by the flow.
+type hub []Inside
+
+func (h hub) Send(packet []byte) error {
+	f := fnv.New32a()
+	f.Write(packet[12:min(24, len(packet))])
+	return h[f.Sum32()%uint32(len(h))].(*pipe).Send(packet)
+}
+
+func (h hub) Receive(timeout time.Duration) ([]byte, bool) {
+	var set []unix.PollFd
+	for _, p := range h {
+		set = append(set, unix.PollFd{Fd: int32(p.(*pipe).host), Events: unix.POLLIN})
+	}
+	for end := time.Now().Add(timeout); ; {
+		for _, p := range h {
+			if packet, ok := p.(*pipe).Receive(0); ok {
+				return packet, true
+			}
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return nil, false
+		}
+		unix.Poll(set, int(left.Milliseconds())+1)
+	}
 }
 
 // reached is a local address as devices see it.
@@ -168,20 +211,28 @@ func needIPv6(t *testing.T) {
 	conn.Close()
 }
 
-func conformance(t *testing.T, at ...Local) {
+func conformance(t *testing.T, loops int, at ...Local) {
 	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
-		return newHarness(t, events, func(c *Config) { c.Locals = at }).Harness
+		return newHarness(t, events, func(c *Config) {
+			c.Locals = at
+			if loops > 1 {
+				withLoops(t, loops)(c)
+			}
+		}).Harness
 	})
 }
 
-func TestConformance(t *testing.T) { conformance(t, loopback4) }
+func TestConformance(t *testing.T) { conformance(t, 1, loopback4) }
+
+// Nobody steers: what belongs to another loop is passed on.
+func TestConformanceFourLoops(t *testing.T) { conformance(t, 4, loopback4) }
 
 func TestConformanceIPv4First(t *testing.T) {
 	needIPv6(t)
-	conformance(t, loopback4, loopback6)
+	conformance(t, 1, loopback4, loopback6)
 }
 
 func TestConformanceIPv6First(t *testing.T) {
 	needIPv6(t)
-	conformance(t, loopback6, loopback4)
+	conformance(t, 3, loopback6, loopback4)
 }

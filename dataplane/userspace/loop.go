@@ -35,18 +35,23 @@ const (
 // loop carries the packets of its SAs both ways. Its goroutine, run, is the
 // only one that touches what stands below "owned"; do brings others in.
 //
-// A round is: commands, a batch of each socket, some frames of the inside, and
+// A round is: commands, what other loops passed on, a batch of each socket, some frames of the inside, and
 // all that came of them sent. A round without work ends in poll, through the
 // scheduler's normal path, so that garbage collection need not wait for it;
 // all other system calls are raw, because none of them blocks.
 type loop struct {
 	config   Config
+	inside   Inside // its queue of the inside device
 	locals   locals
+	loops    []*loop // all of them, by number
 	ikeQueue *ikeQueue
 	events   chan<- dataplane.Event
 	epoch    time.Time
 	commands chan command
 	done     chan struct{}
+
+	// ring is filled by other loops.
+	ring ring
 
 	// wakeMu keeps wake, an eventfd, open under those who write to it; -1 when
 	// it is closed.
@@ -66,7 +71,9 @@ type loop struct {
 	answer     []byte // a frame back to the inside
 	fragments  fragmenter
 	pollSet    []unix.PollFd
-	sealed     int // packets in this round
+	sealed     int    // packets in this round
+	passed     uint64 // packets given to other loops
+	touched    uint32 // see touch
 	drops      dataplane.Drops
 	unknownSPI bucket
 	icmp       bucket
@@ -77,35 +84,35 @@ type command struct {
 	done chan struct{}
 }
 
-func newLoop(config Config, ls locals, queue *ikeQueue, events chan<- dataplane.Event) (*loop, error) {
+func newLoop(number int, config Config, ls locals, d *directory, queue *ikeQueue, events chan<- dataplane.Event) (*loop, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{
-		config: config, locals: ls, ikeQueue: queue, events: events,
+		config: config, inside: config.Inside[number], locals: ls, ikeQueue: queue, events: events,
 		// A little before now, so that no time of this loop is 0.
 		epoch:    config.Now().Add(-time.Second),
 		commands: make(chan command, commandQueue),
 		wake:     wake,
 		done:     make(chan struct{}),
 
-		sadb:       newSADB(config.Member, 0, config.MaxChildren),
+		sadb:       newSADB(config.Member, uint8(number), config.MaxChildren, config.ActiveChildren, d),
 		forwarding: true,
 		receiver:   encap.NewReceiver(batch),
-		coalescer:  tun.NewCoalescer(config.Inside, config.Inside.USO()),
+		coalescer:  tun.NewCoalescer(config.Inside[number], config.Inside[number].USO()),
 		frame:      make([]byte, tun.MaxFrame),
 		scratch:    make([]byte, tun.MaxFrame),
 		answer:     make([]byte, tooBigFrameLen),
 		unknownSPI: bucket{interval: 100 * time.Millisecond, burst: 10},
 		icmp:       bucket{interval: 10 * time.Millisecond, burst: 50},
 	}
-	fds := [pollSockets]int{pollWake: wake, pollInside: config.Inside.FD()}
+	fds := [pollSockets]int{pollWake: wake, pollInside: l.inside.FD()}
 	for _, fd := range fds {
 		l.pollSet = append(l.pollSet, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
 	for _, at := range ls {
-		for _, s := range []*encap.Socket{at.encap, at.ike} {
+		for _, s := range at.sockets() {
 			l.pollSet = append(l.pollSet, unix.PollFd{Fd: int32(s.FD()), Events: unix.POLLIN})
 		}
 	}
@@ -139,20 +146,23 @@ func (l *loop) do(run func()) error {
 func (l *loop) wakeUp() {
 	l.wakeMu.RLock()
 	defer l.wakeMu.RUnlock()
-	one := binary.NativeEndian.AppendUint64(nil, 1)
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
 	// It fails when 2^64 calls are pending, and after the loop has ended.
-	unix.Write(l.wake, one)
+	unix.Write(l.wake, one[:])
+}
+
+func (l *loop) closeWake() {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	unix.Close(l.wake)
+	l.wake = -1
 }
 
 // run returns after end was called; nobody polls any more.
 func (l *loop) run() {
-	defer func() {
-		l.wakeMu.Lock()
-		unix.Close(l.wake)
-		l.wake = -1
-		l.wakeMu.Unlock()
-		close(l.done)
-	}()
+	defer close(l.done)
+	defer l.closeWake()
 	for {
 		worked := l.runCommands()
 		if l.ended {
@@ -160,6 +170,7 @@ func (l *loop) run() {
 		}
 		l.tick()
 		if l.forwarding {
+			worked = l.foreign() || worked
 			for _, at := range l.locals {
 				worked = l.inbound(at) || worked
 				worked = l.ikeInbound(at) || worked
