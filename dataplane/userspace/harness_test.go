@@ -24,6 +24,7 @@ type pipe struct {
 
 	segmenter   tun.Segmenter
 	joined, cut []byte
+	super       atomic.Int64 // super-packets
 }
 
 func newPipe(t *testing.T) *pipe {
@@ -54,6 +55,7 @@ func (p *pipe) WriteVector(parts []unix.Iovec) error {
 	for _, v := range parts {
 		n += copy(p.joined[n:], unsafe.Slice(v.Base, v.Len))
 	}
+	p.super.Add(1)
 	if err := p.segmenter.Reset(p.joined[:n]); err != nil {
 		return err
 	}
