@@ -10,6 +10,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/dataplane"
 )
 
 // Socket is what a device sends and receives by. A *net.UDPConn is one; it may
@@ -63,6 +64,10 @@ type Config struct {
 	// TUN, if set, is read from and written to, a packet at a time, without a
 	// header. Its Read has to return when the caller closes it.
 	TUN io.ReadWriter
+	// Forward, if set, has the Child SAs instead of the device, which then
+	// carries no packets: Send, Deliver, TUN and Ping are not used. A
+	// dataplane.Backend is one. It is called on the device's own goroutine.
+	Forward Forwarder
 	// Queue is how many packets may wait in each direction; 0 is 256.
 	Queue int
 	// Compute runs a computation of IKE, such as a signature, on another
@@ -74,6 +79,12 @@ type Config struct {
 	// Rand is the source of nonces, SPIs and private keys, safe for concurrent
 	// use; nil is crypto/rand.
 	Rand io.Reader
+}
+
+// Forwarder forwards the packets of Child SAs, as a dataplane.Backend does.
+type Forwarder interface {
+	Reserve(hint netip.Addr) (dataplane.SPI, error)
+	Apply(changes []dataplane.Change) []error
 }
 
 const (
@@ -107,8 +118,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: no profile", ErrConfig)
 	case c.Queue < 0:
 		return fmt.Errorf("%w: queue of %d", ErrConfig, c.Queue)
-	case c.Deliver != nil && c.TUN != nil:
-		return fmt.Errorf("%w: packets go to Deliver or to TUN, not both", ErrConfig)
+	case c.Deliver != nil && c.TUN != nil || c.Forward != nil && (c.Deliver != nil || c.TUN != nil):
+		return fmt.Errorf("%w: packets go to Deliver, to TUN or to Forward, only one of them", ErrConfig)
 	}
 	return nil
 }
