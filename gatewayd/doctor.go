@@ -65,5 +65,6 @@ func (g *global) toExamine(c *cobra.Command) (doctor.Config, doctor.Check) {
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Addresses: cfg.Gateway.External.Addresses(), IPv6: ipv6, Ports: []uint16{cfg.Gateway.External.Port, cfg.Gateway.External.NATTPort},
 		Metrics: cfg.Metrics.Listen.AddrPort, DHCP: cfg.Gateway.Tunnel.Address.IsValid(), Running: err == nil,
+		Bundles: cfg.Gateway.External.Bundles,
 	}, note
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/link"
-	"github.com/roamgate/roamgate/dataplane/tun"
 	"github.com/roamgate/roamgate/dataplane/userspace"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/keylog"
@@ -129,30 +128,30 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err := link.Recover(journal); err != nil {
 		return fmt.Errorf("take back what an earlier run left: %w", explainHost(err))
 	}
-	device, err := tun.Create(tun.Config{Name: cfg.Gateway.Tunnel.Name, MTU: mtu})
+	device, err := createInside(cfg, mtu)
 	if err != nil {
 		return explainHost(err)
 	}
-	undo.push("interface "+device.Name(), device.Close)
+	undo.push("interface "+device.name(), device.Close)
 	var inside []netip.Prefix
 	if a := cfg.Gateway.Tunnel.Address; a.IsValid() {
 		inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
 	}
 	host, err := link.Setup(link.Config{
-		TUN: device.Name(), Addresses: inside, Pools: cfg.Gateway.Static.Pools,
+		TUN: device.name(), Addresses: inside, Pools: cfg.Gateway.Static.Pools,
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
-		Journal: journal,
+		Bundles: cfg.Gateway.External.Bundles, Journal: journal,
 	})
 	if err != nil {
 		return fmt.Errorf("routes and forwarding: %w", explainHost(err))
 	}
 	undo.push("routes and forwarding", host.Close)
-	pools, err := newPoolRoutes(device.Name(), cfg.Gateway.Static.Pools)
+	pools, err := newPoolRoutes(device.name(), cfg.Gateway.Static.Pools)
 	if err != nil {
 		return err
 	}
 	g.routes = pools
-	inform := &informer{tun: device.Name(), logger: logger}
+	inform := &informer{tun: device.name(), logger: logger}
 	undo.push("", func() error { inform.close(); return nil })
 	if err := inform.use(built.Inform, cfg.Gateway.Static.Pools); err != nil {
 		return cfg.Problem("gateway.tunnel.address", err.Error())
@@ -160,11 +159,12 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	g.inform = inform
 
 	events := make(chan dataplane.Event, eventQueue)
+	children := maxChildren(cfg.Gateway.Limits.Sessions)
 	backend, err := userspace.New(userspace.Config{
-		Locals: sockets, Inside: device,
+		Locals: sockets, Inside: device.queues(), Steering: device.steering(children, logger, &undo),
 		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Pools,
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
-		MaxChildren: maxChildren(cfg.Gateway.Limits.Sessions), Logger: logger,
+		MaxChildren: children, Logger: logger,
 	}, events)
 	if err != nil {
 		return explainHost(err)
@@ -198,7 +198,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	followers.Go(func() { g.followSignals(hangup, over, manager) })
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",
-		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", device.Name()),
+		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", device.name()),
 		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("socket", cfg.Socket()))
 	manager.ready()
 	err = sessions.Run(ctx)

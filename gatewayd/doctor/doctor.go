@@ -42,6 +42,8 @@ type Config struct {
 	Metrics   netip.AddrPort
 	// IPv6 addresses are given to devices.
 	IPv6 bool
+	// Bundles: the external interface puts datagrams together.
+	Bundles bool
 	// DHCP: DHCPINFORM is answered inside the tunnel.
 	DHCP bool
 	// Running: a gateway runs with this configuration and holds the ports.
@@ -52,6 +54,7 @@ type Config struct {
 func Examine(c Config) []Check {
 	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(), bpf()}
 	checks = append(checks, offloads()...)
+	checks = append(checks, bundles(c)...)
 	checks = append(checks, memory(), forwarding("ipv4"), clock(time.Now()))
 	if c.IPv6 {
 		checks = append(checks, forwarding("ipv6"))
