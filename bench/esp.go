@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"runtime"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -148,34 +146,16 @@ func (e *espFlags) run(ctx context.Context, f *fleet, r *report.Report, say func
 	return nil
 }
 
-// connect the devices that send, a few at a time.
+// connect the devices that send.
 func (e *espFlags) connect(ctx context.Context, f *fleet, connected *crowd, say func(string)) ([]*swarm.Member, error) {
-	members := make([]*swarm.Member, f.devices-1)
-	places := make(chan struct{}, 4*runtime.GOMAXPROCS(0))
-	var (
-		wg     sync.WaitGroup
-		mu     sync.Mutex
-		failed error
-		up     int
-	)
-	for n := uint64(1); n < f.devices; n++ {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			m, err := e.member(ctx, f, n, connected)
-			mu.Lock()
-			defer mu.Unlock()
-			members[n-1] = m
-			if err != nil && failed == nil {
-				failed = fmt.Errorf("device %d: %w", n, reasonOf(err))
-			}
-			if up++; up%100 == 0 {
-				say(fmt.Sprintf("connected: %d of %d", up, f.devices-1))
-			}
-		})
-	}
-	wg.Wait()
-	return members, failed
+	members := make([]*swarm.Member, f.devices)
+	err := f.each(ctx, say, func(number uint64) (err error) {
+		if number > 0 {
+			members[number], err = e.member(ctx, f, number, connected)
+		}
+		return reasonOf(err)
+	})
+	return members[1:], err
 }
 
 func (e *espFlags) member(ctx context.Context, f *fleet, number uint64, connected *crowd) (*swarm.Member, error) {

@@ -48,6 +48,13 @@ type Config struct {
 	// Want are the inner addresses to ask for; none means any.
 	Want []netip.Addr
 
+	// Addresses of the device, told to the gateway beside the one in use, and
+	// NoNATs, which forbids NATs on the way; both where MOBIKE is agreed on (RFC
+	// 4555 sections 3.4 and 3.9). A device that forbids NATs has to listen at an
+	// address, not at all of them.
+	Addresses []netip.Addr
+	NoNATs    bool
+
 	// Profile is how the client speaks.
 	Profile *Profile
 	// ChildLife and IKELife are the device's own lifetimes; zero means that it
@@ -150,7 +157,7 @@ func (c *Config) machine() (*ike.Config, error) {
 		ForceUDP: true,
 		HalfOpen: halfOpen, Retransmit: retransmit, Tries: tries,
 		ChildLife: c.ChildLife, IKELife: c.IKELife, MaxChildren: maxChildren,
-		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE,
+		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Addresses: c.Addresses,
 		Rand: c.Rand,
 	}, nil
 }
@@ -160,7 +167,7 @@ func (c *Config) initiator(m *ike.Config, local netip.AddrPort) *ike.InitiatorCo
 	i := &ike.InitiatorConfig{
 		Config: m,
 		Local:  local, Remote: c.Gateway, LocalNATT: local, RemoteNATT: c.GatewayNATT,
-		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks,
+		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs,
 	}
 	if c.Profile.SendIDr {
 		i.RemoteID = c.GatewayID

@@ -133,6 +133,9 @@ func (d *Device) carryOut(now time.Time, m *machine, o ike.Output) {
 	case ike.Moved:
 		d.info.Moves++
 		d.news = true
+	case ike.PeerAddresses:
+		d.info.GatewayAddresses = o.Addresses
+		d.news = true
 	case ike.Closed:
 		if !o.Linger {
 			d.forget(m)

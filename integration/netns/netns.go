@@ -180,6 +180,20 @@ func (n *Namespace) AddAddress(link string, p netip.Prefix) error {
 	return err
 }
 
+// DelAddress takes an address from an interface.
+func (n *Namespace) DelAddress(link string, p netip.Prefix) error {
+	return n.Do(func() error {
+		l, err := netlink.LinkByName(link)
+		if err != nil {
+			return fmt.Errorf("interface %s in %s: %w", link, n.name, err)
+		}
+		if err := netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+			return fmt.Errorf("address %s of %s in %s: %w", p, link, n.name, err)
+		}
+		return nil
+	})
+}
+
 // AddRoute sends what goes to dst through a neighbour.
 func (n *Namespace) AddRoute(dst netip.Prefix, via netip.Addr) error {
 	return n.Do(func() error {
