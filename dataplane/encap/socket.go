@@ -31,7 +31,7 @@ type Socket struct {
 // could forge: a large IKE message may be fragmented by IP, and ESP is kept
 // below a configured path MTU by its sender.
 func Listen(local netip.AddrPort, device string) (*Socket, error) {
-	return listen(local, device, false)
+	return bind(local, device, false)
 }
 
 // ListenGroup binds n sockets to one address and port, among which the kernel
@@ -40,7 +40,7 @@ func Listen(local netip.AddrPort, device string) (*Socket, error) {
 // have the port.
 func ListenGroup(local netip.AddrPort, device string, n int) (group []*Socket, err error) {
 	for range n {
-		s, err := listen(local, device, n > 1)
+		s, err := bind(local, device, n > 1)
 		if err != nil {
 			for _, s := range group {
 				s.Close()
@@ -53,7 +53,7 @@ func ListenGroup(local netip.AddrPort, device string, n int) (group []*Socket, e
 	return group, nil
 }
 
-func listen(local netip.AddrPort, device string, shared bool) (*Socket, error) {
+func bind(local netip.AddrPort, device string, shared bool) (*Socket, error) {
 	addr := local.Addr().Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" || addr.Is6() && addr.IsLinkLocalUnicast() {
 		return nil, fmt.Errorf("listen on %v: %w", local, ErrAddress)
