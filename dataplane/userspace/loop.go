@@ -71,6 +71,7 @@ type loop struct {
 	answer     []byte // a frame back to the inside
 	fragments  fragmenter
 	pollSet    []unix.PollFd
+	wakes      [8]byte
 	sealed     int    // packets in this round
 	passed     uint64 // packets given to other loops
 	touched    uint32 // see touch
@@ -146,11 +147,13 @@ func (l *loop) do(run func()) error {
 func (l *loop) wakeUp() {
 	l.wakeMu.RLock()
 	defer l.wakeMu.RUnlock()
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
 	// It fails when 2^64 calls are pending, and after the loop has ended.
-	unix.Write(l.wake, one[:])
+	unix.Write(l.wake, wakeCall)
 }
+
+// wakeCall is what an eventfd takes for one call. It stands here, as the loop's
+// wakes do, because an argument would escape to the heap.
+var wakeCall = binary.NativeEndian.AppendUint64(nil, 1)
 
 func (l *loop) closeWake() {
 	l.wakeMu.Lock()
@@ -213,8 +216,7 @@ func (l *loop) sleep() {
 		return // EINTR; anything else would show in the calls of the next round
 	}
 	if l.pollSet[pollWake].Revents != 0 {
-		var count [8]byte
-		unix.Read(l.wake, count[:])
+		unix.Read(l.wake, l.wakes[:])
 	}
 }
 
