@@ -17,7 +17,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD := CGO_ENABLED=0 go build -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-demo demo demo-stop test check soak generate go-version packages-demo packages-test
+.PHONY: help build build-demo demo demo-stop test check soak generate go-version packages-demo packages-test packages-check
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,17 +39,17 @@ test: packages-test build-demo ## All tests: unit with -race, then namespaces as
 	@$(if $(SUDO),sudo -v)
 	go run ./integration/runner test
 
-check: go-version $(LINT) ## Format, lint, go.mod, generated files
+check: go-version packages-check $(LINT) ## Format, lint, go.mod, generated files
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt changes:"; echo "$$unformatted"; exit 1; fi
 	$(LINT) run ./...
 	go mod tidy -diff
-	@before=$$(git status --porcelain; git diff); \
+	@before=$$(git status --porcelain; git diff --binary); \
 	$(MAKE) --no-print-directory generate; \
-	after=$$(git status --porcelain; git diff); \
+	after=$$(git status --porcelain; git diff --binary); \
 	if [ "$$before" != "$$after" ]; then echo "make generate changes:"; git status --short; exit 1; fi
 
-generate: go-version ## Make generated files anew
+generate: go-version packages-check ## Make generated files anew
 	go generate ./...
 
 soak: packages-test build-demo ## Not a gate: every fuzz target for FUZZTIME, and the scale tests
@@ -59,7 +59,7 @@ soak: packages-test build-demo ## Not a gate: every fuzz target for FUZZTIME, an
 go-version:
 	@integration/goversion.sh
 
-packages-demo packages-test: packages-%:
+packages-demo packages-test packages-check: packages-%:
 	@integration/packages.sh $*
 
 # go install has no way to name the file, hence a folder of its own.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -36,6 +37,7 @@ type fakeGateway struct {
 
 func (f *fakeGateway) Status() local.Status {
 	return local.Status{State: "ready", Sessions: 1, RedirectTo: "vpn2.example.com",
+		Guard:  local.Guard{Mode: "generic", Reason: "native XDP: operation not supported", Pinned: true, Shield: true},
 		Leases: local.LeaseCounts{Capacity: 254, CapacityIPv6: math.MaxUint64}, NeedRestart: []string{"gateway.external.port"}, Warnings: []string{"a list is due"}}
 }
 
@@ -85,6 +87,14 @@ func (f *fakeGateway) Drops() []local.Drop {
 	return []local.Drop{{Layer: "dataplane", Reason: "replay", Count: 3}, {Layer: "dataplane", Reason: "ecn"}}
 }
 
+func (f *fakeGateway) WatchDrops(context.Context) (<-chan local.DroppedPacket, error) {
+	ch := make(chan local.DroppedPacket, 2)
+	ch <- local.DroppedPacket{Reason: "esp_unknown_spi", Remote: netip.MustParseAddrPort("192.0.2.7:4500"), Local: netip.MustParseAddrPort("203.0.113.1:4500"), Length: 106, Data: "0200"}
+	ch <- local.DroppedPacket{Reason: "fragment_limited", Remote: netip.MustParseAddrPort("192.0.2.7:0"), Length: 99}
+	close(ch)
+	return ch, nil
+}
+
 func (f *fakeGateway) Reload() (local.Reloaded, error) { return local.Reloaded{}, f.reloadErr }
 
 func (f *fakeGateway) Stop() <-chan local.Progress {
@@ -114,7 +124,7 @@ func TestCommandsPrint(t *testing.T) {
 		line  []string
 		table []string
 	}{
-		{[]string{"status"}, []string{"state", "ready", "gateway.external.port", "a list is due", "redirected to vpn2.example.com", "254 IPv4 addresses, more IPv6 addresses than can be counted"}},
+		{[]string{"status"}, []string{"state", "ready", "gateway.external.port", "a list is due", "redirected to vpn2.example.com", "generic XDP, shield, stays in force over a restart (native XDP: operation not supported)", "254 IPv4 addresses, more IPv6 addresses than can be counted"}},
 		{[]string{"session", "list"}, []string{"DEVICE", "phone-1", "10.9.0.1", "1.5 KiB", "00a1b2c3d4e5f607", "windows", "hmac_sha1,modp_1024"}},
 		{[]string{"session", "show", "Phone-1"}, []string{"AES_GCM_16_128", "10.2.0.0/24 === 10.9.0.1", "10.3.0.0/24 === 10.9.0.1", "00000101 in", "hmac_sha1, modp_1024", "windows"}},
 		{[]string{"session", "show", "00A1B2C3D4E5F607"}, []string{"phone-1"}},
@@ -276,5 +286,24 @@ func TestEveryESPProposalForwards(t *testing.T) {
 				t.Errorf("%s and legacy: MTU %d, %v", encryption, with, err)
 			}
 		}
+	}
+}
+
+// A sample of dropped packets comes as it is told, a line each.
+func TestWatchDrops(t *testing.T) {
+	_, socket := serve(t)
+	code, out, errOut := cli(t, "drops", "watch", socket)
+	if code != exitOK || errOut != "" {
+		t.Fatalf("exit code %d: %s", code, errOut)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "esp_unknown_spi   192.0.2.7:4500 > 203.0.113.1:4500  106 octets  0200") ||
+		!strings.Contains(lines[1], "fragment_limited  192.0.2.7 > -  99 octets") {
+		t.Errorf("lines %q", lines)
+	}
+	_, out, _ = cli(t, "drops", "watch", socket, "-o", "json")
+	var first local.DroppedPacket
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&first); err != nil || first.Reason != "esp_unknown_spi" || first.Length != 106 {
+		t.Errorf("JSON %q: %+v, %v", out, first, err)
 	}
 }

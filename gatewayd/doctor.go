@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -59,12 +60,18 @@ func (g *global) toExamine(c *cobra.Command) (doctor.Config, doctor.Check) {
 		note.State, note.Found, note.Do = doctor.Fail, err.Error(), "correct it; `gatewayd config sample` explains each key"
 		return doctor.Config{}, note
 	}
-	_, err = g.client().Status(c.Context())
+	status, err := g.client().Status(c.Context())
 	_, ipv6 := cfg.Gateway.Static.Families()
+	state := ""
+	if err == nil {
+		state = guarded(status.Guard)
+	}
 	return doctor.Config{
+		Guard: string(cfg.Gateway.Guard.Mode), GuardPins: cfg.Path(cfg.Gateway.Guard.Pins), GuardState: state,
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
 		Addresses: cfg.Gateway.External.Addresses(), IPv6: ipv6, Ports: []uint16{cfg.Gateway.External.Port, cfg.Gateway.External.NATTPort},
 		Metrics: cfg.Metrics.Listen.AddrPort, DHCP: cfg.Gateway.Tunnel.Address.IsValid(), Running: err == nil,
 		Bundles: cfg.Gateway.External.Bundles,
+		Lists:   slices.ContainsFunc(cfg.Gateway.Static.Groups, func(g config.Group) bool { return len(g.Rules) > 0 }),
 	}, note
 }

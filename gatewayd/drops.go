@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -16,7 +18,8 @@ func (g *global) dropsCommand() *cobra.Command {
 		Use:   "drops",
 		Short: "Count what was dropped, refused and closed, by reason",
 		Long: `Count what was dropped, refused and closed since the gateway started, by layer
-and reason: "dataplane" packets, "ike" and "dhcp" messages, "admit" devices,
+and reason: "dataplane" and "guard" packets, those that "access" lists drop by
+direction, "ike" and "dhcp" messages, "admit" devices,
 "close" sessions.`,
 		Example: `  gatewayd drops
   gatewayd drops --all -o json`,
@@ -42,5 +45,44 @@ and reason: "dataplane" packets, "ike" and "dhcp" messages, "admit" devices,
 	}
 	c.Flags().BoolVar(&everything, "all", false, "reasons that never happened, too")
 	o = addOutput(c, "table", "json", "yaml")
+	c.AddCommand(g.watchCommand())
 	return c
+}
+
+func (g *global) watchCommand() *cobra.Command {
+	var o *output
+	c := &cobra.Command{
+		Use:   "watch",
+		Short: "Show packets that the guard drops, as it does",
+		Long: `Show packets that the guard drops, a line each, until interrupted: at most 100 a
+second, so under a flood a sample. The data are the first 96 octets of the
+frame; -o json has them all, as one object a line.`,
+		Example: `  gatewayd drops watch
+  gatewayd drops watch -o json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			lines := json.NewEncoder(c.OutOrStdout())
+			return explain(g.client().WatchDrops(c.Context(), func(p local.DroppedPacket) error {
+				if o.format == "json" {
+					return lines.Encode(p)
+				}
+				_, err := fmt.Fprintf(c.OutOrStdout(), "%s  %-16s  %s > %s  %d octets  %.56s\n",
+					p.Time.Format("15:04:05.000"), p.Reason, endpoint(p.Remote), endpoint(p.Local), p.Length, p.Data)
+				return err
+			}))
+		},
+	}
+	o = addOutput(c, "table", "json")
+	return c
+}
+
+// endpoint without a port that isn't there.
+func endpoint(a netip.AddrPort) string {
+	switch {
+	case !a.IsValid():
+		return "-"
+	case a.Port() == 0:
+		return a.Addr().String()
+	}
+	return a.String()
 }

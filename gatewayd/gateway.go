@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamgate/roamgate/bpf/acl"
 	"github.com/roamgate/roamgate/control/dhcp"
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/lease"
@@ -51,6 +52,13 @@ type informs interface {
 	stats() dhcp.Stats
 }
 
+// accessLists is what it needs of an *accessLayer.
+type accessLists interface {
+	SetGroups([]acl.Group) error
+	how() string
+	counters() acl.Counters
+}
+
 // forwarder is what it needs of a dataplane.Backend.
 type forwarder interface {
 	Features() dataplane.Features
@@ -70,9 +78,11 @@ type gateway struct {
 	sessions sessions
 	leases   leases
 	backend  forwarder
+	lists    accessLists
 	records  *records.Writer
 	routes   routes
 	inform   informs
+	guard    *guardLayer
 	logger   *slog.Logger
 	level    *slog.LevelVar
 	started  time.Time
@@ -126,11 +136,12 @@ func (g *gateway) Status() local.Status {
 		Config: g.config.Name(), Loaded: g.loaded,
 		NeedRestart: append([]string{}, g.needRestart...), Warnings: append([]string{}, g.built.Warnings...),
 		Backend: g.backend.Features().Name, Listen: g.listen,
-		Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
+		Access: g.lists.how(), Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
 		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
 		Leases: local.LeaseCounts{
 			Live: l.Live, Idle: l.Assigned - l.Live, Capacity: l.Capacity[lease.IPv4], CapacityIPv6: l.Capacity[lease.IPv6],
 		},
+		Guard:   g.guard.status(g.config.Gateway.Guard.Shield),
 		Traffic: local.Traffic(stats.Traffic), Dropped: dropped, RedirectTo: g.built.IKE.RedirectTo,
 	}
 	return s
@@ -262,10 +273,17 @@ func (g *gateway) Drops() []local.Drop {
 	for r, n := range g.backend.Drops() {
 		list = append(list, local.Drop{Layer: "dataplane", Reason: dataplane.Reason(r).String(), Count: n})
 	}
+	for d, verdicts := range g.lists.counters() {
+		for v, n := range verdicts {
+			if v != int(acl.VerdictPass) {
+				list = append(list, local.Drop{Layer: "access", Reason: acl.Verdict(v).String() + "_" + acl.Direction(d).String(), Count: n.Packets})
+			}
+		}
+	}
 	for _, layer := range []struct {
 		name   string
 		counts map[string]uint64
-	}{{"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
+	}{{"guard", g.guard.drops()}, {"ike", stats.Drops}, {"dhcp", unanswered(g.inform.stats())}, {"admit", stats.Refused}, {"close", named(stats.Closed)}} {
 		for _, reason := range slices.Sorted(maps.Keys(layer.counts)) {
 			list = append(list, local.Drop{Layer: layer.name, Reason: reason, Count: layer.counts[reason]})
 		}
@@ -297,6 +315,7 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		Sessions: stats.Established, HalfOpen: stats.HalfOpen,
 		HandshakesStarted: stats.Initiated, HandshakesDone: stats.EstablishedTotal,
 		Closed: named(stats.Closed), Refused: stats.Refused, Notes: named(stats.Notes), Events: stats.Events,
+		Access: accessCounts(g.lists.counters()), Guard: g.guard.verdicts(),
 		Drops: map[string]map[string]uint64{"dataplane": packets, "ike": stats.Drops, "dhcp": unanswered(dhcp)}, DHCPAnswers: dhcp.Answered,
 		RekeyedIKE: stats.RekeyedIKE, Moved: stats.Moved, Legacy: legacyCounts(stats.Legacy),
 		BytesIn: stats.BytesIn, PacketsIn: stats.PacketsIn, BytesOut: stats.BytesOut, PacketsOut: stats.PacketsOut,
@@ -314,6 +333,19 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		s.RevocationExpires = float64(end.Unix())
 	}
 	return s
+}
+
+// accessCounts by direction and verdict.
+func accessCounts(c acl.Counters) map[string]map[string]uint64 {
+	out := make(map[string]map[string]uint64, acl.NumDirections)
+	for d, verdicts := range c {
+		counts := make(map[string]uint64, acl.NumVerdicts)
+		for v, n := range verdicts {
+			counts[acl.Verdict(v).String()] = n.Packets
+		}
+		out[acl.Direction(d).String()] = counts
+	}
+	return out
 }
 
 // legacyCounts has all names, so that an alert on one doesn't wait for the first.
@@ -405,8 +437,15 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.leases.Reconfigure(built.Leases); err != nil {
 		return errors.Join(err, g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.sessions.Update(settings(built)); err != nil {
+	if err := g.lists.SetGroups(built.Groups); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
+	}
+	if err := g.sessions.Update(settings(built)); err != nil {
+		return errors.Join(err, g.lists.SetGroups(before.Groups), g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
+	}
+	// The configuration was checked as the program would: this can't be refused.
+	if err := g.guard.use(file.Gateway.Guard.Settings()); err != nil {
+		g.logger.Error("guard", slog.Any("error", err))
 	}
 	return nil
 }

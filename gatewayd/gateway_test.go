@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/roamgate/roamgate/bpf/acl"
 	"github.com/roamgate/roamgate/control/dhcp"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
@@ -130,6 +131,19 @@ func (f *fakeInforms) use(c dhcp.Config, _ []netip.Prefix) error {
 
 func (f *fakeInforms) stats() dhcp.Stats { return f.figures }
 
+type fakeLists struct {
+	groups  [][]acl.Group
+	figures acl.Counters
+}
+
+func (f *fakeLists) SetGroups(g []acl.Group) error {
+	f.groups = append(f.groups, g)
+	return nil
+}
+
+func (f *fakeLists) how() string            { return "nothing" }
+func (f *fakeLists) counters() acl.Counters { return f.figures }
+
 // rig is a gateway on fakes with a configuration and a PKI on disk.
 type rig struct {
 	*gateway
@@ -138,6 +152,7 @@ type rig struct {
 	backend  *fakeForwarder
 	routes   *fakeRoutes
 	inform   *fakeInforms
+	lists    *fakeLists
 	file     string
 	stopping chan struct{}
 }
@@ -169,10 +184,10 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, routes: &fakeRoutes{}, inform: &fakeInforms{}, file: file, stopping: make(chan struct{})}
+	r := &rig{sessions: &fakeSessions{}, leases: &fakeLeases{}, backend: &fakeForwarder{}, routes: &fakeRoutes{}, inform: &fakeInforms{}, lists: &fakeLists{}, file: file, stopping: make(chan struct{})}
 	r.gateway = &gateway{
 		sessions: r.sessions, leases: r.leases, backend: r.backend,
-		records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
+		lists: r.lists, records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},
 		stop: func() { close(r.stopping) }, config: cfg, built: built, loaded: time.Unix(1700000000, 0),
 	}

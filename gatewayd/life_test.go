@@ -196,7 +196,7 @@ func TestLifeOfAGateway(t *testing.T) {
 	}
 	dual = []byte(strings.NewReplacer("    address: 10.1.0.1\n", "    address: 10.1.0.1\n    more_addresses: ['fd00:1::1']\n",
 		"      - 10.9.0.0/16\n", "      - 10.9.0.0/16\n      - fd00:9::/64\n",
-		"  static:", "  records: {file: sessions.jsonl}\n  static:").Replace(string(dual)))
+		"  static:", "  records: {file: sessions.jsonl}\n  guard: {pins: ''}\n  static:").Replace(string(dual)))
 	if err := os.WriteFile(file, dual, 0o644); err != nil {
 		t.Fatal(err)
 	}

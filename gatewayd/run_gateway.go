@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/layered"
 	"github.com/roamgate/roamgate/dataplane/link"
 	"github.com/roamgate/roamgate/dataplane/userspace"
 	"github.com/roamgate/roamgate/gatewayd/config"
@@ -145,6 +147,11 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if a := cfg.Gateway.Tunnel.Address; a.IsValid() {
 		inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
 	}
+	lists, err := openAccess(cfg, device.name(), built.Groups, false, logger)
+	if err != nil {
+		return explainHost(err)
+	}
+	undo.push("access lists", lists.Close)
 	host, err := link.Setup(link.Config{
 		TUN: device.name(), Addresses: inside, Pools: cfg.Gateway.Static.Pools,
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
@@ -167,8 +174,19 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	g.inform = inform
 
 	events := make(chan dataplane.Event, eventQueue)
+	var secret gate.Secret
+	if _, err := rand.Read(secret[:]); err != nil {
+		return fmt.Errorf("secret of cookies: %w", err)
+	}
+	filter, err := openGuard(cfg, secret, events, logger)
+	if err != nil {
+		return err
+	}
+	// Layers are closed after the data plane.
+	undo.push("", filter.close)
+	layers := append(filter.layers(), lists)
 	children := maxChildren(cfg.Gateway.Limits.Sessions)
-	backend, err := userspace.New(userspace.Config{
+	below, err := userspace.New(userspace.Config{
 		Locals: sockets, Inside: device.queues(), Steering: device.steering(children, logger, &undo),
 		Interface: cfg.Gateway.External.Interface, Pools: cfg.Gateway.Static.Pools,
 		PathMTU: cfg.Gateway.Tunnel.PathMTU, CopyDSCP: cfg.Gateway.Tunnel.CopyDSCP,
@@ -177,17 +195,19 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err != nil {
 		return explainHost(err)
 	}
+	backend := layered.New(below, layers...)
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
 		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
-		Records: g.records.Write, CrashSecret: crash, Logger: logger,
+		Records: g.records.Write, CookieSecret: secret, CrashSecret: crash, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	g.backend, g.sessions, g.leases = backend, sessions, registry
+	filter.keep()
+	g.backend, g.sessions, g.leases, g.guard, g.lists = backend, sessions, registry, filter, lists
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err
@@ -207,7 +227,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",
 		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", device.name()),
-		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("socket", cfg.Socket()))
+		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("access", lists.how()), slog.String("socket", cfg.Socket()))
 	manager.ready()
 	err = sessions.Run(ctx)
 	close(over)

@@ -35,6 +35,8 @@ func (g *global) statusCommand() *cobra.Command {
 				}
 				fmt.Fprintf(t, "listens on\t%s\n", joined(s.Listen))
 				fmt.Fprintf(t, "data plane\t%s, interface %s, MTU %d\n", s.Backend, s.Interface, s.MTU)
+				fmt.Fprintf(t, "access lists\t%s\n", s.Access)
+				fmt.Fprintf(t, "guard\t%s\n", guarded(s.Guard))
 				fmt.Fprintf(t, "sessions\t%d of %d, %d half-open\n", s.Sessions, s.MaxSessions, s.HalfOpen)
 				if s.RedirectTo != "" {
 					fmt.Fprintf(t, "\tnew devices are redirected to %s\n", s.RedirectTo)
@@ -51,6 +53,24 @@ func (g *global) statusCommand() *cobra.Command {
 	}
 	o = addOutput(c, "table", "json", "yaml")
 	return c
+}
+
+// guarded says what the guard does.
+func guarded(g local.Guard) string {
+	said := g.Mode
+	if g.Mode != "off" {
+		said += " XDP"
+	}
+	if g.Shield {
+		said += ", shield"
+	}
+	if g.Pinned {
+		said += ", stays in force over a restart"
+	}
+	if g.Reason != "" {
+		said += " (" + g.Reason + ")"
+	}
+	return said
 }
 
 // joined lists values that can print themselves.

@@ -78,6 +78,9 @@ var importRules = []importRule{{
 	of: []string{"bpf/**"}, own: []string{"bpf/**"}, outside: []string{"github.com/cilium/ebpf", "golang.org/x/sys"},
 	why: "a loader and its program are used by backends, not the other way round",
 }, {
+	of: []string{"bpf/acl"}, own: none, outside: none,
+	why: "what an access list means is shared by all that enforce it, by the configuration and by the pushed document",
+}, {
 	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
 	why: "push shares with the gateway the document it carries and nothing else",
 }, {
@@ -121,7 +124,7 @@ var gopacketUsers = []string{"bench/**", "integration/**"}
 var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
-var testingUsers = []string{"dataplane/dptest", "dmlink/storetest", "integration/**"}
+var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "integration/**"}
 
 type goPackage struct {
 	ImportPath, Name, Dir string

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Names the packages of the distribution that are missing for `make demo` or
-# `make test` and installs them: on a terminal it asks first, with YES=1 or
-# without a terminal it goes on.
+# Names the packages of the distribution that are missing for `make demo`,
+# `make test` or `make check` and installs them: on a terminal it asks first,
+# with YES=1 or without a terminal it goes on.
 #
 # It never lets a service of the host start or become enabled. A Debian package
 # does both on its own when it is installed (strongswan-charon brings
@@ -17,6 +17,8 @@ set -eu
 demo='iproute2 strongswan-charon strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins'
 # gcc and libc6-dev: the race detector links with cgo.
 test="$demo iperf3 wireguard-tools gcc libc6-dev openssl strongswan-pki nftables tshark libxml2-utils libplist-utils zbar-tools"
+# What make generate compiles BPF programs with, see bpf/headers.
+check='clang-14 llvm-14'
 
 policy=/usr/sbin/policy-rc.d
 saved=$policy.before-roamgate
@@ -67,12 +69,13 @@ install_packages() {
 case ${1:-} in
 demo) wanted=$demo ;;
 test) wanted=$test ;;
+check) wanted=$check ;;
 install-as-root)
 	shift
 	install_packages "$@"
 	exit
 	;;
-*) fail "usage: packages.sh demo|test" ;;
+*) fail "usage: packages.sh demo|test|check" ;;
 esac
 
 command -v dpkg-query >/dev/null || fail "this is no Debian or Ubuntu; please install what these packages hold: $wanted"

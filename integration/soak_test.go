@@ -63,6 +63,7 @@ func TestSoakHalfOpenChurn(t *testing.T) {
 	}
 	s := newScenario(t, options{devices: 3, patience: lasts + 5*time.Minute, configure: func(s *scenario) {
 		s.conf.HalfOpen, s.conf.LogLevel = 5*time.Second, "info"
+		s.conf.Guard = "{mode: off}" // the gateway by itself
 	}})
 	var honest []*peer.Charon
 	for i := range 2 {

@@ -77,7 +77,7 @@ func connectPlain(_ context.Context, l *lab) error {
 func gatewaydAvailable(p *Programs) error { return find(&p.Gatewayd, "gatewayd") }
 
 // gatewaydConfig: one address comes with a thousand devices here, which no site
-// would be let do.
+// would be let do; and no other contestant has a filter before it.
 const gatewaydConfig = `state_dir: state
 runtime_dir: run
 log: {level: warn}
@@ -90,6 +90,7 @@ gateway:
   limits:
     half_open: {max: 60000, cookie_at: 30000}
     half_open_per_prefix: {max: 60000, cookie_at: 30000}
+  guard: {mode: off}
   ike: {proposals: [%s]}
   esp: {proposals: [%s]}
   static:

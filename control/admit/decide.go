@@ -21,7 +21,8 @@ type Evidence struct {
 type Admission struct {
 	// Device is its canonical name, see DeviceName.
 	Device string
-	Group  string
+	// Group is one of Config.Groups, or Config.Group.
+	Group string
 	// Certificate of the device, parsed anew for each decision.
 	Certificate *x509.Certificate
 	// Until is when the first certificate of the path expires, the root's
@@ -54,13 +55,17 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 	if _, barred := p.barred[device]; barred {
 		return Admission{}, refuse(ReasonBarred, "device %s", device)
 	}
+	group, refusal := p.groupOf(device, leaf)
+	if refusal != nil {
+		return Admission{}, refusal
+	}
 	until := leaf.NotAfter
 	for _, c := range path {
 		if c.NotAfter.Before(until) {
 			until = c.NotAfter
 		}
 	}
-	return Admission{Device: device, Group: p.group, Certificate: leaf, Until: until}, nil
+	return Admission{Device: device, Group: group, Certificate: leaf, Until: until}, nil
 }
 
 // choose returns the first path that may be used for this purpose and has

@@ -63,8 +63,13 @@ type Config struct {
 	StaleList StaleList
 	// Barred devices by name; the case does not matter.
 	Barred []string
-	// Group that every admitted device gets.
-	Group string
+	// Groups by which devices are known. A device that a group names is in that
+	// one, whatever its certificate says.
+	Groups []Group
+	// Group that admitted devices get which none of Groups knows, unless
+	// RefuseUnknown keeps them out.
+	Group         string
+	RefuseUnknown bool
 	// MaxCertificates that a peer may send, and the most between a device and
 	// its root, the leaf counted. Zero means DefaultMaxCertificates.
 	MaxCertificates int
@@ -81,7 +86,11 @@ type Policy struct {
 	revocation    bool // whether anything about revocation is configured
 	staleList     StaleList
 	barred        map[string]struct{}
+	byName        map[string]string // group by device
+	byUnit        map[string]int    // of groups, by organizational unit
+	groups        []string
 	group         string
+	refuseUnknown bool
 	max           int
 }
 
@@ -98,6 +107,7 @@ func New(c Config) (*Policy, error) {
 		staleList:     c.StaleList,
 		barred:        make(map[string]struct{}, len(c.Barred)),
 		group:         c.Group,
+		refuseUnknown: c.RefuseUnknown,
 		max:           c.MaxCertificates,
 	}
 	if p.max == 0 {
@@ -151,6 +161,9 @@ func New(c Config) (*Policy, error) {
 			return nil, fmt.Errorf("%w: barred device: %w", ErrConfig, err)
 		}
 		p.barred[device] = struct{}{}
+	}
+	if err := p.addGroups(c.Groups); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return p, nil
 }

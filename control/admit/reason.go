@@ -29,6 +29,7 @@ const (
 	ReasonIdentityType                     // an identification type that certificates don't carry
 	ReasonIdentityMismatch                 // IDi is not of this certificate
 	ReasonBarred                           // the device is barred by name
+	ReasonUnknownDevice                    // no group knows the device, and only known ones get in
 
 	NumReasons int = iota
 )
@@ -53,6 +54,7 @@ var reasonNames = [NumReasons]string{
 	ReasonIdentityType:       "identity_type",
 	ReasonIdentityMismatch:   "identity_mismatch",
 	ReasonBarred:             "barred",
+	ReasonUnknownDevice:      "unknown_device",
 }
 
 // String is the name in metrics and logs.

@@ -81,6 +81,10 @@ var causes = map[admit.Reason]func(t *testing.T, w *world){
 		w.evidence.IDType, w.evidence.ID = 2, []byte("phone-2")
 	},
 	admit.ReasonBarred: func(t *testing.T, w *world) { w.config.Barred = []string{"tablet", "PHONE-1"} },
+	admit.ReasonUnknownDevice: func(t *testing.T, w *world) {
+		w.config.Groups = []admit.Group{{Name: "staff", Devices: []string{"tablet"}, Units: []string{"Sales"}}}
+		w.config.RefuseUnknown = true
+	},
 }
 
 func TestEveryReasonHasACause(t *testing.T) {

@@ -86,6 +86,7 @@ type Gate struct {
 	answers  atomic.Pointer[answers]
 	keys     atomic.Pointer[cookieKeys]
 	halfOpen halfOpen
+	pressed  atomic.Bool
 }
 
 // answers are the budgets of what goes to strangers; each kind has its own, so
@@ -161,7 +162,7 @@ func (g *Gate) checkInit(now time.Time, remote netip.AddrPort, h *Header, data, 
 	if reason != ReasonNone {
 		return Result{Reason: reason}
 	}
-	if !parts.expensive && !g.cookieNeeded(remote.Addr()) {
+	if !parts.expensive && !g.CookieNeeded(remote.Addr()) {
 		return Result{Verdict: Pass}
 	}
 	keys := g.keysAt(now)
@@ -179,7 +180,20 @@ func (g *Gate) checkInit(now time.Time, remote netip.AddrPort, h *Header, data, 
 	}
 }
 
-func (g *Gate) cookieNeeded(source netip.Addr) bool {
+// Press has everybody asked for a cookie until it is called with false: whoever
+// does the work is behind. A cookie costs next to nothing, and makes honest
+// clients wait for a round trip and forged ones for ever.
+func (g *Gate) Press(on bool) {
+	if g.pressed.Load() != on {
+		g.pressed.Store(on)
+	}
+}
+
+// CookieNeeded says whether a stranger from source has to bring a cookie now.
+func (g *Gate) CookieNeeded(source netip.Addr) bool {
+	if g.pressed.Load() {
+		return true
+	}
 	cfg := g.cfg.Load()
 	total, site, network := g.halfOpen.count(prefixesOf(source))
 	return total >= cfg.CookieAt || site >= cfg.CookieAtPrefix || network >= quarter(cfg.CookieAtPrefix)

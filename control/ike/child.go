@@ -59,14 +59,15 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 		// Only what the data plane offers is negotiated.
 		encryption, integrity = 0, 0
 	}
-	fromI, fromR := ikecrypto.ChildKeys(m.suite.PRF, m.keys.D, s.nonceI, s.nonceR, s.shared, encryption, integrity)
+	fromI, fromR := ikecrypto.ChildKeys(m.suite.PRF, m.skD, s.nonceI, s.nonceR, s.shared, encryption, integrity)
 	clear(s.shared)
 	inKeys, outKeys := dataplane.Keys(fromI), dataplane.Keys(fromR)
 	if s.ours {
 		inKeys, outKeys = outKeys, inKeys
 	}
 	// Known from now on, so that whatever ends the IKE SA removes it.
-	c := &s.child
+	c := new(child) // not a part of s, whose nonces it would keep
+	*c = s.child
 	m.children = append(m.children, c)
 	m.keep(c.inbound)
 	changes := []dataplane.Change{dataplane.Install{Child: dataplane.Child{
@@ -74,7 +75,7 @@ func (m *Machine) install(s childSpec, then func(now time.Time, c *child, err er
 		Outbound:   dataplane.SA{SPI: c.outbound, Keys: outKeys},
 		Algorithm:  c.algorithm,
 		ESN:        c.esn,
-		VirtualIPs: m.summary.VirtualIPs,
+		VirtualIPs: m.virtual,
 		Local:      c.local,
 		Remote:     c.remote,
 		Path:       m.childPath(),
@@ -159,15 +160,15 @@ func (m *Machine) removeChildren() {
 
 // release gives a reserved SPI back.
 func (m *Machine) release(spi dataplane.SPI) {
-	delete(m.reserved, spi)
+	m.keep(spi)
 	m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: spi}}})
 }
 
 // reserve asks for an inbound SPI. It is given back unless keep is called.
 func (m *Machine) reserve(then func(now time.Time, spi dataplane.SPI, err error)) {
 	o := Reserve{ID: m.newID()}
-	if len(m.summary.VirtualIPs) > 0 {
-		o.Hint = m.summary.VirtualIPs[0]
+	if len(m.virtual) > 0 {
+		o.Hint = m.virtual[0]
 	}
 	m.ask(o.ID, o, func(now time.Time, in Input) {
 		switch in := in.(type) {
@@ -184,7 +185,11 @@ func (m *Machine) reserve(then func(now time.Time, spi dataplane.SPI, err error)
 }
 
 // keep: the SPI is a Child SA's now.
-func (m *Machine) keep(spi dataplane.SPI) { delete(m.reserved, spi) }
+func (m *Machine) keep(spi dataplane.SPI) {
+	if delete(m.reserved, spi); len(m.reserved) == 0 {
+		m.reserved = nil
+	}
+}
 
 func (m *Machine) byInbound(spi dataplane.SPI) *child {
 	for _, c := range m.children {

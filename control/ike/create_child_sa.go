@@ -96,7 +96,7 @@ func (m *Machine) acceptChild(o childOffer) {
 		return
 	case chosen:
 	}
-	localAllowed, remoteAllowed := m.assigned.allowed(familiesOf(m.summary.VirtualIPs)), hosts(m.summary.VirtualIPs)
+	localAllowed, remoteAllowed := m.assigned.allowed(familiesOf(m.virtual)), hosts(m.virtual)
 	if o.old != nil {
 		localAllowed, remoteAllowed = o.old.local, o.old.remote
 	}
@@ -262,6 +262,14 @@ func (m *Machine) chooseChild(sa *ikewire.SA, ke *ikewire.KE) (espChoice, verdic
 		}
 	}
 	return best, found
+}
+
+// offered is a group, or another one if the configuration has given it up.
+func (m *Machine) offered(group uint16) uint16 {
+	if groups := m.groups(); !slices.Contains(groups, group) {
+		return groups[0]
+	}
+	return group
 }
 
 // groups that the configuration allows, in its order.

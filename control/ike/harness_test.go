@@ -191,7 +191,7 @@ func newWorld(t *testing.T, o options) *world {
 	w.dev = &side{name: "dev", m: NewInitiator(ic, 0x11), spi: 0xd001, ikeSPI: 0xd1, admit: admitted(ids["gw"], "gw.example")}
 	w.gw = &side{name: "gw ", m: NewResponder(gwConfig, 0x11, 0x22), spi: 0xa001, ikeSPI: 0xa1, admit: admitted(device, "dev")}
 	w.gw.lease = func(a AskLease) Input {
-		return Leased{Addresses: []netip.Addr{lease}, Settings: Settings{DNS: []netip.Addr{netip.MustParseAddr("10.2.0.53")}}}
+		return Leased{Addresses: []netip.Addr{lease}, Settings: &Settings{DNS: []netip.Addr{netip.MustParseAddr("10.2.0.53")}}}
 	}
 	return w
 }

@@ -44,7 +44,7 @@ func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 	a.tsi, a.tsr = selectorsOf(inner)
 	cp, _ := ikewire.Find[*ikewire.CP](inner)
 	a.config = parseConfigRequest(cp)
-	m.peer.authorities = authoritiesOf(inner)
+	m.handshake.authorities = authoritiesOf(inner)
 	m.handshake.auth = a
 	m.peer.mobike = m.cfg.MOBIKE && ikewire.FindNotify(inner, ikewire.NotifyMOBIKESupported) != nil
 	m.mobility.peer = nil
@@ -87,9 +87,9 @@ func (m *Machine) admitAnswered(now time.Time, in Input) {
 func (m *Machine) verify(key crypto.PublicKey, then func(time.Time, any)) {
 	hs := m.handshake
 	a := hs.auth
-	message, nonce, skP := hs.initReq, hs.nonceR, m.keys.Pi
+	message, nonce, skP := hs.initReq, hs.nonceR, hs.keys.Pi
 	if m.original {
-		message, nonce, skP = hs.initResp, hs.nonceI, m.keys.Pr
+		message, nonce, skP = hs.initResp, hs.nonceI, hs.keys.Pr
 	}
 	hs.peerMethod = a.auth.Method
 	// The octets are made here, because SK_p may be erased while Do runs.
@@ -144,14 +144,17 @@ func (m *Machine) leaseAnswered(now time.Time, in Input) {
 	case LeaseFailed:
 		m.withoutChild(notify(ikewire.NotifyInternalAddressFailure, nil), CloseNoAddress, in.Reason)
 	case Leased:
-		m.summary.VirtualIPs, m.assigned = in.Addresses, in.Settings
+		m.virtual, m.assigned = in.Addresses, in.Settings
+		if m.assigned == nil {
+			m.assigned = &Settings{}
+		}
 		a := m.handshake.auth
 		if a.childless() {
 			m.accept(nil)
 			return
 		}
 		remote := narrow(a.tsi.Selectors, hosts(in.Addresses))
-		local := narrow(a.tsr.Selectors, in.Settings.allowed(familiesOf(in.Addresses)))
+		local := narrow(a.tsr.Selectors, m.assigned.allowed(familiesOf(in.Addresses)))
 		if len(remote) == 0 || len(local) == 0 {
 			m.withoutChild(notify(ikewire.NotifyTSUnacceptable, nil), CloseNoChild, "traffic selectors have nothing in common with ours")
 			return
@@ -205,12 +208,12 @@ type signature struct {
 // credential whose signature the peer can verify.
 func (m *Machine) sign(then func(time.Time, signature)) {
 	hs := m.handshake
-	message, nonce, skP := hs.initResp, hs.nonceI, m.keys.Pr
+	message, nonce, skP := hs.initResp, hs.nonceI, hs.keys.Pr
 	if m.original {
-		message, nonce, skP = hs.initReq, hs.nonceR, m.keys.Pi
+		message, nonce, skP = hs.initReq, hs.nonceR, hs.keys.Pi
 	}
 	octets := ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, m.ownID())
-	credentials, hashes, rand, legacy := m.credentials(), m.peer.hashes, m.cfg.Rand, m.cfg.Legacy
+	credentials, hashes, rand, legacy := m.credentials(), hs.hashes, m.cfg.Rand, m.cfg.Legacy
 	m.work("sign", func() any {
 		s := signature{err: errors.New("no credential")}
 		for _, c := range credentials {
@@ -229,7 +232,7 @@ func (m *Machine) sign(then func(time.Time, signature)) {
 func (m *Machine) credentials() []Credential {
 	wanted := func(c Credential) bool {
 		return slices.ContainsFunc(c.Authorities, func(a [20]byte) bool {
-			for rest := m.peer.authorities; len(rest) >= len(a); rest = rest[len(a):] {
+			for rest := m.handshake.authorities; len(rest) >= len(a); rest = rest[len(a):] {
 				if [20]byte(rest[:len(a)]) == a {
 					return true
 				}
@@ -267,8 +270,8 @@ func (m *Machine) identify(s signature) []ikewire.Payload {
 func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
 	a := m.handshake.auth
 	payloads := m.identify(s)
-	if len(m.summary.VirtualIPs) > 0 {
-		payloads = append(payloads, a.config.reply(m.summary.VirtualIPs, m.assigned))
+	if len(m.virtual) > 0 {
+		payloads = append(payloads, a.config.reply(m.virtual, *m.assigned))
 	}
 	if c != nil {
 		payloads = append(payloads,
@@ -279,6 +282,7 @@ func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
 		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
 		payloads = append(payloads, m.addressPayloads(m.in.from.local.Addr(), false)...)
 	}
+	payloads = append(payloads, m.authLifetime(now)...)
 	payloads = append(payloads, m.crashPayloads()...)
 	m.respond(ikewire.IKEAuth, payloads)
 	m.established(now, c)
@@ -300,12 +304,12 @@ func (m *Machine) withoutChild(why *ikewire.Notify, reason CloseReason, detail s
 // established drops what only the handshake needed.
 func (m *Machine) established(now time.Time, c *child) {
 	hs := m.handshake
-	s := &m.summary
+	s := &hs.summary
 	s.Device, s.Group, s.Until = hs.admitted.Device, hs.admitted.Group, hs.admitted.Until
 	s.InitiatorSPI, s.ResponderSPI = m.spiI, m.spiR
 	s.IKE = m.suite.String()
 	s.Auth = keyName(hs.admitted.PublicKey) + " " + hs.peerMethod.String()
-	s.Local, s.Remote = m.path.local, m.path.remote
+	s.Local, s.Remote, s.VirtualIPs = m.path.local, m.path.remote, m.virtual
 	legacy := m.suite.Legacy().Union(ikecrypto.LegacyAuth(hs.peerMethod))
 	if c != nil {
 		s.ESP = c.algorithm.String()
@@ -315,21 +319,11 @@ func (m *Machine) established(now time.Time, c *child) {
 	}
 	s.Legacy = legacy.Names()
 	m.childPath()
-	m.handshake = nil
-	m.peer.authorities = nil
-	m.keepSKd()
-	m.in.lastRequest = nil
-	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)
+	m.endHandshake()
+	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife.first())
 	m.state, m.carries = stateEstablished, true
 	m.emit(Established{Summary: *s})
 	m.proveAuth(now)
-}
-
-// keepSKd erases all keys but the one that new keys come from.
-func (m *Machine) keepSKd() {
-	d := clone(m.keys.D)
-	m.keys.Erase()
-	m.keys.D = d
 }
 
 // espLegacy is which legacy algorithms a Child SA uses.

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -83,15 +84,16 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 
 // repeatInit answers the retransmission of a request whose answer is known.
 func (m *Machine) repeatInit(in Message) {
+	hs := m.handshake
 	switch {
-	case !m.in.sameRequest(in.Data):
+	case hs == nil || !bytes.Equal(hs.initReq, in.Data):
 		m.note(NoteUnexpected, "another IKE_SA_INIT with the same SPI")
 	case m.in.busy || m.in.last == nil || m.state != stateAuth:
 		m.note(NoteWorking, "")
-	case m.in.repeats == maxInitRepeats:
+	case hs.repeats == maxInitRepeats:
 		m.note(NoteWorking, "repeated too often")
 	default:
-		m.in.repeats++
+		hs.repeats++
 		m.note(NoteRetransmission, "")
 		m.send(m.in.last, path{local: in.Local, remote: in.Remote, marker: in.Marker})
 	}
@@ -120,7 +122,7 @@ func (m *Machine) acceptInit(now time.Time, in Message, offer initOffer, suite i
 	m.suite = suite
 	m.natBetween = between || m.cfg.ForceUDP
 	m.path = path{local: in.Local, remote: in.Remote, marker: in.Marker}
-	m.in = window{busy: true, from: m.path, lastRequest: in.Data}
+	m.in = window{busy: true, from: m.path}
 	hs := m.handshake
 	hs.from = m.path
 	hs.initReq = in.Data
@@ -152,6 +154,7 @@ func (m *Machine) answerInit(now time.Time, number uint8, r initKeys) {
 		m.closed(now, CloseMalformed, "key exchange: "+r.err.Error(), false)
 		return
 	}
+	m.handshake.keys = r.keys
 	if !m.useKeys(now, r.keys) {
 		return
 	}
@@ -170,7 +173,7 @@ func (m *Machine) answerInit(now time.Time, number uint8, r initKeys) {
 
 // useKeys takes the keys of the IKE SA into use.
 func (m *Machine) useKeys(now time.Time, keys *ikecrypto.Keys) bool {
-	m.keys = keys
+	m.skD = clone(keys.D)
 	i, errI := ikecrypto.NewProtector(m.suite, keys.Ei, keys.Ai, m.cfg.Rand)
 	r, errR := ikecrypto.NewProtector(m.suite, keys.Er, keys.Ar, m.cfg.Rand)
 	if errI != nil || errR != nil {
@@ -222,12 +225,11 @@ func (m *Machine) announce() []ikewire.Payload {
 // readPeer notes what the peer announced in IKE_SA_INIT.
 func (m *Machine) readPeer(payloads []ikewire.Payload) {
 	has := func(t ikewire.NotifyType) bool { return ikewire.FindNotify(payloads, t) != nil }
-	m.peer.hashes = hashesOf(payloads)
-	m.peer.authorities = authoritiesOf(payloads)
-	m.peer.fragmentation = has(ikewire.NotifyFragmentationSupported)
+	m.handshake.hashes, m.handshake.authorities = hashesOf(payloads), authoritiesOf(payloads)
+	m.peer.fragmentation = m.cfg.FragmentSize > 0 && has(ikewire.NotifyFragmentationSupported)
 	m.peer.redirect = has(ikewire.NotifyRedirectSupported) || has(ikewire.NotifyRedirectedFrom)
 	m.peer.trait = traitOf(payloads)
-	m.summary.Client = m.trait().Name
+	m.handshake.summary.Client = m.trait().Name
 }
 
 func hashesOf(payloads []ikewire.Payload) []uint16 {

@@ -142,10 +142,10 @@ func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	// What was being prepared, by either side, comes to nothing, but for a
 	// successor that the peer has already: it has to be made to be deleted.
 	successor := m.waiting[m.rekey.computing]
-	clear(m.waiting)
+	m.waiting = nil
 	m.request.claimed = m.request.open
 	if successor != nil {
-		m.waiting[m.rekey.computing] = successor
+		m.waiting = map[WorkID]func(time.Time, Input){m.rekey.computing: successor}
 		m.request.claimed = true
 	}
 	if m.in.busy && m.in.about == ikewire.CreateChildSA {

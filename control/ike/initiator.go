@@ -177,6 +177,7 @@ func (m *Machine) agree(peer []byte) {
 			m.closed(now, CloseMalformed, "key exchange: "+r.err.Error(), false)
 			return
 		}
+		m.handshake.keys = r.keys
 		if !m.useKeys(now, r.keys) {
 			return
 		}
@@ -277,24 +278,25 @@ func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload, spi dataplan
 	if n := errorNotify(inner); n != nil {
 		// The IKE SA is up, the Child SA isn't: nothing to keep it for.
 		m.note(NoteChildRefused, n.NotifyType.String())
-		m.handshake = nil
+		m.endHandshake()
 		m.sendDelete(now, ClosePeerRefused)
 		return
 	}
 	cp, _ := ikewire.Find[*ikewire.CP](inner)
-	m.summary.VirtualIPs, m.assigned = assigned(cp)
+	addresses, settings := assigned(cp)
+	m.virtual, m.assigned = addresses, &settings
 	if m.ini.NoChild {
 		m.release(spi)
 		m.established(now, nil)
 		return
 	}
-	if a.sa == nil || a.tsi == nil || a.tsr == nil || len(m.summary.VirtualIPs) == 0 {
+	if a.sa == nil || a.tsi == nil || a.tsr == nil || len(m.virtual) == 0 {
 		m.closed(now, CloseMalformed, "IKE_AUTH response without SA, TS or an address", false)
 		return
 	}
 	choice, ok := m.chooseESP(a.sa)
-	local := narrow(a.tsi.Selectors, hosts(m.summary.VirtualIPs))
-	remote := narrow(a.tsr.Selectors, networks(m.ini.Networks, familiesOf(m.summary.VirtualIPs)))
+	local := narrow(a.tsi.Selectors, hosts(m.virtual))
+	remote := narrow(a.tsr.Selectors, networks(m.ini.Networks, familiesOf(m.virtual)))
 	if !ok || len(local) == 0 || len(remote) == 0 {
 		m.closed(now, CloseNoChild, fmt.Sprintf("the peer chose what was not offered: %s", describe(a.sa)), false)
 		return

@@ -11,7 +11,8 @@ import (
 
 // Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
 // Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Probe,
-// Rekey, AddressHint, Move, ProbePath, Announce, Redirect or Close.
+// Rekey, AddressHint, Move, ProbePath, Announce, Redirect,
+// Reconfigure or Close.
 type Input interface{ input() }
 
 // Message is an IKE message from the network, as it came, without the non-ESP
@@ -63,8 +64,9 @@ type Refused struct{ Reason string }
 type Leased struct {
 	// Addresses for the device, at most one of each family.
 	Addresses []netip.Addr
-	// Settings for the configuration payload.
-	Settings Settings
+	// Settings for the configuration payload, which the machine keeps and
+	// doesn't change; nil is none.
+	Settings *Settings
 }
 
 // LeaseFailed answers AskLease: there is no address. The peer is told
@@ -121,6 +123,11 @@ type Move struct{ Local, Remote netip.AddrPort }
 // 5685 section 5). It is a no-op where the peer doesn't know redirection.
 type Redirect struct{ To string }
 
+// Reconfigure gives a responder another configuration, for the exchanges to come
+// of an IKE SA that is up, and its successors: algorithms, limits and lifetimes
+// of what is made then. Before it is up, nothing changes.
+type Reconfigure struct{ *Config }
+
 // Close asks to delete the IKE SA and tell the peer.
 type Close struct{ Reason CloseReason }
 
@@ -141,6 +148,7 @@ func (Rekey) input()         {}
 func (AddressHint) input()   {}
 func (Move) input()          {}
 func (Redirect) input()      {}
+func (Reconfigure) input()   {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
 // Reserve, ReserveIKE, Apply, KeysDerived, Established, Spawned, Rekeyed,

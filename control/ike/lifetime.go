@@ -2,8 +2,10 @@ package ike
 
 import (
 	"encoding/binary"
+	"math"
 	"time"
 
+	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/dataplane"
 )
 
@@ -13,10 +15,12 @@ import (
 
 // Lifetime of an SA by time. Zero durations mean no limit.
 type Lifetime struct {
-	// Rekey is when it is rekeyed at the latest; up to Jitter earlier.
+	// Rekey is when it is rekeyed at the latest; up to Jitter earlier, those of a
+	// new connection up to half of Rekey, unless Jitter is zero.
 	Rekey  time.Duration
 	Jitter time.Duration
-	// Hard is when it ends if it could not be rekeyed.
+	// Hard is when it ends if it could not be rekeyed; up to Jitter, but no more
+	// than a 24th, later.
 	Hard time.Duration
 }
 
@@ -27,15 +31,27 @@ const retryAfter = 5 * time.Second
 // looked at again after as long.
 const asleep = 5 * time.Minute
 
+// hardSpread is the part of a hard lifetime by which it is made longer at most.
+const hardSpread = 24
+
 // start draws when an SA that begins now is rekeyed and ends.
 func (m *Machine) start(now time.Time, l Lifetime) (rekey, hard time.Time) {
 	if l.Rekey > 0 {
 		rekey = now.Add(l.Rekey - m.jitter(l.Jitter))
 	}
 	if l.Hard > 0 {
-		hard = now.Add(l.Hard)
+		hard = now.Add(l.Hard + m.jitter(min(l.Jitter, l.Hard/hardSpread)))
 	}
 	return rekey, hard
+}
+
+// first is the lifetime of what begins with a connection. It spreads more: a
+// fleet that came back at once is not to be rekeyed at once.
+func (l Lifetime) first() Lifetime {
+	if l.Jitter > 0 {
+		l.Jitter = max(l.Jitter, l.Rekey/2)
+	}
+	return l
 }
 
 // jitter is a random duration below limit. Without randomness it is zero: the
@@ -51,8 +67,40 @@ func (m *Machine) jitter(limit time.Duration) time.Duration {
 	return time.Duration(binary.BigEndian.Uint64(b[:]) % uint64(limit))
 }
 
+// Peers are told to authenticate again before their admission ends (RFC 4478):
+// those that know how make a new IKE SA beside this one, with whatever
+// certificate they have then, and nothing is interrupted. Others are closed when
+// the time has come.
+const (
+	// reauthMargin is how long before the end they are told to be done, at the
+	// latest, and by how much that is spread.
+	reauthMargin = 30 * time.Minute
+	// minReauth is the shortest time that is told. A client whose certificate
+	// ends sooner has no other yet, and some begin again at once when they are
+	// given less than they plan for, and again.
+	minReauth = 2 * time.Hour
+)
+
+// authLifetime is the notification, in seconds, if there is anything to tell.
+func (m *Machine) authLifetime(now time.Time) []ikewire.Payload {
+	until := m.handshake.admitted.Until
+	if until.IsZero() {
+		return nil
+	}
+	left := until.Sub(now) - reauthMargin - m.jitter(reauthMargin)
+	if left < minReauth {
+		return nil
+	}
+	seconds := min(uint64(left/time.Second), math.MaxUint32)
+	return []ikewire.Payload{notify(ikewire.NotifyAuthLifetime, binary.BigEndian.AppendUint32(nil, uint32(seconds)))}
+}
+
 func (m *Machine) startLife(now time.Time, c *child) {
-	c.rekeyAt, c.expires = m.start(now, m.cfg.ChildLife)
+	l := m.cfg.ChildLife
+	if m.state != stateEstablished {
+		l = l.first()
+	}
+	c.rekeyAt, c.expires = m.start(now, l)
 	if m.trait().PeerRekeysChildren {
 		c.rekeyAt = time.Time{}
 	}

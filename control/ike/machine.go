@@ -24,9 +24,17 @@ const (
 )
 
 // Machine is one IKE SA. It is used by one goroutine at a time.
+//
+// A gateway has a hundred thousand that are established and idle, and wait for
+// hours. Such a one holds what is in this struct, its Child SAs and two keys:
+// whatever a negotiation needs hangs on a pointer that is nil before and after
+// it, and the last answer goes when nobody asks for it any more.
 type Machine struct {
 	cfg *Config
-	ini *InitiatorConfig // nil on a responder
+	// newer is to take the place of cfg as soon as no exchange is under way; nil
+	// if there is none.
+	newer *Config
+	ini   *InitiatorConfig // nil on a responder
 	// original: this side began the IKE SA. After a rekeying that is whoever
 	// began the rekeying (RFC 7296 section 2.18).
 	original bool
@@ -38,34 +46,35 @@ type Machine struct {
 	mobility mobility
 
 	suite       ikecrypto.Suite
-	keys        *ikecrypto.Keys // after the handshake SK_d only
+	skD         []byte // what new keys come from
 	seal, open  ikecrypto.Protector
 	in          window  // the peer's requests
 	request     request // ours
 	tasks       []func(now time.Time)
-	handshake   *handshake
+	handshake   *handshake // nil once established
 	peer        peer
 	children    []*child
 	rekey       rekeying
 	heir        *Machine               // took over the Child SAs
-	reserved    map[dataplane.SPI]bool // SPIs that are no Child SA's yet
+	reserved    map[dataplane.SPI]bool // SPIs that are no Child SA's yet; nil if none
 	natBetween  bool                   // ESP goes in UDP
 	carries     bool                   // it has the session; a successor not before it is told
 	superseded  bool                   // another IKE SA took over
 	pace        pace
-	assigned    Settings
-	summary     Summary
-	expires     time.Time // half-open limit, end of lingering, hard lifetime
+	assigned    *Settings    // shared with other machines; nil before a lease
+	virtual     []netip.Addr // the device's inner addresses
+	expires     time.Time    // half-open limit, end of lingering, hard lifetime
 	closing     CloseReason
 	closeDetail string
 	failure     error  // an answer of ours can't be made
 	crashToken  []byte // of the peer, see crash.go
 
-	// Each open question has a continuation, which takes its answer.
+	// Each open question has a continuation, which takes its answer. nil if
+	// there is none.
 	waiting map[WorkID]func(now time.Time, in Input)
 	lastID  WorkID
 
-	out []Output
+	out []Output // of the Step that runs
 }
 
 // path is where the next message of ours goes.
@@ -78,6 +87,10 @@ type path struct {
 type handshake struct {
 	nonceI, nonceR    []byte
 	initReq, initResp []byte                // whole IKE_SA_INIT messages, for AUTH
+	repeats           int                   // of initReq that were answered, which nothing authenticates
+	keys              *ikecrypto.Keys       // all of them
+	hashes            []uint16              // that the peer verifies signatures of
+	authorities       []byte                // of its CERTREQ, 20 octets each
 	exchange          ikecrypto.KeyExchange // initiator's, until the answer
 	cookie            []byte
 	from              path // of the IKE_SA_INIT request, which its sender's IKE_AUTH proves
@@ -85,13 +98,12 @@ type handshake struct {
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod
+	summary           Summary // as far as it is known
 }
 
 // peer is what the other side said it can do.
 type peer struct {
-	hashes        []uint16
-	authorities   []byte // of its CERTREQ, 20 octets each
-	fragmentation bool
+	fragmentation bool // both can
 	mobike        bool
 	redirect      bool
 	trait         *Trait
@@ -102,6 +114,9 @@ const (
 	nonceLen = 32               // octets; RFC 7296 section 2.10 asks for half the PRF key at least
 	linger   = 15 * time.Second // longer than the first retransmissions of any client
 	maxTasks = 32               // exchanges of ours that wait for their turn
+	// keepAnswer: a peer that lost our answer asks again within that time
+	// (strongSwan: 165 s); then the answer is forgotten (RFC 7296 section 2.1).
+	keepAnswer = 4 * time.Minute
 )
 
 // handshakeQuestion is the number of AskAdmit and AskLease, of which at most
@@ -131,7 +146,7 @@ func (m *Machine) Deadline() time.Time {
 	if m.state != stateEstablished {
 		rekey = time.Time{}
 	}
-	for _, t := range []time.Time{m.request.resend, rekey, m.childDeadline()} {
+	for _, t := range [...]time.Time{m.request.resend, rekey, m.childDeadline(), m.in.forget} {
 		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 			d = t
 		}
@@ -140,12 +155,22 @@ func (m *Machine) Deadline() time.Time {
 }
 
 // Step takes one input and returns what is to be done about it, in order. The
-// slice is valid until the next Step.
+// slice is the caller's.
 func (m *Machine) Step(now time.Time, in Input) []Output {
-	clear(m.out)
-	m.out = m.out[:0]
+	m.out = nil
+	m.step(now, in)
+	m.reconfigure()
+	if m.in.fresh {
+		m.in.fresh, m.in.forget = false, now.Add(keepAnswer)
+	}
+	out := m.out
+	m.out = nil
+	return out
+}
+
+func (m *Machine) step(now time.Time, in Input) {
 	if m.state == stateDead {
-		return nil
+		return
 	}
 	switch in := in.(type) {
 	case Message:
@@ -164,6 +189,8 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		m.move(now, in)
 	case Redirect:
 		m.redirect(now, in)
+	case Reconfigure:
+		m.newer = in.Config
 	case WorkDone:
 		m.answer(now, in.ID, in)
 	case Applied:
@@ -188,7 +215,17 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		// The peer would repeat its request until it gives up.
 		m.closed(now, CloseInternal, m.failure.Error(), false)
 	}
-	return m.out
+}
+
+// reconfigure goes on with the newer configuration, unless an answer is due to
+// what was offered by the old one. Only what exchanges to come look up changes;
+// what was agreed on stays.
+func (m *Machine) reconfigure() {
+	busy := m.request.claimed || m.in.busy || len(m.waiting) > 0
+	if m.newer == nil || m.ini != nil || busy || m.state != stateEstablished {
+		return
+	}
+	m.cfg, m.newer = m.newer, nil
 }
 
 func (m *Machine) emit(o Output) { m.out = append(m.out, o) }
@@ -224,7 +261,9 @@ func (m *Machine) work(name string, do func() any, then func(now time.Time, resu
 // went on without them, find nobody.
 func (m *Machine) answer(now time.Time, id WorkID, in Input) {
 	if then := m.waiting[id]; then != nil {
-		delete(m.waiting, id)
+		if delete(m.waiting, id); len(m.waiting) == 0 {
+			m.waiting = nil
+		}
 		then(now, in)
 	}
 }
@@ -237,6 +276,9 @@ func (m *Machine) tick(now, heard time.Time) {
 	if !m.expires.IsZero() && !now.Before(m.expires) {
 		m.expired(now)
 		return
+	}
+	if due(now, m.in.forget) {
+		m.in.last, m.in.parts, m.in.forget = nil, nil, time.Time{}
 	}
 	m.resend(now)
 	if m.state == stateEstablished {
@@ -341,10 +383,10 @@ func (m *Machine) closed(now time.Time, reason CloseReason, detail string, linge
 
 // abandon drops everything that is under way.
 func (m *Machine) abandon() {
-	clear(m.waiting)
+	m.waiting = nil
 	m.request = request{id: m.request.id}
 	m.tasks = nil
-	m.handshake = nil
+	m.endHandshake()
 	m.rekey.forget()
 }
 
@@ -353,7 +395,8 @@ func (m *Machine) die() {
 	m.expires = time.Time{}
 	m.request = request{}
 	m.in = window{}
-	m.eraseKeys()
+	clear(m.skD)
+	m.skD = nil
 	if m.seal != nil {
 		m.seal.Erase()
 		m.open.Erase()
@@ -361,10 +404,11 @@ func (m *Machine) die() {
 	}
 }
 
-// eraseKeys; the protectors have their own copy.
-func (m *Machine) eraseKeys() {
-	if m.keys != nil {
-		m.keys.Erase()
-		m.keys = nil
+// endHandshake drops what only the handshake needs. Its keys are erased; the
+// protectors have their own copies.
+func (m *Machine) endHandshake() {
+	if m.handshake != nil && m.handshake.keys != nil {
+		m.handshake.keys.Erase()
 	}
+	m.handshake = nil
 }

@@ -32,7 +32,7 @@ var scenarios = map[string]struct {
 		}},
 		run: func(w *world) {
 			w.gw.lease = func(a AskLease) Input {
-				return Leased{Addresses: a.Want, Settings: Settings{Networks: []netip.Prefix{
+				return Leased{Addresses: a.Want, Settings: &Settings{Networks: []netip.Prefix{
 					netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("192.168.0.0/16"),
 				}}}
 			}
@@ -82,7 +82,7 @@ var scenarios = map[string]struct {
 		options: options{initiator: func(c *InitiatorConfig) { c.Networks = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }},
 		run: func(w *world) {
 			w.gw.lease = func(AskLease) Input {
-				return Leased{Addresses: []netip.Addr{lease}, Settings: Settings{Networks: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}}
+				return Leased{Addresses: []netip.Addr{lease}, Settings: &Settings{Networks: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16")}}}
 			}
 			w.connect()
 		},
@@ -227,7 +227,7 @@ func (w *world) checkKeys() {
 		if s.m.state != stateEstablished && s.m.state != stateAuth && n != 0 {
 			w.t.Errorf("%s is down with %d Child SAs installed", s.name, n)
 		}
-		if s.m.state == stateEstablished && (s.m.keys.Ei != nil || s.m.handshake != nil) {
+		if s.m.state == stateEstablished && s.m.handshake != nil {
 			w.t.Errorf("%s keeps handshake state after it is up", s.name)
 		}
 	}

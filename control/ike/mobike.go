@@ -191,7 +191,7 @@ func (m *Machine) acceptable(p path) bool {
 }
 
 func (m *Machine) intoTunnel(p path) bool {
-	return slices.Contains(m.summary.VirtualIPs, p.remote.Addr())
+	return slices.Contains(m.virtual, p.remote.Addr())
 }
 
 // carrier is the machine that has the Child SAs: a peer may speak to the one

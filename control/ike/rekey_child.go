@@ -67,7 +67,8 @@ func (m *Machine) offerChild(now time.Time, old *child, spi dataplane.SPI) {
 		m.sendChildOffer(now, a)
 		return
 	}
-	group, allow, rand := old.group, m.suite.Allow, m.cfg.Rand
+	old.group = m.offered(old.group)
+	group, allow, rand := old.group, m.suiteAllow(old.group), m.cfg.Rand
 	m.work("key exchange", func() any {
 		kx, err := allow.NewKeyExchange(group, rand)
 		return ephemeral{kx, err}

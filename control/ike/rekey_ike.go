@@ -98,7 +98,7 @@ func (m *Machine) computeRekey(now time.Time, o ikeOffer, spiR uint64) {
 		return
 	}
 	oldPRF, rand := m.suite.PRF, m.cfg.Rand
-	d := clone(m.keys.D)
+	d := clone(m.skD)
 	m.work("key exchange", func() any {
 		defer clear(d)
 		kx, err := o.suite.Allow.NewKeyExchange(o.suite.Group, rand)
@@ -160,20 +160,18 @@ func (m *Machine) giveWay(now time.Time, next *Machine) {
 // successor makes the machine of a new IKE SA between the same parties.
 func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypto.Keys, spiI, spiR uint64, original bool) *Machine {
 	next := &Machine{
-		cfg: m.cfg, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
+		cfg: m.cfg, newer: m.newer, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
 		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
-		assigned: m.assigned, summary: m.summary, state: stateEstablished, pace: m.pace,
+		assigned: m.assigned, virtual: m.virtual, state: stateEstablished, pace: m.pace,
 	}
-	next.summary.InitiatorSPI, next.summary.ResponderSPI = spiI, spiR
-	next.summary.IKE = suite.String()
 	if !next.useKeys(now, keys) {
 		return nil
 	}
+	keys.Erase()
 	for _, o := range next.out {
 		m.emit(o) // KeysDerived
 	}
 	next.out = nil
-	next.keepSKd()
 	next.rekey.due, next.expires = next.start(now, m.cfg.IKELife)
 	next.rekey.notBefore = now.Add(rekeyPause)
 	return next
@@ -186,7 +184,7 @@ func (m *Machine) bequeath(now time.Time, next *Machine) {
 	next.pace = m.pace
 	next.inherit(m)
 	m.heir, m.carries, next.carries = next, false, true
-	m.emit(Rekeyed{Next: next, IKE: next.summary.IKE})
+	m.emit(Rekeyed{Next: next, IKE: next.suite.String()})
 	m.lend(next, func() { next.takeUp(now) })
 }
 
@@ -228,7 +226,7 @@ func (m *Machine) rekeyIKE(now time.Time) {
 		id := m.newID()
 		m.ask(id, ReserveIKE{ID: id}, func(now time.Time, in Input) {
 			if r, ok := in.(ReservedIKE); ok {
-				m.prepareRekey(now, ikeAttempt{spi: r.SPI}, m.suite.Group)
+				m.prepareRekey(now, ikeAttempt{spi: r.SPI}, m.offered(m.suite.Group))
 			}
 		})
 	})
@@ -248,7 +246,7 @@ func (m *Machine) prepareRekey(now time.Time, a ikeAttempt, group uint16) {
 	if !m.random(now, a.nonce) {
 		return
 	}
-	allow, rand := m.suite.Allow, m.cfg.Rand
+	allow, rand := m.suiteAllow(group), m.cfg.Rand
 	m.work("key exchange", func() any {
 		kx, err := allow.NewKeyExchange(group, rand)
 		return ephemeral{kx, err}
@@ -315,7 +313,7 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 		return
 	}
 	a.answer = inner
-	oldPRF, d := m.suite.PRF, clone(m.keys.D)
+	oldPRF, d := m.suite.PRF, clone(m.skD)
 	m.rekey.computing = m.work("key exchange", func() any {
 		defer clear(d)
 		shared, err := a.kx.Shared(answer.ke.Data)

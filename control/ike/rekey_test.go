@@ -237,7 +237,7 @@ func (w *world) anotherChild(network string) {
 	spec := espProposal(espChoice{algorithm: espGCM, sayESN: true}, 1, 0xd0ff)
 	w.request(w.dev, ikewire.CreateChildSA,
 		&ikewire.SA{Proposals: []ikewire.Proposal{spec}}, &ikewire.Nonce{Data: make([]byte, 32)},
-		tsPayload(true, hosts(m.summary.VirtualIPs)),
+		tsPayload(true, hosts(m.virtual)),
 		tsPayload(false, networks([]netip.Prefix{netip.MustParsePrefix(network)}, families{ipv4: true})))
 }
 

@@ -113,7 +113,7 @@ func networks(prefixes []netip.Prefix, f families) []dataplane.Selector {
 // allowed are the selectors of the gateway's side. Services come first, so that
 // many networks don't crowd them out.
 func (s *Settings) allowed(f families) []dataplane.Selector {
-	if len(s.Networks) == 0 {
+	if s == nil || len(s.Networks) == 0 {
 		return networks(nil, f)
 	}
 	return append(hosts(s.Services), networks(s.Networks, f)...)

@@ -44,7 +44,7 @@ var variants = map[string]struct {
 			w.gw.lease = func(AskLease) Input {
 				return Leased{
 					Addresses: []netip.Addr{lease, netip.MustParseAddr("fd00::7")},
-					Settings: Settings{
+					Settings: &Settings{
 						DNS:      []netip.Addr{netip.MustParseAddr("10.2.0.53"), netip.MustParseAddr("fd00::53")},
 						Networks: []netip.Prefix{netip.MustParsePrefix("10.2.0.0/16"), netip.MustParsePrefix("fd00:2::/32")},
 						Domains:  []string{"corp.example"},

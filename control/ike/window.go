@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -16,15 +15,13 @@ import (
 type window struct {
 	next  uint32 // ID of the next new request
 	busy  bool   // next is being worked on
+	fresh bool   // last was made in this Step
 	about ikewire.ExchangeType
-	// repeats of IKE_SA_INIT that were answered, which nothing authenticates.
-	repeats int
-	from    path // where the request came from, and the answer goes
-	last    [][]byte
-	parts   ikecrypto.Reassembly // of the next request
-	// lastRequest is kept for IKE_SA_INIT only, where nothing authenticates a
-	// retransmission.
-	lastRequest []byte
+	from  path // where the request came from, and the answer goes
+	last  [][]byte
+	parts *ikecrypto.Reassembly // of the next request; nil if there is none
+	// forget is when last and parts are dropped.
+	forget time.Time
 }
 
 // request is the sending half: one request of ours is open at a time; others
@@ -41,7 +38,7 @@ type request struct {
 	proof    *pathProof // of the return routability check that it is; or nil
 	tries    int
 	resend   time.Time
-	parts    ikecrypto.Reassembly // of the answer
+	parts    *ikecrypto.Reassembly // of the answer; nil if there is none
 	done     func(now time.Time, in Message, inner []ikewire.Payload)
 }
 
@@ -73,7 +70,7 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 	}
 	from := path{local: in.Local, remote: in.Remote, marker: in.Marker}
 	m.in.busy, m.in.from, m.in.about = true, from, msg.Exchange
-	m.in.parts.Reset()
+	m.in.parts = nil
 	if inner == nil {
 		m.invalidSyntax(now, msg.Exchange)
 		return
@@ -131,8 +128,10 @@ func (m *Machine) dispatch(now time.Time, x ikewire.ExchangeType, inner []ikewir
 }
 
 // maxStranger is how much of a fragmented message is kept of a peer that is not
-// authenticated, in octets: three RSA-4096 certificates and something over.
-const maxStranger = 16 << 10
+// authenticated, in octets: three RSA-4096 certificates, a signature, a CERTREQ
+// that names sixty CAs, and something over. It is nearly all that a stranger
+// costs who never sends the last fragment.
+const maxStranger = 10 << 10
 
 // isForeign: the message counts as never received.
 func isForeign(err error) bool {
@@ -150,19 +149,26 @@ func isForeign(err error) bool {
 // unseal opens the SK payload, or the last of its fragments. ok is false if
 // there is nothing to work on yet, or nothing of the peer's; inner is nil if
 // it is the peer's, but makes no sense.
-func (m *Machine) unseal(parts *ikecrypto.Reassembly, raw []byte, msg *ikewire.Message) (inner []ikewire.Payload, ok bool) {
+func (m *Machine) unseal(parts **ikecrypto.Reassembly, raw []byte, msg *ikewire.Message) (inner []ikewire.Payload, ok bool) {
 	var err error
 	complete := true
 	if sk, found := ikewire.Find[*ikewire.Encrypted](msg.Payloads); found && sk.Total > 0 {
-		if !m.peer.fragmentation || m.cfg.FragmentSize == 0 {
+		if !m.peer.fragmentation {
 			m.note(NoteFragment, "not agreed")
 			return nil, false
 		}
-		parts.Limit = 0
-		if m.state != stateEstablished {
-			parts.Limit = maxStranger
+		if *parts == nil {
+			*parts = &ikecrypto.Reassembly{}
 		}
-		inner, complete, err = parts.Add(m.open, raw, msg)
+		(*parts).Limit = 0
+		if m.state != stateEstablished {
+			(*parts).Limit = maxStranger
+		}
+		inner, complete, err = (*parts).Add(m.open, raw, msg)
+		if (*parts).Pending() == 0 {
+			*parts = nil
+		}
+		m.in.fresh = m.in.fresh || m.in.parts != nil
 	} else {
 		inner, err = m.open.Open(raw, msg)
 	}
@@ -192,7 +198,7 @@ func (m *Machine) respond(x ikewire.ExchangeType, payloads []ikewire.Payload) {
 		m.failure = err
 		return
 	}
-	m.in.last = messages
+	m.in.last, m.in.fresh = messages, true
 	m.in.next++
 	m.in.busy = false
 	m.send(messages, m.in.from)
@@ -240,7 +246,9 @@ func (m *Machine) finish(now time.Time) {
 	m.request.claimed = false
 	if len(m.tasks) > 0 && (m.state == stateEstablished || m.state == stateDeleting) {
 		start := m.tasks[0]
-		m.tasks = m.tasks[1:]
+		if m.tasks = m.tasks[1:]; len(m.tasks) == 0 {
+			m.tasks = nil
+		}
 		m.begin(now, start)
 	}
 }
@@ -337,6 +345,3 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 		m.finish(now)
 	}
 }
-
-// sameRequest tells a retransmission from another message with the same IDs.
-func (w *window) sameRequest(raw []byte) bool { return bytes.Equal(w.lastRequest, raw) }

@@ -14,28 +14,42 @@ import (
 )
 
 // cbc is AES-CBC or 3DES-CBC with an HMAC, encrypt then authenticate (RFC 7296
-// section 3.14, RFC 2451, RFC 4868, RFC 2404).
+// section 3.14, RFC 2451, RFC 4868, RFC 2404). Like aead it keeps keys and no
+// cipher object.
 type cbc struct {
-	block  cipher.Block
+	triple bool
 	hash   crypto.Hash
-	key    []byte // of the HMAC
 	icvLen int
+	keys   []byte // that of the cipher, then that of the HMAC
+	encLen int
 	rand   io.Reader
 }
 
 func newCBC(s Suite, encKey, integKey []byte, rand io.Reader) (*cbc, error) {
-	c := &cbc{key: slices.Clone(integKey), rand: rand}
+	c := &cbc{triple: s.Encryption == ikewire.Encr3DES, keys: slices.Concat(encKey, integKey), encLen: len(encKey), rand: rand}
 	c.hash, c.icvLen = integrityHash(s.Integrity)
-	var err error
-	if s.Encryption == ikewire.Encr3DES {
-		c.block, err = des.NewTripleDESCipher(encKey)
+	_, err := c.block()
+	return c, err
+}
+
+func (c *cbc) block() (b cipher.Block, err error) {
+	if c.triple {
+		b, err = des.NewTripleDESCipher(c.keys[:c.encLen])
 	} else {
-		c.block, err = aes.NewCipher(encKey)
+		b, err = aes.NewCipher(c.keys[:c.encLen])
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKeyLength, err)
 	}
-	return c, nil
+	return b, nil
+}
+
+// blockSize in octets.
+func (c *cbc) blockSize() int {
+	if c.triple {
+		return des.BlockSize
+	}
+	return aes.BlockSize
 }
 
 // integrityHash is the hash of an HMAC integrity algorithm, 0 if it isn't
@@ -56,29 +70,33 @@ func integrityHash(id uint16) (h crypto.Hash, icvLen int) {
 }
 
 func (c *cbc) lens() (iv, align, icv int) {
-	return c.block.BlockSize(), c.block.BlockSize(), c.icvLen
+	return c.blockSize(), c.blockSize(), c.icvLen
 }
 
 // icv is over everything before it, the IKE header included.
 func (c *cbc) icv(message []byte) []byte {
-	mac := hmac.New(c.hash.New, c.key)
+	mac := hmac.New(c.hash.New, c.keys[c.encLen:])
 	mac.Write(message)
 	return mac.Sum(nil)[:c.icvLen]
 }
 
 func (c *cbc) seal(message []byte, body int) error {
-	size, end := c.block.BlockSize(), len(message)-c.icvLen
+	block, err := c.block()
+	if err != nil {
+		return err
+	}
+	size, end := c.blockSize(), len(message)-c.icvLen
 	iv, plain := message[body:body+size], message[body+size:end]
 	if _, err := io.ReadFull(c.rand, iv); err != nil {
 		return fmt.Errorf("ikecrypto: IV: %w", err)
 	}
-	cipher.NewCBCEncrypter(c.block, iv).CryptBlocks(plain, plain)
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(plain, plain)
 	copy(message[end:], c.icv(message[:end]))
 	return nil
 }
 
 func (c *cbc) open(raw []byte, body int) ([]byte, error) {
-	size := c.block.BlockSize()
+	size := c.blockSize()
 	n := len(raw) - body - c.icvLen - size
 	if n < size || n%size != 0 {
 		return nil, ErrIntegrity
@@ -87,10 +105,14 @@ func (c *cbc) open(raw []byte, body int) ([]byte, error) {
 	if !hmac.Equal(raw[end:], c.icv(raw[:end])) {
 		return nil, ErrIntegrity
 	}
+	block, err := c.block()
+	if err != nil {
+		return nil, err
+	}
 	iv, sealed := raw[body:body+size], raw[body+size:end]
 	plain := make([]byte, n)
-	cipher.NewCBCDecrypter(c.block, iv).CryptBlocks(plain, sealed)
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, sealed)
 	return plain, nil
 }
 
-func (c *cbc) erase() { clear(c.key) }
+func (c *cbc) erase() { clear(c.keys) }

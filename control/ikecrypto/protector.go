@@ -35,8 +35,8 @@ type Protector interface {
 	// Errors: ErrNotFragment instead of ErrFragment; after a successful check
 	// ikewire.ErrLength.
 	OpenFragment(raw []byte, m *ikewire.Message) (Fragment, error)
-	// Erase zeroes the keys as far as the standard library allows it: key
-	// schedules in cipher objects are left to the garbage collector.
+	// Erase zeroes the keys. Key schedules in the cipher objects of single
+	// messages are left to the garbage collector.
 	Erase()
 }
 

@@ -362,7 +362,7 @@ func TestNewProtectorRefuses(t *testing.T) {
 func TestProtectorErase(t *testing.T) {
 	g, c := newProtector(t, suiteGCM), newProtector(t, suiteCBC)
 	salted := g.(*protector).transform.(*aead)
-	key := c.(*protector).transform.(*cbc).key
+	keys := c.(*protector).transform.(*cbc).keys
 	for _, p := range []Protector{g, c} {
 		raw, m := seal(t, p, request())
 		p.Erase()
@@ -374,8 +374,8 @@ func TestProtectorErase(t *testing.T) {
 			t.Errorf("opens after Erase: %v", err)
 		}
 	}
-	if salted.salt != [saltLen]byte{} || !bytes.Equal(key, make([]byte, len(key))) {
-		t.Errorf("left: salt %x, key %x", salted.salt, key)
+	if salted.key != [maxAEADKey]byte{} || !bytes.Equal(keys, make([]byte, len(keys))) {
+		t.Errorf("left: %x, %x", salted.key, keys)
 	}
 }
 

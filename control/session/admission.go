@@ -17,8 +17,8 @@ const maxRechecks = 64
 // decide has the current policy look at a session's evidence. again: the peer
 // is admitted already, by an earlier policy.
 func (sh *shard) decide(s *session, again bool) {
-	policy, id, evidence := sh.server.settings.Load().Admit, s.id, *s.evidence
-	sh.server.work.jobs.put(func() {
+	policy, id, evidence := sh.server.settings.Load().Admit, s.id, s.evidence.present()
+	sh.server.work.put(s.class(), func() {
 		admission, err := policy.Decide(time.Now(), evidence)
 		sh.mail.put(decided{id: id, again: again, policy: policy, admission: admission, err: err})
 	})
@@ -51,9 +51,12 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		sh.refused(now, s, d)
 	case d.again:
 		s.until = d.admission.Until
+		if d.admission.Group != s.group {
+			sh.regroup(s, d.admission.Group)
+		}
 		sh.lookSoon(now, s)
 	default:
-		s.admitted, s.device = true, d.admission.Device
+		s.admitted, s.device, s.group = true, d.admission.Device, d.admission.Group
 		sh.step(now, s.current, ike.Admitted{
 			Device: d.admission.Device, Group: d.admission.Group,
 			PublicKey: d.admission.Certificate.PublicKey, Until: d.admission.Until,

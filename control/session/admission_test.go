@@ -56,7 +56,7 @@ func TestReloadDuringAdmission(t *testing.T) {
 		m := w.open(1)
 		old := w.server.settings.Load().Admit
 		sh := w.shardOf(m)
-		w.on(sh, func(time.Time) { sh.machines[m.spi].session.evidence = &admit.Evidence{} })
+		w.on(sh, func(time.Time) { sh.machines[m.spi].session.evidence = &evidence{} })
 		w.reload(w.ca.policy("stolen"))
 		sh.mail.put(decided{id: lease.SessionID(m.spi), policy: old})
 		w.settled()
@@ -90,17 +90,17 @@ func TestReloadDecidesAFewAtATime(t *testing.T) {
 			sh := w.shardOf(m)
 			w.on(sh, func(time.Time) {
 				s := sh.machines[m.spi].session
-				s.admitted, s.evidence = true, &admit.Evidence{}
+				s.admitted, s.evidence = true, &evidence{}
 			})
 		}
 		w.want("sessions", len(w.server.Sessions()), sessions)
 		release := make(chan struct{})
-		w.server.work.jobs.put(func() { <-release }) // the only worker
+		w.server.work.put(classHandshake, func() { <-release }) // the only worker
 		w.settled()
 		w.reload(w.ca.policy("stolen"))
 		w.reload(w.ca.policy("stolen", "lost"))
 		w.settled()
-		if n := w.server.work.jobs.len(); n == 0 || n > maxRechecks {
+		if n := w.server.work.len(); n == 0 || n > maxRechecks {
 			t.Errorf("%d decisions wait", n)
 		}
 		close(release)

@@ -33,6 +33,7 @@ type task struct {
 	spi uint64 // of the machine that waits for the answer
 
 	apply   *ike.Apply
+	group   lease.SessionID // apply changes the group of this session's device
 	reserve *ike.Reserve
 	end     *heldLease
 	stop    *stopped
@@ -117,6 +118,7 @@ func (a *applier) apply(batch []task) {
 			t.sh.mail.put(answer{t.spi, ike.Applied{ID: t.apply.ID, Err: err}})
 		case err != nil:
 			a.log.Warn("data plane refused a change", slog.Any("error", err))
+			notRegrouped(t.sh, t.group, err)
 		}
 	}
 }

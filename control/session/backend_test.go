@@ -25,6 +25,7 @@ type network struct {
 	unsent   bool                              // the network refuses
 	applyErr error                             // of Install
 	fullErr  error                             // of Reserve
+	groupErr error                             // of Regroup
 	hold     chan struct{}                     // Apply waits for it to be closed
 	spis     map[dataplane.SPI]netip.Addr      // in use, with the virtual IP once installed
 	onRemove func(netip.Addr)                  // virtual IP
@@ -128,6 +129,9 @@ func (n *network) apply(c dataplane.Change) error {
 	install, isInstall := c.(dataplane.Install)
 	if isInstall && n.applyErr != nil {
 		return n.applyErr
+	}
+	if _, ok := c.(dataplane.Regroup); ok && n.groupErr != nil {
+		return n.groupErr
 	}
 	if err := n.Fake.Apply([]dataplane.Change{c})[0]; err != nil {
 		return err

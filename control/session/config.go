@@ -47,7 +47,8 @@ type Config struct {
 
 // Settings can be replaced as a whole while the server runs.
 type Settings struct {
-	// IKE is for machines to come; running ones keep what they began with.
+	// IKE is for exchanges to come. An IKE SA that is being established goes on
+	// with what it began with.
 	IKE *ike.Config
 	// Admit applies to running sessions too.
 	Admit *admit.Policy

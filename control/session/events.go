@@ -98,7 +98,7 @@ func (e endChild) deliver(sh *shard, now time.Time) {
 	s := sh.children[e.inbound]
 	switch {
 	case s == nil:
-	case len(s.children) == 1:
+	case len(s.card.children) == 1:
 		sh.close(now, s, ike.CloseExpired)
 	default:
 		rekeyChild(e).deliver(sh, now)
@@ -113,11 +113,11 @@ func (a addressChanged) deliver(sh *shard, now time.Time) {
 	if s == nil || s.closing != "" {
 		return
 	}
-	if !s.hinted.IsZero() && now.Sub(s.hinted) < hintPeriod {
+	if s.hint != nil && now.Sub(s.hint.at) < hintPeriod {
 		sh.server.stats.drop(ReasonHintRate)
 		return
 	}
-	s.hinted, s.hintRemote = now, a.Remote
+	s.hint = &hint{now, a.Remote}
 	sh.server.stats.event(eventHint)
 	sh.step(now, s.current, ike.AddressHint(a))
 }

@@ -37,14 +37,14 @@ type infos struct {
 }
 
 type known struct {
-	info    Info
+	card    *card
 	account *account
 }
 
-func (i *infos) set(info Info, a *account) {
+func (i *infos) set(c *card, a *account) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.m[info.ID] = known{info, a}
+	i.m[c.id] = known{c, a}
 }
 
 func (i *infos) remove(id lease.SessionID) {
@@ -73,7 +73,7 @@ func (s *Server) Sessions() []Info {
 	list := make([]Info, len(known))
 	for i, k := range known {
 		u := k.account.read()
-		list[i] = k.info
+		list[i] = k.card.info()
 		list[i].Traffic, list[i].LastIn, list[i].LastOut = u.Traffic, u.LastIn, u.LastOut
 	}
 	slices.SortFunc(list, func(a, b Info) int {

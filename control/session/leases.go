@@ -74,7 +74,7 @@ func (g granted) deliver(sh *shard, now time.Time) {
 		sh.step(now, s.current, ike.LeaseFailed{Reason: "all sessions are in use"})
 		return
 	case first:
-		s.held, s.displaced = &g.held, g.grant.Displaced
+		s.holds, s.device, s.displaced = true, g.held.device, g.grant.Displaced
 		g.got = append(g.got, g.grant.Address)
 	default:
 		g.got = append(g.got, g.grant.Address)
@@ -83,7 +83,7 @@ func (g granted) deliver(sh *shard, now time.Time) {
 		sh.acquireNext(g.acquisition)
 		return
 	}
-	sh.step(now, s.current, ike.Leased{Addresses: g.got, Settings: s.settings.Assign})
+	sh.step(now, s.current, ike.Leased{Addresses: g.got, Settings: &s.settings.Assign})
 }
 
 // takeSeat counts a session against MaxSessions. One that replaces another may
@@ -113,10 +113,10 @@ func (s *Server) give(displaced lease.SessionID, held heldLease) {
 
 // letGo gives back what a session holds when it is over.
 func (sh *shard) letGo(s *session) {
-	if s.held != nil {
+	if s.holds {
 		sh.server.seats.Add(-1)
-		sh.server.give(s.displaced, *s.held)
-		s.held, s.displaced = nil, 0
+		sh.server.give(s.displaced, s.lease())
+		s.holds, s.displaced = false, 0
 	}
 	for _, held := range s.inherited {
 		sh.server.end(held)

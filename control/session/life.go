@@ -13,10 +13,9 @@ import (
 // can carry nothing and isn't bounded by anything, so it is not kept.
 func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	s, server := sa.session, sh.server
-	s.established, s.summary, s.until = now, summary, summary.Until
-	s.device = summary.Device
+	s.card, s.until, s.device = newCard(s.id, now, &summary), summary.Until, summary.Device
 	s.lookAt = now
-	delete(sh.halfOpen, sa.init)
+	sh.initOver(sa)
 	sh.uncount(sa)
 	if summary.Inbound != 0 {
 		sh.childUp(s, Child{
@@ -39,7 +38,10 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 		server.order(closeOrder{id: s.displaced, reason: ike.CloseReplaced})
 		s.displaced = 0
 	}
-	if s.held == nil {
+	if newest := server.settings.Load().IKE; newest != s.settings.IKE { // there was a reload meanwhile
+		sh.mail.put(answer{sa.spi, ike.Reconfigure{Config: newest}})
+	}
+	if !s.holds {
 		sh.mail.put(closeOrder{id: s.id, reason: ike.CloseNoAddress})
 	}
 }
@@ -49,7 +51,7 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 // where there is no room it is forgotten at once.
 func (sh *shard) closed(now time.Time, s *sa, c ike.Closed) {
 	s.closed = true
-	delete(sh.halfOpen, s.init)
+	sh.initOver(s)
 	if s.carries() {
 		sh.over(now, s.session, c)
 	} else {
@@ -72,13 +74,13 @@ func (sh *shard) closed(now time.Time, s *sa, c ike.Closed) {
 func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
 	sh.logClosed(now, s, c)
 	sh.server.stats.closed(c.Reason)
-	for len(s.children) > 0 {
-		sh.childDown(s, s.children[0].Inbound)
+	for s.established() && len(s.card.children) > 0 {
+		sh.childDown(s, s.card.children[0].Inbound)
 	}
 	s.over = true
 	sh.server.infos.remove(s.id)
 	delete(sh.sessions, s.id)
-	if !s.established.IsZero() {
+	if s.established() {
 		record := s.record(now, RecordStop)
 		record.Reason, record.Detail = c.Reason, c.Detail
 		sh.server.data.tasks.put(task{stop: &stopped{record: record, account: s.account}})
@@ -99,6 +101,14 @@ func (sh *shard) forget(s *sa) {
 	sh.timers.set(s, time.Time{})
 }
 
+// initOver: no IKE_SA_INIT is for this machine any more.
+func (sh *shard) initOver(s *sa) {
+	if s.init != nil {
+		delete(sh.halfOpen, *s.init)
+		s.init = nil
+	}
+}
+
 func (sh *shard) uncount(s *sa) {
 	if s.counted {
 		sh.server.gate.Close(s.source)
@@ -116,9 +126,9 @@ func (sh *shard) logClosed(now time.Time, s *session, c ike.Closed) {
 	}
 	log := sh.server.log
 	switch {
-	case !s.established.IsZero():
+	case s.established():
 		log.Info("session closed", append(attrs,
-			slog.Any("virtual_ips", s.summary.VirtualIPs), slog.Duration("lasted", now.Sub(s.established)))...)
+			slog.Any("virtual_ips", s.card.virtualIPs), slog.Duration("lasted", now.Sub(s.card.established)))...)
 	case c.Reason == ike.CloseInvalidKE || c.Reason == ike.CloseMalformed || c.Reason == ike.CloseHalfOpenTimeout:
 		log.Debug("session not established", attrs...)
 	case sh.server.logRate.Allow(now):

@@ -23,16 +23,16 @@ func (s *session) jitter(d time.Duration) time.Duration { return time.Duration(s
 
 // heard is when something authentic last came; zero before the session is up.
 func (s *session) heard() time.Time {
-	if s.established.IsZero() {
+	if !s.established() {
 		return time.Time{}
 	}
-	return latest(s.established, s.lastIn, s.account.read().LastIn)
+	return latest(s.card.established, s.lastIn, s.account.read().LastIn)
 }
 
 // lookSoon has a session looked at as soon as the shard has done what it does.
 func (sh *shard) lookSoon(now time.Time, s *session) {
-	s.lookAt = now
 	if s.up() {
+		s.lookAt = now
 		sh.timers.sooner(s.current, now)
 	}
 }

@@ -2,8 +2,30 @@ package session
 
 import "sync"
 
+// fifo is a queue that gives its memory back when it is empty.
+type fifo[T any] struct {
+	items []T
+	taken int // from the front
+}
+
+func (f *fifo[T]) put(item T) { f.items = append(f.items, item) }
+
+func (f *fifo[T]) len() int { return len(f.items) - f.taken }
+
+func (f *fifo[T]) take() (item T, ok bool) {
+	if f.len() == 0 {
+		return item, false
+	}
+	var none T
+	item, f.items[f.taken] = f.items[f.taken], none
+	if f.taken++; f.taken == len(f.items) {
+		*f = fifo[T]{}
+	}
+	return item, true
+}
+
 // queue is unbounded and never blocks whoever puts; what bounds it is said
-// where it is used. There may be several takers.
+// where it is used. It has one taker.
 type queue[T any] struct {
 	wake chan struct{} // capacity 1: something may be there
 
@@ -17,36 +39,23 @@ func (q *queue[T]) put(item T) {
 	q.mu.Lock()
 	q.items = append(q.items, item)
 	q.mu.Unlock()
-	q.notify()
-}
-
-func (q *queue[T]) notify() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take returns the first item and wakes another taker if there are more.
-func (q *queue[T]) take() (item T, ok bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.items) == 0 {
-		return item, false
-	}
-	var none T
-	item, q.items[0] = q.items[0], none
-	q.items = q.items[1:]
-	if len(q.items) > 0 {
-		q.notify()
-	}
-	return item, true
-}
+// maxKept is how many items' room a queue keeps when it is drained, so that a
+// burst doesn't cost its memory for ever.
+const maxKept = 4096
 
 // drain returns all items and leaves done, whose items were dealt with, to be
 // filled again.
 func (q *queue[T]) drain(done []T) []T {
 	clear(done)
+	if cap(done) > maxKept {
+		done = nil
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	items := q.items

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Each waking leads to a taker as long as something is there, and order holds.
+// Whoever puts wakes the taker, and order holds.
 func TestQueue(t *testing.T) {
 	q := newQueue[int]()
 	for i := range 3 {
@@ -17,12 +17,10 @@ func TestQueue(t *testing.T) {
 		default:
 			t.Fatalf("nobody was woken for item %d", i)
 		}
-		if item, ok := q.take(); !ok || item != i {
-			t.Errorf("took %d %v, want %d", item, ok, i)
-		}
+		q.wake <- struct{}{} // as long as nothing is drained
 	}
-	if _, ok := q.take(); ok {
-		t.Error("took from an empty queue")
+	if items := q.drain(nil); !slices.Equal(items, []int{0, 1, 2}) {
+		t.Errorf("drained %v", items)
 	}
 	q.put(7)
 	q.put(8)

@@ -52,11 +52,15 @@ func TestEveryReason(t *testing.T) {
 		}},
 		ReasonWorkersBusy: {options{scripted: true, config: func(c *Config) { c.Workers = 1 }}, func(w *world) {
 			release := make(chan struct{})
-			for range backlogPerWorker + 1 {
-				w.server.work.jobs.put(func() { <-release })
+			for range int(newcomerWait/firstGuess) + 1 {
+				w.server.work.put(classSession, func() { <-release })
 			}
 			w.settled()
 			w.net.send(initFrom(1, 1))
+			w.settled()
+			answers := w.net.sentTo(netip.MustParseAddr("10.1.0.1"))
+			w.want("cookies that were asked for", len(answers), 1)
+			w.net.send(withCookie(initFrom(1, 1), answers[0].Data))
 			w.settled()
 			close(release)
 		}},

@@ -46,6 +46,7 @@ func (s *Server) receive(quit <-chan struct{}) error {
 		default:
 		}
 		now := time.Now()
+		s.gate.Press(s.work.wait() >= cookieWait)
 		for i := range batch[:n] {
 			s.admitMessage(now, &batch[i], answer)
 		}
@@ -95,8 +96,9 @@ func (s *Server) route(d *dataplane.Datagram, h gate.Header) {
 		s.unknownIKE(time.Now(), packet{header: h, data: d.Data, local: d.Local, remote: d.Remote, marker: d.Marker})
 		return
 	}
+	// Newcomers may fill half of it, so that devices get through a storm.
 	inbox := s.shards[n].inbox
-	if len(inbox) == cap(inbox) {
+	if len(inbox) == cap(inbox) || h.Init && len(inbox) >= cap(inbox)/2 {
 		s.stats.drop(ReasonInboxFull)
 		return
 	}

@@ -46,12 +46,12 @@ type Record struct {
 }
 
 func (s *session) record(now time.Time, event RecordEvent) Record {
-	u := &s.summary
+	c, n := s.card, s.card.names.Value()
 	return Record{
-		Time: now, Event: event, Session: fmt.Sprintf("%016x", uint64(s.id)), Device: u.Device, Group: u.Group,
-		VirtualIPs: u.VirtualIPs, Remote: u.Remote,
-		IKE: u.IKE, ESP: s.esp, Auth: u.Auth, Client: u.Client,
-		Established: s.established, Traffic: s.account.read().Traffic,
+		Time: now, Event: event, Session: fmt.Sprintf("%016x", uint64(s.id)), Device: c.device, Group: n.group,
+		VirtualIPs: c.virtualIPs, Remote: c.remote,
+		IKE: n.ike, ESP: n.esp, Auth: n.auth, Client: n.client,
+		Established: c.established, Traffic: s.account.read().Traffic,
 	}
 }
 

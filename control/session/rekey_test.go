@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/ikecrypto"
+	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -277,6 +279,41 @@ func TestReloadDropsNoSession(t *testing.T) {
 		w.want("rekeyed", w.server.Stats().RekeyedIKE, uint64(1))
 		other := w.connect("laptop")
 		w.want("new session's pool", netip.MustParsePrefix("10.8.0.0/24").Contains(other.virtualIP()), true)
+	})
+}
+
+// New algorithms of a reload reach sessions that are up when they rekey, also
+// where the group that they were made with is given up.
+func TestReloadReachesRekeyings(t *testing.T) {
+	life := ike.Lifetime{Rekey: time.Hour, Hard: 3 * time.Hour}
+	set := func(c *ike.Config) {
+		c.IKELife, c.ChildLife = life, ike.Lifetime{Rekey: 90 * time.Minute, Hard: 3 * time.Hour}
+	}
+	later := func(c *ike.Config) {
+		c.Suites = []ikecrypto.Suite{{Encryption: ikewire.EncrAESGCM16, KeyBits: 256, PRF: ikewire.PRFHMACSHA384, Group: ikewire.GroupECP256}}
+		c.ESP = []dataplane.Algorithm{{Encryption: dataplane.EncryptionAESGCM16, KeyBits: 256}}
+	}
+	run(t, options{config: func(c *Config) { set(c.IKE) }}, func(w *world) {
+		cfg, more := w.ca.ike("phone", 24*time.Hour), w.ca.ike("unused", time.Hour)
+		later(more)
+		cfg.Suites, cfg.ESP = append(cfg.Suites, more.Suites...), append(cfg.ESP, more.ESP...)
+		d := w.connectWith(cfg)
+		before := w.only()
+		settings := *w.server.settings.Load()
+		newest := *settings.IKE
+		later(&newest)
+		settings.IKE = &newest
+		if err := w.server.Update(settings); err != nil {
+			t.Fatal(err)
+		}
+		w.awake(d, time.Hour+time.Second)
+		w.awake(d, 30*time.Minute)
+		after := w.only()
+		w.want("session", after.ID, before.ID)
+		w.want("IKE before", before.IKE, "AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519")
+		w.want("IKE", after.IKE, "AES_GCM_16_256/PRF_HMAC_SHA2_384/ECP_256")
+		w.want("ESP before", before.ESP, "AES_GCM_16_128")
+		w.want("ESP", after.ESP, "AES_GCM_16_256")
 	})
 }
 

@@ -33,7 +33,7 @@ type sa struct {
 	peerSPI  uint64 // zero before the handshake is over
 	session  *session
 
-	init    initKey    // of the IKE_SA_INIT that it began with; zero after a rekeying
+	init    *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
 	source  netip.Addr // counted by the gate
 	counted bool       // by the gate, as half-open or lingering
 	closed  bool       // Closed came from it: it lingers
@@ -64,6 +64,17 @@ type closeSA struct {
 func (c closeSA) deliver(sh *shard, now time.Time) {
 	if sh.machines[c.sa.spi] == c.sa && !c.sa.closed {
 		sh.step(now, c.sa, ike.Close{Reason: c.reason})
+	}
+}
+
+// reconfigureAll gives all IKE SAs that are up another configuration.
+type reconfigureAll struct{ cfg *ike.Config }
+
+func (r reconfigureAll) deliver(sh *shard, now time.Time) {
+	for _, s := range sh.sessions {
+		if s.up() {
+			sh.step(now, s.current, ike.Reconfigure{Config: r.cfg})
+		}
 	}
 }
 
@@ -141,16 +152,18 @@ func (sh *shard) crowded(working, next *sa) {
 func (sh *shard) rekeyed(s *sa, o ike.Rekeyed) {
 	session := s.session
 	i := slices.IndexFunc(session.machines, func(x *sa) bool { return x.machine == stepper(o.Next) })
-	if i < 0 || !s.carries() {
+	if i < 0 || !s.carries() || !session.established() {
 		return
 	}
 	next := session.machines[i]
 	session.current = next
-	session.summary.IKE = o.IKE
-	session.summary.InitiatorSPI, session.summary.ResponderSPI = next.peerSPI, next.spi
-	if next.original {
-		session.summary.InitiatorSPI, session.summary.ResponderSPI = next.spi, next.peerSPI
-	}
+	session.change(func(c *card) {
+		c.name(func(n *names) { n.ike = o.IKE })
+		c.initiatorSPI, c.responderSPI = next.peerSPI, next.spi
+		if next.original {
+			c.initiatorSPI, c.responderSPI = next.spi, next.peerSPI
+		}
+	})
 	sh.server.stats.rekeyedIKE.Add(1)
 	sh.tell(session)
 	sh.server.log.Debug("IKE SA rekeyed", slog.String("device", session.device), slog.String("ike", o.IKE))

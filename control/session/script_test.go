@@ -100,6 +100,18 @@ func initFrom(n byte, spi uint64) dataplane.Datagram {
 	return dataplane.Datagram{Data: b, Local: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, n}), 500), Remote: gatewayIKE}
 }
 
+// withCookie is an IKE_SA_INIT again, with the cookie of the answer to it.
+func withCookie(init dataplane.Datagram, answer []byte) dataplane.Datagram {
+	b := slices.Clone(init.Data[:28])
+	b[16] = 41 // the notification comes first
+	b = append(b, answer[28:]...)
+	b[28] = init.Data[16]
+	b = append(b, init.Data[28:]...)
+	binary.BigEndian.PutUint32(b[24:], uint32(len(b)))
+	init.Data = b
+	return init
+}
+
 // informational is a message for an IKE SA, with an empty SK payload.
 func informational(spiR uint64) dataplane.Datagram {
 	b := binary.BigEndian.AppendUint64(nil, 1)

@@ -71,7 +71,7 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		backend: cfg.Backend, transport: cfg.Backend.Transport(), events: cfg.Events, leases: cfg.Leases,
 		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate},
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
-		work:  &workers{n: cfg.Workers, jobs: newQueue[func()]()},
+		work:  newWorkers(cfg.Workers),
 		meter: newMeter(cfg.Backend),
 		stats: newStats(),
 		infos: infos{m: make(map[lease.SessionID]known)},
@@ -160,8 +160,9 @@ func (s *Server) drain() {
 	}
 }
 
-// Update replaces the settings. New machines get IKE and Assign; running ones
-// keep theirs. The rest is for all: whoever is no longer admitted is closed.
+// Update replaces the settings. Assign is for sessions to come, and IKE for
+// exchanges to come: those that are up rekey by it. The rest is for all: whoever
+// is no longer admitted is closed.
 // Errors: ErrConfig, with which nothing has changed.
 func (s *Server) Update(settings Settings) error {
 	if err := settings.check(); err != nil {
@@ -175,6 +176,9 @@ func (s *Server) Update(settings Settings) error {
 	before := s.settings.Swap(s.withCrashToken(&settings))
 	if before.Admit != settings.Admit {
 		s.broadcast(recheckAll{})
+	}
+	if before.IKE != settings.IKE {
+		s.broadcast(reconfigureAll{settings.IKE})
 	}
 	s.broadcast(lookAll{})
 	return nil

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/dataplane"
@@ -23,36 +22,55 @@ type session struct {
 	remote   netip.AddrPort // where the last message came from
 	began    time.Time
 
-	evidence *admit.Evidence // of AskAdmit
+	evidence *evidence // of AskAdmit
 	admitted bool
+	holds    bool // a lease
+	over     bool
 	device   string
-	until    time.Time // end of the admission
+	group    string // of the device
+	// regrouped: the group has changed since the admission.
+	regrouped bool
+	until     time.Time // end of the admission
 
-	held      *heldLease      // its lease
 	displaced lease.SessionID // to be closed when this one is up
 	inherited []heldLease     // of successors that failed; end with this one
 
-	established time.Time // zero: not yet
-	summary     ike.Summary
-	children    []Child // oldest first
-	esp         string  // of the newest there was
-	account     *account
+	card    *card // nil before it is up
+	account *account
 
-	lastIn     time.Time // last IKE message without fault
-	waiting    time.Time // since when a packet to the device is known to be unanswered
-	probed     time.Time
-	spread     float64   // 0 to 1: this session's part of every jitter
-	interimAt  time.Time // next interim record
-	lookAt     time.Time // when liveness and the like are looked at
-	hinted     time.Time // last address hint
-	hintRemote netip.AddrPort
+	lastIn    time.Time // last IKE message without fault
+	waiting   time.Time // since when a packet to the device is known to be unanswered
+	probed    time.Time
+	spread    float64   // 0 to 1: this session's part of every jitter
+	interimAt time.Time // next interim record
+	lookAt    time.Time // when liveness and the like are looked at; before it is up, when it is given up
+	hint      *hint     // the last one
 
 	closing ike.CloseReason // Close was given to the machine
-	over    bool
 }
 
+// hint about another address of the device.
+type hint struct {
+	at     time.Time
+	remote netip.AddrPort
+}
+
+// established says whether it came up at some time.
+func (s *session) established() bool { return s.card != nil }
+
 // up says whether there is something to keep alive.
-func (s *session) up() bool { return !s.established.IsZero() && s.closing == "" && !s.over }
+func (s *session) up() bool { return s.established() && s.closing == "" && !s.over }
+
+// lease that it holds, or will.
+func (s *session) lease() heldLease { return heldLease{device: s.device, session: s.id} }
+
+// change puts another card in the place of the one there is, which others may
+// be reading.
+func (s *session) change(do func(*card)) {
+	next := *s.card
+	do(&next)
+	s.card = &next
+}
 
 // Child SA of a session.
 type Child struct {
@@ -63,45 +81,50 @@ type Child struct {
 
 // childUp takes a Child SA in, unless the session is over already.
 func (sh *shard) childUp(s *session, c Child) {
-	if s.over {
+	if s.over || !s.established() {
 		return
 	}
-	s.children = append(slices.Clip(s.children), c)
-	s.esp = c.ESP
+	c.ESP = shared(c.ESP)
+	s.change(func(card *card) {
+		card.children = append(card.children[:len(card.children):len(card.children)], c)
+		card.name(func(n *names) { n.esp = c.ESP })
+	})
 	sh.children[c.Inbound] = s
 	sh.server.meter.add(c.Inbound, s.account)
+	if s.regrouped {
+		sh.applyGroup(s, c.Inbound)
+	}
 }
 
 func (sh *shard) childDown(s *session, inbound dataplane.SPI) {
-	i := slices.IndexFunc(s.children, func(c Child) bool { return c.Inbound == inbound })
+	if !s.established() {
+		return
+	}
+	old := s.card.children
+	i := slices.IndexFunc(old, func(c Child) bool { return c.Inbound == inbound })
 	if i < 0 {
 		return
 	}
-	// Infos share the old slice.
-	s.children = slices.Concat(s.children[:i], s.children[i+1:])
+	s.change(func(card *card) { card.children = slices.Concat(old[:i], old[i+1:]) })
 	delete(sh.children, inbound)
 }
 
 // tell publishes what is known of a session that is up.
 func (sh *shard) tell(s *session) {
-	if s.established.IsZero() || s.over || s.closing != "" {
-		return
+	if s.up() {
+		sh.server.infos.set(s.card, s.account)
 	}
-	u := &s.summary
-	u.Inbound, u.Outbound, u.ESP, u.LocalTS, u.RemoteTS = 0, 0, "", nil, nil
-	if len(s.children) > 0 {
-		c := s.children[0]
-		u.Inbound, u.Outbound, u.ESP, u.LocalTS, u.RemoteTS = c.Inbound, c.Outbound, c.ESP, c.LocalTS, c.RemoteTS
-	}
-	sh.server.infos.set(Info{ID: s.id, Summary: *u, Children: s.children, Established: s.established}, s.account)
 }
 
 // moved: the IKE SA and its Child SAs have another path.
 func (sh *shard) moved(s *session, o ike.Moved) {
-	s.summary.Local, s.summary.Remote = o.Local, o.Remote
+	if !s.established() {
+		return
+	}
+	s.change(func(c *card) { c.local, c.remote = o.Local, o.Remote })
 	sh.server.stats.moved.Add(1)
-	if o.Remote == s.hintRemote {
-		s.hintRemote = netip.AddrPort{}
+	if s.hint != nil && o.Remote == s.hint.remote {
+		s.hint.remote = netip.AddrPort{}
 		sh.server.stats.event(eventHintConfirmed)
 	}
 	sh.tell(s)

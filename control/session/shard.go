@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
@@ -121,7 +120,7 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 	case server.draining.Load():
 		server.stats.drop(ReasonShuttingDown)
 		return nil
-	case server.work.busy():
+	case server.work.wait() >= newcomerWait:
 		server.stats.drop(ReasonWorkersBusy)
 		return nil
 	}
@@ -132,6 +131,7 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 		return nil
 	}
 	source := p.remote.Addr()
+	crowded := server.gate.CookieNeeded(source)
 	if r := server.gate.Open(source); r != gate.ReasonNone {
 		server.stats.gateDrop(r)
 		return nil
@@ -139,11 +139,14 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 	s := &sa{
 		machine: server.newMachine(settings.IKE, p.header.InitiatorSPI, spi),
 		spi:     spi, peerSPI: p.header.InitiatorSPI,
-		init: key, source: source, counted: true, slot: -1,
+		init: &key, source: source, counted: true, slot: -1,
 	}
 	s.session = &session{
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
 		remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
+	}
+	if crowded {
+		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
 	}
 	sh.machines[spi] = s
 	sh.sessions[s.session.id] = s.session
@@ -179,7 +182,7 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 	case ike.Work:
 		sh.compute(s, o)
 	case ike.AskAdmit:
-		s.session.evidence = &admit.Evidence{IDType: uint8(o.ID.IDType), ID: o.ID.Data, Chain: o.Chain}
+		s.session.evidence = keepEvidence(o)
 		sh.decide(s.session, false)
 	case ike.AskLease:
 		sh.acquire(s.session, o)
@@ -188,6 +191,7 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 	case ike.ReserveIKE:
 		sh.reserveIKE(s, o)
 	case ike.Apply:
+		s.session.grouped(o.Changes)
 		sh.server.data.tasks.put(task{sh: sh, spi: s.spi, apply: &o})
 	case ike.KeysDerived:
 		if sh.server.keys != nil {

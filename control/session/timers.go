@@ -60,9 +60,16 @@ func (t *timers) sooner(s *sa, at time.Time) {
 	}
 }
 
+// hurried is how long a stranger may take that came when there were many: a
+// third, so that the places for them are free three times as soon. It is enough
+// for a client that has to repeat something.
+func hurried(halfOpen time.Duration) time.Duration {
+	return min(halfOpen, max(halfOpen/3, 5*time.Second))
+}
+
 // deadline is the machine's, or when its session is to be looked at.
 func (s *sa) deadline() time.Time {
-	if s.carries() && s.session.up() {
+	if s.carries() && !s.session.over && s.session.closing == "" {
 		return earliest(s.machine.Deadline(), s.session.lookAt)
 	}
 	return s.machine.Deadline()
@@ -76,8 +83,13 @@ func (sh *shard) expire(now time.Time) {
 			sh.timers.set(s, d)
 			continue
 		}
-		if s.carries() && s.session.up() && due(now, s.session.lookAt) {
-			sh.look(now, s.session)
+		if s.carries() && due(now, s.session.lookAt) {
+			switch {
+			case s.session.up():
+				sh.look(now, s.session)
+			case s.session.closing == "" && !s.session.over:
+				sh.close(now, s.session, ike.CloseHalfOpenTimeout)
+			}
 		}
 		if due(now, s.machine.Deadline()) {
 			sh.step(now, s, ike.Tick{Heard: s.session.heard()})

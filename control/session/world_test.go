@@ -140,6 +140,8 @@ type options struct {
 	ipv6   bool // devices ask for IPv6 too
 	// scripted: the machines are scripts.
 	scripted bool
+	// machine makes the machines, if set.
+	machine func(cfg *ike.Config, spiI, spiR uint64) stepper
 	// days that certificates are valid; 0 is one.
 	days int
 }
@@ -198,9 +200,12 @@ func newWorld(t *testing.T, o options) *world {
 	if o.config != nil {
 		o.config(&cfg)
 	}
-	if o.scripted {
+	switch {
+	case o.scripted:
 		w.server, err = newServer(cfg, w.makeScript)
-	} else {
+	case o.machine != nil:
+		w.server, err = newServer(cfg, o.machine)
+	default:
 		w.server, err = New(cfg)
 	}
 	if err != nil {
@@ -286,8 +291,8 @@ func (w *world) start(cfg *ike.Config) *device {
 		Local:  netip.AddrPortFrom(d.addr, 500), Remote: gatewayIKE,
 		LocalNATT: netip.AddrPortFrom(d.addr, 4500), RemoteNATT: gatewayNATT,
 		IPv6: w.ipv6,
-	}, uint64(d.addr.As4()[3])<<32)
-	d.lastIKE = uint64(d.addr.As4()[3]) << 32
+	}, d.number()<<32)
+	d.lastIKE = d.number() << 32
 	go d.run(m, d.lastIKE)
 	w.t.Cleanup(func() {
 		select {
@@ -387,7 +392,7 @@ func (d *device) carryOut(sa *peerSA, o ike.Output) peerInput {
 		return answer(ike.Admitted{Device: "gateway", PublicKey: cert.PublicKey})
 	case ike.Reserve:
 		d.lastSPI++
-		return answer(ike.Reserved{ID: o.ID, SPI: dataplane.SPI(0xd0000+uint32(d.addr.As4()[3])<<8) + d.lastSPI})
+		return answer(ike.Reserved{ID: o.ID, SPI: dataplane.SPI(0xd0000+uint32(d.number())<<8) + d.lastSPI})
 	case ike.ReserveIKE:
 		d.lastIKE++
 		return answer(ike.ReservedIKE{ID: o.ID, SPI: d.lastIKE})
@@ -434,6 +439,12 @@ func (d *device) carryOut(sa *peerSA, o ike.Output) peerInput {
 		d.sas = slices.DeleteFunc(d.sas, func(x *peerSA) bool { return x == sa })
 	}
 	return peerInput{}
+}
+
+// number of a device, from its address.
+func (d *device) number() uint64 {
+	b := d.addr.As4()
+	return uint64(b[2])<<8 | uint64(b[3])
 }
 
 // vanish leaves the gateway alone.

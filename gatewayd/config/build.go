@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/roamgate/roamgate/bpf/acl"
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/dhcp"
 	"github.com/roamgate/roamgate/control/gate"
@@ -30,6 +31,8 @@ type Built struct {
 	Leases       lease.Config
 	// Inform is what DHCPINFORM is answered with; without Server it isn't.
 	Inform dhcp.Config
+	// Groups to be in force, the default one among them.
+	Groups []acl.Group
 	// RedirectTo is where devices named in Redirected are sent when they have
 	// proven who they are.
 	RedirectTo string
@@ -51,6 +54,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 	b := &builder{Config: c, now: now}
 	credentials := b.credentials()
 	policy := b.policy()
+	groups := b.accessGroups()
 	if err := b.problems.err(); err != nil {
 		return nil, err
 	}
@@ -60,6 +64,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 	g := &c.Gateway
 	built := &Built{
 		Admit:   policy,
+		Groups:  groups,
 		Assign:  ike.Settings{DNS: g.Static.DNS, WINS: g.Static.WINS, Networks: g.Static.Networks, Domains: g.Static.Domains},
 		Idle:    time.Duration(g.IKE.Liveness.Idle),
 		Parked:  time.Duration(g.IKE.Parking.Idle),

@@ -61,6 +61,8 @@ type Gateway struct {
 	Redirect Redirect `yaml:"redirect"`
 	Records  Records  `yaml:"records"`
 	Limits   Limits   `yaml:"limits"`
+	Access   Access   `yaml:"access" restart:"yes"`
+	Guard    Guard    `yaml:"guard"`
 	Static   Static   `yaml:"static"`
 }
 
@@ -267,6 +269,9 @@ type Static struct {
 	Domains []string `yaml:"domains"`
 	// Networks behind the gateway that devices may reach; empty: everything.
 	Networks []netip.Prefix `yaml:"networks"`
+	// Groups of devices, and what becomes of devices that none of them names.
+	Groups         []Group        `yaml:"groups"`
+	UnknownDevices UnknownDevices `yaml:"unknown_devices"`
 }
 
 // Families says which address families the pools are of.

@@ -63,6 +63,11 @@ func TestErrors(t *testing.T) {
 		{"too many combinations", strings.Replace(sample(), "      - aes128gcm16-prfsha256-x25519\n", "      - aes128gcm16-aes192gcm16-aes256gcm16-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n      - aes128-aes192-aes256-sha256-sha384-sha512-prfsha256-prfsha384-prfsha512-x25519-ecp256-ecp384-ecp521-modp2048-modp3072-modp4096\n", 1), `gateway.ike.proposals: got 262 combinations`},
 		{"an item of a list", strings.Replace(sample(), "dns: []", "dns:\n      - 192.0.2.1\n      - 192.0.2.", 1), `gateway.static.dns[1]: got "192.0.2.", expected an IP address such as 192.0.2.1`},
 		{"a gateway of profiles", strings.Replace(sample(), "gateways: []", "gateways: [vpn 1]", 1), `profile.gateways: invalid profile: gateway "vpn 1"`},
+		{"a port of any protocol", strings.Replace(sample(), "protocol: tcp", "protocol: any", 1), `gateway.guard.allow[0].protocol: got "any", expected tcp or udp, because a port is set`},
+		{"an unknown mode", strings.Replace(sample(), "mode: auto", "mode: fast", 1), `gateway.guard.mode: got "fast", expected one of auto, native, generic, off`},
+		{"an unknown protocol", strings.Replace(sample(), "protocol: tcp", "protocol: sctp", 1), `gateway.guard.allow[0].protocol: got "sctp", expected one of any, tcp, udp`},
+		{"a rate of nothing", strings.Replace(sample(), "per_second: 2000", "per_second: 0", 1), `gateway.guard.rates.cookie.per_second: got 0, expected 1 to`},
+		{"pins with a dot", strings.Replace(sample(), "bpf/gatewayd", "bpf/gateway.d", 1), `gateway.guard.pins: got "/sys/fs/bpf/gateway.d", expected a folder without dots`},
 		{"two proxies", strings.NewReplacer(`server: ""`, "server: a:1", `pac: ""`, "pac: http://a/").Replace(sample()), `profile.proxy: invalid profile: a proxy and a script for it`},
 	}
 	for _, tt := range tests {
@@ -104,7 +109,8 @@ func TestSampleCoversEveryKey(t *testing.T) {
 	c.Gateway.Internal.Interface = ""
 	c.Gateway.Identity = Identity{}
 	c.Gateway.Trust.Roots = nil
-	c.Gateway.Static.Pools = nil
+	c.Gateway.Static.Pools, c.Gateway.Static.Groups = nil, nil
+	c.Gateway.Guard.Allow = nil
 	got, err := c.YAML()
 	if err != nil {
 		t.Fatal(err)

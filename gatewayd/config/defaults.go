@@ -73,6 +73,9 @@ func Default() *Config {
 				HalfOpenPerPrefix: HalfOpen{g.MaxHalfOpenPrefix, g.CookieAtPrefix},
 				AnswersPerSecond:  g.AnswersPerSecond,
 			},
+			Access: Access{Enforce: EnforceAuto},
+			Static: Static{UnknownDevices: UnknownAdmit},
+			Guard:  defaultGuard(),
 		},
 		Profile: Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}

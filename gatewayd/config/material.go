@@ -186,6 +186,7 @@ func ParsePrivateKey(data []byte) (crypto.Signer, error) {
 func (b *builder) policy() *admit.Policy {
 	t := &b.Gateway.Trust
 	c := admit.Config{Barred: t.Barred, MaxCertificates: t.MaxCertificates}
+	b.Gateway.Static.admitGroups(&c)
 	for i, name := range t.Roots {
 		c.Roots = append(c.Roots, read(b, fmt.Sprintf("gateway.trust.roots[%d]", i), name, admit.ParseCertificates)...)
 	}

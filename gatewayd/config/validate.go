@@ -53,6 +53,7 @@ func (c *Config) validate() Problems {
 	v.redirect(&c.Gateway)
 	v.records(&c.Gateway.Records)
 	v.limits(&c.Gateway.Limits)
+	v.guard(&c.Gateway.Guard)
 	v.static(&c.Gateway.Static)
 	v.profile(&c.Profile)
 	return v.problems

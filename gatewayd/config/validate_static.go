@@ -21,6 +21,7 @@ func (v *validator) static(s *Static) {
 		v.say("gateway.static.pools", "not set, expected at least one network of virtual addresses")
 	}
 	v.pools(s)
+	v.groups(s)
 	for i, a := range s.Exclude {
 		v.unicast(fmt.Sprintf("gateway.static.exclude[%d]", i), a)
 	}

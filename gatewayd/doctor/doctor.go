@@ -46,6 +46,11 @@ type Config struct {
 	Bundles bool
 	// DHCP: DHCPINFORM is answered inside the tunnel.
 	DHCP bool
+	// Lists: groups of devices have access lists.
+	Lists bool
+	// Guard is gateway.guard.mode; empty isn't checked. GuardPins is the folder of
+	// its pins, GuardState what the running gateway says of it.
+	Guard, GuardPins, GuardState string
 	// Running: a gateway runs with this configuration and holds the ports.
 	Running bool
 }
@@ -53,6 +58,7 @@ type Config struct {
 // Examine asks all questions.
 func Examine(c Config) []Check {
 	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(), bpf()}
+	checks = append(checks, accessLists(c.Lists))
 	checks = append(checks, offloads()...)
 	checks = append(checks, bundles(c)...)
 	checks = append(checks, memory(), forwarding("ipv4"), clock(time.Now()))
@@ -60,6 +66,7 @@ func Examine(c Config) []Check {
 		checks = append(checks, forwarding("ipv6"))
 	}
 	checks = append(checks, interfaces(c)...)
+	checks = append(checks, guard(c)...)
 	checks = append(checks, ports(c)...)
 	return append(checks, services(c)...)
 }

@@ -112,3 +112,38 @@ func TestFailed(t *testing.T) {
 		t.Error("only fail fails")
 	}
 }
+
+// Root has BPF here, and everybody gets an answer that is none of an error.
+func TestAccessLists(t *testing.T) {
+	for _, needed := range []bool{false, true} {
+		c := accessLists(needed)
+		if c.State == Fail || c.Found == "" || c.Means == "" || os.Geteuid() == 0 && c.State != OK {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
+// What the running gateway says counts.
+func TestGuard(t *testing.T) {
+	for name, c := range map[string]struct {
+		config Config
+		want   State
+	}{
+		"off":               {Config{Guard: "off"}, Info},
+		"not running":       {Config{Guard: "auto", External: "eth0", GuardPins: "/nowhere/at/all"}, Info},
+		"running, on":       {Config{Guard: "auto", GuardState: "native XDP"}, OK},
+		"running, but off":  {Config{Guard: "auto", GuardState: "off (operation not permitted)"}, Warn},
+		"pins in no bpf FS": {Config{Guard: "auto", GuardState: "generic XDP", GuardPins: "/proc/self"}, OK},
+	} {
+		got := find(t, guard(c.config), "guard")
+		if got.State != c.want || got.Found == "" {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if c.config.GuardPins != "" && got.Do == "" {
+			t.Errorf("%s: nothing to do about pins: %+v", name, got)
+		}
+	}
+	if got := guard(Config{}); got != nil {
+		t.Errorf("nothing configured: %+v", got)
+	}
+}

@@ -68,6 +68,30 @@ func (c *Client) Drops(ctx context.Context) (d []Drop, err error) {
 	return d, c.call(ctx, http.MethodGet, "/v1/drops", nil, &d)
 }
 
+// WatchDrops calls tell with a sample of dropped packets until ctx ends, which
+// is no error, or the gateway does.
+func (c *Client) WatchDrops(ctx context.Context, tell func(DroppedPacket) error) error {
+	response, err := c.send(ctx, http.MethodGet, "/v1/drops/watch", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	decoder := json.NewDecoder(response.Body)
+	for {
+		var p DroppedPacket
+		err := decoder.Decode(&p)
+		switch {
+		case ctx.Err() != nil, errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("answer of the gateway: %w", err)
+		}
+		if err := tell(p); err != nil {
+			return err
+		}
+	}
+}
+
 // Reload has the gateway read its configuration again.
 func (c *Client) Reload(ctx context.Context) (r Reloaded, err error) {
 	return r, c.call(ctx, http.MethodPost, "/v1/reload", nil, &r)

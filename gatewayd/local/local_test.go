@@ -45,6 +45,10 @@ func (f *fakeSource) Release(device string) error {
 	f.released = device
 	return nil
 }
+func (f *fakeSource) WatchDrops(context.Context) (<-chan DroppedPacket, error) {
+	return nil, ErrConflict
+}
+
 func (f *fakeSource) Drops() []Drop { return []Drop{{"dataplane", "replay", 3}} }
 func (f *fakeSource) Reload() (Reloaded, error) {
 	return Reloaded{NeedRestart: []string{"state_dir"}}, f.reloadErr

@@ -27,6 +27,9 @@ type Source interface {
 	// Release forgets a device's leases: ErrNotFound, ErrConflict.
 	Release(device string) error
 	Drops() []Drop
+	// WatchDrops shows a sample of dropped packets until ctx ends, then it closes
+	// the channel: ErrConflict if nobody takes samples.
+	WatchDrops(ctx context.Context) (<-chan DroppedPacket, error)
 	// Reload reads the configuration again. The error may wrap many.
 	Reload() (Reloaded, error)
 	// Stop begins an orderly end, or joins one, and returns its progress. The
@@ -141,6 +144,7 @@ func (s *Server) handler() http.Handler {
 		return struct{}{}, src.Release(r.PathValue("device"))
 	}))
 	mux.HandleFunc("GET /v1/drops", answer(func(*http.Request) ([]Drop, error) { return src.Drops(), nil }))
+	mux.HandleFunc("GET /v1/drops/watch", s.watchDrops)
 	mux.HandleFunc("POST /v1/reload", answer(func(*http.Request) (Reloaded, error) { return src.Reload() }))
 	mux.HandleFunc("POST /v1/stop", s.stop)
 	if s.config.PProf {
@@ -212,6 +216,24 @@ func fail(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(f)
+}
+
+// watchDrops streams until the client goes away.
+func (s *Server) watchDrops(w http.ResponseWriter, r *http.Request) {
+	drops, err := s.config.Source.WatchDrops(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	flusher := http.NewResponseController(w)
+	_ = flusher.Flush() // so that the client knows that it watches
+	encoder := json.NewEncoder(w)
+	for d := range drops {
+		if encoder.Encode(d) == nil {
+			_ = flusher.Flush()
+		}
+	}
 }
 
 // stop streams progress until the gateway has put everything back. A client

@@ -19,8 +19,10 @@ type Status struct {
 	NeedRestart []string `json:"need_restart"`
 	// Warnings about certificates, lists and debugging.
 	Warnings []string `json:"warnings"`
-	// Backend forwards, on Listen; Interface carries inner packets.
+	// Backend forwards, on Listen; Access says what enforces access lists:
+	// "BPF (tcx)", "nftables", "none"; Interface carries inner packets.
 	Backend   string           `json:"backend"`
+	Access    string           `json:"access"`
 	Listen    []netip.AddrPort `json:"listen"`
 	Interface string           `json:"interface"`
 	MTU       int              `json:"mtu"`
@@ -30,9 +32,21 @@ type Status struct {
 	HalfOpen    int         `json:"half_open"`
 	Leases      LeaseCounts `json:"leases"`
 	Traffic     Traffic     `json:"traffic"`
+	Guard       Guard       `json:"guard"`
 	Dropped     uint64      `json:"dropped"`
 	// RedirectTo is where new devices are sent, absent if they aren't.
 	RedirectTo string `json:"redirect_to,omitempty"`
+}
+
+// Guard before the gateway.
+type Guard struct {
+	// Mode of XDP, "native" or "generic", or "off". Reason says why it is off, or
+	// not native.
+	Mode   string `json:"mode"`
+	Reason string `json:"reason,omitempty"`
+	// Pinned: it stays in force when the gateway ends.
+	Pinned bool `json:"pinned"`
+	Shield bool `json:"shield"`
 }
 
 // LeaseCounts by state.
@@ -104,10 +118,23 @@ type Lease struct {
 
 // Drop counts what a layer dropped, refused or closed for a reason.
 type Drop struct {
-	// Layer is "dataplane", "ike", "dhcp", "admit" or "close".
+	// Layer is "dataplane", "guard", "access", "ike", "dhcp", "admit" or "close".
 	Layer  string `json:"layer"`
 	Reason string `json:"reason"`
 	Count  uint64 `json:"count"`
+}
+
+// DroppedPacket is one of those that the guard dropped.
+type DroppedPacket struct {
+	Time   time.Time `json:"time"`
+	Reason string    `json:"reason"`
+	// Remote and Local are absent where the packet couldn't be read; a protocol
+	// without ports has port 0.
+	Remote netip.AddrPort `json:"remote,omitzero"`
+	Local  netip.AddrPort `json:"local,omitzero"`
+	// Length of the frame in octets; Data are the first of them, hexadecimal.
+	Length int    `json:"length"`
+	Data   string `json:"data"`
 }
 
 // Kill selects sessions: one of the three.

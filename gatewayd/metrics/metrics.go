@@ -22,8 +22,12 @@ type Snapshot struct {
 	Closed, Refused, Notes map[string]uint64
 	// Events of the data plane by name; counters.
 	Events map[string]uint64
+	// Access counts packets by direction ("in": from devices), then verdict.
+	Access map[string]map[string]uint64
 	// Drops by layer, then reason; counters.
 	Drops map[string]map[string]uint64
+	// Guard counts packets by verdict; nil without a guard.
+	Guard map[string]uint64
 	// RekeyedIKE and Moved count IKE SAs that another took over from, and changes
 	// of a session's path.
 	RekeyedIKE, Moved uint64
@@ -76,7 +80,9 @@ var (
 	legacy            = desc("legacy_total", "Sessions that used a legacy algorithm, by algorithm.", "algorithm")
 	notes             = desc("ike_notes_total", "Events of IKE SAs that didn't end them.", "note")
 	events            = desc("dataplane_events_total", "Events that the data plane told.", "event")
+	accessPackets     = desc("access_packets_total", "Inner packets that access lists judged, by direction and verdict.", "direction", "verdict")
 	drops             = desc("drops_total", "Packets and messages that were dropped, by layer and reason.", "layer", "reason")
+	guardPackets      = desc("guard_packets_total", "Packets that the guard saw, by verdict.", "verdict")
 	bytesTotal        = desc("bytes_total", "Bytes of inner packets; in: from devices.", "direction")
 	packetsTotal      = desc("packets_total", "Inner packets; in: from devices.", "direction")
 	leases            = desc("leases", "Leases by state.", "state")
@@ -93,7 +99,7 @@ var (
 )
 
 var all = []*prometheus.Desc{
-	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, drops,
+	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops, guardPackets,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
 	rekeyedIKE, moved, legacy, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
 }
@@ -129,9 +135,14 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, by := range []struct {
 		desc   *prometheus.Desc
 		counts map[string]uint64
-	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}} {
+	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}, {guardPackets, s.Guard}} {
 		for name, n := range by.counts {
 			counter(by.desc, n, name)
+		}
+	}
+	for direction, verdicts := range s.Access {
+		for verdict, n := range verdicts {
+			counter(accessPackets, n, direction, verdict)
 		}
 	}
 	for layer, reasons := range s.Drops {

@@ -15,7 +15,9 @@ func snapshot() Snapshot {
 		Refused:    map[string]uint64{"revoked": 4},
 		Notes:      map[string]uint64{"retransmission_answered": 6},
 		Events:     map[string]uint64{"unknown_spi": 12},
+		Access:     map[string]map[string]uint64{"in": {"denied": 18}, "out": {"pass": 19}},
 		Drops:      map[string]map[string]uint64{"dataplane": {"replay": 7}, "ike": {"cookie_required": 8}},
+		Guard:      map[string]uint64{"esp": 18, "cookie_sent": 19},
 		RekeyedIKE: 13, Moved: 14, Legacy: map[string]uint64{"modp_1024": 15, "3des": 0},
 		RecordsWritten: 16, RecordErrors: 17,
 		BytesIn: 100, PacketsIn: 1, BytesOut: 200, PacketsOut: 2,
@@ -47,6 +49,10 @@ gatewayd_refused_total{reason="revoked"} 4
 # TYPE gatewayd_drops_total counter
 gatewayd_drops_total{layer="dataplane",reason="replay"} 7
 gatewayd_drops_total{layer="ike",reason="cookie_required"} 8
+# HELP gatewayd_guard_packets_total Packets that the guard saw, by verdict.
+# TYPE gatewayd_guard_packets_total counter
+gatewayd_guard_packets_total{verdict="cookie_sent"} 19
+gatewayd_guard_packets_total{verdict="esp"} 18
 # HELP gatewayd_ike_rekeyed_total IKE SAs that another one took over from.
 # TYPE gatewayd_ike_rekeyed_total counter
 gatewayd_ike_rekeyed_total 13
@@ -70,6 +76,10 @@ gatewayd_lease_capacity{family="ipv6"} 1.048576e+06
 # HELP gatewayd_dataplane_events_total Events that the data plane told.
 # TYPE gatewayd_dataplane_events_total counter
 gatewayd_dataplane_events_total{event="unknown_spi"} 12
+# HELP gatewayd_access_packets_total Inner packets that access lists judged, by direction and verdict.
+# TYPE gatewayd_access_packets_total counter
+gatewayd_access_packets_total{direction="in",verdict="denied"} 18
+gatewayd_access_packets_total{direction="out",verdict="pass"} 19
 # HELP gatewayd_bytes_total Bytes of inner packets; in: from devices.
 # TYPE gatewayd_bytes_total counter
 gatewayd_bytes_total{direction="in"} 100
@@ -95,7 +105,7 @@ gatewayd_handshake_duration_seconds_count 5
 `
 	err := testutil.CollectAndCompare(Collector(snapshot), strings.NewReader(want),
 		"gatewayd_sessions", "gatewayd_half_open", "gatewayd_handshakes_total", "gatewayd_closed_total", "gatewayd_refused_total",
-		"gatewayd_drops_total", "gatewayd_dataplane_events_total", "gatewayd_bytes_total", "gatewayd_packets_total", "gatewayd_leases", "gatewayd_lease_capacity",
+		"gatewayd_drops_total", "gatewayd_access_packets_total", "gatewayd_dataplane_events_total", "gatewayd_bytes_total", "gatewayd_packets_total", "gatewayd_leases", "gatewayd_lease_capacity",
 		"gatewayd_ike_rekeyed_total", "gatewayd_session_moves_total", "gatewayd_legacy_total", "gatewayd_session_records_total", "gatewayd_session_record_errors_total", "gatewayd_lease_exhausted_total",
 		"gatewayd_handshake_duration_seconds")
 	if err != nil {

@@ -55,6 +55,9 @@ type Config struct {
 	Records string
 	// KeyLog folder; empty for none.
 	KeyLog string
+	// Guard is the section of that name, in one line; one that ends with the
+	// gateway where empty.
+	Guard string
 	// LogLevel; debug where empty.
 	LogLevel string
 	// Extra lines at the end, as they are.
@@ -145,6 +148,7 @@ func (c Config) YAML() string {
 	if c.Records != "" {
 		line("  records: {file: %s}", c.Records)
 	}
+	line("  guard: %s", cmp.Or(c.Guard, `{pins: ""}`))
 	line("  static:")
 	list("    ", "pools", quoted(c.Pools))
 	list("    ", "dns", quoted(c.DNS))

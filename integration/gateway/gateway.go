@@ -103,6 +103,7 @@ func (g *Gateway) Command(ctx context.Context, args ...string) (string, error) {
 type Session struct {
 	ID         string         `json:"id"`
 	Device     string         `json:"device"`
+	Group      string         `json:"group"`
 	Remote     netip.AddrPort `json:"remote"`
 	VirtualIPs []netip.Addr   `json:"virtual_ips"`
 	IKE        string         `json:"ike"`
@@ -114,7 +115,8 @@ type Session struct {
 
 // Child SA of a Session.
 type Child struct {
-	ESP string `json:"esp"`
+	ESP        string `json:"esp"`
+	InboundSPI string `json:"inbound_spi"`
 }
 
 // Lease as `gatewayd lease list -o json` tells it.

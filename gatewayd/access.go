@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/roamgate/roamgate/bpf/access"
+	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/nft"
+	"github.com/roamgate/roamgate/gatewayd/config"
+)
+
+// pinFolder of BPF links, on hosts that have mounted a bpffs there.
+const pinFolder = "/sys/fs/bpf/gatewayd"
+
+// enforcer keeps access lists on the interface to the devices.
+type enforcer interface {
+	SetGroups([]acl.Group) error
+	Add([]acl.Device) []error
+	Regroup(spi uint32, group string) error
+	Remove(spis []uint32) error
+	Counters() (acl.Counters, error)
+	Close() error
+}
+
+var (
+	_ enforcer        = (*access.Access)(nil)
+	_ enforcer        = (*nft.Access)(nil)
+	_ enforcer        = (*unenforced)(nil)
+	_ dataplane.Layer = (*accessLayer)(nil)
+)
+
+// accessLayer makes an enforcer a layer of the data plane.
+type accessLayer struct {
+	enforcer
+	name   string // "BPF (tcx)", "nftables", "none"
+	logger *slog.Logger
+}
+
+// openAccess puts the groups in force on an interface. decrypted: packets come
+// onto it out of IPsec of the kernel, which doesn't compare their source with the
+// device's addresses.
+func openAccess(cfg *config.Config, ifname string, groups []acl.Group, decrypted bool, logger *slog.Logger) (*accessLayer, error) {
+	pins, err := accessPins(ifname)
+	if err != nil {
+		return nil, err
+	}
+	sessions := cfg.Gateway.Limits.Sessions
+	devices := min(sessions+sessions/4+64, access.MaxDevices)
+	l := &accessLayer{logger: logger}
+	var why []error
+	if cfg.Gateway.Access.Enforce != config.EnforceNFTables {
+		l.enforcer, l.name, err = byBPF(ifname, pins, devices, decrypted, groups)
+		if err == nil {
+			return l, nft.Clear(ifname)
+		}
+		why = append(why, err)
+	}
+	if err := access.Clear(pins); err != nil {
+		return nil, fmt.Errorf("access lists of an earlier run: %w", err)
+	}
+	needed := slices.ContainsFunc(groups, func(g acl.Group) bool { return g.List != nil })
+	if cfg.Gateway.Access.Enforce == config.EnforceNFTables || cfg.Gateway.Access.Enforce == config.EnforceAuto && needed {
+		l.enforcer, l.name, err = byNFTables(ifname, devices, groups)
+		if err == nil {
+			if slices.ContainsFunc(groups, limited) {
+				logger.Warn("rates of groups are not enforced: they need BPF", slog.Any("error", errors.Join(why...)))
+			}
+			return l, nil
+		}
+		why = append(why, err)
+	} else if err := nft.Clear(ifname); err != nil {
+		return nil, fmt.Errorf("access lists of an earlier run: %w", err)
+	}
+	l.enforcer, l.name = newUnenforced(groups), "none"
+	level := slog.LevelInfo
+	if needed {
+		level = slog.LevelWarn
+	}
+	logger.Log(context.Background(), level, "nothing enforces access lists; devices of groups that have one are refused", slog.Any("error", errors.Join(why...)))
+	return l, nil
+}
+
+func limited(g acl.Group) bool { return g.Device.Limited() || g.Total.Limited() }
+
+// accessPins is a folder of this network namespace and interface.
+func accessPins(ifname string) (string, error) {
+	ns, err := os.Readlink("/proc/self/ns/net") // net:[4026531840]
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(pinFolder, "access-"+strings.Trim(strings.TrimPrefix(ns, "net:"), "[]")+"-"+ifname), nil
+}
+
+func byBPF(ifname, pins string, devices int, decrypted bool, groups []acl.Group) (enforcer, string, error) {
+	i, err := net.InterfaceByName(ifname)
+	if err != nil {
+		return nil, "", err
+	}
+	a, err := access.Open(access.Config{Interface: i.Index, MaxDevices: devices, BindSA: decrypted, Pins: pins})
+	if err != nil {
+		return nil, "", err
+	}
+	if err := a.SetGroups(groups); err != nil {
+		return nil, "", errors.Join(err, a.Close())
+	}
+	if err := a.Attach(); err != nil {
+		return nil, "", errors.Join(err, a.Close())
+	}
+	return a, "BPF (" + a.Attached() + ")", nil
+}
+
+func byNFTables(ifname string, devices int, groups []acl.Group) (enforcer, string, error) {
+	a, err := nft.Open(nft.Config{Interface: ifname, MaxDevices: devices})
+	if err != nil {
+		return nil, "", err
+	}
+	if err := a.SetGroups(groups); err != nil {
+		return nil, "", errors.Join(err, a.Close())
+	}
+	return a, "nftables", nil
+}
+
+// Admit makes the enforcer know Child SAs, of groups that are in force.
+func (l *accessLayer) Admit(children []*dataplane.Child) []error {
+	devices := make([]acl.Device, len(children))
+	for i, c := range children {
+		devices[i] = acl.Device{SPI: uint32(c.Inbound.SPI), Addresses: c.VirtualIPs, Group: c.Group}
+	}
+	errs := l.Add(devices)
+	for i, err := range errs {
+		errs[i] = accessError(err)
+	}
+	return errs
+}
+
+// Regroup counts from the next packet on.
+func (l *accessLayer) Regroup(inbound dataplane.SPI, group string) error {
+	return accessError(l.enforcer.Regroup(uint32(inbound), group))
+}
+
+// Forget tells nobody of an error but the log: there is nothing left to do.
+func (l *accessLayer) Forget(inbound []dataplane.SPI) {
+	spis := make([]uint32, len(inbound))
+	for i, spi := range inbound {
+		spis[i] = uint32(spi)
+	}
+	if err := l.Remove(spis); err != nil {
+		l.logger.Error("access lists: devices that are gone can't be forgotten", slog.Any("error", err))
+	}
+}
+
+// accessError is an error in the data plane's terms.
+func accessError(err error) error {
+	switch {
+	case errors.Is(err, acl.ErrGroup):
+		return fmt.Errorf("%w: %w", dataplane.ErrGroup, err)
+	case errors.Is(err, acl.ErrFull):
+		return fmt.Errorf("%w: %w", dataplane.ErrFull, err)
+	}
+	return err
+}
+
+func (l *accessLayer) how() string { return l.name }
+
+// counters of packets; without them, zeroes and a line in the log.
+func (l *accessLayer) counters() acl.Counters {
+	counters, err := l.Counters()
+	if err != nil {
+		l.logger.Warn("access lists: counters can't be read", slog.Any("error", err))
+	}
+	return counters
+}
+
+// unenforced takes devices of groups that need no list.
+type unenforced struct {
+	mu   sync.Mutex // a reload meets the data plane
+	open map[string]bool
+}
+
+func newUnenforced(groups []acl.Group) *unenforced {
+	u := &unenforced{}
+	_ = u.SetGroups(groups) // has no error
+	return u
+}
+
+func (u *unenforced) SetGroups(groups []acl.Group) error {
+	open := make(map[string]bool, len(groups))
+	for _, g := range groups {
+		open[g.Name] = g.List == nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.open = open
+	return nil
+}
+
+func (u *unenforced) Add(devices []acl.Device) []error {
+	errs := make([]error, len(devices))
+	for i, d := range devices {
+		errs[i] = u.Regroup(d.SPI, d.Group)
+	}
+	return errs
+}
+
+func (u *unenforced) Regroup(_ uint32, group string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.open[group] {
+		return fmt.Errorf("%w whose list is enforced: %q", acl.ErrGroup, group)
+	}
+	return nil
+}
+
+func (*unenforced) Remove([]uint32) error           { return nil }
+func (*unenforced) Counters() (acl.Counters, error) { return acl.Counters{}, nil }
+func (*unenforced) Close() error                    { return nil }
