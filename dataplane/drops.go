@@ -12,6 +12,7 @@ const (
 	ReasonShort                        // too short for what it claims to be
 	ReasonOuterInside                  // outer source is in the pools or a virtual address
 	ReasonIKEQueueFull                 // IKE message, but its reader is behind
+	ReasonOwnerBehind                  // another loop's, whose ring is full (either direction)
 	ReasonUnknownSPI                   // nobody installed this SPI
 	ReasonHardLimit                    // a hard limit was reached (either direction)
 	ReasonReplay                       // sequence number seen before
@@ -42,6 +43,7 @@ var reasonNames = [NumReasons]string{
 	ReasonShort:             "short",
 	ReasonOuterInside:       "outer_inside",
 	ReasonIKEQueueFull:      "ike_queue_full",
+	ReasonOwnerBehind:       "owner_behind",
 	ReasonUnknownSPI:        "unknown_spi",
 	ReasonHardLimit:         "hard_limit",
 	ReasonReplay:            "replay",

@@ -73,6 +73,7 @@ func (g *global) toExamine(c *cobra.Command) (doctor.Config, doctor.Check) {
 		Addresses: cfg.Gateway.External.Addresses(), IPv6: ipv6, Ports: []uint16{cfg.Gateway.External.Port, cfg.Gateway.External.NATTPort},
 		Backend: string(cfg.Gateway.Backend), KernelLacks: func(a xfrm.Abilities) error { return kernelLacks(a, cfg) },
 		Metrics: cfg.Metrics.Listen.AddrPort, DHCP: cfg.Gateway.Tunnel.Address.IsValid(), Running: err == nil,
-		Lists: slices.ContainsFunc(cfg.Gateway.Static.Groups, func(g config.Group) bool { return len(g.Rules) > 0 }),
+		Bundles: cfg.Gateway.External.Bundles,
+		Lists:   slices.ContainsFunc(cfg.Gateway.Static.Groups, func(g config.Group) bool { return len(g.Rules) > 0 }),
 	}, note
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/dataplane/tun"
 	"github.com/roamgate/roamgate/dataplane/userspace"
 	"github.com/roamgate/roamgate/dataplane/xfrm"
 	"github.com/roamgate/roamgate/gatewayd/config"
@@ -72,17 +71,18 @@ func lacksAlgorithm(able []dataplane.Algorithm, c *config.Config) error {
 }
 
 func forwardHere(c *config.Config, mtu int, why string, logger *slog.Logger, undo *undoStack) (*forwarding, error) {
-	device, err := tun.Create(tun.Config{Name: c.Gateway.Tunnel.Name, MTU: mtu})
+	device, err := createInside(c, mtu)
 	if err != nil {
 		return nil, err
 	}
-	undo.push("interface "+device.Name(), device.Close)
-	return &forwarding{name: device.Name(), why: why, build: func(events chan<- dataplane.Event, _ bool) (dataplane.Backend, error) {
+	undo.push("interface "+device.name(), device.Close)
+	return &forwarding{name: device.name(), why: why, build: func(events chan<- dataplane.Event, _ bool) (dataplane.Backend, error) {
+		children := maxChildren(c.Gateway.Limits.Sessions)
 		return userspace.New(userspace.Config{
-			Locals: locals(c.Gateway.External), Inside: device,
+			Locals: locals(c.Gateway.External), Inside: device.queues(), Steering: device.steering(children, logger, undo),
 			Interface: c.Gateway.External.Interface, Pools: c.Gateway.Static.Inside(),
 			PathMTU: c.Gateway.Tunnel.PathMTU, CopyDSCP: c.Gateway.Tunnel.CopyDSCP,
-			MaxChildren: maxChildren(c.Gateway.Limits.Sessions), Logger: logger,
+			MaxChildren: children, Logger: logger,
 		}, events)
 	}}, nil
 }

@@ -163,7 +163,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	host, err := link.Setup(link.Config{
 		TUN: forward.name, Addresses: inside, Pools: cfg.Gateway.Static.Inside(),
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
-		Journal: journal,
+		Bundles: cfg.Gateway.External.Bundles, Journal: journal,
 	})
 	if err != nil {
 		return fmt.Errorf("routes and forwarding: %w", explainHost(err))

@@ -41,6 +41,11 @@ func (p *pipe) Write(b []byte) error {
 	return err
 }
 
+// WriteVector: ICMP is never joined.
+func (p *pipe) WriteVector([]unix.Iovec) error { return unix.EINVAL }
+
+func (p *pipe) USO() bool { return false }
+
 // loopbackWorld is the userspace engine on loopback, with a host behind it that
 // counts packets, and certificates.
 type loopbackWorld struct {
@@ -60,7 +65,7 @@ func newLoopbackWorld(t *testing.T) *loopbackWorld {
 	w := &loopbackWorld{T: t, pipe: newPipe(t), events: make(chan dataplane.Event, 64)}
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	backend, err := userspace.New(userspace.Config{
-		Locals: []userspace.Local{{IKE: loopback, Encap: loopback}}, Inside: w.pipe, MaxChildren: 64,
+		Locals: []userspace.Local{{IKE: loopback, Encap: loopback}}, Inside: []userspace.Inside{w.pipe}, MaxChildren: 64,
 	}, w.events)
 	if err != nil {
 		t.Fatal(err)

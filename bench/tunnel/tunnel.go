@@ -70,7 +70,7 @@ func Connect(ctx context.Context, cfg Config) (_ *Tunnel, err error) {
 	at := netip.AddrPortFrom(cfg.Local, 0)
 	events := make(chan dataplane.Event, 16) // hints, which a client has no use for
 	t.backend, err = userspace.New(userspace.Config{
-		Locals: []userspace.Local{{IKE: at, Encap: at}}, Inside: t.inside,
+		Locals: []userspace.Local{{IKE: at, Encap: at}}, Inside: []userspace.Inside{t.inside},
 		PathMTU: cfg.PathMTU, Logger: cfg.Logger,
 	}, events)
 	if err != nil {

@@ -5,9 +5,8 @@
 // A [Socket] is one local address and port, a [Receiver] the buffers of one
 // batch in, a [Sender] those of one batch out. Both make raw, non-blocking
 // system calls and allocate nothing after they were built; waiting is the
-// business of the caller, who polls [Socket.FD]. UDP_GRO and UDP_SEGMENT will
-// find their place inside Receiver and Sender: a segment stays a datagram to
-// the caller.
+// business of the caller, who polls [Socket.FD]. UDP_GRO and UDP_SEGMENT are the
+// business of Receiver and Sender: to the caller a segment is a datagram.
 //
 // What lives here: sockets, buffers, markers. What doesn't: SPIs, SAs,
 // goroutines, policy.

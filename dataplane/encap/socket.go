@@ -31,6 +31,29 @@ type Socket struct {
 // could forge: a large IKE message may be fragmented by IP, and ESP is kept
 // below a configured path MTU by its sender.
 func Listen(local netip.AddrPort, device string) (*Socket, error) {
+	return bind(local, device, false)
+}
+
+// ListenGroup binds n sockets to one address and port, among which the kernel
+// spreads what comes, by addresses and ports if nobody tells it otherwise
+// (socket(7) SO_REUSEPORT). A group of one is what Listen gives: nobody else can
+// have the port.
+func ListenGroup(local netip.AddrPort, device string, n int) (group []*Socket, err error) {
+	for range n {
+		s, err := bind(local, device, n > 1)
+		if err != nil {
+			for _, s := range group {
+				s.Close()
+			}
+			return nil, err
+		}
+		group = append(group, s)
+		local = s.local
+	}
+	return group, nil
+}
+
+func bind(local netip.AddrPort, device string, shared bool) (*Socket, error) {
 	addr := local.Addr().Unmap()
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr.Zone() != "" || addr.Is6() && addr.IsLinkLocalUnicast() {
 		return nil, fmt.Errorf("listen on %v: %w", local, ErrAddress)
@@ -45,14 +68,14 @@ func Listen(local netip.AddrPort, device string) (*Socket, error) {
 		return nil, fmt.Errorf("listen on %v: %w", local, err)
 	}
 	s := &Socket{fd: fd, local: local}
-	if err := s.setup(device); err != nil {
+	if err := s.setup(device, shared); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("listen on %v: %w", local, err)
 	}
 	return s, nil
 }
 
-func (s *Socket) setup(device string) error {
+func (s *Socket) setup(device string, shared bool) error {
 	type option struct{ level, name, value int }
 	options := []option{
 		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
@@ -70,6 +93,9 @@ func (s *Socket) setup(device string) error {
 			return err
 		}
 	}
+	// Datagrams of one length that follow each other come as one (Linux 5.0 and
+	// above); without, one by one.
+	_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 	// Beyond net.core.[rw]mem_max only with CAP_NET_ADMIN; what is allowed
 	// otherwise has to do.
 	for _, name := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
@@ -82,6 +108,11 @@ func (s *Socket) setup(device string) error {
 	if device != "" {
 		if err := unix.BindToDevice(s.fd, device); err != nil {
 			return fmt.Errorf("bind to interface %s: %w", device, err)
+		}
+	}
+	if shared {
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return err
 		}
 	}
 	if err := unix.Bind(s.fd, sockaddr(s.local)); err != nil {

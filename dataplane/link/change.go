@@ -17,6 +17,8 @@ const (
 	kindAddress kind = "address" // Prefix is an address of TUN and its subnet
 	kindRoute   kind = "route"   // Prefix is routed to TUN
 	kindSysctl  kind = "sysctl"
+	kindSysfs   kind = "sysfs"   // Path is an interface and an attribute of it
+	kindFeature kind = "feature" // Path is an interface and a feature of ethtool
 )
 
 // routeProtocol marks our routes (rtnetlink(7), rtm_protocol); it is one that
@@ -29,7 +31,8 @@ type change struct {
 	Kind   kind         `json:"kind"`
 	Prefix netip.Prefix `json:"prefix,omitzero"`
 
-	// Path of a sysctl below /proc/sys, and its values before and after.
+	// Path of a sysctl below /proc/sys, or of something of an interface, and its
+	// values before and after.
 	Path string `json:"path,omitempty"`
 	Old  string `json:"old,omitempty"`
 	New  string `json:"new,omitempty"`
@@ -57,6 +60,11 @@ func (c change) validate() error {
 			}
 		}
 		return nil
+	case kindSysfs, kindFeature:
+		if !validInterfacePath(c.Path) {
+			return fmt.Errorf("not a setting of an interface: %q", c.Path)
+		}
+		return nil
 	default:
 		return fmt.Errorf("unknown kind %q", c.Kind)
 	}
@@ -73,6 +81,8 @@ func (c change) apply(tun netlink.Link) error {
 		err = netlink.RouteAdd(c.route(tun))
 	case kindSysctl:
 		return writeSysctl(c.Path, c.New)
+	case kindSysfs, kindFeature:
+		return c.applyInterface(c.New)
 	}
 	if err != nil {
 		return fmt.Errorf("%s %v on %q: %w", c.Kind, c.prefix(), tun.Attrs().Name, err)
@@ -86,6 +96,9 @@ func (c change) takeBack(tun netlink.Link) error {
 	if c.Kind == kindSysctl {
 		return c.takeBackSysctl()
 	}
+	if c.Kind == kindSysfs || c.Kind == kindFeature {
+		return c.takeBackInterface()
+	}
 	if tun == nil {
 		return nil
 	}
@@ -97,7 +110,7 @@ func (c change) takeBack(tun netlink.Link) error {
 		err = netlink.AddrDel(tun, c.address())
 	case kindRoute:
 		err = netlink.RouteDel(c.route(tun))
-	case kindSysctl:
+	case kindSysctl, kindSysfs, kindFeature:
 	}
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.ENODEV):

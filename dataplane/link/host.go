@@ -22,6 +22,8 @@ type Config struct {
 	// External and Internal are the names of the interfaces toward the devices
 	// and toward what lies behind the gateway.
 	External, Internal string
+	// Bundles has External put datagrams of clients together, see gro.go.
+	Bundles bool
 	// Journal is the path of the file that remembers what to take back. Its
 	// directory exists; a lock file is put beside it.
 	Journal string
@@ -112,6 +114,14 @@ func plan(c Config) ([]change, error) {
 	}
 	if ipv6 {
 		more, err := planForwarding6(c.TUN)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, more...)
+	}
+
+	if c.Bundles {
+		more, err := planGRO(c.External)
 		if err != nil {
 			return nil, err
 		}

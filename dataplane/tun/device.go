@@ -32,12 +32,39 @@ type Config struct {
 type Device struct {
 	fd     int
 	name   string
+	uso    bool
 	closed atomic.Bool
 }
 
 // Create makes a TUN interface, which exists until Close, and is down until
 // someone brings it up. It needs CAP_NET_ADMIN.
 func Create(c Config) (*Device, error) {
+	queues, err := CreateQueues(c, 1)
+	if err != nil {
+		return nil, err
+	}
+	return queues[0], nil
+}
+
+// CreateQueues makes a TUN interface with n queues, which exists until all of
+// them are closed. The kernel chooses among the queues by flow, unless it is told
+// otherwise (TUNSETSTEERINGEBPF); their numbers are those of the result.
+func CreateQueues(c Config, n int) (queues []*Device, err error) {
+	for range n {
+		d, err := open(c, n > 1)
+		if err != nil {
+			for _, d := range queues {
+				d.Close()
+			}
+			return nil, err
+		}
+		queues = append(queues, d)
+		c = Config{Name: d.name}
+	}
+	return queues, nil
+}
+
+func open(c Config, multi bool) (*Device, error) {
 	if len(c.Name) >= unix.IFNAMSIZ {
 		return nil, fmt.Errorf("TUN %q: name is longer than %d octets", c.Name, unix.IFNAMSIZ-1)
 	}
@@ -46,19 +73,23 @@ func Create(c Config) (*Device, error) {
 		return nil, fmt.Errorf("open %s: %w", clonePath, err)
 	}
 	d := &Device{fd: fd}
-	if err := d.configure(c); err != nil {
+	if err := d.configure(c, multi); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("TUN %q: %w", c.Name, err)
 	}
 	return d, nil
 }
 
-func (d *Device) configure(c Config) error {
+func (d *Device) configure(c Config, multi bool) error {
 	ifr, err := unix.NewIfreq(c.Name)
 	if err != nil {
 		return err
 	}
-	ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	flags := uint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if multi {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	ifr.SetUint16(flags)
 	if err := unix.IoctlIfreq(d.fd, unix.TUNSETIFF, ifr); err != nil {
 		return fmt.Errorf("TUNSETIFF: %w", err)
 	}
@@ -70,6 +101,7 @@ func (d *Device) configure(c Config) error {
 		return fmt.Errorf("TUNSETVNETLE: %w", err)
 	}
 	err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, offloadTCP|offloadUDP)
+	d.uso = err == nil
 	if errors.Is(err, unix.EINVAL) {
 		err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, offloadTCP)
 	}
@@ -127,6 +159,18 @@ func (d *Device) Write(p []byte) error {
 	}
 	return nil
 }
+
+// WriteVector is Write for a frame in parts.
+func (d *Device) WriteVector(parts []unix.Iovec) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(d.fd), uintptr(unsafe.Pointer(unsafe.SliceData(parts))), uintptr(len(parts)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// USO says that UDP super-packets go both ways: Linux 6.2 and above.
+func (d *Device) USO() bool { return d.uso }
 
 // Close removes the interface. It is safe to call twice.
 func (d *Device) Close() error {

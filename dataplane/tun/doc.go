@@ -2,8 +2,9 @@
 // virtio headers, so that the kernel hands over whole TCP and UDP super-packets
 // and leaves checksums to us.
 //
-// What lives here: the device, and a [Segmenter] that turns one frame of it
-// into the IP packets it stands for. What doesn't: addresses, routes and
+// What lives here: the device, a [Segmenter] that turns one frame of it into
+// the IP packets it stands for, and a [Coalescer] that does the inverse. What
+// doesn't: addresses, routes and
 // sysctls (package link), and any look at what the packets mean.
 package tun
 

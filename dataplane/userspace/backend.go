@@ -1,20 +1,23 @@
 package userspace
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-// Backend is a dataplane.Backend on one packet loop. All children use ESP in
-// UDP, each from one of the Encap addresses of its Config.
+// Backend is a dataplane.Backend on packet loops. All children use ESP in UDP,
+// each from one of the Encap addresses of its Config.
 type Backend struct {
 	config    Config
-	locals    locals
+	directory *directory
 	transport *transport
-	loop      *loop
+	loops     []*loop
 
+	// changes keeps the order of Apply calls over all loops, Import among them.
+	changes sync.Mutex
 	// mu orders Export and Close among themselves.
 	mu       sync.Mutex
 	exported bool
@@ -23,37 +26,75 @@ type Backend struct {
 
 var _ dataplane.Backend = (*Backend)(nil)
 
-// New binds the sockets and starts the loop. Events that find the channel full
+// New binds the sockets and starts the loops. Events that find the channel full
 // are lost. Errors: ErrConfig, encap.ErrAddress, and those of the system.
 func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	config.setDefaults()
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	b := &Backend{config: config}
+	n := len(config.Inside)
+	all, err := listen(config.Locals, n, config.Interface, sendBufferLen(config.PathMTU))
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{config: config, directory: newDirectory(n, config.MaxChildren)}
+	queue := newIKEQueue()
+	b.transport = &transport{queue: queue, locals: all[0], closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
-			b.locals.close()
+			for _, l := range b.loops {
+				l.closeWake()
+			}
+			for _, ls := range all {
+				ls.close()
+			}
 		}
 	}()
-	if b.locals, err = listen(config.Locals, config.Interface, sendBufferLen(config.PathMTU)); err != nil {
+	for i, ls := range all {
+		l, err := newLoop(i, config, ls, b.directory, queue, events)
+		if err != nil {
+			return nil, err
+		}
+		b.loops = append(b.loops, l)
+	}
+	if err := b.steerSockets(); err != nil {
 		return nil, err
 	}
-	queue := newIKEQueue()
-	b.transport = &transport{queue: queue, locals: b.locals, closed: make(chan struct{})}
-	if b.loop, err = newLoop(config, b.locals, queue, events); err != nil {
-		return nil, err
+	for _, l := range b.loops {
+		l.loops = b.loops
 	}
-	go b.loop.run()
+	for _, l := range b.loops {
+		go l.run()
+	}
 	return b, nil
 }
+
+// steerSockets tells the steering which sockets there are.
+func (b *Backend) steerSockets() error {
+	if !b.steered() {
+		return nil
+	}
+	for i := range b.config.Locals {
+		fds := make([]int, len(b.loops))
+		for n, l := range b.loops {
+			fds[n] = l.locals[i].encap.FD()
+		}
+		if err := b.config.Steering.Sockets(fds); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Backend) steered() bool { return b.config.Steering != nil && len(b.loops) > 1 }
 
 // Locals are those of Config, with the ports that were drawn where it has 0. A
 // path starts from one of the Encap addresses.
 func (b *Backend) Locals() []Local {
-	bound := make([]Local, len(b.locals))
-	for i, at := range b.locals {
-		bound[i] = Local{IKE: at.ike.Local(), Encap: at.encap.Local()}
+	var bound []Local
+	for _, at := range b.loops[0].locals {
+		bound = append(bound, Local{IKE: at.ike.Local(), Encap: at.encap.Local()})
 	}
 	return bound
 }
@@ -64,14 +105,15 @@ func (b *Backend) Features() dataplane.Features {
 	return f
 }
 
-// Reserve draws an SPI of the loop that owns hint; there is one.
+// Reserve draws an SPI of the loop that owns hint.
 func (b *Backend) Reserve(hint netip.Addr) (spi dataplane.SPI, err error) {
-	closed := b.loop.do(func() {
-		if !b.loop.forwarding {
+	l := b.loops[b.directory.owner(hint)]
+	closed := l.do(func() {
+		if !l.forwarding {
 			err = dataplane.ErrClosed
 			return
 		}
-		spi, err = b.loop.reserve(b.loop.now)
+		spi, err = l.reserve(l.now)
 	})
 	if closed != nil {
 		return 0, closed
@@ -79,111 +121,44 @@ func (b *Backend) Reserve(hint netip.Addr) (spi dataplane.SPI, err error) {
 	return spi, err
 }
 
-func (b *Backend) Apply(changes []dataplane.Change) []error {
-	errs := make([]error, len(changes))
-	ready := make([]*prepared, len(changes))
-	for i, c := range changes {
-		if install, ok := c.(dataplane.Install); ok {
-			ready[i], errs[i] = prepare(&install.Child, b.locals, b.config.PathMTU)
-		}
+// loopFor is the loop that drew an SPI, or the first one, which will say that it
+// knows nothing of it.
+func (b *Backend) loopFor(spi dataplane.SPI) *loop {
+	if n := int(loopOf(spi)); n < len(b.loops) {
+		return b.loops[n]
 	}
-	closed := b.loop.do(func() {
-		for i, c := range changes {
-			errs[i] = b.loop.apply(c, ready[i], errs[i])
-		}
-	})
-	for i, p := range ready {
-		if closed != nil {
-			errs[i] = closed
-		}
-		if p != nil && errs[i] != nil {
-			p.child.EraseKeys()
-		}
-	}
-	return errs
-}
-
-// apply carries out one change between two rounds. For an Install, p and
-// refused are what prepare made of it.
-func (l *loop) apply(c dataplane.Change, p *prepared, refused error) error {
-	if !l.forwarding {
-		return dataplane.ErrClosed
-	}
-	switch c := c.(type) {
-	case dataplane.Install:
-		s := l.find(c.Child.Inbound.SPI)
-		if s == nil || s.state != saReserved {
-			return dataplane.ErrNotReserved
-		}
-		if refused != nil {
-			return refused
-		}
-		if err := l.checkOutside(p.child.Path, p.child.VirtualIPs); err != nil {
-			return err
-		}
-		p.put(s)
-		l.occupy(s)
-	case dataplane.UseOutbound:
-		s := l.installed(c.Inbound)
-		if s == nil {
-			return dataplane.ErrUnknownSPI
-		}
-		l.route(s)
-	case dataplane.Move:
-		s := l.installed(c.Inbound)
-		if s == nil {
-			return dataplane.ErrUnknownSPI
-		}
-		return l.move(s, c.Path)
-	case dataplane.Regroup:
-		if l.installed(c.Inbound) == nil {
-			return dataplane.ErrUnknownSPI
-		}
-	case dataplane.Remove:
-		s := l.find(c.Inbound)
-		if s == nil {
-			return dataplane.ErrUnknownSPI
-		}
-		if c.Final != nil && s.state == saInstalled {
-			*c.Final = l.export(s)
-		}
-		l.free(s, l.now)
-	}
-	return nil
-}
-
-// move: nothing is in a sender now, so no packet of the old path follows one of
-// the new. The path's family decides what fits through it.
-func (l *loop) move(s *sa, path dataplane.Path) error {
-	at, err := l.locals.forPath(path)
-	if err != nil {
-		return err
-	}
-	if err := l.checkOutside(path, nil); err != nil {
-		return err
-	}
-	mtu, err := innerMTU(l.config.PathMTU, s.seal, path.Remote.Addr().Is6())
-	if err != nil {
-		return err
-	}
-	s.child.Path = path
-	s.at, s.peer, s.innerMTU = at, path.Remote, mtu
-	s.hinted = 0
-	return nil
+	return b.loops[0]
 }
 
 func (b *Backend) Drops() dataplane.Drops {
-	var drops dataplane.Drops
-	if b.loop.do(func() { drops = b.loop.drops }) != nil {
-		drops = b.loop.drops // it has ended, nobody writes any more
+	var sum dataplane.Drops
+	for _, l := range b.loops {
+		add := func() {
+			for i, n := range l.drops {
+				sum[i] += n
+			}
+		}
+		if l.do(add) != nil {
+			add() // it has ended, nobody writes any more
+		}
 	}
-	drops[dataplane.ReasonOutsideSend] += b.transport.refused.Load()
-	return drops
+	sum[dataplane.ReasonOutsideSend] += b.transport.refused.Load()
+	return sum
+}
+
+// PassedOn says how many packets came to another loop than their own.
+func (b *Backend) PassedOn() (sum uint64) {
+	for _, l := range b.loops {
+		if l.do(func() { sum += l.passed }) != nil {
+			sum += l.passed
+		}
+	}
+	return sum
 }
 
 func (b *Backend) Transport() dataplane.IKETransport { return b.transport }
 
-// Close ends the loop, erases keys and closes the sockets. The inside device
+// Close ends the loops, erases keys and closes the sockets. The inside device
 // stays open.
 func (b *Backend) Close() error {
 	b.mu.Lock()
@@ -192,14 +167,18 @@ func (b *Backend) Close() error {
 		return nil
 	}
 	b.closed = true
-	if err := b.loop.do(b.loop.end); err != nil {
-		return err
+	var errs []error
+	for _, l := range b.loops {
+		errs = append(errs, l.do(l.end))
+		<-l.done
 	}
-	<-b.loop.done
 	if !b.exported {
 		b.transport.close()
 	}
-	return b.locals.close()
+	for _, l := range b.loops {
+		errs = append(errs, l.locals.close())
+	}
+	return errors.Join(errs...)
 }
 
 // end erases what the loop knows; it leaves after this round.
@@ -214,28 +193,40 @@ func (l *loop) end() {
 // Counters takes the counters in pieces, so that forwarding is never held up by
 // the number of children.
 func (b *Backend) Counters(yield func(dataplane.ChildCounters) bool) {
-	const piece = 1024
-	found := make([]dataplane.ChildCounters, 0, piece)
-	for member := range uint8(2) {
-		for from, more := 0, true; more; from += piece {
-			found = found[:0]
-			closed := b.loop.do(func() {
-				table := b.loop.tables[member]
-				for i := from; i < min(from+piece, len(table)); i++ {
-					if table[i].state == saInstalled {
-						found = append(found, b.loop.export(&table[i]))
+	const chunks = 1024 / chunkLen
+	found := make([]dataplane.ChildCounters, 0, chunks*chunkLen)
+	for _, l := range b.loops {
+		for member := range uint8(2) {
+			for from, more := 0, true; more; from += chunks {
+				found = found[:0]
+				closed := l.do(func() {
+					t := &l.tables[member]
+					for i := from; i < min(from+chunks, len(t.chunks)); i++ {
+						found = l.appendCounters(found, t.chunks[i])
 					}
-				}
-				more = from+piece < len(table)
-			})
-			if closed != nil {
-				return
-			}
-			for _, c := range found {
-				if !yield(c) {
+					more = from+chunks < len(t.chunks)
+				})
+				if closed != nil {
 					return
+				}
+				for _, c := range found {
+					if !yield(c) {
+						return
+					}
 				}
 			}
 		}
 	}
+}
+
+func (l *loop) appendCounters(found []dataplane.ChildCounters, chunk *[chunkLen]sa) []dataplane.ChildCounters {
+	if chunk == nil {
+		return found
+	}
+	for i := range chunk {
+		if chunk[i].state == saInstalled {
+			found = append(found, l.export(&chunk[i]))
+		}
+	}
+	return found
 }

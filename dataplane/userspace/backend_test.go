@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 )
 
 func TestConfigRefused(t *testing.T) {
-	good := Config{Locals: []Local{loopback4}, Inside: newPipe(t)}
+	good := Config{Locals: []Local{loopback4}, Inside: []Inside{newPipe(t)}}
 	mixed := Local{IKE: loopback6.IKE, Encap: loopback4.Encap}
 	moved := Local{IKE: netip.MustParseAddrPort("127.0.0.2:0"), Encap: loopback4.Encap}
 	socket, err := encap.Listen(loopback4.Encap, "")
@@ -31,6 +32,8 @@ func TestConfigRefused(t *testing.T) {
 		edit func(*Config)
 	}{
 		{"no inside", ErrConfig, func(c *Config) { c.Inside = nil }},
+		{"a queue that isn't there", ErrConfig, func(c *Config) { c.Inside = []Inside{nil} }},
+		{"more loops than an SPI can name", ErrConfig, func(c *Config) { c.Inside = slices.Repeat(c.Inside, 33) }},
 		{"no local address", ErrConfig, func(c *Config) { c.Locals = nil }},
 		{"two families in one", ErrConfig, func(c *Config) { c.Locals = []Local{loopback4, mixed} }},
 		{"two addresses in one", ErrConfig, func(c *Config) { c.Locals = []Local{moved} }},
@@ -98,7 +101,7 @@ func TestUnknownSPIsAreLimited(t *testing.T) {
 		p.raw([]byte{0x7F, byte(i), 0, 0, 0, 0, 0, 1}, p.Encap)
 	}
 	p.dropped(t, dataplane.ReasonUnknownSPI, scan)
-	if burst := p.backend.loop.unknownSPI.burst; len(events) != burst {
+	if burst := p.backend.loops[0].unknownSPI.burst; len(events) != burst {
 		t.Errorf("%d events, want %d", len(events), burst)
 	}
 }
@@ -125,12 +128,14 @@ type goneDevice struct{ *pipe }
 func (goneDevice) Read([]byte) (int, error) { return 0, unix.EBADFD }
 func (goneDevice) Write([]byte) error       { return unix.EBADFD }
 
+func (goneDevice) WriteVector([]unix.Iovec) error { return unix.EBADFD }
+
 // TestInsideGone: without its inside device the loop says so once and still
 // answers and carries IKE.
 func TestInsideGone(t *testing.T) {
 	var log safeBuffer
 	h := newHarness(t, nil, func(c *Config) {
-		c.Inside = goneDevice{newPipe(t)}
+		c.Inside = []Inside{goneDevice{newPipe(t)}}
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	})
 	p := newPeer(t, h, nil)

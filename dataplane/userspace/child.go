@@ -2,7 +2,6 @@ package userspace
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
@@ -11,71 +10,82 @@ import (
 )
 
 // prepared is what of an installation needs neither the loop nor its time: the
-// checks and the key schedules.
+// checks, and copies of what the caller may change. Its keys are the caller's.
 type prepared struct {
-	child              *dataplane.Child
-	open, seal         esp.Transform
-	virtual4, virtual6 netip.Addr
-	at                 *local
-	innerMTU           int
+	child    *dataplane.Child
+	policy   policy
+	at       int
+	innerMTU int
 }
 
-// prepare checks a child and copies it. On an error nothing of the keys is kept.
-func prepare(c *dataplane.Child, ls locals, pathMTU int) (_ *prepared, err error) {
-	p := &prepared{child: cloneChild(c)}
-	defer func() {
-		if err != nil {
-			p.child.EraseKeys()
+// prepare checks a child.
+func prepare(c *dataplane.Child, ls locals, pathMTU int) (*prepared, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	for _, keys := range []dataplane.Keys{c.Inbound.Keys, c.Outbound.Keys} {
+		if _, err := esp.New(c.Algorithm, keys, c.ESN); err != nil {
+			return nil, err
 		}
-	}()
-	if err = c.Validate(); err != nil {
+	}
+	layout, err := esp.LayoutOf(c.Algorithm)
+	if err != nil {
 		return nil, err
 	}
-	if p.open, err = esp.New(c.Algorithm, c.Inbound.Keys, c.ESN); err != nil {
-		return nil, err
-	}
-	if p.seal, err = esp.New(c.Algorithm, c.Outbound.Keys, c.ESN); err != nil {
-		return nil, err
-	}
-	if p.open.HeaderLen() < tun.HeaderLen {
+	if layout.HeaderLen() < tun.HeaderLen {
 		// The virtio header is laid over the ESP header.
 		return nil, fmt.Errorf("%w: ESP header shorter than the virtio header", dataplane.ErrAlgorithm)
 	}
-	for _, a := range c.VirtualIPs {
-		if a.Is4() {
-			p.virtual4 = a
-		} else {
-			p.virtual6 = a
-		}
+	p := &prepared{child: c, policy: policy{algorithm: c.Algorithm, layout: layout, local: slices.Clone(c.Local), group: c.Group}}
+	if !remoteIsVirtual(c) {
+		p.policy.remote = slices.Clone(c.Remote)
 	}
 	if p.at, err = ls.forPath(c.Path); err != nil {
 		return nil, err
 	}
-	p.innerMTU, err = innerMTU(pathMTU, p.seal, c.Path.Remote.Addr().Is6())
+	p.innerMTU, err = innerMTU(pathMTU, layout, c.Path.Remote.Addr().Is6())
 	return p, err
 }
 
 // put makes the slot the prepared child's; its SPI is there already.
-func (p *prepared) put(s *sa) {
+func (db *sadb) put(s *sa, p *prepared) {
+	c := p.child
 	s.state = saInstalled
-	s.esn = p.child.ESN
-	s.virtual4, s.virtual6 = p.virtual4, p.virtual6
-	s.open, s.seal = p.open, p.seal
-	s.outboundSPI = uint32(p.child.Outbound.SPI)
-	s.innerMTU = p.innerMTU
+	s.esn = c.ESN
+	for i, a := range c.VirtualIPs {
+		if a.Is4() {
+			s.virtual4, s.has4 = a.As4(), true
+		} else {
+			s.virtual6, s.has6, s.first6 = a.As16(), true, i == 0
+		}
+		db.directory.occupy(a, db.loop)
+	}
+	s.outboundSPI = uint32(c.Outbound.SPI)
+	s.innerMTU = uint16(p.innerMTU)
 	s.next = 1
-	s.at, s.peer = p.at, p.child.Path.Remote
-	s.localSelectors, s.remoteSelectors = p.child.Local, p.child.Remote
-	s.hard, s.soft = p.child.Hard, p.child.Soft
-	s.child = p.child
+	s.at, s.peer = uint8(p.at), endpointOf(c.Path.Remote)
+	s.hard, s.soft = c.Hard, c.Soft
+	s.remoteVirtual = len(p.policy.remote) == 0
+	s.policy = db.policies.hold(&p.policy)
+	s.keys = db.keys.put(c)
 }
 
-func cloneChild(c *dataplane.Child) *dataplane.Child {
-	clone := *c
-	clone.VirtualIPs = slices.Clone(c.VirtualIPs)
-	clone.Local = slices.Clone(c.Local)
-	clone.Remote = slices.Clone(c.Remote)
-	clone.Inbound.Keys = c.Inbound.Keys.Clone()
-	clone.Outbound.Keys = c.Outbound.Keys.Clone()
-	return &clone
+// child tells an installed child as it was told, keys copied.
+func (l *loop) child(s *sa) dataplane.Child {
+	p := l.policies.at(s.policy)
+	in, out := l.keys.get(s.keys, p.algorithm)
+	c := dataplane.Child{
+		Inbound:   dataplane.SA{SPI: s.spi, Keys: in.Clone()},
+		Outbound:  dataplane.SA{SPI: dataplane.SPI(s.outboundSPI), Keys: out.Clone()},
+		Algorithm: p.algorithm, ESN: s.esn, VirtualIPs: s.virtualIPs(),
+		Local: slices.Clone(p.local), Remote: slices.Clone(p.remote),
+		Path:  dataplane.Path{Local: l.locals[s.at].encap.Local(), Remote: s.peer.addrPort()},
+		Group: p.group, Hard: s.hard, Soft: s.soft,
+	}
+	if s.remoteVirtual {
+		for _, a := range c.VirtualIPs {
+			c.Remote = append(c.Remote, dataplane.Selector{First: a, Last: a, LastPort: 0xFFFF})
+		}
+	}
+	return c
 }

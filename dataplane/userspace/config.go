@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/esp"
+	"github.com/roamgate/roamgate/dataplane/tun"
 )
 
 // Inside is the device to the networks behind the gateway: a *tun.Device, or
@@ -18,8 +20,24 @@ type Inside interface {
 	// Read stores one frame in p and returns its length; without a frame it
 	// returns unix.EAGAIN. It doesn't block.
 	Read(p []byte) (int, error)
-	// Write takes one frame; where it can't at once, it fails. It doesn't keep p.
-	Write(p []byte) error
+	// Write and WriteVector take one frame, WriteVector in parts; where they can't
+	// at once, they fail. They don't keep it.
+	tun.Writer
+	// USO says that frames may be UDP super-packets.
+	USO() bool
+}
+
+// Steering tells the kernel which loop owns what. It is about speed: whatever
+// arrives elsewhere is passed on between the loops.
+type Steering interface {
+	// Sockets are those for UDP encapsulation of one local address, in the order
+	// of the loops, members of one SO_REUSEPORT group: ESP goes to the loop in its
+	// SPI, see LoopOf.
+	Sockets(fds []int) error
+	// Own says that packets to a virtual address belong to a loop, Disown that they
+	// belong to none.
+	Own(virtual netip.Addr, loop int) error
+	Disown(virtual netip.Addr) error
 }
 
 // Local is one local address with its two ports. Port 0 draws one.
@@ -42,8 +60,12 @@ type Config struct {
 	// there is dropped, and no path leads there. They are those of the start;
 	// see outside.go why pools that come later need not be told.
 	Pools []netip.Prefix
-	// Inside stays the caller's, who closes it after the backend.
-	Inside Inside
+	// Inside are the queues of the inside device, one for each loop, at most 32.
+	// They stay the caller's, who closes them after the backend.
+	Inside []Inside
+	// Steering, where it isn't nil, brings to each loop what it owns. It is used
+	// with several loops only.
+	Steering Steering
 	// PathMTU of every outer path in octets; 0 is 1,500. With an IPv6 address
 	// among Locals it is at least 1,280. ICMP doesn't change it. Where IPv6
 	// senders inside need more than it leaves them, 1,280 octets, the outer
@@ -52,6 +74,10 @@ type Config struct {
 	// MaxChildren is how many SPIs may be reserved and installed at once; 0 is
 	// 4,096, and at most about a million are possible.
 	MaxChildren int
+	// ActiveChildren is for how many children of a loop ciphers are kept ready, at
+	// about 2 KiB each; for others they are made again when a packet comes, in about
+	// 2 us. 0 is 8,192.
+	ActiveChildren int
 	// CopyDSCP shows the DSCP of inner packets on the outer ones. Otherwise
 	// theirs is 0.
 	CopyDSCP bool
@@ -66,6 +92,8 @@ type Config struct {
 const (
 	defaultPathMTU     = 1500
 	defaultMaxChildren = 4096
+	defaultActive      = 8192
+	maxLoops           = 1 << loopBits
 	maxPathMTU         = 65535
 )
 
@@ -75,6 +103,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.MaxChildren == 0 {
 		c.MaxChildren = defaultMaxChildren
+	}
+	if c.ActiveChildren == 0 {
+		c.ActiveChildren = defaultActive
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -86,8 +117,14 @@ func (c *Config) setDefaults() {
 
 func (c *Config) validate() error {
 	switch {
-	case c.Inside == nil:
+	case len(c.Inside) == 0 || slices.Contains(c.Inside, nil):
 		return fmt.Errorf("%w: no inside device", ErrConfig)
+	case len(c.Inside) > maxLoops:
+		return fmt.Errorf("%w: %d loops", ErrConfig, len(c.Inside))
+	case len(c.Locals) > 256:
+		return fmt.Errorf("%w: %d local addresses", ErrConfig, len(c.Locals))
+	case c.ActiveChildren < 1:
+		return fmt.Errorf("%w: %d active children", ErrConfig, c.ActiveChildren)
 	case len(c.Locals) == 0:
 		return fmt.Errorf("%w: no local address", ErrConfig)
 	case c.PathMTU < 0 || c.PathMTU > maxPathMTU:

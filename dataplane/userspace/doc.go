@@ -13,8 +13,9 @@
 // A loop owns its sockets, those of all local addresses, its queue of the inside
 // device, its table of SAs with their windows and counters, and its drop
 // counters; nobody else touches them. Others hand it functions through a bounded
-// queue and wait for them, and it waits for nobody. There is one loop now; more
-// of them share nothing but the events channel and the queue of IKE messages.
+// queue and wait for them, and it waits for nobody. Loops share the events
+// channel, the queue of IKE messages and the directory, which says who owns a
+// virtual address; what came to the wrong one is passed on in a ring.
 //
 //	loop.go      rounds, commands, sleeping
 //	inbound.go   outside to inside, stage by stage
@@ -22,6 +23,9 @@
 //	local.go     local addresses: a pair of sockets and a sender each
 //	outside.go   what can't be an outer address
 //	sadb.go      the table of SAs; spi.go the layout of their inbound SPIs
+//	policy.go, keys.go, ciphers.go    what children share, their keys, and what is
+//	             made of those for children that move packets
+//	directory.go, foreign.go          which loop owns what; passing on
 //
 // What lives here: the order of the stages, SAs, selectors, limits, what
 // tunnels do to IP headers (RFC 4301, RFC 6040). What doesn't: cryptography and

@@ -3,13 +3,14 @@ package userspace
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-// Export stops the loop's forwarding, IKE included, and yields the children, the
+// Export stops the loops' forwarding, IKE included, and yields the children, the
 // one whose UseOutbound came last at the end, so that importing them in order
 // keeps the order of UseOutbound. The keys are copies; who gets them erases
 // them. The sockets stay open until Close, so that what arrives in between is
@@ -21,42 +22,50 @@ func (b *Backend) Export(yield func(dataplane.ChildState) bool) error {
 	if b.closed || b.exported {
 		return dataplane.ErrClosed
 	}
-	var states []dataplane.ChildState
-	err := b.loop.do(func() {
-		// The senders are empty between rounds: next is the last word.
-		b.loop.forwarding = false
-		states = b.loop.states()
-	})
-	if err != nil {
-		return err
+	// The senders are empty between rounds: what is noted now is the last word. All
+	// loops stop before the first is asked.
+	for _, l := range b.loops {
+		if err := l.do(func() { l.forwarding = false }); err != nil {
+			return err
+		}
 	}
+	var states []exported
+	for _, l := range b.loops {
+		if err := l.do(func() { states = l.states(states) }); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(states, func(a, b exported) int { return cmp.Compare(a.activation, b.activation) })
 	b.exported = true
 	b.transport.close()
-	for _, s := range states {
-		if !yield(s) {
+	for i, s := range states {
+		if !yield(s.ChildState) {
+			for _, rest := range states[i+1:] {
+				rest.Child.EraseKeys()
+			}
 			break
 		}
 	}
 	return nil
 }
 
-func (l *loop) states() []dataplane.ChildState {
-	var children []*sa
+// exported is a child's state and its place among others.
+type exported struct {
+	dataplane.ChildState
+	activation uint64
+}
+
+func (l *loop) states(list []exported) []exported {
 	for s := range l.all {
-		children = append(children, s)
-	}
-	slices.SortStableFunc(children, func(a, b *sa) int { return cmp.Compare(a.activation, b.activation) })
-	states := make([]dataplane.ChildState, len(children))
-	for i, s := range children {
 		highest, bitmap := s.window.Export()
-		states[i] = dataplane.ChildState{
-			Child: *cloneChild(s.child), Active: s.active,
+		list = append(list, exported{dataplane.ChildState{
+			Child: l.child(s), Active: s.active,
 			NextSequence: s.next,
 			Replay:       highest, ReplayWindow: bitmap,
 			Counters: l.export(s),
-		}
+		}, s.activation})
 	}
-	return states
+	return list
 }
 
 // export is the counters of an SA for others.
@@ -92,81 +101,96 @@ func (l *loop) since(t time.Time) time.Duration {
 // backend like this one, or a state could not have been exported.
 func (b *Backend) Import(states []dataplane.ChildState) error {
 	ready := make([]*prepared, len(states))
-	var err error
 	for i := range states {
+		var err error
 		if ready[i], err = prepareState(&states[i], b); err != nil {
-			err = fmt.Errorf("import %#08x: %w", uint32(states[i].Child.Inbound.SPI), err)
-			break
+			return importError(&states[i], err)
 		}
 	}
-	if err == nil {
-		closed := b.loop.do(func() { err = b.loop.takeOver(states, ready) })
-		if closed != nil {
-			err = closed
-		}
+	b.changes.Lock()
+	defer b.changes.Unlock()
+	if err := b.forwards(); err != nil {
+		return err
 	}
-	if err != nil {
-		for _, p := range ready {
-			if p != nil {
-				p.child.EraseKeys()
+	for i := range states {
+		if err := b.place(states[i].Child.Inbound.SPI); err != nil {
+			for j := range i {
+				b.unplace(states[j].Child.Inbound.SPI)
 			}
+			return importError(&states[i], err)
 		}
+	}
+	// Nothing can fail from here on, so none of them sends before all are there.
+	for i := range states {
+		l := b.loopFor(states[i].Child.Inbound.SPI)
+		var touched []netip.Addr
+		err := l.do(func() {
+			s := l.find(states[i].Child.Inbound.SPI)
+			l.resume(s, &states[i], ready[i])
+			touched = s.virtualIPs()
+		})
+		if err != nil {
+			return err // closed
+		}
+		b.settle(l, touched)
+	}
+	return nil
+}
+
+// forwards is ErrClosed after Export and Close.
+func (b *Backend) forwards() (err error) {
+	closed := b.loops[0].do(func() {
+		if !b.loops[0].forwarding {
+			err = dataplane.ErrClosed
+		}
+	})
+	if closed != nil {
+		return closed
 	}
 	return err
+}
+
+func importError(s *dataplane.ChildState, err error) error {
+	return fmt.Errorf("import %#08x: %w", uint32(s.Child.Inbound.SPI), err)
+}
+
+// place reserves the slot of an imported SPI in its loop.
+func (b *Backend) place(spi dataplane.SPI) (err error) {
+	n := int(loopOf(spi))
+	if n >= len(b.loops) {
+		return dataplane.ErrInvalid
+	}
+	l := b.loops[n]
+	closed := l.do(func() { _, err = l.place(spi) })
+	if closed != nil {
+		return closed
+	}
+	return err
+}
+
+func (b *Backend) unplace(spi dataplane.SPI) {
+	l := b.loopFor(spi)
+	_ = l.do(func() { l.sadb.unplace(spi) })
 }
 
 func prepareState(state *dataplane.ChildState, b *Backend) (*prepared, error) {
 	if state.NextSequence == 0 {
 		return nil, fmt.Errorf("%w: no next sequence number", dataplane.ErrInvalid)
 	}
-	return prepare(&state.Child, b.locals, b.config.PathMTU)
-}
-
-// takeOver installs all of the children or none.
-func (l *loop) takeOver(states []dataplane.ChildState, ready []*prepared) error {
-	if !l.forwarding {
-		return dataplane.ErrClosed
-	}
-	l.makeRoomFor(states)
-	for i := range states {
-		s, err := l.place(states[i].Child.Inbound.SPI)
-		if err != nil {
-			for j := range i {
-				l.unplace(states[j].Child.Inbound.SPI)
-			}
-			return fmt.Errorf("import %#08x: %w", uint32(states[i].Child.Inbound.SPI), err)
-		}
-		l.resume(s, &states[i], ready[i])
-	}
-	for i := range states {
-		if states[i].Active {
-			l.route(l.installed(states[i].Child.Inbound.SPI))
-		}
-	}
-	return nil
-}
-
-func (l *loop) makeRoomFor(states []dataplane.ChildState) {
-	highest, found := uint32(0), false
-	for i := range states {
-		if spi := states[i].Child.Inbound.SPI; memberOf(spi) != l.member {
-			highest, found = max(highest, slotOf(spi)), true
-		}
-	}
-	if found {
-		l.makeRoom(highest)
-	}
+	return prepare(&state.Child, b.loops[0].locals, b.config.PathMTU)
 }
 
 // resume puts an SA where its predecessor left it.
 func (l *loop) resume(s *sa, state *dataplane.ChildState, p *prepared) {
-	p.put(s)
-	l.occupy(s)
+	l.put(s, p)
 	s.next = state.NextSequence
 	s.window.Import(state.Replay, state.ReplayWindow)
 	s.counters = counters{
 		bytesIn: state.Counters.BytesIn, packetsIn: state.Counters.PacketsIn,
 		bytesOut: state.Counters.BytesOut, packetsOut: state.Counters.PacketsOut,
 		lastIn: l.since(state.Counters.LastIn), lastOut: l.since(state.Counters.LastOut),
+	}
+	if state.Active {
+		l.route(s)
 	}
 }

@@ -1,14 +1,18 @@
 package userspace
 
 import (
+	"hash/fnv"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/roamgate/roamgate/bpf/steer"
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/dptest"
 	"github.com/roamgate/roamgate/dataplane/tun"
@@ -19,6 +23,10 @@ import (
 type pipe struct {
 	device, host int
 	buffer       []byte
+
+	segmenter   tun.Segmenter
+	joined, cut []byte
+	super       atomic.Int64 // super-packets
 }
 
 func newPipe(t *testing.T) *pipe {
@@ -27,7 +35,7 @@ func newPipe(t *testing.T) *pipe {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pipe{device: fds[0], host: fds[1], buffer: make([]byte, tun.MaxFrame)}
+	p := &pipe{device: fds[0], host: fds[1], buffer: make([]byte, tun.MaxFrame), joined: make([]byte, tun.MaxFrame), cut: make([]byte, tun.MaxFrame)}
 	t.Cleanup(func() {
 		unix.Close(p.device)
 		unix.Close(p.host)
@@ -42,6 +50,26 @@ func (p *pipe) Write(b []byte) error {
 	_, err := unix.Write(p.device, b)
 	return err
 }
+
+// WriteVector splits super-packets again: hosts of the tests see packets.
+func (p *pipe) WriteVector(parts []unix.Iovec) error {
+	n := 0
+	for _, v := range parts {
+		n += copy(p.joined[n:], unsafe.Slice(v.Base, v.Len))
+	}
+	p.super.Add(1)
+	if err := p.segmenter.Reset(p.joined[:n]); err != nil {
+		return err
+	}
+	for n = p.segmenter.Next(p.cut[tun.HeaderLen:]); n > 0; n = p.segmenter.Next(p.cut[tun.HeaderLen:]) {
+		if err := p.Write(p.cut[:tun.HeaderLen+n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pipe) USO() bool { return true }
 
 // Send hands an IP packet to the backend, with the header of a complete one.
 func (p *pipe) Send(packet []byte) error {
@@ -87,7 +115,7 @@ type harness struct {
 func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config)) *harness {
 	t.Helper()
 	h := &harness{pipe: newPipe(t), clock: new(fakeClock)}
-	config := Config{Locals: []Local{loopback4}, Inside: h.pipe, Pools: []netip.Prefix{pool}, MaxChildren: 64, Now: h.clock.now}
+	config := Config{Locals: []Local{loopback4}, Inside: []Inside{h.pipe}, Pools: []netip.Prefix{pool}, MaxChildren: 64, Now: h.clock.now}
 	if edit != nil {
 		edit(&config)
 	}
@@ -105,6 +133,9 @@ func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config))
 		Backend: b, Local: reached(b.Locals()[0]),
 		Inside: h.pipe, Advance: h.clock.advance,
 	}
+	if len(config.Inside) > 1 {
+		h.Inside = hub(config.Inside)
+	}
 	if len(config.Locals) > 1 {
 		second := reached(b.Locals()[1])
 		h.Second = &second
@@ -118,6 +149,45 @@ func newHarness(t *testing.T, events chan<- dataplane.Event, edit func(*Config))
 		return newHarness(t, events, edit).Harness
 	}
 	return h
+}
+
+// withLoops makes a Config of n loops, each with a pipe.
+func withLoops(t *testing.T, n int) func(*Config) {
+	return func(c *Config) {
+		c.Inside = nil
+		for range n {
+			c.Inside = append(c.Inside, newPipe(t))
+		}
+	}
+}
+
+// hub is the host behind several pipes. It chooses the queue as a kernel does
+// that nobody steers: by the flow.
+type hub []Inside
+
+func (h hub) Send(packet []byte) error {
+	f := fnv.New32a()
+	f.Write(packet[12:min(24, len(packet))])
+	return h[f.Sum32()%uint32(len(h))].(*pipe).Send(packet)
+}
+
+func (h hub) Receive(timeout time.Duration) ([]byte, bool) {
+	var set []unix.PollFd
+	for _, p := range h {
+		set = append(set, unix.PollFd{Fd: int32(p.(*pipe).host), Events: unix.POLLIN})
+	}
+	for end := time.Now().Add(timeout); ; {
+		for _, p := range h {
+			if packet, ok := p.(*pipe).Receive(0); ok {
+				return packet, true
+			}
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			return nil, false
+		}
+		unix.Poll(set, int(left.Milliseconds())+1)
+	}
 }
 
 // reached is a local address as devices see it.
@@ -153,20 +223,58 @@ func needIPv6(t *testing.T) {
 	conn.Close()
 }
 
-func conformance(t *testing.T, at ...Local) {
+func conformance(t *testing.T, loops int, at ...Local) {
 	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
-		return newHarness(t, events, func(c *Config) { c.Locals = at }).Harness
+		return newHarness(t, events, func(c *Config) {
+			c.Locals = at
+			if loops > 1 {
+				withLoops(t, loops)(c)
+			}
+		}).Harness
 	})
 }
 
-func TestConformance(t *testing.T) { conformance(t, loopback4) }
+func TestConformance(t *testing.T) { conformance(t, 1, loopback4) }
+
+// Nobody steers: what belongs to another loop is passed on.
+func TestConformanceFourLoops(t *testing.T) {
+	needIPv6(t)
+	conformance(t, 4, loopback4, loopback6)
+}
+
+// The kernel chooses the socket by the SPI.
+func TestConformanceSteered(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to load BPF programs")
+	}
+	needIPv6(t)
+	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
+		return newHarness(t, events, func(c *Config) {
+			c.Locals = []Local{loopback4, loopback6}
+			steered(t, 4)(c)
+		}).Harness
+	})
+}
+
+// steered makes a Config of n loops with steering.
+func steered(t *testing.T, n int) func(*Config) {
+	return func(c *Config) {
+		withLoops(t, n)(c)
+		s, err := steer.Open(steer.Config{LoopShift: LoopShift, LoopMask: LoopMask, Addresses: 1024})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		c.Steering = s
+	}
+}
 
 func TestConformanceIPv4First(t *testing.T) {
 	needIPv6(t)
-	conformance(t, loopback4, loopback6)
+	conformance(t, 1, loopback4, loopback6)
 }
 
 func TestConformanceIPv6First(t *testing.T) {
 	needIPv6(t)
-	conformance(t, loopback6, loopback4)
+	conformance(t, 1, loopback6, loopback4)
 }

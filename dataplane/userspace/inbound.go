@@ -15,14 +15,14 @@ import (
  *
  * 1. A batch of datagrams                             inbound
  * 2. IKE, ESP or NAT keepalive                        fromEncap
- * 3. SPI: the SA, and whether it may carry more; a    fromESP
- *    source that can't be outside
+ * 3. SPI: the loop, the SA, and whether it may carry  fromESP
+ *    more; a source that can't be outside
  * 4. Sequence number against the replay window        fromESP
  * 5. Authenticate and decrypt, in place               fromESP
  * 6. Window, counters, limits, hint of a new address  authenticated
  * 7. Inner packet: header, source, selectors, ECN     fromTunnel
- * 8. (to come: coalescing into super-packets)
- * 9. Write to the inside                              fromTunnel
+ * 8. Joined with those of its flow, and written to    tun.Coalescer
+ *    the inside, at the end of the batch at the latest
  *
  * All of them run one after the other in the loop's goroutine, a packet at a
  * time; the datagram's memory is the receiver's and is free again when the
@@ -35,12 +35,17 @@ const (
 	espFixedLen = 8
 	// hintInterval is how often AddressChanged is repeated for an SA.
 	hintInterval = time.Second
+	// touchAhead is of how many datagrams the states are fetched together.
+	touchAhead = 16
 )
 
 // inbound handles one batch from a socket for UDP encapsulation.
 func (l *loop) inbound(at *local) (worked bool) {
 	n := l.receiver.Receive(at.encap)
 	for i := range n {
+		if i%touchAhead == 0 {
+			l.touch(i, min(i+touchAhead, n))
+		}
 		d := l.receiver.Datagram(i)
 		if d.Truncated {
 			l.drop(dataplane.ReasonTruncated)
@@ -48,11 +53,35 @@ func (l *loop) inbound(at *local) (worked bool) {
 		}
 		l.fromEncap(at, &d)
 	}
+	l.flushInside()
 	return n > 0
+}
+
+func (l *loop) flushInside() {
+	l.drops[dataplane.ReasonInsideWrite] += uint64(l.coalescer.Flush())
+}
+
+// touch reads the states that some datagrams need, one right after the other, so
+// that the processor fetches all of them at once instead of one whenever it is
+// needed: with many SAs they are in no cache.
+func (l *loop) touch(from, to int) {
+	for i := from; i < to; i++ {
+		b := l.receiver.Payload(i)
+		if len(b) < espFixedLen {
+			continue
+		}
+		spi := binary.BigEndian.Uint32(b)
+		if s := l.tables[memberOf(dataplane.SPI(spi))].at(slotOf(dataplane.SPI(spi))); s != nil {
+			l.touched += uint32(s.spi) + uint32(s.counters.lastIn) + uint32(s.activation)
+		}
+	}
 }
 
 // ikeInbound handles one batch from a socket that has IKE only.
 func (l *loop) ikeInbound(at *local) (worked bool) {
+	if at.ike == nil {
+		return false
+	}
 	n := l.receiver.Receive(at.ike)
 	for i := range n {
 		d := l.receiver.Datagram(i)
@@ -61,7 +90,7 @@ func (l *loop) ikeInbound(at *local) (worked bool) {
 			l.drop(dataplane.ReasonTruncated)
 		case len(d.Payload) == 0:
 			l.drop(dataplane.ReasonShort)
-		case l.inside(d.Remote.Addr()):
+		case l.isInside(d.Remote.Addr()):
 			l.drop(dataplane.ReasonOuterInside)
 		case !l.ikeQueue.put(d.Payload, at.ike.Local(), d.Remote, false):
 			l.drop(dataplane.ReasonIKEQueueFull)
@@ -76,7 +105,7 @@ func (l *loop) fromEncap(at *local, d *encap.Datagram) {
 	case encap.KindESP:
 		l.fromESP(at, d)
 	case encap.KindIKE:
-		if l.inside(d.Remote.Addr()) {
+		if l.isInside(d.Remote.Addr()) {
 			l.drop(dataplane.ReasonOuterInside)
 		} else if !l.ikeQueue.put(payload, at.encap.Local(), d.Remote, true) {
 			l.drop(dataplane.ReasonIKEQueueFull)
@@ -94,9 +123,14 @@ func (l *loop) fromESP(at *local, d *encap.Datagram) {
 		return
 	}
 	spi := dataplane.SPI(binary.BigEndian.Uint32(packet))
+	if owner := loopOf(spi); owner != l.sadb.loop && int(owner) < len(l.loops) {
+		l.pass(owner, foreign{kind: foreignESP, at: at.number, tos: d.TOS, remote: d.Remote}, packet)
+		return
+	}
 	s := l.installed(spi)
+	moved := s == nil || endpointOf(d.Remote) != s.peer
 	// Where the path leads was looked at when it was set.
-	if (s == nil || d.Remote != s.peer) && l.inside(d.Remote.Addr()) {
+	if moved && l.isInside(d.Remote.Addr()) {
 		l.drop(dataplane.ReasonOuterInside)
 		return
 	}
@@ -121,12 +155,12 @@ func (l *loop) fromESP(at *local, d *encap.Datagram) {
 		l.drop(dataplane.ReasonReplayOld)
 		return
 	}
-	inner, nextHeader, err := s.open.Open(packet, seq)
+	inner, nextHeader, err := l.transforms(s).open.Open(packet, seq)
 	if err != nil {
 		l.drop(reasonOf(err))
 		return
 	}
-	l.authenticated(s, at, d, seq, len(inner))
+	l.authenticated(s, at, d, seq, len(inner), moved || at.number != s.at)
 	l.fromTunnel(s, packet, inner, nextHeader, d.TOS)
 }
 
@@ -142,7 +176,7 @@ func reasonOf(err error) dataplane.Reason {
 
 // authenticated notes that a packet came that only the peer can have made. It
 // counts whatever is inside: limits are on the use of the key.
-func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, length int) {
+func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, length int, moved bool) {
 	advanced := s.window.Advance(seq)
 	s.counters.packetsIn++
 	s.counters.bytesIn += uint64(length)
@@ -151,15 +185,15 @@ func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, le
 	// Only the newest packet says where the device is: an older one may come
 	// late from where it was. Once in a while is enough, and a device that
 	// shows two addresses in turn must not fill the channel.
-	if advanced && (d.Remote != s.peer || at != s.at) && (s.hinted == 0 || l.now-s.hinted >= hintInterval) {
+	if advanced && moved && (s.hinted == 0 || l.now-s.hinted >= hintInterval) {
 		if l.tell(dataplane.AddressChanged{Inbound: s.spi, Local: at.encap.Local(), Remote: d.Remote}) {
 			s.hinted = l.now
 		}
 	}
 }
 
-// fromTunnel checks an inner packet, a slice of the ESP packet, and writes it to
-// the inside.
+// fromTunnel checks an inner packet, a slice of the ESP packet, and hands it to
+// the coalescer.
 func (l *loop) fromTunnel(s *sa, packet, inner []byte, nextHeader byte, outerTOS uint8) {
 	switch nextHeader {
 	case protoIPv4, protoIPv6:
@@ -174,11 +208,12 @@ func (l *loop) fromTunnel(s *sa, packet, inner []byte, nextHeader byte, outerTOS
 		l.drop(dataplane.ReasonInnerMalformed)
 		return
 	}
-	if p.src != s.virtual4 && p.src != s.virtual6 {
+	if !s.has(p.src) {
 		l.drop(dataplane.ReasonInnerSource)
 		return
 	}
-	if !selected(s.remoteSelectors, &p, p.src, p.srcPort) || !selected(s.localSelectors, &p, p.dst, p.dstPort) {
+	policy := l.policies.at(s.policy)
+	if !s.remoteVirtual && !selected(policy.remote, &p, p.src, p.srcPort) || !selected(policy.local, &p, p.dst, p.dstPort) {
 		l.drop(dataplane.ReasonSelectorIn)
 		return
 	}
@@ -186,15 +221,10 @@ func (l *loop) fromTunnel(s *sa, packet, inner []byte, nextHeader byte, outerTOS
 		l.drop(dataplane.ReasonECN)
 		return
 	}
-	clampMSS(inner[:p.length], &p, s.innerMTU)
+	clampMSS(inner[:p.length], &p, int(s.innerMTU))
 
-	// The end of the ESP header becomes the virtio header: ten zero octets, one
-	// whole packet. What lies behind p.length is TFC padding (RFC 4303 section
+	// The end of the ESP header becomes the virtio header. What lies behind p.length is TFC padding (RFC 4303 section
 	// 2.7). The kernel decrements the TTL when it forwards the packet.
-	at := s.open.HeaderLen()
-	frame := packet[at-tun.HeaderLen : at+p.length]
-	clear(frame[:tun.HeaderLen])
-	if l.config.Inside.Write(frame) != nil {
-		l.drop(dataplane.ReasonInsideWrite)
-	}
+	at := policy.layout.HeaderLen()
+	l.coalescer.Add(packet[at-tun.HeaderLen : at+p.length])
 }

@@ -11,50 +11,70 @@ import (
 // local is one local address: its sockets, and what the loop is about to send
 // from the one for UDP encapsulation. Only the loop touches sender.
 type local struct {
-	ike, encap *encap.Socket
+	number     uint8
+	ike, encap *encap.Socket // ike: of the first loop only
 	sender     *encap.Sender
+}
+
+func (at *local) sockets() []*encap.Socket {
+	if at.ike == nil {
+		return []*encap.Socket{at.encap}
+	}
+	return []*encap.Socket{at.encap, at.ike}
 }
 
 // locals are few, so they are looked through.
 type locals []*local
 
-// listen binds the sockets of all addresses, or with an error none.
-func listen(addrs []Local, device string, sendBuffer int) (_ locals, err error) {
-	var ls locals
+// listen binds the sockets of all addresses for each loop, or with an error none.
+func listen(addrs []Local, loops int, device string, sendBuffer int) (_ []locals, err error) {
+	all := make([]locals, loops)
 	defer func() {
 		if err != nil {
-			ls.close()
+			for _, ls := range all {
+				ls.close()
+			}
 		}
 	}()
-	for _, a := range addrs {
-		at := new(local)
-		ls = append(ls, at)
-		if at.ike, err = encap.Listen(a.IKE, device); err != nil {
+	for i, a := range addrs {
+		ike, err := encap.Listen(a.IKE, device)
+		if err != nil {
 			return nil, err
 		}
-		if at.encap, err = encap.Listen(a.Encap, device); err != nil {
+		first := &local{number: uint8(i), ike: ike}
+		all[0] = append(all[0], first)
+		group, err := encap.ListenGroup(a.Encap, device, loops)
+		if err != nil {
 			return nil, err
 		}
-		at.sender = encap.NewSender(at.encap, batch, sendBuffer)
+		for n, s := range group {
+			at := first
+			if n > 0 {
+				at = &local{number: uint8(i)}
+				all[n] = append(all[n], at)
+			}
+			at.encap = s
+			at.sender = encap.NewSender(s, sendBatch, sendBuffer)
+		}
 	}
-	return ls, nil
+	return all, nil
 }
 
-// forPath is the address that path starts from. Errors: dataplane.ErrInvalid,
-// wrapped.
-func (ls locals) forPath(path dataplane.Path) (*local, error) {
+// forPath is the number of the address that path starts from. Errors:
+// dataplane.ErrInvalid, wrapped.
+func (ls locals) forPath(path dataplane.Path) (int, error) {
 	if err := path.Validate(); err != nil {
-		return nil, err
+		return 0, err
 	}
 	if path.Encapsulation != dataplane.EncapsulationUDP {
-		return nil, fmt.Errorf("%w: ESP without UDP", dataplane.ErrInvalid)
+		return 0, fmt.Errorf("%w: ESP without UDP", dataplane.ErrInvalid)
 	}
-	for _, at := range ls {
+	for i, at := range ls {
 		if at.encap.Local() == path.Local {
-			return at, nil
+			return i, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: path from %v, which is not ours", dataplane.ErrInvalid, path.Local)
+	return 0, fmt.Errorf("%w: path from %v, which is not ours", dataplane.ErrInvalid, path.Local)
 }
 
 // forMessage is the socket that an IKE message leaves by, nil if there is none.

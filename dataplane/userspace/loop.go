@@ -14,9 +14,13 @@ import (
 )
 
 const (
-	// batch is how many datagrams one system call takes or sends, and so how
-	// much a round does in each direction.
+	// batch is how many messages one system call takes, and how many frames of the
+	// inside a round takes. A message may be a bundle of datagrams, a frame a
+	// super-packet: package encap bounds the ones, sendBatch the others.
 	batch = 64
+	// sendBatch is how many datagrams a sender holds; a round takes no more frames
+	// when there are that many.
+	sendBatch = 128
 	// commandQueue bounds what waits for a round to end.
 	commandQueue = 64
 )
@@ -31,18 +35,23 @@ const (
 // loop carries the packets of its SAs both ways. Its goroutine, run, is the
 // only one that touches what stands below "owned"; do brings others in.
 //
-// A round is: commands, a batch of each socket, some frames of the inside, and
+// A round is: commands, what other loops passed on, a batch of each socket, some frames of the inside, and
 // all that came of them sent. A round without work ends in poll, through the
 // scheduler's normal path, so that garbage collection need not wait for it;
 // all other system calls are raw, because none of them blocks.
 type loop struct {
 	config   Config
+	inside   Inside // its queue of the inside device
 	locals   locals
+	loops    []*loop // all of them, by number
 	ikeQueue *ikeQueue
 	events   chan<- dataplane.Event
 	epoch    time.Time
 	commands chan command
 	done     chan struct{}
+
+	// ring is filled by other loops.
+	ring ring
 
 	// wakeMu keeps wake, an eventfd, open under those who write to it; -1 when
 	// it is closed.
@@ -55,13 +64,17 @@ type loop struct {
 	forwarding bool // false after an export
 	now        time.Duration
 	receiver   *encap.Receiver
+	coalescer  *tun.Coalescer
 	segmenter  tun.Segmenter
 	frame      []byte // one frame from the inside
 	scratch    []byte // one segment that doesn't fit through the path
 	answer     []byte // a frame back to the inside
 	fragments  fragmenter
 	pollSet    []unix.PollFd
-	sealed     int // packets in this round
+	wakes      [8]byte
+	sealed     int    // packets in this round
+	passed     uint64 // packets given to other loops
+	touched    uint32 // see touch
 	drops      dataplane.Drops
 	unknownSPI bucket
 	icmp       bucket
@@ -72,34 +85,35 @@ type command struct {
 	done chan struct{}
 }
 
-func newLoop(config Config, ls locals, queue *ikeQueue, events chan<- dataplane.Event) (*loop, error) {
+func newLoop(number int, config Config, ls locals, d *directory, queue *ikeQueue, events chan<- dataplane.Event) (*loop, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
 	l := &loop{
-		config: config, locals: ls, ikeQueue: queue, events: events,
+		config: config, inside: config.Inside[number], locals: ls, ikeQueue: queue, events: events,
 		// A little before now, so that no time of this loop is 0.
 		epoch:    config.Now().Add(-time.Second),
 		commands: make(chan command, commandQueue),
 		wake:     wake,
 		done:     make(chan struct{}),
 
-		sadb:       newSADB(config.Member, 0, config.MaxChildren),
+		sadb:       newSADB(config.Member, uint8(number), config.MaxChildren, config.ActiveChildren, d),
 		forwarding: true,
 		receiver:   encap.NewReceiver(batch),
+		coalescer:  tun.NewCoalescer(config.Inside[number], config.Inside[number].USO()),
 		frame:      make([]byte, tun.MaxFrame),
 		scratch:    make([]byte, tun.MaxFrame),
 		answer:     make([]byte, tooBigFrameLen),
 		unknownSPI: bucket{interval: 100 * time.Millisecond, burst: 10},
 		icmp:       bucket{interval: 10 * time.Millisecond, burst: 50},
 	}
-	fds := [pollSockets]int{pollWake: wake, pollInside: config.Inside.FD()}
+	fds := [pollSockets]int{pollWake: wake, pollInside: l.inside.FD()}
 	for _, fd := range fds {
 		l.pollSet = append(l.pollSet, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
 	for _, at := range ls {
-		for _, s := range []*encap.Socket{at.encap, at.ike} {
+		for _, s := range at.sockets() {
 			l.pollSet = append(l.pollSet, unix.PollFd{Fd: int32(s.FD()), Events: unix.POLLIN})
 		}
 	}
@@ -133,20 +147,25 @@ func (l *loop) do(run func()) error {
 func (l *loop) wakeUp() {
 	l.wakeMu.RLock()
 	defer l.wakeMu.RUnlock()
-	one := binary.NativeEndian.AppendUint64(nil, 1)
 	// It fails when 2^64 calls are pending, and after the loop has ended.
-	unix.Write(l.wake, one)
+	unix.Write(l.wake, wakeCall)
+}
+
+// wakeCall is what an eventfd takes for one call. It stands here, as the loop's
+// wakes do, because an argument would escape to the heap.
+var wakeCall = binary.NativeEndian.AppendUint64(nil, 1)
+
+func (l *loop) closeWake() {
+	l.wakeMu.Lock()
+	defer l.wakeMu.Unlock()
+	unix.Close(l.wake)
+	l.wake = -1
 }
 
 // run returns after end was called; nobody polls any more.
 func (l *loop) run() {
-	defer func() {
-		l.wakeMu.Lock()
-		unix.Close(l.wake)
-		l.wake = -1
-		l.wakeMu.Unlock()
-		close(l.done)
-	}()
+	defer close(l.done)
+	defer l.closeWake()
 	for {
 		worked := l.runCommands()
 		if l.ended {
@@ -154,6 +173,7 @@ func (l *loop) run() {
 		}
 		l.tick()
 		if l.forwarding {
+			worked = l.foreign() || worked
 			for _, at := range l.locals {
 				worked = l.inbound(at) || worked
 				worked = l.ikeInbound(at) || worked
@@ -196,8 +216,7 @@ func (l *loop) sleep() {
 		return // EINTR; anything else would show in the calls of the next round
 	}
 	if l.pollSet[pollWake].Revents != 0 {
-		var count [8]byte
-		unix.Read(l.wake, count[:])
+		unix.Read(l.wake, l.wakes[:])
 	}
 }
 

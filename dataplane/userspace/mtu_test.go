@@ -132,7 +132,7 @@ func TestTooBigAnswersAreLimited(t *testing.T) {
 		}
 		answers++
 	}
-	if burst := p.backend.loop.icmp.burst; answers != burst {
+	if burst := p.backend.loops[0].icmp.burst; answers != burst {
 		t.Errorf("%d answers to %d packets, want %d", answers, flood, burst)
 	}
 }

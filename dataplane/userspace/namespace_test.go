@@ -107,7 +107,7 @@ func newGatewayHost(device string) (_ *gatewayHost, err error) {
 		}
 	}
 	h.backend, err = New(Config{
-		Locals: []Local{gatewayAt}, Interface: device, Pools: []netip.Prefix{leasePool}, Inside: h.device, MaxChildren: 8,
+		Locals: []Local{gatewayAt}, Interface: device, Pools: []netip.Prefix{leasePool}, Inside: []Inside{h.device}, MaxChildren: 8,
 	}, make(chan dataplane.Event, 16))
 	return h, err
 }

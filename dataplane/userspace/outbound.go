@@ -14,7 +14,7 @@ import (
  *
  * 1. A frame: one packet, or a super-packet            outbound
  * 2. Its IP header, the same for all of its segments   fromInside
- * 3. Virtual address and selectors: the SA             fromInside
+ * 3. Virtual address and selectors: the loop, the SA   fromInside
  * 4. Length against the path                           fromInside
  * 5. Segments, each right into its send buffer         fromInside
  * 6. Limits and sequence number                        seal
@@ -37,8 +37,8 @@ const maxESPOverhead = 128
 // super-packet is finished.
 func (l *loop) outbound() (worked bool) {
 	l.sealed = 0
-	for frames := 0; frames < batch && l.sealed < batch; frames++ {
-		n, err := l.config.Inside.Read(l.frame)
+	for frames := 0; frames < batch && l.sealed < sendBatch; frames++ {
+		n, err := l.inside.Read(l.frame)
 		if err != nil {
 			if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 				l.insideFailed(err)
@@ -46,15 +46,14 @@ func (l *loop) outbound() (worked bool) {
 			break
 		}
 		worked = true
-		l.fromInside(l.frame[:n])
+		l.fromInside(l.frame[:n], false)
 	}
-	for _, at := range l.locals {
-		l.flush(at)
-	}
+	l.flushOutside()
 	return worked
 }
 
-func (l *loop) fromInside(frame []byte) {
+// fromInside handles a frame; passed says that another loop did so before.
+func (l *loop) fromInside(frame []byte, passed bool) {
 	if err := l.segmenter.Reset(frame); err != nil {
 		l.drop(dataplane.ReasonInsideMalformed)
 		return
@@ -65,36 +64,45 @@ func (l *loop) fromInside(frame []byte) {
 		return
 	}
 	s, reason := l.childFor(&p)
+	if s == nil && reason == dataplane.ReasonNoChild && !passed && len(l.loops) > 1 {
+		if h, ok := l.directory.holder(p.dst); ok && h.loop != l.sadb.loop {
+			l.pass(h.loop, foreign{kind: foreignFrame}, frame)
+			return
+		}
+	}
 	if s == nil {
 		l.drop(reason)
 		return
 	}
-	if l.segmenter.MaxLen() > mtuFor(&p, s.innerMTU) {
+	if l.segmenter.MaxLen() > mtuFor(&p, int(s.innerMTU)) {
 		l.squeeze(s)
 		return
 	}
-	header := s.seal.HeaderLen()
+	header := l.policies.at(s.policy).layout.HeaderLen()
 	for {
 		buffer := l.buffer(s)
 		n := l.segmenter.Next(buffer[header:])
 		if n == 0 {
 			return
 		}
-		clampMSS(buffer[header:header+n], &p, s.innerMTU)
+		clampMSS(buffer[header:header+n], &p, int(s.innerMTU))
 		l.seal(s, buffer, n, &p)
 	}
 }
 
 // childFor returns the newest child that carries p, or why there is none.
 func (l *loop) childFor(p *packet) (*sa, dataplane.Reason) {
-	children := l.routes[p.dst]
-	if len(children) == 0 {
+	spi := l.newest[p.dst.As16()]
+	if spi == 0 {
 		return nil, dataplane.ReasonNoChild
 	}
-	for _, s := range children {
-		if selected(s.remoteSelectors, p, p.dst, p.dstPort) && selected(s.localSelectors, p, p.src, p.srcPort) {
+	for spi != 0 {
+		s := l.find(spi)
+		policy := l.policies.at(s.policy)
+		if (s.remoteVirtual || selected(policy.remote, p, p.dst, p.dstPort)) && selected(policy.local, p, p.src, p.srcPort) {
 			return s, 0
 		}
+		spi = *s.older(p.dst)
 	}
 	return nil, dataplane.ReasonSelectorOut
 }
@@ -109,12 +117,12 @@ func (l *loop) squeeze(s *sa) {
 			l.drop(dataplane.ReasonInsideMalformed)
 			continue
 		}
-		clampMSS(inner, &p, s.innerMTU)
-		mtu := mtuFor(&p, s.innerMTU)
+		clampMSS(inner, &p, int(s.innerMTU))
+		mtu := mtuFor(&p, int(s.innerMTU))
 		switch {
 		case n <= mtu:
 			buffer := l.buffer(s)
-			copy(buffer[s.seal.HeaderLen():], inner)
+			copy(buffer[l.policies.at(s.policy).layout.HeaderLen():], inner)
 			l.seal(s, buffer, n, &p)
 		case p.dontFragment || !l.fragments.reset(inner, mtu):
 			l.drop(dataplane.ReasonTooBig)
@@ -126,9 +134,10 @@ func (l *loop) squeeze(s *sa) {
 }
 
 func (l *loop) sealFragments(s *sa, p *packet) {
+	header := l.policies.at(s.policy).layout.HeaderLen()
 	for {
 		buffer := l.buffer(s)
-		n := l.fragments.next(buffer[s.seal.HeaderLen():])
+		n := l.fragments.next(buffer[header:])
 		if n == 0 {
 			return
 		}
@@ -142,7 +151,7 @@ func (l *loop) answerTooBig(inner []byte, p *packet, mtu int) {
 	if !l.icmp.take(l.now) {
 		return
 	}
-	if n := tooBig(l.answer, inner, p, mtu); n > 0 && l.config.Inside.Write(l.answer[:n]) != nil {
+	if n := tooBig(l.answer, inner, p, mtu); n > 0 && l.inside.Write(l.answer[:n]) != nil {
 		l.drop(dataplane.ReasonInsideWrite)
 	}
 }
@@ -170,8 +179,8 @@ func (l *loop) seal(s *sa, buffer []byte, n int, p *packet) {
 	if p.v6 {
 		nextHeader = protoIPv6
 	}
-	sealed := s.seal.Seal(buffer, n, nextHeader, s.outboundSPI, seq)
-	s.at.sender.Push(len(sealed), s.peer, l.outerTOS(p))
+	sealed := l.transforms(s).seal.Seal(buffer, n, nextHeader, s.outboundSPI, seq)
+	l.locals[s.at].sender.Push(len(sealed), s.peer.addrPort(), l.outerTOS(p))
 
 	l.sealed++
 	s.counters.packetsOut++
@@ -192,10 +201,17 @@ func (l *loop) outerTOS(p *packet) uint8 {
 
 // buffer is the next send buffer for the path of s.
 func (l *loop) buffer(s *sa) []byte {
-	if s.at.sender.Full() {
-		l.flush(s.at)
+	at := l.locals[s.at]
+	if at.sender.Full() {
+		l.flush(at)
 	}
-	return s.at.sender.Buffer()
+	return at.sender.Buffer()
+}
+
+func (l *loop) flushOutside() {
+	for _, at := range l.locals {
+		l.flush(at)
+	}
 }
 
 func (l *loop) flush(at *local) {

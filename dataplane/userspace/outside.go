@@ -24,9 +24,9 @@ import (
  * make a hand-over fail.
  */
 
-// inside: nobody outside can have that address.
-func (l *loop) inside(a netip.Addr) bool {
-	if l.virtual[a] > 0 {
+// isInside: nobody outside can have that address.
+func (l *loop) isInside(a netip.Addr) bool {
+	if _, ok := l.directory.holder(a); ok {
 		return true
 	}
 	for _, p := range l.config.Pools {
@@ -42,7 +42,7 @@ func (l *loop) inside(a netip.Addr) bool {
 // wrapped.
 func (l *loop) checkOutside(path dataplane.Path, own []netip.Addr) error {
 	remote := path.Remote.Addr()
-	refused := l.inside(remote)
+	refused := l.isInside(remote)
 	for _, a := range own {
 		refused = refused || a == remote
 	}

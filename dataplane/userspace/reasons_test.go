@@ -4,6 +4,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -30,6 +31,20 @@ var causes = map[dataplane.Reason]func(*peer){
 	dataplane.ReasonIKEQueueFull: func(p *peer) {
 		for range ikeQueueLen + 1 {
 			p.raw([]byte("nobody calls Receive"), p.IKE)
+		}
+	},
+	dataplane.ReasonOwnerBehind: func(p *peer) {
+		owner := int(loopOf(p.child.Inbound.SPI))
+		busy, over := make(chan struct{}), make(chan struct{})
+		go p.backend.loops[owner].do(func() { close(busy); <-over })
+		<-busy
+		defer close(over)
+		other := p.backend.loops[1-owner]
+		for lost := false; !lost; {
+			if err := other.inside.(*pipe).Send(down4.UDP(1, 2, make([]byte, 1200))); err != nil && !errors.Is(err, unix.EAGAIN) {
+				p.t.Fatal(err)
+			}
+			other.do(func() { lost = other.drops[dataplane.ReasonOwnerBehind] > 0 })
 		}
 	},
 	dataplane.ReasonUnknownSPI: func(p *peer) { p.raw([]byte{1, 2, 3, 4, 5, 6, 7, 8}, p.Encap) },
@@ -122,7 +137,11 @@ func TestEveryReason(t *testing.T) {
 			if reason == dataplane.ReasonEventsLost {
 				room = 0
 			}
-			p := newPeer(t, newHarness(t, make(chan dataplane.Event, room), nil), grounds[reason])
+			var edit func(*Config)
+			if reason == dataplane.ReasonOwnerBehind {
+				edit = withLoops(t, 2)
+			}
+			p := newPeer(t, newHarness(t, make(chan dataplane.Event, room), edit), grounds[reason])
 			if reason == dataplane.ReasonSequenceExhausted {
 				p.skipTo(1<<32 - 1)
 			}

@@ -3,7 +3,6 @@ package userspace
 import (
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
@@ -14,35 +13,44 @@ import (
 // or retransmission for the last one is under way.
 const restTime = 2 * time.Minute
 
-// sa is a slot: a Child SA, a reserved SPI, or nothing.
+// sa is a slot: a Child SA, a reserved SPI, or nothing. It has no pointers, so
+// that garbage collection never walks the table, and what each packet needs
+// stands at its beginning.
 type sa struct {
-	spi   dataplane.SPI // inbound; 0 while the slot is free
-	state saState
-	esn   bool
+	spi         dataplane.SPI // inbound; 0 while the slot is free
+	outboundSPI uint32
+	state       saState
+	esn         bool
 	// active: UseOutbound was applied.
 	active bool
 	// told: events that are not repeated.
 	softTold, hardTold bool
+	// has4 and has6: virtual4 and virtual6 are set; first6: in the other order.
+	has4, has6, first6 bool
+	// remoteVirtual: the remote selectors are the virtual addresses, so that
+	// nothing is left to be compared.
+	remoteVirtual bool
+	// at is the local end of the path.
+	at uint8
+	// innerMTU of the path.
+	innerMTU uint16
+	// cipher is 1 + the place of the transforms in the cache; 0: they aren't there.
+	cipher uint32
+	policy policyRef
+	keys   keyRef
+	// peer is the far end of the path.
+	peer endpoint
+	// next is the lowest sequence number never sent; 0 when all are used up.
+	next       uint64
+	counters   counters
+	hard, soft dataplane.Limits
+	virtual4   [4]byte
+	virtual6   [16]byte
+	window     esp.Window
 
-	virtual4, virtual6 netip.Addr // invalid where there is none
-	open, seal         esp.Transform
-	outboundSPI        uint32
-	// innerMTU of the path, and next, the lowest sequence number never sent; 0
-	// when all are used up.
-	innerMTU int
-	next     uint64
-	counters counters
-	// at and peer are the ends of the path.
-	at     *local
-	peer   netip.AddrPort
-	window esp.Window
-	// Read-only parts of child that each packet needs.
-	localSelectors, remoteSelectors []dataplane.Selector
-	hard, soft                      dataplane.Limits
-
-	// child is ours, keys included.
-	child *dataplane.Child
-	// activation orders the children of an address: the highest is the newest.
+	// older4 and older6 are the next older active children of the addresses.
+	older4, older6 dataplane.SPI
+	// activation orders children: the highest is the newest.
 	activation uint64
 	// hinted is when AddressChanged was last told.
 	hinted time.Duration
@@ -62,6 +70,24 @@ const (
 	saInstalled
 )
 
+// endpoint is a netip.AddrPort without a pointer.
+type endpoint struct {
+	addr [16]byte
+	port uint16
+	v6   bool
+}
+
+func endpointOf(a netip.AddrPort) endpoint {
+	return endpoint{addr: a.Addr().As16(), port: a.Port(), v6: a.Addr().Is6()}
+}
+
+func (e *endpoint) addrPort() netip.AddrPort {
+	if e.v6 {
+		return netip.AddrPortFrom(netip.AddrFrom16(e.addr), e.port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(e.addr[12:])), e.port)
+}
+
 // counters of an SA. Times are those of the loop's clock, never when 0.
 type counters struct {
 	bytesIn, packetsIn   uint64
@@ -74,53 +100,104 @@ func (c *counters) reached(l *dataplane.Limits) bool {
 	return l.Bytes != 0 && c.bytesIn+c.bytesOut >= l.Bytes || l.Packets != 0 && c.packetsIn+c.packetsOut >= l.Packets
 }
 
-// sadb is the table of SAs of one loop, which alone may touch it.
+// has says whether a is a virtual address of s.
+func (s *sa) has(a netip.Addr) bool {
+	if a.Is4() {
+		return s.has4 && a.As4() == s.virtual4
+	}
+	return s.has6 && a.As16() == s.virtual6
+}
+
+// virtualIPs in the order in which they were given.
+func (s *sa) virtualIPs() []netip.Addr {
+	var list []netip.Addr
+	if s.has4 {
+		list = append(list, netip.AddrFrom4(s.virtual4))
+	}
+	if s.has6 {
+		list = append(list, netip.AddrFrom16(s.virtual6))
+	}
+	if s.first6 && len(list) == 2 {
+		list[0], list[1] = list[1], list[0]
+	}
+	return list
+}
+
+const (
+	chunkBits = 8
+	chunkLen  = 1 << chunkBits
+)
+
+// table is the slots of one member, in chunks that come when they are needed
+// and stay where they are.
+type table struct {
+	chunks []*[chunkLen]sa
+	slots  uint32 // that there may be
+}
+
+// at returns a slot, nil where it doesn't exist yet.
+func (t *table) at(slot uint32) *sa {
+	chunk := slot >> chunkBits
+	if chunk >= uint32(len(t.chunks)) || t.chunks[chunk] == nil {
+		return nil
+	}
+	return &t.chunks[chunk][slot&(chunkLen-1)]
+}
+
+// make returns a slot below slots.
+func (t *table) make(slot uint32) *sa {
+	chunk := int(slot >> chunkBits)
+	for len(t.chunks) <= chunk {
+		t.chunks = append(t.chunks, nil)
+	}
+	if t.chunks[chunk] == nil {
+		t.chunks[chunk] = new([chunkLen]sa)
+	}
+	return &t.chunks[chunk][slot&(chunkLen-1)]
+}
+
+// sadb is the SAs of one loop, which alone may touch it.
 type sadb struct {
 	member, loop uint8
-	maxChildren  int
-	// taken counts reserved and installed slots.
-	taken int
+	// directory is what all loops know.
+	directory *directory
 	// tables by member: the SPIs of this process and those that it imported
-	// from the other one. Slots stay where they are.
-	tables [2][]sa
+	// from the other one.
+	tables   [2]table
+	policies policies
+	keys     keyArena
+	ciphers  cipherCache
 	// fresh is the lowest slot of the own table that may never have been used.
 	fresh uint32
-	// resting is a ring of freed slots of the own table, the longest free first.
-	resting              []uint32
-	restingAt, restCount int
-
+	// resting are freed slots of the own table, the longest free first.
+	resting queue
 	// returned are slots of the own table whose SPI was never installed; they
 	// need no rest.
 	returned []uint32
 
-	// virtual counts the installed children of each virtual address.
-	virtual map[netip.Addr]int
-	// routes: the children that carry packets to a virtual address, newest first.
-	routes      map[netip.Addr][]*sa
-	activations uint64
+	// newest active child of each virtual address, by its 16 octets.
+	newest map[[16]byte]dataplane.SPI
 }
 
-func newSADB(member, loop uint8, maxChildren int) *sadb {
-	// Twice the children: half of the slots may rest.
-	slots := min(firstSlot+2*maxChildren, maxSlots)
+func newSADB(member, loop uint8, maxChildren, maxCiphers int, d *directory) *sadb {
 	db := &sadb{
-		member: member, loop: loop, maxChildren: maxChildren,
-		fresh: firstSlot, resting: make([]uint32, slots),
-		virtual: make(map[netip.Addr]int),
-		routes:  make(map[netip.Addr][]*sa),
+		member: member, loop: loop, directory: d, fresh: firstSlot,
+		newest: make(map[[16]byte]dataplane.SPI),
 	}
-	db.tables[member] = make([]sa, slots)
+	// Twice the children: half of the slots may rest.
+	db.tables[member].slots = uint32(min(firstSlot+2*maxChildren, maxSlots))
+	db.tables[member^1].slots = maxSlots
+	db.ciphers.max = maxCiphers
 	return db
 }
 
 // find returns the slot that has spi now, reserved or installed, or nil.
 func (db *sadb) find(spi dataplane.SPI) *sa {
-	table := db.tables[memberOf(spi)]
-	slot := slotOf(spi)
-	if int(slot) >= len(table) || table[slot].spi != spi || spi == 0 {
+	s := db.tables[memberOf(spi)].at(slotOf(spi))
+	if s == nil || s.spi != spi || spi == 0 {
 		return nil
 	}
-	return &table[slot]
+	return s
 }
 
 // installed is find for installed ones only.
@@ -135,9 +212,14 @@ func (db *sadb) installed(spi dataplane.SPI) *sa {
 // all calls yield for each installed SA.
 func (db *sadb) all(yield func(*sa) bool) {
 	for m := range db.tables {
-		for i := range db.tables[m] {
-			if s := &db.tables[m][i]; s.state == saInstalled && !yield(s) {
-				return
+		for _, chunk := range db.tables[m].chunks {
+			if chunk == nil {
+				continue
+			}
+			for i := range chunk {
+				if s := &chunk[i]; s.state == saInstalled && !yield(s) {
+					return
+				}
 			}
 		}
 	}
@@ -145,14 +227,15 @@ func (db *sadb) all(yield func(*sa) bool) {
 
 // reserve draws an SPI.
 func (db *sadb) reserve(now time.Duration) (dataplane.SPI, error) {
-	if db.taken >= db.maxChildren {
+	if !db.directory.take() {
 		return 0, dataplane.ErrFull
 	}
 	slot, ok := db.freeSlot(now)
 	if !ok {
+		db.directory.giveBack()
 		return 0, dataplane.ErrFull
 	}
-	s := &db.tables[db.member][slot]
+	s := db.tables[db.member].make(slot)
 	tag := uint8(rand.Uint32N(tags))
 	for s.used && tag == tagOf(s.lastSPI) {
 		tag = uint8(rand.Uint32N(tags))
@@ -160,27 +243,23 @@ func (db *sadb) reserve(now time.Duration) (dataplane.SPI, error) {
 	s.spi = makeSPI(db.member, db.loop, slot, tag)
 	s.state = saReserved
 	s.used = true
-	db.taken++
 	return s.spi, nil
 }
 
 // freeSlot prefers a slot that was used before, which keeps the table dense.
 func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
-	table := db.tables[db.member]
+	own := &db.tables[db.member]
 	if last := len(db.returned) - 1; last >= 0 {
 		slot := db.returned[last]
 		db.returned = db.returned[:last]
 		return slot, true
 	}
-	if db.restCount > 0 {
-		if slot := db.resting[db.restingAt]; now-table[slot].freed >= restTime {
-			db.restingAt = (db.restingAt + 1) % len(db.resting)
-			db.restCount--
-			return slot, true
-		}
+	if slot, ok := db.resting.first(); ok && now-own.at(slot).freed >= restTime {
+		db.resting.pop()
+		return slot, true
 	}
-	for ; int(db.fresh) < len(table); db.fresh++ {
-		if !table[db.fresh].used {
+	for ; db.fresh < own.slots; db.fresh++ {
+		if s := own.at(db.fresh); s == nil || !s.used {
 			db.fresh++
 			return db.fresh - 1, true
 		}
@@ -194,46 +273,40 @@ func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 func (db *sadb) free(s *sa, now time.Duration) {
 	db.unroute(s)
 	spi, installed := s.spi, s.state == saInstalled
-	if s.child != nil {
-		db.vacate(s)
-		s.child.EraseKeys()
+	if installed {
+		db.take(s)
 	}
 	*s = sa{used: true, lastSPI: spi, freed: now}
-	db.taken--
+	db.directory.giveBack()
 	switch {
 	case memberOf(spi) != db.member:
 	case installed:
-		db.resting[(db.restingAt+db.restCount)%len(db.resting)] = slotOf(spi)
-		db.restCount++
+		db.resting.push(slotOf(spi))
 	default:
 		db.returned = append(db.returned, slotOf(spi))
 	}
 }
 
-// occupy notes the virtual addresses of an SA that was installed.
-func (db *sadb) occupy(s *sa) {
-	for _, addr := range s.child.VirtualIPs {
-		db.virtual[addr]++
+// take is the inverse of put.
+func (db *sadb) take(s *sa) {
+	for _, addr := range s.virtualIPs() {
+		db.directory.vacate(addr)
 	}
-}
-
-// vacate is the inverse.
-func (db *sadb) vacate(s *sa) {
-	for _, addr := range s.child.VirtualIPs {
-		if db.virtual[addr]--; db.virtual[addr] == 0 {
-			delete(db.virtual, addr)
-		}
-	}
+	db.ciphers.drop(s)
+	db.keys.free(s.keys)
+	db.policies.release(s.policy)
 }
 
 // route makes s the newest child of its addresses.
 func (db *sadb) route(s *sa) {
 	db.unroute(s)
 	s.active = true
-	db.activations++
-	s.activation = db.activations
-	for _, addr := range s.child.VirtualIPs {
-		db.routes[addr] = slices.Insert(db.routes[addr], 0, s)
+	s.activation = db.directory.activate()
+	for _, addr := range s.virtualIPs() {
+		key := addr.As16()
+		*s.older(addr) = db.newest[key]
+		db.newest[key] = s.spi
+		db.directory.lead(addr, db.loop)
 	}
 }
 
@@ -241,46 +314,102 @@ func (db *sadb) unroute(s *sa) {
 	if !s.active {
 		return
 	}
-	for _, addr := range s.child.VirtualIPs {
-		left := slices.DeleteFunc(db.routes[addr], func(other *sa) bool { return other == s })
-		if len(left) == 0 {
-			delete(db.routes, addr)
-		} else {
-			db.routes[addr] = left
+	s.active = false
+	for _, addr := range s.virtualIPs() {
+		key := addr.As16()
+		at := db.newest[key]
+		if at == s.spi {
+			if older := *s.older(addr); older != 0 {
+				db.newest[key] = older
+			} else {
+				delete(db.newest, key)
+			}
+			continue
+		}
+		for at != 0 {
+			link := db.find(at).older(addr)
+			if *link == s.spi {
+				*link = *s.older(addr)
+				break
+			}
+			at = *link
 		}
 	}
-	s.active = false
+	s.older4, s.older6 = 0, 0
 }
 
-// makeRoom provides the table for SPIs that the other member drew, up to
-// slot. It can't grow later.
-func (db *sadb) makeRoom(slot uint32) {
-	if other := db.member ^ 1; db.tables[other] == nil {
-		db.tables[other] = make([]sa, max(int(slot)+1, len(db.tables[db.member])))
+// older is the link to the next older child of that address.
+func (s *sa) older(addr netip.Addr) *dataplane.SPI {
+	if addr.Is4() {
+		return &s.older4
 	}
+	return &s.older6
 }
 
-// place gives an imported SPI its slot; ErrFull where that is beyond the table,
-// ErrInvalid where it is not free.
+// yield: another loop has the newest child of that address from now on.
+func (db *sadb) yield(addr netip.Addr) {
+	key := addr.As16()
+	for at := db.newest[key]; at != 0; {
+		link := db.find(at).older(addr)
+		at, *link = *link, 0
+	}
+	delete(db.newest, key)
+}
+
+// place gives an imported SPI its slot, reserved; ErrFull where that is beyond
+// the table, ErrInvalid where it is not free.
 func (db *sadb) place(spi dataplane.SPI) (*sa, error) {
 	m, slot := memberOf(spi), slotOf(spi)
-	if int(slot) >= len(db.tables[m]) || db.taken >= db.maxChildren {
-		return nil, dataplane.ErrFull
-	}
-	s := &db.tables[m][slot]
-	if s.used && m == db.member || s.state != saFree || loopOf(spi) != db.loop || slot < firstSlot {
+	t := &db.tables[m]
+	if slot < firstSlot || loopOf(spi) != db.loop {
 		return nil, dataplane.ErrInvalid
 	}
-	s.spi, s.state, s.used = spi, saInstalled, true
-	db.taken++
+	if slot >= t.slots || !db.directory.take() {
+		return nil, dataplane.ErrFull
+	}
+	s := t.make(slot)
+	if s.used && m == db.member || s.state != saFree {
+		db.directory.giveBack()
+		return nil, dataplane.ErrInvalid
+	}
+	s.spi, s.state, s.used = spi, saReserved, true
 	return s, nil
 }
 
 // unplace undoes place.
 func (db *sadb) unplace(spi dataplane.SPI) {
 	if s := db.find(spi); s != nil {
-		db.vacate(s)
 		*s = sa{}
-		db.taken--
+		db.directory.giveBack()
 	}
+}
+
+// queue of slots, first in, first out.
+type queue struct {
+	ring        []uint32
+	head, count int
+}
+
+func (q *queue) first() (uint32, bool) {
+	if q.count == 0 {
+		return 0, false
+	}
+	return q.ring[q.head], true
+}
+
+func (q *queue) pop() {
+	q.head = (q.head + 1) % len(q.ring)
+	q.count--
+}
+
+func (q *queue) push(slot uint32) {
+	if q.count == len(q.ring) {
+		ring := make([]uint32, max(64, 2*len(q.ring)))
+		for i := range q.count {
+			ring[i] = q.ring[(q.head+i)%len(q.ring)]
+		}
+		q.ring, q.head = ring, 0
+	}
+	q.ring[(q.head+q.count)%len(q.ring)] = slot
+	q.count++
 }

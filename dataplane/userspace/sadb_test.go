@@ -34,7 +34,7 @@ func TestSPILayout(t *testing.T) {
 // another tag.
 func TestSlotsRest(t *testing.T) {
 	const children = 8
-	db := newSADB(1, 3, children)
+	db := newSADB(1, 3, children, 8, newDirectory(4, children))
 	now := time.Hour
 	seen := make(map[uint32]dataplane.SPI)
 	for range 2 * children {
@@ -46,7 +46,7 @@ func TestSlotsRest(t *testing.T) {
 			t.Fatalf("SPI %#08x", uint32(spi))
 		}
 		seen[slotOf(spi)] = spi
-		db.find(spi).state = saInstalled
+		installedSlot(db, spi)
 		db.free(db.find(spi), now)
 	}
 	if spi, err := db.reserve(now + restTime - 1); !errors.Is(err, dataplane.ErrFull) {
@@ -74,12 +74,13 @@ func TestSlotsRest(t *testing.T) {
 // and rest like others when they are freed.
 func TestImportedSlots(t *testing.T) {
 	const children = 8
-	db := newSADB(0, 0, children)
+	db := newSADB(0, 0, children, 8, newDirectory(1, children))
 	imported := makeSPI(0, 0, firstSlot+2, 9)
 	s, err := db.place(imported)
 	if err != nil {
 		t.Fatal(err)
 	}
+	installedSlot(db, imported)
 	drawn := func(now time.Duration) (found bool) {
 		var all []dataplane.SPI
 		for {
@@ -91,7 +92,7 @@ func TestImportedSlots(t *testing.T) {
 			found = found || slotOf(spi) == slotOf(imported)
 		}
 		for _, spi := range all {
-			db.find(spi).state = saInstalled
+			installedSlot(db, spi)
 			db.free(db.find(spi), now)
 		}
 		return found
@@ -112,13 +113,13 @@ func TestImportedSlots(t *testing.T) {
 // once, under another SPI, and doesn't cost those that were used their rest.
 func TestReservedSlotsDoNotRest(t *testing.T) {
 	const children = 8
-	db := newSADB(0, 0, children)
+	db := newSADB(0, 0, children, 8, newDirectory(1, children))
 	now := time.Hour
 	used, err := db.reserve(now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	db.find(used).state = saInstalled
+	installedSlot(db, used)
 	db.free(db.find(used), now)
 	last := used
 	for range 1000 * children {
@@ -132,13 +133,18 @@ func TestReservedSlotsDoNotRest(t *testing.T) {
 		last = spi
 		db.free(db.find(spi), now)
 	}
-	if db.fresh > firstSlot+2 || db.taken != 0 || len(db.returned) != 1 {
-		t.Errorf("up to slot %d, %d taken, %d given back", db.fresh, db.taken, len(db.returned))
+	if db.fresh > firstSlot+2 || db.directory.taken.Load() != 0 || len(db.returned) != 1 {
+		t.Errorf("up to slot %d, %d taken, %d given back", db.fresh, db.directory.taken.Load(), len(db.returned))
 	}
 }
 
+// installedSlot makes a reserved slot an installed one.
+func installedSlot(db *sadb, spi dataplane.SPI) {
+	db.put(db.find(spi), &prepared{child: &dataplane.Child{VirtualIPs: []netip.Addr{virtual4}}})
+}
+
 func TestPlaceRefuses(t *testing.T) {
-	db := newSADB(0, 2, 8)
+	db := newSADB(0, 2, 8, 8, newDirectory(4, 8))
 	taken, err := db.reserve(0)
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +158,6 @@ func TestPlaceRefuses(t *testing.T) {
 		{"another loop's", makeSPI(0, 1, 9, 0), dataplane.ErrInvalid},
 		{"slot that is never drawn", makeSPI(0, 2, 0, 0), dataplane.ErrInvalid},
 		{"slot beyond the table", makeSPI(0, 2, 500, 0), dataplane.ErrFull},
-		{"other member, without a table", makeSPI(1, 2, 9, 0), dataplane.ErrFull},
 	} {
 		if s, err := db.place(c.spi); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, %v; want %v", c.name, s, err, c.want)
@@ -219,10 +224,8 @@ func TestKeysAreErased(t *testing.T) {
 	}
 	h := newHarness(t, nil, nil)
 	keysOf := func(p *peer) (in, out dataplane.Keys) {
-		h.backend.loop.do(func() {
-			c := h.backend.loop.installed(p.child.Inbound.SPI).child
-			in, out = c.Inbound.Keys, c.Outbound.Keys
-		})
+		l := h.backend.loops[0]
+		l.do(func() { in, out = l.keys.get(l.installed(p.child.Inbound.SPI).keys, gcm128) })
 		if zero(in) || zero(out) {
 			t.Fatal("keys of a live child are erased")
 		}

@@ -29,6 +29,13 @@ const (
 	tags      = 1 << tagBits
 )
 
+// LoopOf is the bits of an inbound SPI that say which loop owns it: shift, then
+// mask.
+const (
+	LoopShift = loopShift
+	LoopMask  = 1<<loopBits - 1
+)
+
 func makeSPI(member, loop uint8, slot uint32, tag uint8) dataplane.SPI {
 	return dataplane.SPI(uint32(member)<<memberShift | uint32(loop)<<loopShift | slot<<slotShift | uint32(tag))
 }

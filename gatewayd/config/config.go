@@ -82,6 +82,8 @@ type External struct {
 	// Port of IKE and NATTPort of IKE and ESP in UDP (RFC 7296 section 2.23).
 	Port     uint16 `yaml:"port"`
 	NATTPort uint16 `yaml:"natt_port"`
+	// Bundles has the kernel put datagrams of clients together (package link).
+	Bundles bool `yaml:"bundles"`
 }
 
 // Addresses that devices may dial, the first of them Address.
@@ -106,6 +108,8 @@ type Tunnel struct {
 	PathMTU int `yaml:"path_mtu"`
 	// CopyDSCP from inner to outer header (RFC 4301 section 5.1.2).
 	CopyDSCP bool `yaml:"copy_dscp"`
+	// Loops of the packet path; 0 is one for each core, at most 32.
+	Loops int `yaml:"loops"`
 }
 
 // Identity is how the gateway shows who it is.

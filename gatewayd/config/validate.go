@@ -97,6 +97,7 @@ func (v *validator) interfaces(g *Gateway) {
 	if g.Tunnel.MTU != 0 {
 		v.between("gateway.tunnel.mtu", g.Tunnel.MTU, 1280, 65535)
 	}
+	v.between("gateway.tunnel.loops", g.Tunnel.Loops, 0, 32)
 	v.between("gateway.tunnel.path_mtu", g.Tunnel.PathMTU, 1380, 65535)
 	if g.Tunnel.MTU > g.Tunnel.PathMTU {
 		v.say("gateway.tunnel.mtu", "got %d, expected less than gateway.tunnel.path_mtu (%d)", g.Tunnel.MTU, g.Tunnel.PathMTU)

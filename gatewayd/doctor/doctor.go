@@ -44,6 +44,8 @@ type Config struct {
 	Metrics   netip.AddrPort
 	// IPv6 addresses are given to devices.
 	IPv6 bool
+	// Bundles: the external interface puts datagrams together.
+	Bundles bool
 	// DHCP: DHCPINFORM is answered inside the tunnel.
 	DHCP bool
 	// Lists: groups of devices have access lists.
@@ -64,6 +66,7 @@ func Examine(c Config) []Check {
 	checks := []Check{kernel(), privileges(), tunDevice(), kernelESP(c), bpf()}
 	checks = append(checks, accessLists(c.Lists))
 	checks = append(checks, offloads()...)
+	checks = append(checks, bundles(c)...)
 	checks = append(checks, memory(), forwarding("ipv4"), clock(time.Now()))
 	if c.IPv6 {
 		checks = append(checks, forwarding("ipv6"))

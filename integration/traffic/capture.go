@@ -11,6 +11,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/integration/netns"
@@ -53,6 +54,9 @@ func openPacketSocket(link string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := oneByOne(link); err != nil {
+		return 0, err
+	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
@@ -67,6 +71,16 @@ func openPacketSocket(link string) (int, error) {
 		return 0, errors.Join(err, unix.Close(fd))
 	}
 	return fd, nil
+}
+
+// oneByOne has the kernel cut super-packets before it gives them to the interface
+// and to those who capture there: one frame a datagram.
+func oneByOne(link string) error {
+	l, err := netlink.LinkByName(link)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetGSOMaxSegs(l, 1)
 }
 
 // interfaceIndex asks the namespace of the calling thread.

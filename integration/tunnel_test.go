@@ -1,0 +1,194 @@
+package integration
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/tun"
+	"github.com/roamgate/roamgate/dataplane/userspace"
+	"github.com/roamgate/roamgate/integration/netns"
+)
+
+/* Two engines of package userspace, one at each end of a tunnel, both in this
+ * process, without IKE:
+ *
+ *	dev 10.1.0.2 [engine, TUN 10.9.0.1] -- 10.1.0.1 gw [engine, TUN] 10.2.0.1 -- 10.2.0.2 lan
+ */
+
+var (
+	tunnelDevice = netip.MustParseAddr("10.9.0.1")
+	tunnelPool   = netip.MustParsePrefix("10.9.0.0/16")
+	tunnelGCM    = dataplane.Algorithm{Encryption: 20, KeyBits: 128}
+)
+
+type engine struct {
+	device  *tun.Device
+	backend *userspace.Backend
+	local   dataplane.Path
+}
+
+// newEngine builds an engine in a namespace, with routes into its TUN device.
+func newEngine(tb testing.TB, n *netns.Namespace, at netip.Addr, address netip.Prefix, routes ...netip.Prefix) *engine {
+	tb.Helper()
+	mtu, err := userspace.InnerMTU(1500, tunnelGCM, false)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	e := new(engine)
+	err = n.Do(func() (err error) {
+		if e.device, err = tun.Create(tun.Config{Name: "rgtun0", MTU: mtu}); err != nil {
+			return err
+		}
+		outer := netip.AddrPortFrom(at, 4500)
+		e.local = dataplane.Path{Local: outer}
+		e.backend, err = userspace.New(userspace.Config{
+			Locals: []userspace.Local{{IKE: netip.AddrPortFrom(at, 500), Encap: outer}}, Inside: []userspace.Inside{e.device}, MaxChildren: 64,
+		}, make(chan dataplane.Event, 16))
+		return err
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := errors.Join(e.backend.Close(), e.device.Close()); err != nil {
+			tb.Error(err)
+		}
+	})
+	if err := n.AddAddress("rgtun0", address); err != nil {
+		tb.Fatal(err)
+	}
+	if err := n.SetLink("rgtun0", true); err != nil {
+		tb.Fatal(err)
+	}
+	for _, r := range routes {
+		if err := n.AddRoute(r, address.Addr()); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return e
+}
+
+// join makes a pair of Child SAs between device and gateway.
+func join(tb testing.TB, device, gateway *engine, virtual netip.Addr) {
+	tb.Helper()
+	key := func() dataplane.Keys {
+		k := make([]byte, 20)
+		rand.Read(k)
+		return dataplane.Keys{Encryption: k}
+	}
+	up, down := key(), key()
+	reserve := func(e *engine) dataplane.SPI {
+		spi, err := e.backend.Reserve(virtual)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return spi
+	}
+	atDevice, atGateway := reserve(device), reserve(gateway)
+	one := dataplane.Selector{First: virtual, Last: virtual, LastPort: 0xFFFF}
+	net := dataplane.Selector{First: netip.MustParseAddr("10.2.0.0"), Last: netip.MustParseAddr("10.2.0.255"), LastPort: 0xFFFF}
+	child := func(e, other *engine, in, out dataplane.SPI, inKeys, outKeys dataplane.Keys, local, remote dataplane.Selector, virtual netip.Addr) {
+		path := e.local
+		path.Remote = other.local.Local
+		for _, err := range e.backend.Apply([]dataplane.Change{
+			dataplane.Install{Child: dataplane.Child{
+				Inbound: dataplane.SA{SPI: in, Keys: inKeys}, Outbound: dataplane.SA{SPI: out, Keys: outKeys},
+				Algorithm: tunnelGCM, VirtualIPs: []netip.Addr{virtual},
+				Local: []dataplane.Selector{local}, Remote: []dataplane.Selector{remote}, Path: path,
+			}},
+			dataplane.UseOutbound{Inbound: in},
+		}) {
+			if err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	child(gateway, device, atGateway, atDevice, up, down, net, one, virtual)
+	// To the device's engine the host behind the gateway is the virtual address.
+	child(device, gateway, atDevice, atGateway, down, up, one, net, netns.LANHost)
+}
+
+// tunnel lays all of it and starts an iperf3 server on the lan.
+func tunnel(tb testing.TB) (*netns.Topology, *engine, *engine) {
+	tb.Helper()
+	top := netns.ForTest(tb, netns.Options{Prefix: "rgsp"})
+	dev := top.Devices[0]
+	gateway := newEngine(tb, top.Gateway, netns.GatewayOutside, netip.PrefixFrom(tunnelPool.Addr(), 32), tunnelPool)
+	device := newEngine(tb, dev.Namespace, dev.Address, netip.PrefixFrom(tunnelDevice, 32), netns.Inside)
+	if _, err := top.Gateway.Sysctl("net.ipv4.ip_forward", "1"); err != nil {
+		tb.Fatal(err)
+	}
+	join(tb, device, gateway, tunnelDevice)
+	return top, device, gateway
+}
+
+// BenchmarkTunnelTCP reports what TCP of iperf3 gets through the tunnel, and
+// what a packet of 1,400 octets costs both engines together.
+func BenchmarkTunnelTCP(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root for network namespaces")
+	}
+	top, _, _ := tunnel(b)
+	server, err := top.LAN.Start(exec.Command("iperf3", "-s", "--logfile", filepath.Join(b.TempDir(), "server")))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer server.Stop(time.Second)
+	time.Sleep(300 * time.Millisecond)
+	for _, way := range []struct {
+		name string
+		args []string
+	}{{"up", nil}, {"down", []string{"-R"}}, {"up4", []string{"-P", "4"}}, {"down4", []string{"-R", "-P", "4"}}} {
+		b.Run(way.name, func(b *testing.B) {
+			var octets, cpu, gigabits float64
+			for b.Loop() {
+				before := cpuTime(b)
+				ctx, cancel := context.WithTimeout(b.Context(), 20*time.Second)
+				args := append([]string{"-c", netns.LANHost.String(), "-B", tunnelDevice.String(), "-t", "2", "-J"}, way.args...)
+				out, err := top.Devices[0].Run(ctx, exec.Command("iperf3", args...))
+				cancel()
+				if err != nil {
+					b.Fatalf("%v: %s", err, out)
+				}
+				var result struct {
+					End struct {
+						Received struct {
+							Bytes   float64 `json:"bytes"`
+							Seconds float64 `json:"seconds"`
+						} `json:"sum_received"`
+					} `json:"end"`
+				}
+				if err := json.Unmarshal(out, &result); err != nil {
+					b.Fatal(err)
+				}
+				cpu += (cpuTime(b) - before).Seconds()
+				octets += result.End.Received.Bytes
+				gigabits += result.End.Received.Bytes * 8e-9 / result.End.Received.Seconds
+			}
+			b.ReportMetric(gigabits/float64(b.N), "Gb/s")
+			b.ReportMetric(cpu*1e9/(octets/1400), "cpu-ns/packet")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// cpuTime of this process, in user and system mode.
+func cpuTime(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
