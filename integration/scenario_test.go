@@ -26,6 +26,17 @@ var (
 	pool6 = netip.MustParsePrefix("fd00:9::/112")
 )
 
+// clientEnv says whose ESP strongSwan clients use: "kernel", or where it isn't
+// set their own.
+const clientEnv = "ROAMGATE_CLIENT"
+
+func clientOptions() []peer.Option {
+	if os.Getenv(clientEnv) == "kernel" {
+		return []peer.Option{peer.KernelIPsec}
+	}
+	return nil
+}
+
 // scenario is a topology with a gateway in it and a CA around it.
 type scenario struct {
 	t    *testing.T
@@ -136,7 +147,7 @@ func (s *scenario) credential(name string, i identity) {
 // client starts a strongSwan on a device, with its connection loaded.
 func (s *scenario) client(t *testing.T, dev netns.Device, id identity, change ...func(*peer.Connection)) *peer.Charon {
 	t.Helper()
-	c, err := peer.Start(s.ctx, dev.Namespace, shortDir(t))
+	c, err := peer.Start(s.ctx, dev.Namespace, shortDir(t), clientOptions()...)
 	if err != nil {
 		t.Fatal(err)
 	}
