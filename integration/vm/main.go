@@ -12,8 +12,8 @@
 // (ESP, GCM, xfrm_interface, veth, TUN, dummy, netem, vrf, BTF), strongSwan with
 // its kernel-netlink plugin, libreswan, iproute2, nftables, iperf3, tcpdump and
 // busybox. They are downloaded and unpacked into .cache/vm, and made anew when
-// the distribution has other versions; the host gets nothing installed but QEMU
-// and busybox-static. No root is needed, no network reaches in or out, and
+// the distribution has other versions; the host gets nothing installed but
+// QEMU. No root is needed, no network reaches in or out, and
 // nothing in the guest outlives it.
 //
 // The guest is a tree in memory. Its first process (integration/vm/guest)
@@ -23,6 +23,10 @@
 // results travel over a virtio-serial port (integration/vm/wire), so the kernel
 // can't write between them. A panic of the guest ends the machine, and what it
 // last wrote to its console stands in the error.
+//
+// Tests whose names begin with TestXFRM need IPsec in the kernel and call
+// netns.NeedKernelIPsec; `make test` runs those of every package in one machine,
+// or on the host where its kernel has IPsec.
 //
 // `run` compiles the tests of a package as a static binary (no cgo, so no
 // -race), copies it and the package's testdata there, and runs it with
