@@ -19,7 +19,7 @@ var programs = []string{
 	"usr/bin/busybox", "usr/bin/dash",
 	"usr/sbin/ip", "usr/sbin/bridge", "usr/sbin/tc", "usr/bin/ss", "usr/sbin/nft", "usr/bin/iperf3", "usr/bin/tcpdump",
 	"usr/lib/ipsec/charon", "usr/lib/ipsec/_updown", "usr/sbin/swanctl",
-	"usr/sbin/ipsec", "usr/bin/certutil", "usr/bin/pk12util",
+	"usr/bin/certutil", "usr/bin/pk12util",
 }
 
 // folders that are taken as a whole: what programs load by name.
