@@ -108,11 +108,14 @@ func TestXFRMLibreswanRekeys(t *testing.T) {
 		configure  func(*scenario)
 		ask        func(*scenario, *peer.Pluto) error
 		ike, child int // how often each is rekeyed, at least
+		// pause between the client's own: the gateway refuses to rekey an IKE SA
+		// within 5 s of the last time, and pluto 4.10 never tries that one again.
+		pause time.Duration
 	}{
 		{name: "client, Child SA", child: 2, ask: func(s *scenario, c *peer.Pluto) error { return c.RekeyChild(s.ctx) }},
 		{name: "client, Child SA with PFS", pfs: true, child: 2, ask: func(s *scenario, c *peer.Pluto) error { return c.RekeyChild(s.ctx) }},
-		{name: "client, IKE SA", ike: 2, ask: func(s *scenario, c *peer.Pluto) error { return c.RekeyIKE(s.ctx) }},
-		{name: "gateway, Child SA by octets", child: 2, configure: func(s *scenario) { s.conf.ESPSoft = 4 << 20 }},
+		{name: "client, IKE SA", ike: 2, pause: 8 * time.Second, ask: func(s *scenario, c *peer.Pluto) error { return c.RekeyIKE(s.ctx) }},
+		{name: "gateway, Child SA by octets", child: 1, configure: func(s *scenario) { s.conf.ESPSoft = 1 << 20 }},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			s := newScenario(t, options{configure: r.configure})
@@ -122,6 +125,7 @@ func TestXFRMLibreswanRekeys(t *testing.T) {
 			session := s.sessions(t)[0].ID
 			finish := s.streams(t, dev.Namespace, address)
 			ikes, children := map[int]bool{}, map[int]bool{}
+			var asked time.Time
 			s.within(t, 2*time.Minute, "rekeyed SAs", func() (bool, string) {
 				sas, err := client.SAs(s.ctx)
 				for _, sa := range sas {
@@ -134,8 +138,9 @@ func TestXFRMLibreswanRekeys(t *testing.T) {
 				if len(ikes) > r.ike && len(children) > r.child {
 					return true, ""
 				}
-				if r.ask != nil && err == nil {
+				if r.ask != nil && err == nil && time.Since(asked) > r.pause {
 					err = r.ask(s, client)
+					asked = time.Now()
 				}
 				return false, fmt.Sprintf("IKE SAs %v, Child SAs %v, %v", ikes, children, err)
 			})

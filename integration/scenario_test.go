@@ -30,11 +30,22 @@ var (
 // set their own.
 const clientEnv = "ROAMGATE_CLIENT"
 
+// backendEnv names the backend of gateways, as gateway.backend does.
+const backendEnv = "ROAMGATE_BACKEND"
+
 func clientOptions() []peer.Option {
 	if os.Getenv(clientEnv) == "kernel" {
 		return []peer.Option{peer.KernelIPsec}
 	}
 	return nil
+}
+
+// transferSize is n octets, and less where everything is emulated.
+func transferSize(n int64) int64 {
+	if os.Getenv(netns.VMEnv) != "" {
+		return n / 25
+	}
+	return n
 }
 
 // scenario is a topology with a gateway in it and a CA around it.
@@ -81,7 +92,7 @@ func newScenario(t *testing.T, o options) *scenario {
 	s.credential("gw", own)
 	s.write("root.crt", certPEM(s.root.cert))
 	s.conf = gateway.Config{
-		ID: gatewayID, Certificate: "gw.crt", Key: "gw.key", Roots: []string{"root.crt"},
+		ID: gatewayID, Backend: os.Getenv(backendEnv), Certificate: "gw.crt", Key: "gw.key", Roots: []string{"root.crt"},
 		InstanceOIDs: []string{instanceOID.String()},
 		Pools:        []netip.Prefix{pool}, Networks: []netip.Prefix{netns.Inside},
 	}

@@ -180,6 +180,20 @@ func (n *Namespace) AddAddress(link string, p netip.Prefix) error {
 	return err
 }
 
+// RemoveAddress takes an address from an interface.
+func (n *Namespace) RemoveAddress(link string, p netip.Prefix) error {
+	return n.Do(func() error {
+		l, err := netlink.LinkByName(link)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", link, err)
+		}
+		if err := netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
+			return fmt.Errorf("link %s: removing address %s: %w", link, p, err)
+		}
+		return nil
+	})
+}
+
 // AddRoute sends what goes to dst through a neighbour.
 func (n *Namespace) AddRoute(dst netip.Prefix, via netip.Addr) error {
 	return n.Do(func() error {

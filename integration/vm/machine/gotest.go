@@ -16,10 +16,6 @@ import (
 	"github.com/roamgate/roamgate/integration/netns"
 )
 
-// Env is the variable that tells tests, by any value, that they run in the
-// virtual machine: in emulation, so by a tenth of what they move elsewhere.
-const Env = "ROAMGATE_VM"
-
 const module = "github.com/roamgate/roamgate"
 
 // Test is what `go test` would run, if the guest had Go.
@@ -30,7 +26,7 @@ type Test struct {
 	Run, Skip string
 	// Timeout; 10 minutes where zero.
 	Timeout time.Duration
-	// Env is added to the guest's, IntegrationEnv and Env, which are set.
+	// Env is added to the guest's, netns.IntegrationEnv and netns.VMEnv, which are set.
 	Env []string
 	// Args are further ones for the test binary, such as "-test.bench=.".
 	Args []string
@@ -60,7 +56,7 @@ func (vm *VM) Test(ctx context.Context, t Test, out io.Writer) error {
 	if err := vm.Put(ctx, filepath.Join(dir, "testdata"), path.Join(home, "testdata")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	c := Command{Dir: home, Env: append([]string{netns.IntegrationEnv + "=1", Env + "=1"}, t.Env...)}
+	c := Command{Dir: home, Env: append([]string{netns.IntegrationEnv + "=1", netns.VMEnv + "=1"}, t.Env...)}
 	if slices.Contains(imports, module+"/integration/gateway") {
 		const gatewayd = "/usr/local/bin/gatewayd"
 		if err := vm.compile(ctx, gatewayd, "build", module+"/gatewayd"); err != nil {
