@@ -43,7 +43,7 @@ func main() {
 		probe()
 	}
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: runner [flags] test|soak")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: runner [flags] test|vm|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -55,6 +55,10 @@ func main() {
 	switch flag.Arg(0) {
 	case "test":
 		parts, err = testParts(ctx)
+	case "vm": // the last part of test alone
+		if parts, err = testParts(ctx); err == nil {
+			parts = parts[len(parts)-1:]
+		}
 	case "soak":
 		parts, err = soakParts(ctx, *fuzzTime)
 	default:
