@@ -22,8 +22,9 @@ BUILD := CGO_ENABLED=0 go build -trimpath
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: go-version ## Build bin/gatewayd
+build: go-version ## Build bin/gatewayd and bin/bench
 	$(BUILD) -o bin/gatewayd ./gatewayd
+	$(BUILD) -o bin/bench ./bench
 
 build-demo: build
 	$(BUILD) -o $(TOOLS)/demo ./integration/demo

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
@@ -107,6 +108,13 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	undo.push("", func() error { lock.release(); return nil })
 
+	var crash gate.Secret
+	if cfg.Gateway.IKE.CrashDetection {
+		if crash, err = keptSecret(filepath.Join(stateDir, "crash.secret")); err != nil {
+			return err
+		}
+	}
+
 	registry, err := lease.Open(filepath.Join(stateDir, "leases.db"), built.Leases)
 	if err != nil {
 		return fmt.Errorf("leases in %s: %w", stateDir, err)
@@ -174,7 +182,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	sessions, err := session.New(session.Config{
 		Settings: settings(built), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
-		Records: g.records.Write, Logger: logger,
+		Records: g.records.Write, CrashSecret: crash, Logger: logger,
 	})
 	if err != nil {
 		return err

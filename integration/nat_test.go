@@ -42,13 +42,15 @@ func TestTwoDevicesBehindOneNAT(t *testing.T) {
 }
 
 // A NAT that forgets its mappings gives a device another port in mid-stream.
-// The device doesn't notice and doesn't know MOBIKE. Its packets from there are
-// a hint, an answer from there confirms it, and both streams go on.
+// The device doesn't notice. Its packets from there are a hint, an answer from
+// there confirms it, and both streams go on; with MOBIKE the answer has to
+// return what was sent there.
 //
-//	dev1 (strongSwan, no MOBIKE) 10.1.1.2 -- net (NAT, forgets) -- 10.1.0.1 gw (gatewayd) -- lan
+//	dev1 (strongSwan) 10.1.1.2 -- net (NAT, forgets) -- 10.1.0.1 gw (gatewayd) -- lan
 func TestPortRemapInMidStream(t *testing.T) {
-	for _, family := range []string{"IPv4", "IPv6"} {
-		t.Run(family, func(t *testing.T) {
+	for _, c := range []struct{ family, mobike string }{{"IPv4", "without"}, {"IPv6", "without"}, {"IPv4", "with"}} {
+		family := c.family
+		t.Run(family+" "+c.mobike+" MOBIKE", func(t *testing.T) {
 			s := newScenario(t, options{router: true, ipv6: true})
 			dev := s.top.Devices[0]
 			at, own := netns.GatewayOutside, dev.Address
@@ -64,8 +66,8 @@ func TestPortRemapInMidStream(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = capture.Stop() })
-			client := s.client(t, dev, s.root.device(t, "dev1", keyECDSA(t)), func(c *peer.Connection) {
-				c.NoMOBIKE, c.Gateway, c.Local = true, at, own
+			client := s.client(t, dev, s.root.device(t, "dev1", keyECDSA(t)), func(conn *peer.Connection) {
+				conn.NoMOBIKE, conn.Gateway, conn.Local = c.mobike == "without", at, own
 			})
 			address := s.connect(t, client)
 			before := s.sessions(t)[0]

@@ -47,7 +47,7 @@ func TestXFRMClientMoves(t *testing.T) {
 		if err := dev.AddAddress(netns.HostLink, netip.PrefixFrom(way.to, 24)); err != nil {
 			t.Fatal(err)
 		}
-		if err := dev.RemoveAddress(netns.HostLink, netip.PrefixFrom(way.from, 24)); err != nil {
+		if err := dev.DelAddress(netns.HostLink, netip.PrefixFrom(way.from, 24)); err != nil {
 			t.Fatal(err)
 		}
 		s.eventually(t, "the session to be at "+way.to.String(), func() (bool, string) {

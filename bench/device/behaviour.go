@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
@@ -62,12 +63,20 @@ func (d *Device) Wake() error {
 // there all the same, but the gateway has to find out like after RemapPort.
 // Errors: ErrNotMoved, ErrState, ErrGone; with ErrState and ErrGone s is the
 // caller's still.
-func (d *Device) Roam(s Socket) error {
+func (d *Device) Roam(s Socket) error { return d.RoamTo(s, netip.AddrPort{}) }
+
+// RoamTo is Roam to another address of the gateway as well, one of its further
+// addresses for instance (Info.GatewayAddresses), of the other family if s is;
+// the zero AddrPort stays.
+func (d *Device) RoamTo(s Socket, natt netip.AddrPort) error {
 	return d.orderUp(func(now time.Time) error {
+		if natt.IsValid() {
+			d.natt = natt
+		}
 		d.use(s)
 		d.local, d.refused = d.info.Local, false
 		for _, m := range append([]*machine(nil), d.machines...) {
-			d.step(now, m, ike.Move{Local: d.local, Remote: d.cfg.GatewayNATT})
+			d.step(now, m, ike.Move{Local: d.local, Remote: d.natt})
 		}
 		if d.refused {
 			return ErrNotMoved
@@ -90,6 +99,25 @@ func (d *Device) RemapPort() error {
 	})
 }
 
+// Announce tells the gateway other addresses than Config.Addresses (RFC 4555
+// section 3.6); where MOBIKE isn't agreed on nothing happens. Errors: ErrState,
+// ErrGone.
+func (d *Device) Announce(addresses []netip.Addr) error {
+	return d.orderUp(func(now time.Time) error {
+		d.step(now, d.current, ike.Announce{Addresses: addresses})
+		return nil
+	})
+}
+
+// RekeyIKE begins to rekey the IKE SA; Info tells when it is done. Errors:
+// ErrState, ErrGone.
+func (d *Device) RekeyIKE() error {
+	return d.orderUp(func(now time.Time) error {
+		d.step(now, d.current, ike.Rekey{})
+		return nil
+	})
+}
+
 // Probe asks the gateway for a sign of life (RFC 7296 section 2.4); without
 // one the IKE SA ends. Errors: ErrState, ErrGone.
 func (d *Device) Probe() error {
@@ -100,8 +128,7 @@ func (d *Device) Probe() error {
 }
 
 // RekeyChild begins to rekey the Child SA that is sent by; Info tells when it
-// is done. The IKE SA is rekeyed by its lifetime, Config.IKELife. Errors:
-// ErrState, ErrGone.
+// is done. Errors: ErrState, ErrGone.
 func (d *Device) RekeyChild() error {
 	return d.orderUp(func(now time.Time) error {
 		if c := d.table.out; c != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/dataplane"
 )
 
 // Socket is what a device sends and receives by. A *net.UDPConn is one; it may
@@ -47,6 +48,13 @@ type Config struct {
 	// Want are the inner addresses to ask for; none means any.
 	Want []netip.Addr
 
+	// Addresses of the device, told to the gateway beside the one in use, and
+	// NoNATs, which forbids NATs on the way; both where MOBIKE is agreed on (RFC
+	// 4555 sections 3.4 and 3.9). A device that forbids NATs has to listen at an
+	// address, not at all of them.
+	Addresses []netip.Addr
+	NoNATs    bool
+
 	// Profile is how the client speaks.
 	Profile *Profile
 	// ChildLife and IKELife are the device's own lifetimes; zero means that it
@@ -63,6 +71,10 @@ type Config struct {
 	// TUN, if set, is read from and written to, a packet at a time, without a
 	// header. Its Read has to return when the caller closes it.
 	TUN io.ReadWriter
+	// Forward, if set, has the Child SAs instead of the device, which then
+	// carries no packets: Send, Deliver, TUN and Ping are not used. A
+	// dataplane.Backend is one. It is called on the device's own goroutine.
+	Forward Forwarder
 	// Queue is how many packets may wait in each direction; 0 is 256.
 	Queue int
 	// Compute runs a computation of IKE, such as a signature, on another
@@ -74,6 +86,12 @@ type Config struct {
 	// Rand is the source of nonces, SPIs and private keys, safe for concurrent
 	// use; nil is crypto/rand.
 	Rand io.Reader
+}
+
+// Forwarder forwards the packets of Child SAs, as a dataplane.Backend does.
+type Forwarder interface {
+	Reserve(hint netip.Addr) (dataplane.SPI, error)
+	Apply(changes []dataplane.Change) []error
 }
 
 const (
@@ -107,8 +125,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: no profile", ErrConfig)
 	case c.Queue < 0:
 		return fmt.Errorf("%w: queue of %d", ErrConfig, c.Queue)
-	case c.Deliver != nil && c.TUN != nil:
-		return fmt.Errorf("%w: packets go to Deliver or to TUN, not both", ErrConfig)
+	case c.Deliver != nil && c.TUN != nil || c.Forward != nil && (c.Deliver != nil || c.TUN != nil):
+		return fmt.Errorf("%w: packets go to Deliver, to TUN or to Forward, only one of them", ErrConfig)
 	}
 	return nil
 }
@@ -139,7 +157,7 @@ func (c *Config) machine() (*ike.Config, error) {
 		ForceUDP: true,
 		HalfOpen: halfOpen, Retransmit: retransmit, Tries: tries,
 		ChildLife: c.ChildLife, IKELife: c.IKELife, MaxChildren: maxChildren,
-		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE,
+		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Addresses: c.Addresses,
 		Rand: c.Rand,
 	}, nil
 }
@@ -149,7 +167,7 @@ func (c *Config) initiator(m *ike.Config, local netip.AddrPort) *ike.InitiatorCo
 	i := &ike.InitiatorConfig{
 		Config: m,
 		Local:  local, Remote: c.Gateway, LocalNATT: local, RemoteNATT: c.GatewayNATT,
-		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks,
+		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs,
 	}
 	if c.Profile.SendIDr {
 		i.RemoteID = c.GatewayID

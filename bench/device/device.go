@@ -33,6 +33,7 @@ type Device struct {
 	// Owned by run.
 	socket     Socket
 	local      netip.AddrPort // what the device takes for its address
+	natt       netip.AddrPort // of the gateway, for ESP in UDP
 	machines   []*machine
 	current    *machine // carries the session
 	inputs     []input  // for machines, see step
@@ -102,6 +103,7 @@ func (d *Device) begin() (Socket, error) {
 // run owns the device until its IKE SA is over, or it vanishes.
 func (d *Device) run(socket Socket) {
 	d.timer = time.NewTimer(time.Hour)
+	d.natt = d.cfg.GatewayNATT
 	d.use(socket)
 	d.local = d.info.Local
 	d.info.State = Connecting
@@ -151,7 +153,7 @@ func (d *Device) use(s Socket) {
 	d.socket = s
 	d.info.Local = addrPort(s.LocalAddr())
 	d.news = true
-	go d.readFrom(s)
+	go d.readFrom(s, d.natt)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -227,7 +229,7 @@ func (d *Device) tick(now time.Time) {
 	}
 	if at := d.keepaliveAt(); !at.IsZero() && !at.After(now) {
 		d.counters.keepalives.Add(1)
-		if !d.write([]byte{0xff}, d.cfg.GatewayNATT) {
+		if !d.write([]byte{0xff}, d.natt) {
 			d.lastSent = now // not again at once
 		}
 	}

@@ -50,6 +50,7 @@ type gateway struct {
 	closed   []ike.Closed
 	noted    map[ike.Note]int
 	moved    int
+	told     func(ike.Output) // sees every output, or nil
 }
 
 var (
@@ -224,6 +225,9 @@ func (g *gateway) step(m *machine, in ike.Input) {
 }
 
 func (g *gateway) carryOut(m *machine, o ike.Output) {
+	if g.told != nil {
+		g.told(o)
+	}
 	switch o := o.(type) {
 	case ike.Send:
 		_, _ = g.plane.Transport().Send([]dataplane.Datagram{{Data: o.Data, Local: o.Local, Remote: o.Remote, Marker: o.Marker}})

@@ -3,6 +3,7 @@ package device
 import (
 	"encoding/binary"
 	"io"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -100,7 +101,7 @@ func (d *Device) carryOut(now time.Time, m *machine, o ike.Output) {
 	case ike.AskAdmit:
 		d.step(now, m, d.admit(o))
 	case ike.Reserve:
-		spi, err := d.table.reserve(d.cfg.Rand)
+		spi, err := d.reserve(o.Hint)
 		if err != nil {
 			d.step(now, m, ike.ReserveFailed{ID: o.ID, Err: err})
 			return
@@ -131,6 +132,9 @@ func (d *Device) carryOut(now time.Time, m *machine, o ike.Output) {
 		d.news = true
 	case ike.Moved:
 		d.info.Moves++
+		d.news = true
+	case ike.PeerAddresses:
+		d.info.GatewayAddresses = o.Addresses
 		d.news = true
 	case ike.Closed:
 		if !o.Linger {
@@ -182,12 +186,27 @@ func (d *Device) admit(o ike.AskAdmit) ike.Input {
 	return ike.Admitted{Device: "gateway", PublicKey: key}
 }
 
+func (d *Device) reserve(hint netip.Addr) (dataplane.SPI, error) {
+	if d.cfg.Forward != nil {
+		return d.cfg.Forward.Reserve(hint)
+	}
+	return d.table.reserve(d.cfg.Rand)
+}
+
 func (d *Device) apply(now time.Time, m *machine, o ike.Apply) {
+	var errs []error
+	if d.cfg.Forward != nil {
+		errs = d.cfg.Forward.Apply(o.Changes)
+	} else {
+		errs = d.table.applyAll(o.Changes)
+	}
 	var failed error
-	for _, c := range o.Changes {
-		if err := d.table.apply(c); err != nil && failed == nil {
+	for _, err := range errs {
+		if err != nil && failed == nil {
 			failed = err
 		}
+	}
+	for _, c := range o.Changes {
 		if in, ok := c.(dataplane.Install); ok {
 			in.Child.EraseKeys()
 		}

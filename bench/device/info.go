@@ -34,6 +34,9 @@ type Info struct {
 	Closed *ClosedError
 	// Local address of the socket.
 	Local netip.AddrPort
+	// GatewayAddresses are those that the gateway told beside the one in use (RFC
+	// 4555 section 3.4).
+	GatewayAddresses []netip.Addr
 	// Child is the inbound SPI of the Child SA that is sent by, 0 if none;
 	// Children how many there are.
 	Child    dataplane.SPI

@@ -100,7 +100,7 @@ func (d *Device) transmit(b *buffer) {
 	}
 	packet := c.seal.Seal(b.data[headroom-c.seal.HeaderLen():], b.length, next, uint32(c.outbound), c.next)
 	c.next++
-	if d.write(packet, d.cfg.GatewayNATT) {
+	if d.write(packet, d.natt) {
 		d.counters.sent.Add(1)
 		d.counters.sentBytes.Add(uint64(b.length))
 	}
@@ -114,7 +114,7 @@ type datagram struct {
 }
 
 // readFrom moves datagrams from a socket to the inbox until it is closed.
-func (d *Device) readFrom(s Socket) {
+func (d *Device) readFrom(s Socket, natt netip.AddrPort) {
 	scratch := make([]byte, maxDatagram)
 	for failures := 0; ; {
 		n, from, err := s.ReadFromUDPAddrPort(scratch)
@@ -129,7 +129,7 @@ func (d *Device) readFrom(s Socket) {
 		p := datagram{buffer: getBuffer(n)}
 		p.length = copy(p.data, scratch[:n])
 		switch from = unmap(from); from {
-		case d.cfg.GatewayNATT:
+		case natt:
 			p.natt = true
 		case d.cfg.Gateway:
 		default:
@@ -175,7 +175,7 @@ func (d *Device) message(now time.Time, data []byte, marker bool) {
 	d.counters.ikeReceived.Add(1)
 	in := ike.Message{Data: append([]byte(nil), data...), Local: d.local, Remote: d.cfg.Gateway, Marker: marker}
 	if marker {
-		in.Remote = d.cfg.GatewayNATT
+		in.Remote = d.natt
 	}
 	d.step(now, m, in)
 }

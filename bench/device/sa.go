@@ -52,6 +52,14 @@ func (t *table) reserve(rand io.Reader) (dataplane.SPI, error) {
 	}
 }
 
+func (t *table) applyAll(changes []dataplane.Change) []error {
+	errs := make([]error, len(changes))
+	for i, c := range changes {
+		errs[i] = t.apply(c)
+	}
+	return errs
+}
+
 // apply carries out one change as dataplane.Backend does.
 func (t *table) apply(change dataplane.Change) error {
 	switch change := change.(type) {

@@ -5,15 +5,24 @@ import "encoding/binary"
 // appendNotify writes a whole message with one notify payload, which has no
 // SPI (RFC 7296 section 3.10).
 func appendNotify(dst []byte, h *Header, notify uint16, data []byte) []byte {
-	payload := 8 + len(data)
+	dst = appendHeader(dst, h, notifyLen+len(data))
+	return appendPayload(dst, 0, 0, notify, data)
+}
+
+// appendHeader of a message that begins with a notify payload.
+func appendHeader(dst []byte, h *Header, payloads int) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, h.InitiatorSPI)
 	dst = binary.BigEndian.AppendUint64(dst, h.ResponderSPI)
 	dst = append(dst, payloadNotify, version2, h.exchange, h.flags)
 	dst = binary.BigEndian.AppendUint32(dst, h.messageID)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(headerLen+payload))
-	dst = append(dst, 0, 0)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(payload))
-	dst = append(dst, 0, 0)
+	return binary.BigEndian.AppendUint32(dst, uint32(headerLen+payloads))
+}
+
+// appendPayload writes a notify payload.
+func appendPayload(dst []byte, next, protocol uint8, notify uint16, data []byte) []byte {
+	dst = append(dst, next, 0)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(notifyLen+len(data)))
+	dst = append(dst, protocol, 0)
 	dst = binary.BigEndian.AppendUint16(dst, notify)
 	return append(dst, data...)
 }

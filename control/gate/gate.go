@@ -26,7 +26,7 @@ type Config struct {
 	// AnswersPerSecond bounds unprotected answers, of each kind for itself:
 	// INVALID_MAJOR_VERSION, 36 octets to 28 or more, and INVALID_SPI, 40 octets
 	// to 8 or more. COOKIE needs no bound: with 45 octets it is shorter than
-	// what it answers, 48 or more.
+	// what it answers, 48 or more. Crash tokens have their own; 0 stops them too.
 	AnswersPerSecond int
 }
 
@@ -90,7 +90,7 @@ type Gate struct {
 
 // answers are the budgets of what goes to strangers; each kind has its own, so
 // that junk of one doesn't silence the other.
-type answers struct{ version, spi Rate }
+type answers struct{ version, spi, crash Rate }
 
 // New makes a gate. The same secret lets cookies outlive a restart and be made
 // elsewhere.
@@ -109,7 +109,11 @@ func (g *Gate) Update(cfg Config) error {
 		return err
 	}
 	g.cfg.Store(&cfg)
-	g.answers.Store(&answers{version: Rate{PerSecond: cfg.AnswersPerSecond}, spi: Rate{PerSecond: cfg.AnswersPerSecond}})
+	a := &answers{version: Rate{PerSecond: cfg.AnswersPerSecond}, spi: Rate{PerSecond: cfg.AnswersPerSecond}}
+	if cfg.AnswersPerSecond > 0 {
+		a.crash.PerSecond = crashAnswersPerSecond
+	}
+	g.answers.Store(a)
 	return nil
 }
 

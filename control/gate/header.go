@@ -5,6 +5,7 @@ import "encoding/binary"
 // The numbers of RFC 7296 that are needed here.
 const (
 	headerLen = 28
+	notifyLen = 8 // of a notify payload without data
 	// maxInit is more than an IKE_SA_INIT with any one key exchange needs; it
 	// can't be fragmented (RFC 7383 section 2.5.2), so no client goes near it.
 	maxInit = 4096
@@ -32,9 +33,13 @@ const (
 	groupMODP4096 = 16
 	groupECP521   = 21
 
+	protocolIKE = 1
+
+	notifyInvalidIKESPI       = 4
 	notifyInvalidMajorVersion = 5
 	notifyInvalidSPI          = 11
 	notifyCookie              = 16390
+	notifyCrashToken          = 16419
 )
 
 // Header is what routing a message takes (RFC 7296 section 3.1).

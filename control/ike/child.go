@@ -120,15 +120,6 @@ func shortBlock(a dataplane.Algorithm, l dataplane.Limits, blocks uint64) datapl
 // errChildGone: the peer deleted a Child SA before it was there.
 var errChildGone = errors.New("deleted by the peer meanwhile")
 
-// childPath is the outer way of Child SAs: that of the IKE SA.
-func (m *Machine) childPath() dataplane.Path {
-	p := dataplane.Path{Local: m.path.local, Remote: m.path.remote, Encapsulation: dataplane.EncapsulationNone}
-	if m.natBetween {
-		p.Encapsulation = dataplane.EncapsulationUDP
-	}
-	return p
-}
-
 func (m *Machine) exportChild(c *child, in, out dataplane.Keys) {
 	if m.cfg.ExportKeys {
 		m.emit(KeysDerived{Child: &ChildKeyLog{
@@ -211,16 +202,4 @@ func (m *Machine) byOutbound(spi dataplane.SPI) *child {
 		}
 	}
 	return nil
-}
-
-// moveChildren gives all Child SAs the path of the IKE SA.
-func (m *Machine) moveChildren() {
-	var changes []dataplane.Change
-	for _, c := range m.children {
-		changes = append(changes, dataplane.Move{Inbound: c.inbound, Path: m.childPath()})
-	}
-	if len(changes) > 0 {
-		m.emit(Apply{Changes: changes})
-	}
-	m.emit(Moved{Local: m.path.local, Remote: m.path.remote})
 }

@@ -55,6 +55,13 @@ type Config struct {
 	FragmentSize int
 	// MOBIKE is announced and answered (RFC 4555).
 	MOBIKE bool
+	// Addresses of this side, told to a MOBIKE peer beside the one in use (RFC 4555
+	// section 3.4); at most 8 are told.
+	Addresses []netip.Addr
+	// CrashToken makes the token by which a peer knows that this side has lost an
+	// IKE SA with these SPIs (RFC 6290); nil makes none. It is safe for concurrent
+	// use.
+	CrashToken func(ours, peers uint64) []byte
 	// Childless IKE SAs are allowed (RFC 6023).
 	Childless bool
 	// RedirectTo sends every peer that knows redirection to another gateway;
@@ -91,6 +98,9 @@ type InitiatorConfig struct {
 	// Want are the addresses to ask for, at most one of each family; any IPv4
 	// address where there is none.
 	Want []netip.Addr
+	// NoNATs forbids NATs on the way, where MOBIKE is agreed on (RFC 4555 section
+	// 3.9).
+	NoNATs bool
 	// VendorIDs are sent with IKE_SA_INIT.
 	VendorIDs [][]byte
 	// NoChild asks for addresses but no Child SA (RFC 6023); one is made later.

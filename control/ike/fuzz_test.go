@@ -100,3 +100,39 @@ func FuzzAuthenticated(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMobility lets a peer with MOBIKE send any INFORMATIONAL request from
+// another address: it is answered, and asked there once at most; nothing moves
+// to where it didn't return what was sent.
+func FuzzMobility(f *testing.F) {
+	for _, payloads := range [][]ikewire.Payload{
+		{notify(ikewire.NotifyUpdateSAAddresses, nil), notify(ikewire.NotifyCookie2, make([]byte, 8))},
+		{notify(ikewire.NotifyUpdateSAAddresses, nil), notify(ikewire.NotifyNATDetectionSourceIP, make([]byte, 20)), notify(ikewire.NotifyNATDetectionDestinationIP, nil)},
+		{notify(ikewire.NotifyUpdateSAAddresses, nil), notify(ikewire.NotifyNoNATsAllowed, tuple(elsewhere.Local, elsewhere.Remote))},
+		{notify(ikewire.NotifyAdditionalIP4Address, []byte{10, 3, 0, 2}), notify(ikewire.NotifyAdditionalIP6Address, make([]byte, 16))},
+		{notify(ikewire.NotifyNoAdditionalAddresses, nil), notify(ikewire.NotifyNoNATsAllowed, make([]byte, 36))},
+	} {
+		first, body, err := ikewire.AppendPayloads(nil, payloads)
+		must(err)
+		f.Add(byte(first), body)
+	}
+	f.Fuzz(func(t *testing.T, first byte, body []byte) {
+		payloads, err := ikewire.ParsePayloads(ikewire.PayloadType(first), body)
+		if err != nil {
+			return
+		}
+		w := newWorld(t, options{dev: mobike, gw: mobike})
+		w.connect()
+		d := w.dev.m
+		raw, err := d.seal.Seal(nil, &ikewire.Message{Header: d.header(ikewire.Informational, w.gw.m.in.next, false)}, payloads)
+		if err != nil {
+			return
+		}
+		messages, _, moved := w.toward(elsewhere.Local.Addr())
+		w.lose = func(o Send) bool { return o.Remote == elsewhere.Local }
+		w.step(w.gw, Message{Data: raw, Local: elsewhere.Remote, Remote: elsewhere.Local, Marker: true})
+		if *messages > 2 || *moved != 0 || len(w.gw.m.mobility.peer) > maxAddresses {
+			t.Errorf("%d messages, %d moves, addresses %v\n%s", *messages, *moved, w.gw.m.mobility.peer, w.log.String())
+		}
+	})
+}

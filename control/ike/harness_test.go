@@ -147,6 +147,7 @@ type world struct {
 	// drop says which of the messages sent so far get lost, counted from 1.
 	drop  map[int]bool
 	lose  func(Send) bool
+	forge func(Send) Send // changes what goes over the wire
 	sent  int
 	nat   func(netip.AddrPort) netip.AddrPort
 	check func(*side, Output) // sees every output
@@ -253,6 +254,10 @@ func (w *world) carryOut(s *side, m *Machine, o Output) {
 		w.say("%s   gone    %x", s.name, o.Inbound)
 	case Moved:
 		w.say("%s   moved   %s <- %s", s.name, o.Local, o.Remote)
+	case PathProbed:
+		w.say("%s   probed  %s -> %s works %v", s.name, o.Local, o.Remote, o.Works)
+	case PeerAddresses:
+		w.say("%s   peer    also at %v", s.name, o.Addresses)
 	case Established:
 		u := o.Summary
 		w.say("%s   UP      %s %v %s | %s in %x out %x", s.name, u.Device, u.VirtualIPs, u.IKE, u.ESP, u.Inbound, u.Outbound)
@@ -307,7 +312,11 @@ func (w *world) apply(s *side, m *Machine, o Apply) {
 		case dataplane.Remove:
 			w.say("%s   remove  %x", s.name, c.Inbound)
 		case dataplane.Move:
-			w.say("%s   move    %x to %s", s.name, c.Inbound, c.Path.Remote)
+			raw := ""
+			if c.Path.Encapsulation == dataplane.EncapsulationNone {
+				raw = ", raw"
+			}
+			w.say("%s   move    %x to %s%s", s.name, c.Inbound, c.Path.Remote, raw)
 		}
 	}
 	if o.Wait {
@@ -333,13 +342,24 @@ func (w *world) send(from *side, m *Machine, o Send) {
 		to = w.dev
 	}
 	w.sent++
+	if w.forge != nil {
+		o = w.forge(o)
+	}
 	lost := ""
 	if w.drop[w.sent] || (w.lose != nil && w.lose(o)) {
 		lost = "   (lost)"
 	} else {
 		w.wire = append(w.wire, packet{to, o})
 	}
-	w.say("%s -> %d->%d %s%s", from.name, o.Local.Port(), o.Remote.Port(), w.describe(from, m, o.Data), lost)
+	w.say("%s -> %s->%s %s%s", from.name, short(o.Local), short(o.Remote), w.describe(from, m, o.Data), lost)
+}
+
+// short is the port alone at home.
+func short(a netip.AddrPort) string {
+	if a.Addr() == devAddr || a.Addr() == gwAddr {
+		return fmt.Sprint(a.Port())
+	}
+	return a.String()
 }
 
 // describe decodes a message with the keys of its sender.

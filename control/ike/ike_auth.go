@@ -47,10 +47,17 @@ func (m *Machine) authRequest(now time.Time, inner []ikewire.Payload) {
 	m.peer.authorities = authoritiesOf(inner)
 	m.handshake.auth = a
 	m.peer.mobike = m.cfg.MOBIKE && ikewire.FindNotify(inner, ikewire.NotifyMOBIKESupported) != nil
+	m.mobility.peer = nil
+	if m.peer.mobike {
+		m.mobility.peer = readAddresses(inner)
+	}
 	whole := a.sa != nil && a.tsi != nil && a.tsr != nil
 	switch {
 	case a.id == nil:
 		m.invalidSyntax(now, ikewire.IKEAuth)
+	case m.natForbidden(inner):
+		m.respondNotify(ikewire.IKEAuth, ikewire.NotifyUnexpectedNATDetected)
+		m.closed(now, CloseNATForbidden, m.in.from.remote.String(), true)
 	case a.auth == nil:
 		m.refuse(now, CloseAuthMethod, "no AUTH payload: the peer wants EAP, which is not offered")
 	case whole, a.childless() && m.cfg.Childless:
@@ -270,7 +277,9 @@ func (m *Machine) answerAuth(now time.Time, s signature, c *child) {
 	}
 	if m.peer.mobike {
 		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
+		payloads = append(payloads, m.addressPayloads(m.in.from.local.Addr(), false)...)
 	}
+	payloads = append(payloads, m.crashPayloads()...)
 	m.respond(ikewire.IKEAuth, payloads)
 	m.established(now, c)
 }
@@ -305,6 +314,7 @@ func (m *Machine) established(now time.Time, c *child) {
 		legacy = legacy.Union(espLegacy(c.algorithm))
 	}
 	s.Legacy = legacy.Names()
+	m.childPath()
 	m.handshake = nil
 	m.peer.authorities = nil
 	m.keepSKd()
@@ -312,6 +322,7 @@ func (m *Machine) established(now time.Time, c *child) {
 	m.rekey.due, m.expires = m.start(now, m.cfg.IKELife)
 	m.state, m.carries = stateEstablished, true
 	m.emit(Established{Summary: *s})
+	m.proveAuth(now)
 }
 
 // keepSKd erases all keys but the one that new keys come from.

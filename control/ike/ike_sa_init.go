@@ -122,6 +122,7 @@ func (m *Machine) acceptInit(now time.Time, in Message, offer initOffer, suite i
 	m.path = path{local: in.Local, remote: in.Remote, marker: in.Marker}
 	m.in = window{busy: true, from: m.path, lastRequest: in.Data}
 	hs := m.handshake
+	hs.from = m.path
 	hs.initReq = in.Data
 	hs.nonceI = offer.nonce.Data
 	hs.nonceR = make([]byte, nonceLen)

@@ -18,7 +18,7 @@ func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
 		m.closed(now, ClosePeerRefused, n.NotifyType.String(), true)
 		return
 	}
-	var answer []ikewire.Payload
+	answer, settle := m.mobilityRequest(inner)
 	var deleted []uint32
 	for _, p := range inner {
 		switch p := p.(type) {
@@ -33,13 +33,16 @@ func (m *Machine) informational(now time.Time, inner []ikewire.Payload) {
 				}
 			}
 		case *ikewire.Notify:
-			answer = append(answer, m.notified(now, p, inner)...)
+			m.notified(now, p)
 		}
 	}
 	if len(deleted) > 0 {
 		answer = append(answer, &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: deleted})
 	}
 	m.respond(ikewire.Informational, answer)
+	if settle {
+		m.settleCarrier(now)
+	}
 }
 
 // fatalNotify finds an error that ends the IKE SA.
@@ -54,26 +57,21 @@ func fatalNotify(inner []ikewire.Payload) *ikewire.Notify {
 	return nil
 }
 
-// notified returns what a notification wants in the answer.
-func (m *Machine) notified(now time.Time, n *ikewire.Notify, inner []ikewire.Payload) []ikewire.Payload {
+// notified takes a notification that wants nothing in the answer.
+func (m *Machine) notified(now time.Time, n *ikewire.Notify) {
 	switch n.NotifyType {
-	case ikewire.NotifyUpdateSAAddresses:
-		return m.updateAddresses(now, inner)
-	case ikewire.NotifyCookie2:
-		// RFC 4555 section 4.2.5: returned as it came.
-		if len(n.Data) >= 8 && len(n.Data) <= 64 {
-			return []ikewire.Payload{notify(ikewire.NotifyCookie2, n.Data)}
-		}
 	case ikewire.NotifyRedirect:
 		m.redirected(now, n)
-	case ikewire.NotifyNATDetectionSourceIP, ikewire.NotifyNATDetectionDestinationIP,
+	case ikewire.NotifyQuickCrashDetection:
+		m.keepCrashToken([]ikewire.Payload{n})
+	case ikewire.NotifyUpdateSAAddresses, ikewire.NotifyCookie2,
+		ikewire.NotifyNATDetectionSourceIP, ikewire.NotifyNATDetectionDestinationIP,
 		ikewire.NotifyNoNATsAllowed, ikewire.NotifyNoAdditionalAddresses,
 		ikewire.NotifyAdditionalIP4Address, ikewire.NotifyAdditionalIP6Address:
-		// They go with UPDATE_SA_ADDRESSES, or say what we don't use.
+		// See mobilityRequest.
 	default:
 		m.note(NoteUnknownNotify, n.NotifyType.String())
 	}
-	return nil
 }
 
 // redirected: a gateway sends us, the initiator, elsewhere (RFC 5685 section
@@ -115,7 +113,9 @@ func (m *Machine) probe(now time.Time) {
 		return
 	}
 	m.begin(now, func(now time.Time) {
-		m.sendRequest(now, ikewire.Informational, nil, func(time.Time, Message, []ikewire.Payload) {})
+		m.sendRequest(now, ikewire.Informational, m.probePayloads(), func(now time.Time, _ Message, inner []ikewire.Payload) {
+			m.mappingSeen(now, inner)
+		})
 	})
 }
 
@@ -139,11 +139,15 @@ func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	m.expires = time.Time{}
 	m.tasks = nil
 	m.removeChildren()
-	// What was being prepared, by either side, comes to nothing. If that was the
-	// key exchange for an answer to our rekeying of the IKE SA, the peer is left
-	// with a new one that it finds dead by its own liveness check.
+	// What was being prepared, by either side, comes to nothing, but for a
+	// successor that the peer has already: it has to be made to be deleted.
+	successor := m.waiting[m.rekey.computing]
 	clear(m.waiting)
 	m.request.claimed = m.request.open
+	if successor != nil {
+		m.waiting[m.rekey.computing] = successor
+		m.request.claimed = true
+	}
 	if m.in.busy && m.in.about == ikewire.CreateChildSA {
 		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
 	}

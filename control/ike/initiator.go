@@ -117,6 +117,7 @@ func (m *Machine) initResponse(now time.Time, in Message, msg *ikewire.Message) 
 		return
 	}
 	_, between := natDetect(msg.Payloads, m.spiI, msg.ResponderSPI, m.path)
+	m.mobility.mapped = mappedOf(msg.Payloads)
 	m.request = request{claimed: true, id: m.request.id + 1}
 	m.suite, m.spiR = suite, msg.ResponderSPI
 	hs.initResp, hs.nonceR = in.Data, answer.nonce.Data
@@ -212,6 +213,8 @@ func (m *Machine) authPayloads(s signature, spi dataplane.SPI) []ikewire.Payload
 	payloads = append(payloads, askConfig(m.ini.Want, m.ini.IPv6), notify(ikewire.NotifyInitialContact, nil))
 	if m.cfg.MOBIKE {
 		payloads = append(payloads, notify(ikewire.NotifyMOBIKESupported, nil))
+		payloads = append(payloads, m.addressPayloads(m.path.local.Addr(), false)...)
+		payloads = append(payloads, m.noNATPayload(m.path)...)
 	}
 	if m.ini.NoChild {
 		return payloads
@@ -262,6 +265,10 @@ func (m *Machine) authResponse(now time.Time, inner []ikewire.Payload, spi datap
 func (m *Machine) takeChild(now time.Time, inner []ikewire.Payload, spi dataplane.SPI) {
 	a := m.handshake.auth
 	m.peer.mobike = m.cfg.MOBIKE && ikewire.FindNotify(inner, ikewire.NotifyMOBIKESupported) != nil
+	m.keepCrashToken(inner)
+	if m.peer.mobike {
+		m.takeAddresses(inner)
+	}
 	if n := ikewire.FindNotify(inner, ikewire.NotifyRedirect); n != nil {
 		to, _, _ := redirectedTo(n.Data)
 		m.closed(now, CloseRedirected, to, false)

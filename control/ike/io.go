@@ -11,7 +11,7 @@ import (
 
 // Input is what a Machine is told: Message, Tick, WorkDone, Admitted, Refused,
 // Leased, LeaseFailed, Reserved, ReserveFailed, ReservedIKE, Applied, Probe,
-// Rekey, AddressHint, Move, Redirect or Close.
+// Rekey, AddressHint, Move, ProbePath, Announce, Redirect or Close.
 type Input interface{ input() }
 
 // Message is an IKE message from the network, as it came, without the non-ESP
@@ -99,7 +99,8 @@ type Applied struct {
 // Probe asks for a liveness check (RFC 7296 section 2.4).
 type Probe struct{}
 
-// Rekey asks to rekey a Child SA, one that reached a soft limit.
+// Rekey asks to rekey a Child SA, one that reached a soft limit; with the zero
+// SPI, the IKE SA.
 type Rekey struct{ Inbound dataplane.SPI }
 
 // AddressHint: an authentic packet of a Child SA came from another address.
@@ -143,8 +144,8 @@ func (Redirect) input()      {}
 
 // Output is what a Machine wants or tells: Send, Work, AskAdmit, AskLease,
 // Reserve, ReserveIKE, Apply, KeysDerived, Established, Spawned, Rekeyed,
-// ChildUp, ChildDown, Moved, Noted, Closed or Forget. Outputs are
-// carried out in their order.
+// ChildUp, ChildDown, Moved, PeerAddresses, PathProbed, Noted, Closed or Forget.
+// Outputs are carried out in their order.
 type Output interface{ output() }
 
 // Send is a message for the network. Data is not changed after it was given

@@ -117,6 +117,10 @@ func (m *Machine) rekeyWanted(now time.Time, inbound dataplane.SPI) {
 	if m.state != stateEstablished {
 		return
 	}
+	if inbound == 0 {
+		m.rekeyIKE(now)
+		return
+	}
 	for _, c := range m.children {
 		if c.inbound == inbound && c.state == childUp {
 			m.rekeyChild(now, c)

@@ -35,6 +35,8 @@ type Machine struct {
 	spiI, spiR uint64
 	path       path
 
+	mobility mobility
+
 	suite       ikecrypto.Suite
 	keys        *ikecrypto.Keys // after the handshake SK_d only
 	seal, open  ikecrypto.Protector
@@ -45,6 +47,7 @@ type Machine struct {
 	peer        peer
 	children    []*child
 	rekey       rekeying
+	heir        *Machine               // took over the Child SAs
 	reserved    map[dataplane.SPI]bool // SPIs that are no Child SA's yet
 	natBetween  bool                   // ESP goes in UDP
 	carries     bool                   // it has the session; a successor not before it is told
@@ -55,6 +58,8 @@ type Machine struct {
 	expires     time.Time // half-open limit, end of lingering, hard lifetime
 	closing     CloseReason
 	closeDetail string
+	failure     error  // an answer of ours can't be made
+	crashToken  []byte // of the peer, see crash.go
 
 	// Each open question has a continuation, which takes its answer.
 	waiting map[WorkID]func(now time.Time, in Input)
@@ -75,7 +80,8 @@ type handshake struct {
 	initReq, initResp []byte                // whole IKE_SA_INIT messages, for AUTH
 	exchange          ikecrypto.KeyExchange // initiator's, until the answer
 	cookie            []byte
-	retries           int // of IKE_SA_INIT after COOKIE or INVALID_KE_PAYLOAD
+	from              path // of the IKE_SA_INIT request, which its sender's IKE_AUTH proves
+	retries           int  // of IKE_SA_INIT after COOKIE or INVALID_KE_PAYLOAD
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod
@@ -173,6 +179,14 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		m.answer(now, in.ID, in)
 	case Admitted, Refused, Leased, LeaseFailed:
 		m.answer(now, handshakeQuestion, in)
+	case ProbePath:
+		m.probePath(now, in)
+	case Announce:
+		m.announceAddresses(now, in.Addresses)
+	}
+	if m.failure != nil && m.state != stateDead {
+		// The peer would repeat its request until it gives up.
+		m.closed(now, CloseInternal, m.failure.Error(), false)
 	}
 	return m.out
 }
@@ -196,13 +210,14 @@ func (m *Machine) newID() WorkID {
 }
 
 // work has a computation done elsewhere.
-func (m *Machine) work(name string, do func() any, then func(now time.Time, result any)) {
+func (m *Machine) work(name string, do func() any, then func(now time.Time, result any)) WorkID {
 	id := m.newID()
 	m.ask(id, Work{ID: id, Name: name, Do: do}, func(now time.Time, in Input) {
 		if done, ok := in.(WorkDone); ok {
 			then(now, done.Result)
 		}
 	})
+	return id
 }
 
 // answer hands an answer to whoever asked. Late answers, to a machine that

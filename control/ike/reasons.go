@@ -23,9 +23,11 @@ const (
 	CloseNoChild         CloseReason = "no_child"
 	CloseHalfOpenTimeout CloseReason = "half_open_timeout"
 	CloseInternal        CloseReason = "internal_error"
+	CloseNATForbidden    CloseReason = "nat_forbidden"
 	// Told by the peer.
 	ClosePeerRefused CloseReason = "peer_refused"
 	ClosePeerDeleted CloseReason = "peer_deleted"
+	ClosePeerCrashed CloseReason = "peer_crashed"
 	// Afterwards.
 	CloseTimeout    CloseReason = "peer_timeout"
 	CloseReplaced   CloseReason = "replaced"
@@ -61,6 +63,7 @@ const (
 	NoteRekeyRefused    Note = "rekey_refused"
 	NoteHintReverted    Note = "address_hint_reverted"
 	NoteResent          Note = "request_resent"
+	NoteCrashToken      Note = "crash_token_wrong"
 )
 
 // IKEKeyLog holds the keys of an IKE SA in the form that packet dissectors

@@ -37,6 +37,8 @@ type rekeying struct {
 	// that it can't pile up old ones.
 	notBefore time.Time
 	open      bool // our exchange is under way
+	// computing: the peer has made its new IKE SA, ours is being made.
+	computing WorkID
 	// rival is what the peer made meanwhile, by an exchange with lowNonce.
 	rival    *Machine
 	lowNonce []byte
@@ -47,7 +49,7 @@ func (r *rekeying) forget() { *r = rekeying{} }
 // childrenBusy: an exchange of ours about a Child SA is under way.
 func (m *Machine) childrenBusy() bool {
 	return len(m.reserved) > 0 || slices.ContainsFunc(m.children, func(c *child) bool {
-		return c.state == childRekeying || c.state == childDeleting
+		return c.state == childInstalling || c.state == childRekeying || c.state == childDeleting
 	})
 }
 
@@ -133,11 +135,11 @@ func (m *Machine) answerRekey(now time.Time, o ikeOffer, spiR uint64, nonce []by
 	}
 	answer := chosenSuite(o.suite, o.number)
 	answer.SPI = binary.BigEndian.AppendUint64(nil, spiR)
-	m.respond(ikewire.CreateChildSA, []ikewire.Payload{
+	m.respond(ikewire.CreateChildSA, append([]ikewire.Payload{
 		&ikewire.SA{Proposals: []ikewire.Proposal{answer}},
 		&ikewire.Nonce{Data: nonce},
 		&ikewire.KE{Group: o.suite.Group, Data: r.public},
-	})
+	}, next.crashPayloads()...))
 	m.emit(Spawned{Next: next, InitiatorSPI: next.spiI, ResponderSPI: next.spiR})
 	if m.rekey.open {
 		// Who goes on is known when our own exchange is over.
@@ -152,7 +154,7 @@ func (m *Machine) answerRekey(now time.Time, o ikeOffer, spiR uint64, nonce []by
 func (m *Machine) giveWay(now time.Time, next *Machine) {
 	m.superseded = true
 	m.expires = now.Add(supersededFor)
-	m.bequeath(next)
+	m.bequeath(now, next)
 }
 
 // successor makes the machine of a new IKE SA between the same parties.
@@ -177,12 +179,37 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 	return next
 }
 
-// bequeath gives the Child SAs to a successor and tells the owner of it.
-func (m *Machine) bequeath(next *Machine) {
+// bequeath gives the Child SAs to a successor and tells the owner of it. A move
+// that isn't over goes on there.
+func (m *Machine) bequeath(now time.Time, next *Machine) {
 	next.children, m.children = append(m.children, next.children...), nil
-	next.path, next.pace = m.path, m.pace
-	m.carries, next.carries = false, true
+	next.pace = m.pace
+	next.inherit(m)
+	m.heir, m.carries, next.carries = next, false, true
 	m.emit(Rekeyed{Next: next, IKE: next.summary.IKE})
+	m.lend(next, func() { next.takeUp(now) })
+}
+
+// takeUp begins what a successor has to do first.
+func (m *Machine) takeUp(now time.Time) {
+	if m.original {
+		m.tellCrashToken(now)
+	}
+	for _, c := range m.children {
+		if c.state == childDeleting {
+			m.deleteChild(now, c) // its task waited at the one before
+		}
+	}
+	hint := m.mobility.hint
+	m.mobility.hint = path{}
+	switch {
+	case hint.remote.IsValid():
+		m.askAt(now, hint)
+	case m.peer.mobike && m.unsettled():
+		m.settle(now)
+	default:
+		m.seenAt(now, m.path)
+	}
 }
 
 // rekeyIKE begins.
@@ -213,6 +240,7 @@ type ikeAttempt struct {
 	spi     uint64
 	nonce   []byte
 	kx      ikecrypto.KeyExchange
+	answer  []ikewire.Payload
 }
 
 func (m *Machine) prepareRekey(now time.Time, a ikeAttempt, group uint16) {
@@ -286,8 +314,9 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 		m.rekeyFailed(now, "the peer chose what was not offered", false)
 		return
 	}
+	a.answer = inner
 	oldPRF, d := m.suite.PRF, clone(m.keys.D)
-	m.work("key exchange", func() any {
+	m.rekey.computing = m.work("key exchange", func() any {
 		defer clear(d)
 		shared, err := a.kx.Shared(answer.ke.Data)
 		if err != nil {
@@ -298,12 +327,28 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 		return initKeys{keys: keys, err: err}
 	}, func(now time.Time, result any) {
 		r := result.(initKeys)
-		if r.err != nil {
+		m.rekey.computing = 0
+		switch {
+		case m.state == stateDeleting:
+			m.endRekeyed(now, suite, r, a.spi, spi)
+		case r.err != nil:
 			m.rekeyFailed(now, r.err.Error(), false)
-			return
+		default:
+			m.takeRekeyedIKE(now, suite, r.keys, a, spi, answer.nonce.Data)
 		}
-		m.takeRekeyedIKE(now, suite, r.keys, a, spi, answer.nonce.Data)
 	})
+}
+
+// endRekeyed: the IKE SA was closed while its successor was made. The peer has
+// both, and is told to delete both.
+func (m *Machine) endRekeyed(now time.Time, suite ikecrypto.Suite, r initKeys, spiI, spiR uint64) {
+	if r.err == nil {
+		if next := m.successor(now, suite, r.keys, spiI, spiR, true); next != nil {
+			next.superseded = true
+			m.emit(Spawned{Next: next, InitiatorSPI: spiI, ResponderSPI: spiR, Original: true, Redundant: true})
+		}
+	}
+	m.finish(now)
 }
 
 func (m *Machine) takeRekeyedIKE(now time.Time, suite ikecrypto.Suite, keys *ikecrypto.Keys, a ikeAttempt, spiR uint64, nonceR []byte) {
@@ -313,6 +358,7 @@ func (m *Machine) takeRekeyedIKE(now time.Time, suite ikecrypto.Suite, keys *ike
 		m.rekeyFailed(now, "keys", false)
 		return
 	}
+	next.keepCrashToken(a.answer)
 	rival := m.rekey.rival
 	m.rekey.rival = nil
 	if rival != nil && rival.state == stateEstablished && bytes.Compare(lower(a.nonce, nonceR), m.rekey.lowNonce) < 0 {
@@ -330,6 +376,6 @@ func (m *Machine) takeRekeyedIKE(now time.Time, suite ikecrypto.Suite, keys *ike
 	}
 	m.superseded = true
 	m.emit(Spawned{Next: next, InitiatorSPI: a.spi, ResponderSPI: spiR, Original: true})
-	m.bequeath(next)
+	m.bequeath(now, next)
 	m.sendDelete(now, CloseRekeyed)
 }

@@ -37,7 +37,8 @@ type request struct {
 	raw      [][]byte
 	to       *path // instead of the machine's path, in tries up to toUntil
 	toUntil  int
-	hinted   path // where the peer may be; an answer from there proves it
+	hinted   path       // where a peer without MOBIKE may be; an answer from there shows it
+	proof    *pathProof // of the return routability check that it is; or nil
 	tries    int
 	resend   time.Time
 	parts    ikecrypto.Reassembly // of the answer
@@ -78,21 +79,13 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 		return
 	}
 	m.peerMoved(from)
+	defer m.seenAt(now, from)
 	if t, critical := unknownCritical(inner); critical {
 		m.note(NoteCriticalPayload, t.String())
 		m.refuseCritical(now, msg.Exchange, t)
 		return
 	}
 	m.dispatch(now, msg.Exchange, inner)
-}
-
-// peerMoved: where an authenticated new request came from is where the IKE SA
-// goes on (RFC 7296 section 2.23); with MOBIKE only the peer's word counts
-// (RFC 4555 section 3.8).
-func (m *Machine) peerMoved(from path) {
-	if (!m.peer.mobike || m.state != stateEstablished) && !m.intoTunnel(from) {
-		m.path = from
-	}
 }
 
 // repeat answers a request that was answered before, once it is known to be
@@ -196,7 +189,7 @@ func (m *Machine) unseal(parts *ikecrypto.Reassembly, raw []byte, msg *ikewire.M
 func (m *Machine) respond(x ikewire.ExchangeType, payloads []ikewire.Payload) {
 	messages, err := m.encode(m.header(x, m.in.next, true), payloads)
 	if err != nil {
-		m.note(NoteMalformed, err.Error())
+		m.failure = err
 		return
 	}
 	m.in.last = messages
@@ -227,17 +220,19 @@ func (m *Machine) refuseCritical(now time.Time, x ikewire.ExchangeType, t ikewir
 	}
 }
 
-// begin starts an exchange of ours, or lets it wait for its turn. start has to
-// come to sendRequest or to finish.
-func (m *Machine) begin(now time.Time, start func(now time.Time)) {
+// begin starts an exchange of ours, or lets it wait for its turn, where there is
+// room. start has to come to sendRequest or to finish.
+func (m *Machine) begin(now time.Time, start func(now time.Time)) (taken bool) {
 	if m.request.claimed {
-		if len(m.tasks) < maxTasks {
-			m.tasks = append(m.tasks, start)
+		if len(m.tasks) == maxTasks {
+			return false
 		}
-		return
+		m.tasks = append(m.tasks, start)
+		return true
 	}
 	m.request.claimed = true
 	start(now)
+	return true
 }
 
 // finish lets the next exchange of ours begin.
@@ -260,10 +255,20 @@ func (m *Machine) sendRequest(now time.Time, x ikewire.ExchangeType, payloads []
 	}
 	m.request = request{
 		claimed: true, open: true, id: m.request.id, exchange: x, raw: messages,
-		to: m.request.to, toUntil: hintTries, hinted: m.request.hinted, tries: 1, resend: now.Add(m.cfg.Retransmit), done: done,
+		to: m.request.to, toUntil: hintTries, hinted: m.request.hinted, proof: m.request.proof,
+		tries: 1, resend: now.Add(m.cfg.Retransmit), done: done,
 	}
-	m.send(messages, m.requestPath())
+	m.sendOpen(m.requestPath())
 	return true
+}
+
+// sendOpen sends the open request. What went elsewhere too proves nothing about
+// the path that it was for.
+func (m *Machine) sendOpen(p path) {
+	if proof := m.request.proof; proof != nil && proof.of != p {
+		proof.strayed = true
+	}
+	m.send(m.request.raw, p)
 }
 
 // requestPath is where the open request goes.
@@ -294,11 +299,15 @@ func (m *Machine) resend(now time.Time) {
 	if r.to != nil && r.tries > r.toUntil {
 		r.to = nil // nobody there: the old path has the rest of the tries
 	}
-	m.send(r.raw, m.requestPath())
+	m.sendOpen(m.requestPath())
+	m.sendAlternatives()
 }
 
 // response takes an answer to the open request.
 func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
+	if m.peerCrashed(now, msg.Payloads) {
+		return
+	}
 	r := &m.request
 	if !r.open || msg.MessageID != r.id || msg.Exchange != r.exchange {
 		m.note(NoteUnexpected, "response to "+msg.Exchange.String())
@@ -322,7 +331,7 @@ func (m *Machine) response(now time.Time, in Message, msg *ikewire.Message) {
 		m.closed(now, CloseMalformed, "response with invalid syntax", false)
 		return
 	}
-	m.answeredFrom(path{local: in.Local, remote: in.Remote, marker: in.Marker}, hinted)
+	m.answeredFrom(in, hinted)
 	done(now, in, inner)
 	if m.state != stateDead && m.state != stateLingering && !m.request.claimed {
 		m.finish(now)

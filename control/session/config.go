@@ -37,6 +37,9 @@ type Config struct {
 	Records func(Record)
 	// CookieSecret makes cookies. The zero value draws one.
 	CookieSecret gate.Secret
+	// CrashSecret tells peers after a restart that their IKE SAs are gone (RFC
+	// 6290), if it is the one from before. The zero value tells nobody.
+	CrashSecret gate.Secret
 	// Logger gets a line for each session that comes up, is refused or ends;
 	// nil logs nothing.
 	Logger *slog.Logger

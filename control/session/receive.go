@@ -92,6 +92,7 @@ func (s *Server) route(d *dataplane.Datagram, h gate.Header) {
 	}
 	if n >= uint64(len(s.shards)) {
 		s.stats.drop(ReasonUnknownIKESPI)
+		s.unknownIKE(time.Now(), packet{header: h, data: d.Data, local: d.Local, remote: d.Remote, marker: d.Marker})
 		return
 	}
 	inbox := s.shards[n].inbox

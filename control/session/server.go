@@ -34,6 +34,7 @@ type Server struct {
 	maxSessions int
 	newMachine  func(cfg *ike.Config, spiI, spiR uint64) stepper
 	initSecret  [16]byte
+	crashSecret gate.Secret // zero: no quick crash detection
 
 	settings atomic.Pointer[Settings]
 	update   sync.Mutex // one Update at a time
@@ -80,7 +81,8 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		backend: cfg.Backend, meter: s.meter, leases: cfg.Leases, records: s.records,
 		log: cfg.Logger, tasks: newQueue[task](),
 	}
-	s.settings.Store(&cfg.Settings)
+	s.crashSecret = cfg.CrashSecret
+	s.settings.Store(s.withCrashToken(&cfg.Settings))
 	if _, err := cfg.IKE.Rand.Read(s.initSecret[:]); err != nil {
 		return nil, fmt.Errorf("draw a secret: %w", err)
 	}
@@ -170,7 +172,7 @@ func (s *Server) Update(settings Settings) error {
 	if err := s.gate.Update(settings.Gate); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	before := s.settings.Swap(&settings)
+	before := s.settings.Swap(s.withCrashToken(&settings))
 	if before.Admit != settings.Admit {
 		s.broadcast(recheckAll{})
 	}

@@ -97,6 +97,9 @@ func (sh *shard) receive(now time.Time, p packet) {
 		s = sh.initiated(now, p)
 	} else if s = sh.machines[p.header.SPI()]; s == nil || s.original == p.header.FromInitiator {
 		sh.server.stats.drop(ReasonUnknownIKESPI)
+		if s == nil {
+			sh.server.unknownIKE(now, p)
+		}
 		return
 	}
 	if s == nil {

@@ -77,7 +77,7 @@ func newStats() *stats {
 		closings: make(map[ike.CloseReason]uint64),
 		notes:    make(map[ike.Note]uint64),
 		events: map[string]uint64{
-			eventAddressChanged: 0, eventHint: 0, eventHintConfirmed: 0,
+			eventCrashToken: 0, eventAddressChanged: 0, eventHint: 0, eventHintConfirmed: 0,
 			eventUnknownSPI: 0, eventSoftLimit: 0, eventHardLimit: 0, eventExpired: 0,
 		},
 		legacy:    make(map[string]uint64),

@@ -109,6 +109,7 @@ func (c *Config) Build(now time.Time) (*Built, error) {
 		Legacy:       g.Legacy.Allowed(),
 		FragmentSize: g.IKE.FragmentSize,
 		MOBIKE:       g.IKE.MOBIKE,
+		Addresses:    g.External.Addresses(),
 		Childless:    g.IKE.Childless,
 
 		ExportKeys: c.Debug.KeyLog != "",

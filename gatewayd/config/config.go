@@ -146,6 +146,8 @@ type IKE struct {
 	FragmentSize int `yaml:"fragment_size"`
 	// MOBIKE is RFC 4555.
 	MOBIKE bool `yaml:"mobike"`
+	// CrashDetection is RFC 6290; its secret is kept in StateDir.
+	CrashDetection bool `yaml:"crash_detection" restart:"yes"`
 	// Childless IKE SAs are allowed (RFC 6023).
 	Childless bool `yaml:"childless"`
 }

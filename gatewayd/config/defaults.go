@@ -54,6 +54,7 @@ func Default() *Config {
 				MaxChildren:     8,
 				FragmentSize:    fragmentSize,
 				MOBIKE:          true,
+				CrashDetection:  true,
 			},
 			ESP: ESP{
 				Proposals: mustESP("aes128gcm16", "aes256gcm16", "chacha20poly1305", "aes256-sha256", "aes128-sha256", "aes256-aes128-sha384-sha512"),

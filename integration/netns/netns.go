@@ -180,15 +180,15 @@ func (n *Namespace) AddAddress(link string, p netip.Prefix) error {
 	return err
 }
 
-// RemoveAddress takes an address from an interface.
-func (n *Namespace) RemoveAddress(link string, p netip.Prefix) error {
+// DelAddress takes an address from an interface.
+func (n *Namespace) DelAddress(link string, p netip.Prefix) error {
 	return n.Do(func() error {
 		l, err := netlink.LinkByName(link)
 		if err != nil {
-			return fmt.Errorf("link %s: %w", link, err)
+			return fmt.Errorf("interface %s in %s: %w", link, n.name, err)
 		}
 		if err := netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(p)}); err != nil {
-			return fmt.Errorf("link %s: removing address %s: %w", link, p, err)
+			return fmt.Errorf("address %s of %s in %s: %w", p, link, n.name, err)
 		}
 		return nil
 	})

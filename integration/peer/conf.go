@@ -205,6 +205,16 @@ type Settings struct {
 	// FragmentSize is the size of IP packets with fragments of IKE messages; 1280
 	// where 0.
 	FragmentSize int
+	// Quiet logs next to nothing, for measurements.
+	Quiet bool
+}
+
+// level of log lines about a part of the daemon.
+func (s Settings) level(usual int) int {
+	if s.Quiet {
+		return 0
+	}
+	return usual
 }
 
 func (s Settings) String() string {
@@ -236,10 +246,10 @@ func (c *Charon) daemonConf(s Settings) string {
   filelog {
     file {
       path = ` + c.path("charon.log") + `
-      default = 1
-      ike = 2
-      cfg = 2
-      enc = 1
+      default = ` + strconv.Itoa(s.level(1)) + `
+      ike = ` + strconv.Itoa(s.level(2)) + `
+      cfg = ` + strconv.Itoa(s.level(2)) + `
+      enc = ` + strconv.Itoa(s.level(1)) + `
       flush_line = yes
     }
   }

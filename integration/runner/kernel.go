@@ -20,15 +20,16 @@ import (
 // Tests whose names begin so need IPsec in the kernel.
 const kernelPrefix = "TestXFRM"
 
-// kernelTimeout bounds each run of tests, not all of them.
-const kernelTimeout = 6 * time.Minute
+// kernelTimeout bounds each run of tests, not all of them. In emulation it has
+// to do for a busy host.
+const kernelTimeout = 15 * time.Minute
 
 // variants are scenarios that run again with other clients: strongSwan, whose
 // ESP elsewhere is its own.
 var variants = []machine.Test{{
 	Package: module + "/integration", Env: []string{"ROAMGATE_CLIENT=kernel"},
-	Run: "^(TestContentArrivesBothWays|TestTwoDevicesBehindOneNAT|TestPortRemapInMidStream|TestRekeyUnderTraffic|TestSeveralChildSAs|TestKillAndRestart)$" +
-		"/^(|IPv4|RSA,_CBC.*|ECDSA,_GCM.*|client,_IKE_SA|client,_Child_SA_with_PFS)$",
+	Run: "^(TestContentArrivesBothWays|TestPortRemapInMidStream|TestRekeyUnderTraffic|TestSeveralChildSAs)$" +
+		"/^(|IPv4_with_MOBIKE|RSA,_CBC.*|client,_IKE_SA|client,_Child_SA_with_PFS)$",
 }}
 
 // kernelTests are the variants and, of every package, the tests that have the

@@ -133,7 +133,7 @@ func testParts(ctx context.Context) ([]part, error) {
 // so that root compiles nothing into our caches.
 func programs() ([]string, error) {
 	env := []string{netns.IntegrationEnv + "=1"}
-	for name, path := range map[string]string{"ROAMGATE_GATEWAYD": "bin/gatewayd", "ROAMGATE_DEMO": ".cache/bin/demo"} {
+	for name, path := range map[string]string{"ROAMGATE_GATEWAYD": "bin/gatewayd", "ROAMGATE_BENCH": "bin/bench", "ROAMGATE_DEMO": ".cache/bin/demo"} {
 		path, err := filepath.Abs(path)
 		if err != nil {
 			return nil, err

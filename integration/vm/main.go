@@ -36,8 +36,11 @@
 // their name. The namespaces, topologies and peers of integration work inside
 // as they do outside.
 //
-// Without KVM it is an emulation: about as fast as a computer of twenty years
-// ago, and only ratios inside one run say anything about speed.
+// Without KVM it is an emulation of one processor that does a thousand million
+// instructions in each second of its own clock, which leaps while all programs
+// wait. So nothing in the guest depends on how busy the host is, waiting costs
+// nothing, and times measured inside are counts of instructions: good for
+// ratios inside one run, and for nothing else.
 package main
 
 import (
@@ -79,7 +82,7 @@ func command(ctx context.Context, args []string) error {
 	}
 	memory := flags.Int("memory", 2048, "of the guest, in MB")
 	env := flags.String("env", "", "more of the environment, NAME=VALUE separated by commas")
-	timeout := flags.Duration("timeout", 10*time.Minute, "of the tests")
+	timeout := flags.Duration("timeout", 20*time.Minute, "of the tests")
 	get := flags.String("get", "", "files to fetch from the guest afterwards into the current folder, separated by commas")
 	if len(args) == 0 {
 		args = []string{"help"}

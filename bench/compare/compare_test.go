@@ -1,0 +1,124 @@
+package compare
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/bench/flow"
+	"github.com/roamgate/roamgate/bench/report"
+	"github.com/roamgate/roamgate/integration/netns"
+)
+
+func programs(t *testing.T) Programs {
+	t.Helper()
+	if os.Getenv(netns.IntegrationEnv) == "" {
+		t.Skip("needs root and network namespaces: run `make test`")
+	}
+	p := Programs{Bench: os.Getenv("ROAMGATE_BENCH"), Gatewayd: os.Getenv("ROAMGATE_GATEWAYD"), IPerf: "iperf3"}
+	if p.Bench == "" || p.Gatewayd == "" {
+		t.Fatal("ROAMGATE_BENCH and ROAMGATE_GATEWAYD have to name the programs")
+	}
+	return p
+}
+
+// Each contestant that is here really carries what is measured: one short round
+// of every kind. wireguard-go isn't in the distribution; who has it installed
+// sees it tested too.
+func TestRound(t *testing.T) {
+	plan := Plan{
+		Programs: programs(t), Contestants: Names(), Rounds: 1,
+		Measurements: []Measurement{
+			TCP(false, 1, time.Second), TCP(true, 1, time.Second),
+			{Name: "1,000 packets/s", Unit: "pps", run: func(ctx context.Context, l *lab, _ int) (float64, error) {
+				o, err := l.offer(ctx, flow.IMIX, false, 1000, time.Second)
+				return o.received, err
+			}},
+			Handshakes(time.Second), GatewayCPU(20),
+		},
+	}
+	r := &report.Report{}
+	if err := plan.Run(t.Context(), r, func(s string) { t.Log(s) }); err != nil {
+		t.Fatal(err)
+	}
+	missing := 0
+	for _, n := range r.Notes {
+		t.Log(n)
+		if strings.HasPrefix(n, WireGuard+" doesn't take part") {
+			missing++
+		}
+	}
+	if len(r.Notes) > missing {
+		t.Error("there are notes of failures")
+	}
+	if len(r.Tables) != len(plan.Measurements) {
+		t.Fatalf("%d tables, want %d", len(r.Tables), len(plan.Measurements))
+	}
+	for i, table := range r.Tables {
+		want := 4 - missing
+		if plan.Measurements[i].Handshakes {
+			want = 2
+		}
+		if len(table.Rows) != want {
+			t.Errorf("%s: %d rows, want %d", table.Name, len(table.Rows), want)
+		}
+		for _, row := range table.Rows {
+			if row[1] == "0" {
+				t.Errorf("%s, %s: nothing got through", table.Name, row[0])
+			}
+		}
+	}
+}
+
+// Packets of several tunnels arrive, counted by the receiver and judged through
+// a tunnel.
+func TestTunnels(t *testing.T) {
+	l, err := newLab(programs(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := serveGatewayd(ctx, l); err != nil {
+		t.Fatal(err)
+	}
+	at := netns.LANHost.String() + ":" + flowPort
+	p, err := l.start(l.LAN, "receive", l.Bench, "flow", "receive", "--at", at, "--quiet-after", "1h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.says(ctx, p, "receive", "listening"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.bench(ctx, "esp", "--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID,
+		"--root", "ca.crt", "--ca", "ca.crt", "--ca-key", "ca.key", "--devices", "20", "--to", at,
+		"--imix", "--rate", "1000", "--duration", "1s", "--quiet", "--json", "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, least := range map[string]float64{"tunnels": 20, "offered": 100, "received": 100} {
+		if v, err := r.figure(name); err != nil || v < least {
+			t.Errorf("%s: %v, %v", name, v, err)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	there := []contestant{{name: "a"}, {name: "b"}, {name: "c"}}
+	got, ok := table(Measurement{Name: "x", Unit: "Gb/s"}, there, map[string][]float64{"a": {3, 1, 2}, "b": {4, 4}})
+	want := [][]string{{"a", "2", "1", "3", "3", "1.00", "0.50"}, {"b", "4", "4", "4", "2", "2.00", "1.00"}}
+	if !ok || !slices.EqualFunc(got.Rows, want, slices.Equal) {
+		t.Errorf("%v", got)
+	}
+	if _, ok := table(Measurement{}, there, nil); ok {
+		t.Error("a table of nothing")
+	}
+}
