@@ -34,8 +34,8 @@ var ErrGone = errors.New("the virtual machine is gone")
 
 // Options of a boot. The zero value is what the tests run in.
 type Options struct {
-	// Memory in MB; 2048 where zero. CPUs; 1 where zero.
-	Memory, CPUs int
+	// Memory in MB; 2048 where zero.
+	Memory int
 	// Shell on the terminal of this process instead of programs by Run.
 	Shell bool
 }
@@ -168,27 +168,23 @@ func withGuest(ctx context.Context, dir, root string) (path string, err error) {
 }
 
 func (vm *VM) start(kernel, initrd string, o Options) error {
-	memory, cpus := o.Memory, o.CPUs
+	memory := o.Memory
 	if memory == 0 {
 		memory = 2048
-	}
-	if cpus == 0 {
-		cpus = 1
 	}
 	accelerator, words := vm.Accelerator, "console=ttyS0 panic=-1 oops=panic quiet"
 	if accelerator == "tcg" {
 		accelerator = "tcg,thread=single"
 	}
 	vm.cmd = exec.Command(qemu, "-M", "q35", "-accel", accelerator, "-cpu", "max",
-		"-smp", fmt.Sprint(cpus), "-m", fmt.Sprint(memory),
+		"-smp", "1", "-m", fmt.Sprint(memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", kernel, "-initrd", initrd)
 	if vm.Accelerator == "tcg" {
-		// One processor: with more, counting instructions breaks the kernel's
-		// cmpxchg16b in QEMU 7.2.
 		// Guest time is a count of instructions, a nanosecond each, and leaps
 		// while nothing runs: however busy the host is, no test in the guest
-		// sees it, and what waits doesn't take long.
+		// sees it, and what waits doesn't take long. It takes one processor:
+		// with two, QEMU 7.2 breaks the kernel's cmpxchg16b.
 		vm.cmd.Args = append(vm.cmd.Args, "-icount", "shift=0,sleep=off", "-rtc", "clock=vm")
 	}
 	if o.Shell {
