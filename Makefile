@@ -35,7 +35,7 @@ demo: packages-demo build-demo ## A strongSwan client through a gateway on this 
 demo-stop: ## End a demo that KEEP=1 left running
 	$(SUDO) $(TOOLS)/demo -stop
 
-test: packages-test build-demo ## All tests: unit with -race, then namespaces as root
+test: packages-test build-demo ## All tests: unit with -race, namespaces as root, then a kernel with IPsec
 	@$(if $(SUDO),sudo -v)
 	go run ./integration/runner test
 

@@ -83,7 +83,7 @@ func TestProfileConnects(t *testing.T) {
 func (s *scenario) imported(t *testing.T, dev netns.Device, folder string, connect []string) *peer.Charon {
 	t.Helper()
 	dir := shortDir(t)
-	client, err := peer.Start(s.ctx, dev.Namespace, dir)
+	client, err := peer.Start(s.ctx, dev.Namespace, dir, clientOptions()...)
 	if err != nil {
 		t.Fatal(err)
 	}

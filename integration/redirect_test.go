@@ -17,7 +17,7 @@ import (
 func TestRedirect(t *testing.T) {
 	s := newScenario(t, options{devices: 2})
 	there := s.top.Devices[1]
-	other, err := peer.Start(s.ctx, there.Namespace, shortDir(t))
+	other, err := peer.Start(s.ctx, there.Namespace, shortDir(t), clientOptions()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,28 @@ var (
 	pool6 = netip.MustParsePrefix("fd00:9::/112")
 )
 
+// clientEnv says whose ESP strongSwan clients use: "kernel", or where it isn't
+// set their own.
+const clientEnv = "ROAMGATE_CLIENT"
+
+// backendEnv names the backend of gateways, as gateway.backend does.
+const backendEnv = "ROAMGATE_BACKEND"
+
+func clientOptions() []peer.Option {
+	if os.Getenv(clientEnv) == "kernel" {
+		return []peer.Option{peer.KernelIPsec}
+	}
+	return nil
+}
+
+// transferSize is n octets, and less where everything is emulated.
+func transferSize(n int64) int64 {
+	if os.Getenv(netns.VMEnv) != "" {
+		return n / 25
+	}
+	return n
+}
+
 // scenario is a topology with a gateway in it and a CA around it.
 type scenario struct {
 	t    *testing.T
@@ -70,7 +92,7 @@ func newScenario(t *testing.T, o options) *scenario {
 	s.credential("gw", own)
 	s.write("root.crt", certPEM(s.root.cert))
 	s.conf = gateway.Config{
-		ID: gatewayID, Certificate: "gw.crt", Key: "gw.key", Roots: []string{"root.crt"},
+		ID: gatewayID, Backend: os.Getenv(backendEnv), Certificate: "gw.crt", Key: "gw.key", Roots: []string{"root.crt"},
 		InstanceOIDs: []string{instanceOID.String()},
 		Pools:        []netip.Prefix{pool}, Networks: []netip.Prefix{netns.Inside},
 	}
@@ -136,7 +158,7 @@ func (s *scenario) credential(name string, i identity) {
 // client starts a strongSwan on a device, with its connection loaded.
 func (s *scenario) client(t *testing.T, dev netns.Device, id identity, change ...func(*peer.Connection)) *peer.Charon {
 	t.Helper()
-	c, err := peer.Start(s.ctx, dev.Namespace, shortDir(t))
+	c, err := peer.Start(s.ctx, dev.Namespace, shortDir(t), clientOptions()...)
 	if err != nil {
 		t.Fatal(err)
 	}

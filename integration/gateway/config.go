@@ -15,6 +15,8 @@ import (
 // relative to the folder of the file.
 type Config struct {
 	ID string
+	// Backend that forwards; gatewayd's own choice where empty.
+	Backend string
 	// Certificate and Key are the first credential.
 	Certificate, Key string
 	MoreCredentials  []Credential
@@ -91,6 +93,9 @@ func (c Config) YAML() string {
 		line("debug: {key_log: %s}", c.KeyLog)
 	}
 	line("gateway:")
+	if c.Backend != "" {
+		line("  backend: %s", c.Backend)
+	}
 	line("  external:")
 	line("    interface: %s", netns.OutsideLink)
 	line("    address: %s", netns.GatewayOutside)

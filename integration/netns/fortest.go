@@ -11,6 +11,10 @@ import (
 // installed, so what is missing now is a failure.
 const IntegrationEnv = "ROAMGATE_INTEGRATION"
 
+// VMEnv is the variable that tells tests, by any value, that they run in the
+// virtual machine of integration/vm: in emulation, so they move less.
+const VMEnv = "ROAMGATE_VM"
+
 // ForTest lays a topology that ends with the test. Without IntegrationEnv the
 // test is skipped; with it, whatever is missing fails. An interrupt removes the
 // topology too.

@@ -1,6 +1,7 @@
 // Package peer drives strongSwan's charon as a VPN client that we did not
-// write, inside a network namespace, with strongSwan's own userspace ESP
-// (kernel-libipsec) so that it needs no IPsec in the kernel.
+// write, inside a network namespace: with strongSwan's own userspace ESP
+// (kernel-libipsec), so that it needs no IPsec in the kernel, or with the
+// kernel's where that has some.
 //
 // It imports nothing of this project but integration/netns.
 package peer
@@ -34,7 +35,7 @@ var ErrMissing = errors.New("strongSwan is not complete on this host")
 func Available() error {
 	for _, path := range []string{
 		charonPath, swanctlPath, "/dev/net/tun",
-		"/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so",
+		"/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "/usr/lib/ipsec/plugins/libstrongswan-kernel-netlink.so",
 		"/usr/lib/ipsec/plugins/libstrongswan-openssl.so",
 	} {
 		if _, err := os.Stat(path); err != nil {
@@ -48,16 +49,26 @@ func Available() error {
 type Charon struct {
 	ns      *netns.Namespace
 	dir     string
+	kernel  bool
 	process *netns.Process
 }
 
+// Option of a daemon that holds from its start to its end.
+type Option func(*Charon)
+
+// KernelIPsec leaves ESP to the kernel.
+func KernelIPsec(c *Charon) { c.kernel = true }
+
 // Start starts charon inside a namespace. Its configuration, socket and log
 // lie in dir, which exists and is its own. It knows no connection before Load.
-func Start(ctx context.Context, ns *netns.Namespace, dir string) (*Charon, error) {
+func Start(ctx context.Context, ns *netns.Namespace, dir string, options ...Option) (*Charon, error) {
 	if err := Available(); err != nil {
 		return nil, err
 	}
 	c := &Charon{ns: ns, dir: dir}
+	for _, option := range options {
+		option(c)
+	}
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
@@ -94,7 +105,7 @@ func (c *Charon) prepare() error {
 }
 
 func (c *Charon) writeSettings(s Settings) error {
-	return os.WriteFile(c.path("strongswan.conf"), []byte(daemonConf(c.path("charon.log"), c.socket(), c.path("resolv.conf"), s)), 0o600)
+	return os.WriteFile(c.path("strongswan.conf"), []byte(c.daemonConf(s)), 0o600)
 }
 
 // Set changes settings of the running daemon. They hold for SAs to come.

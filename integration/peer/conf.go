@@ -187,12 +187,11 @@ func addr(a netip.Addr) string {
 	return a.String()
 }
 
-// plugins in the order in which charon asks them; kernel-libipsec stands
-// before kernel-netlink so that ESP is its.
+// plugins in the order in which charon asks them.
 var plugins = strings.Join([]string{
 	"random", "nonce", "openssl", "aes", "sha1", "sha2", "hmac", "kdf", "gcm",
 	"x509", "revocation", "constraints", "pubkey", "pkcs1", "pkcs8", "pkcs12", "pem",
-	"kernel-libipsec", "kernel-netlink", "socket-default", "vici", "updown", "resolve",
+	"kernel-netlink", "socket-default", "vici", "updown", "resolve",
 }, " ")
 
 // Settings of the daemon that aren't a connection's. The zero value is what
@@ -232,9 +231,13 @@ func yes(b bool) string {
 
 // daemonConf is a strongswan.conf: one setting a line, as its parser wants.
 // With fewer than 16 threads kernel-libipsec leaves none to answer vici.
-func daemonConf(log, socket, resolver string, s Settings) string {
+func (c *Charon) daemonConf(s Settings) string {
+	load := plugins
+	if !c.kernel {
+		load = "kernel-libipsec " + plugins // before kernel-netlink, so that ESP is its
+	}
 	return `charon {
-  load = ` + plugins + `
+  load = ` + load + `
 ` + s.String() + `  threads = 16
   install_routes = yes
   install_virtual_ip = yes
@@ -242,7 +245,7 @@ func daemonConf(log, socket, resolver string, s Settings) string {
   retransmit_timeout = 1.0
   filelog {
     file {
-      path = ` + log + `
+      path = ` + c.path("charon.log") + `
       default = ` + strconv.Itoa(s.level(1)) + `
       ike = ` + strconv.Itoa(s.level(2)) + `
       cfg = ` + strconv.Itoa(s.level(2)) + `
@@ -252,13 +255,13 @@ func daemonConf(log, socket, resolver string, s Settings) string {
   }
   plugins {
     vici {
-      socket = unix://` + socket + `
+      socket = unix://` + c.socket() + `
     }
     openssl {
       fips_mode = 0
     }
     resolve {
-      file = ` + resolver + `
+      file = ` + c.path("resolv.conf") + `
     }
   }
 }

@@ -27,7 +27,8 @@ type Child struct {
 	Name, SPIIn, SPIOut string
 	// State in strongSwan's words; "INSTALLED" when it carries traffic.
 	State string
-	// Algorithms such as "AES_GCM_16-128" or "AES_CBC-128/HMAC_SHA2_256_128".
+	// Algorithms such as "AES_GCM_16-128", "AES_GCM_16-128/ESN" or
+	// "AES_CBC-128/HMAC_SHA2_256_128".
 	Algorithms string
 	// Encap: ESP goes in UDP.
 	Encap                 bool
@@ -79,7 +80,7 @@ func parseSA(s section) SA {
 			SPIIn:      c.text("spi-in"),
 			SPIOut:     c.text("spi-out"),
 			State:      c.text("state"),
-			Algorithms: algorithms(c, "dh-group"),
+			Algorithms: algorithms(c, "dh-group") + extended(c),
 			Encap:      c.text("encap") == "yes",
 			BytesIn:    number(c.text("bytes-in")),
 			BytesOut:   number(c.text("bytes-out")),
@@ -104,6 +105,14 @@ func algorithms(s section, more ...string) string {
 		}
 	}
 	return strings.Join(parts, "/")
+}
+
+// extended is what a Child SA with extended sequence numbers ends with.
+func extended(s section) string {
+	if s.text("esn") == "1" {
+		return "/ESN"
+	}
+	return ""
 }
 
 func number(s string) uint64 {

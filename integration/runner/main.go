@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/integration/netns"
+	"github.com/roamgate/roamgate/integration/vm/machine"
 )
 
 const module = "github.com/roamgate/roamgate"
@@ -32,12 +33,17 @@ type part struct {
 	env    []string
 	// root: the test binaries run as root, through sudo where we aren't.
 	root bool
+	// kernel: runs of tests that need IPsec in the kernel, instead of args.
+	kernel []machine.Test
 }
 
 func main() {
 	fuzzTime := flag.Duration("fuzztime", 5*time.Minute, "how long soak fuzzes each target")
+	if len(os.Args) == 2 && os.Args[1] == probeWord {
+		probe()
+	}
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: runner [flags] test|soak")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: runner [flags] test|vm|soak")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -49,6 +55,10 @@ func main() {
 	switch flag.Arg(0) {
 	case "test":
 		parts, err = testParts(ctx)
+	case "vm": // the last part of test alone
+		if parts, err = testParts(ctx); err == nil {
+			parts = parts[len(parts)-1:]
+		}
 	case "soak":
 		parts, err = soakParts(ctx, *fuzzTime)
 	default:
@@ -61,7 +71,11 @@ func main() {
 	}
 	report := newReport(os.Stdout)
 	for _, p := range parts {
-		run(ctx, p, report)
+		if p.kernel != nil {
+			runKernel(ctx, p, report)
+		} else {
+			run(ctx, p, report)
+		}
 	}
 	if os.Geteuid() == 0 {
 		if err := netns.Sweep("rg"); err != nil {
@@ -78,7 +92,8 @@ func main() {
 
 // testParts: packages whose tests lay topologies run one after the other, with
 // all that they need; all others run once with the race detector. Those are
-// root too, because some make namespaces and devices of their own.
+// root too, because some make namespaces and devices of their own. What needs
+// IPsec in the kernel comes last.
 func testParts(ctx context.Context) ([]part, error) {
 	out, err := goList(ctx, `{{.ImportPath}} {{join .Imports ","}},{{join .TestImports ","}},{{join .XTestImports ","}}`)
 	if err != nil {
@@ -98,14 +113,19 @@ func testParts(ctx context.Context) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
+	kernel, err := kernelTests(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return []part{
-		{name: "unit", root: true, env: []string{netns.IntegrationEnv + "=1"}, args: append([]string{"-race", "-shuffle=on"}, unit...)},
+		{name: "unit", root: true, env: []string{netns.IntegrationEnv + "=1"}, args: append([]string{"-race", "-shuffle=on", "-skip=^" + kernelPrefix}, unit...)},
 		{
 			name: "namespaces", strict: true, root: true,
 			env: programs,
 			// Tests that say t.Parallel wait most of the time.
-			args: append([]string{"-count=1", "-p=1", "-parallel=4", "-timeout=15m", "-skip=^TestSoak"}, spaces...),
+			args: append([]string{"-count=1", "-p=1", "-parallel=4", "-timeout=15m", "-skip=^TestSoak|^" + kernelPrefix}, spaces...),
 		},
+		{name: "vm", strict: true, root: true, env: programs, kernel: kernel},
 	}, nil
 }
 
