@@ -55,6 +55,8 @@ type Config struct {
 	Records string
 	// KeyLog folder; empty for none.
 	KeyLog string
+	// PProf tells profiles on the local socket.
+	PProf bool
 	// LogLevel; debug where empty.
 	LogLevel string
 	// Extra lines at the end, as they are.
@@ -84,8 +86,12 @@ func (c Config) YAML() string {
 	line("runtime_dir: run")
 	line("log: {level: %s, format: text}", cmp.Or(c.LogLevel, "debug"))
 	line("metrics: {listen: %q}", MetricsAt)
+	if c.KeyLog != "" || c.PProf {
+		line("debug:")
+		line("  pprof: %v", c.PProf)
+	}
 	if c.KeyLog != "" {
-		line("debug: {key_log: %s}", c.KeyLog)
+		line("  key_log: %s", c.KeyLog)
 	}
 	line("gateway:")
 	line("  external:")
