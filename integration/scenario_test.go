@@ -110,10 +110,22 @@ func newScenario(t *testing.T, o options) *scenario {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("gatewayd:\n%s", s.gw.LogTail(80))
+			s.tellKernel(t)
 		}
 		s.gw.Kill()
 	})
 	return s
+}
+
+// tellKernel logs what the gateway's kernel forwards by.
+func (s *scenario) tellKernel(t *testing.T) {
+	t.Helper()
+	const questions = "ip -s xfrm state; ip -s xfrm policy; ip -s -d link; ip rule; ip route; ip -6 route; grep -v ' 0$' /proc/thread-self/net/xfrm_stat; nft list ruleset"
+	// The test's own time may be over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	defer cancel()
+	said, err := s.top.Gateway.Run(ctx, exec.CommandContext(ctx, "sh", "-c", questions))
+	t.Logf("the gateway's kernel (%v):\n%s", err, said)
 }
 
 // start starts the gateway, for the first time or after it ended.

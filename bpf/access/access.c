@@ -20,7 +20,7 @@
 char program_license[] SEC("license") = "GPL";
 
 // Set before loading.
-// Octets before the IP header: none on TUN and xfrm interfaces.
+// Octets before the IP header: none on TUN interfaces.
 const volatile u32 link_header = 0;
 // Packets from devices come out of IPsec of this kernel, and their inbound SPI
 // says from which device: sources are compared with it.
@@ -44,6 +44,8 @@ enum verdict {
 #define MAX_GROUPS 1024
 #define MAX_RULES 64
 #define MAX_EXTENSIONS 8
+#define MAX_HEADERS 256 // that are made linear
+#define BPF_HDR_START_NET 1
 // Costs are nanoseconds for an octet in units of 2^-20.
 #define COST_SHIFT 20
 
@@ -178,6 +180,20 @@ struct packet {
 	u32 bytes;
 };
 
+// Octets of a packet, from its IP header on. What the kernel has decrypted may
+// still have the link header of the outside, of which the program isn't told how
+// long it is; loads from the network header see only what is linear.
+INLINE long load(struct __sk_buff *skb, u32 at, void *to, u32 size)
+{
+	if (!bind_sa)
+		return bpf_skb_load_bytes(skb, link_header + at, to, size);
+	if (!bpf_skb_load_bytes_relative(skb, at, to, size, BPF_HDR_START_NET))
+		return 0;
+	if (bpf_skb_pull_data(skb, skb->len < MAX_HEADERS ? skb->len : MAX_HEADERS))
+		return -1;
+	return bpf_skb_load_bytes_relative(skb, at, to, size, BPF_HDR_START_NET);
+}
+
 INLINE bool has_ports(u8 protocol)
 {
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP ||
@@ -189,7 +205,7 @@ INLINE void read_ports(struct __sk_buff *skb, struct packet *p, u32 at, enum dir
 {
 	be16 ports[2]; // source, destination
 
-	if (!has_ports(p->protocol) || bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+	if (!has_ports(p->protocol) || load(skb, at, ports, sizeof(ports)))
 		return;
 	p->port = BE16(direction == IN ? ports[1] : ports[0]);
 	p->ports = true;
@@ -199,13 +215,13 @@ INLINE void read_ports(struct __sk_buff *skb, struct packet *p, u32 at, enum dir
 // gso_segs can't be asked: frames from TUN have none.
 INLINE void count_segments(struct __sk_buff *skb, struct packet *p, u32 at)
 {
-	u32 headers = at - link_header, size = skb->gso_size;
+	u32 headers = at, size = skb->gso_size;
 	u8 offset;
 
 	if (!size)
 		return;
 	if (p->protocol == IPPROTO_TCP) {
-		if (bpf_skb_load_bytes(skb, at + OFFSETOF(struct tcp_header, offset), &offset, 1))
+		if (load(skb, at + OFFSETOF(struct tcp_header, offset), &offset, 1))
 			return;
 		headers += (offset >> 4) * 4;
 	} else {
@@ -223,9 +239,11 @@ INLINE bool parse_ipv4(struct __sk_buff *skb, struct packet *p, enum direction d
 	u32 length;
 	be32 remote, virtual;
 
-	if (bpf_skb_load_bytes(skb, link_header, &ip, sizeof(ip)))
+	if (load(skb, 0, &ip, sizeof(ip)))
 		return false;
 	length = (ip.version_ihl & 0xf) * 4;
+	if (bind_sa && ip.total_length)
+		p->bytes = BE16(ip.total_length);
 	if (ip.version_ihl >> 4 != 4 || length < sizeof(ip) || length > p->bytes)
 		return false;
 	remote = direction == IN ? ip.destination : ip.source;
@@ -238,8 +256,8 @@ INLINE bool parse_ipv4(struct __sk_buff *skb, struct packet *p, enum direction d
 	p->protocol = ip.protocol;
 	if (BE16(ip.fragment) & IP_OFFSET)
 		return true;
-	read_ports(skb, p, link_header + length, direction);
-	count_segments(skb, p, link_header + length);
+	read_ports(skb, p, length, direction);
+	count_segments(skb, p, length);
 	return true;
 }
 
@@ -247,12 +265,14 @@ INLINE bool parse_ipv6(struct __sk_buff *skb, struct packet *p, enum direction d
 {
 	struct ipv6_header ip;
 	struct ipv6_extension extension; // a fragment header is of the same size
-	u32 at = link_header + sizeof(ip);
+	u32 at = sizeof(ip);
 
-	if (bpf_skb_load_bytes(skb, link_header, &ip, sizeof(ip)))
+	if (load(skb, 0, &ip, sizeof(ip)))
 		return false;
 	if ((ip.version_class_flow & 0xf0) != 0x60)
 		return false;
+	if (bind_sa && ip.payload_length)
+		p->bytes = sizeof(ip) + BE16(ip.payload_length);
 	p->remote.prefixlen = 8 + 128;
 	p->remote.family = 6;
 	COPY(p->remote.octets, direction == IN ? ip.destination : ip.source, 16);
@@ -263,17 +283,17 @@ INLINE bool parse_ipv6(struct __sk_buff *skb, struct packet *p, enum direction d
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
 		case IPPROTO_DSTOPTS:
-			if (bpf_skb_load_bytes(skb, at, &extension, sizeof(extension)))
+			if (load(skb, at, &extension, sizeof(extension)))
 				return false;
 			at += 8 + extension.length * 8;
 			break;
 		case IPPROTO_AH:
-			if (bpf_skb_load_bytes(skb, at, &extension, sizeof(extension)))
+			if (load(skb, at, &extension, sizeof(extension)))
 				return false;
 			at += 8 + extension.length * 4;
 			break;
 		case IPPROTO_FRAGMENT:
-			if (bpf_skb_load_bytes(skb, at, &extension, sizeof(extension)))
+			if (load(skb, at, &extension, sizeof(extension)))
 				return false;
 			at += sizeof(struct ipv6_fragment);
 			if (extension.data[0] || extension.data[1] & 0xf8) {

@@ -207,6 +207,7 @@ static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, u32 len) = (void *
 static long (*const bpf_xdp_adjust_head)(struct xdp_md *xdp, int delta) = (void *)44;
 static long (*const bpf_xdp_adjust_tail)(struct xdp_md *xdp, int delta) = (void *)65;
 static long (*const bpf_skb_get_xfrm_state)(struct __sk_buff *skb, u32 index, struct bpf_xfrm_state *state, u32 size, u64 flags) = (void *)66;
+static long (*const bpf_skb_load_bytes_relative)(const void *ctx, u32 offset, void *to, u32 len, u32 start_header) = (void *)68;
 static long (*const bpf_sk_select_reuseport)(struct sk_reuseport_md *reuse, void *map, const void *key, u64 flags) = (void *)82;
 static long (*const bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)93;
 static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)94;

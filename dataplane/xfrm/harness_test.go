@@ -19,24 +19,6 @@ import (
 	"github.com/roamgate/roamgate/integration/netns"
 )
 
-// requireVariable is set where the kernel is known to be able: then a test that
-// would be skipped fails.
-const requireVariable = "ROAMGATE_REQUIRE_XFRM"
-
-// needKernel skips a test where the kernel can't run a backend.
-func needKernel(t testing.TB) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("not root")
-	}
-	if err := Probe().Err(); err != nil {
-		if os.Getenv(requireVariable) != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-}
-
 var (
 	pools = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("fd00:9::/64")}
 
@@ -258,7 +240,7 @@ func (g *ground) Receive(timeout time.Duration) ([]byte, bool) {
 }
 
 func conformance(t *testing.T, at func(g *ground) []Local) {
-	needKernel(t)
+	netns.NeedKernelIPsec(t)
 	f := newField(t)
 	dptest.Run(t, func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
 		g := newGround(t, f)
@@ -267,14 +249,14 @@ func conformance(t *testing.T, at func(g *ground) []Local) {
 	})
 }
 
-func TestConformance(t *testing.T) {
+func TestXFRMConformance(t *testing.T) {
 	conformance(t, func(g *ground) []Local { return []Local{g.local(g.here4)} })
 }
 
-func TestConformanceIPv4First(t *testing.T) {
+func TestXFRMConformanceIPv4First(t *testing.T) {
 	conformance(t, func(g *ground) []Local { return []Local{g.local(g.here4), g.local(g.here6)} })
 }
 
-func TestConformanceIPv6First(t *testing.T) {
+func TestXFRMConformanceIPv6First(t *testing.T) {
 	conformance(t, func(g *ground) []Local { return []Local{g.local(g.here6), g.local(g.here4)} })
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/dptest"
 	"github.com/roamgate/roamgate/dataplane/esp"
+	"github.com/roamgate/roamgate/integration/netns"
 )
 
 var host = netip.MustParseAddr("10.2.0.2")
@@ -73,8 +75,8 @@ func census(t testing.TB, b *Backend, ifID uint32) (policies map[direction]int, 
 
 // N devices with addresses of one family cost N + 2 policies, and the SA keeps
 // each to its address.
-func TestDevicesCostOnePolicyEach(t *testing.T) {
-	needKernel(t)
+func TestXFRMDevicesCostOnePolicyEach(t *testing.T) {
+	netns.NeedKernelIPsec(t)
 	g := newGround(t, newField(t))
 	g.config.Pools = pools[:1]
 	g.start(t, make(chan dataplane.Event, 16))
@@ -135,8 +137,8 @@ func TestDevicesCostOnePolicyEach(t *testing.T) {
 
 // What others have put into the kernel stays, whether the backend ends well or
 // not; what is ours goes.
-func TestOthersStay(t *testing.T) {
-	needKernel(t)
+func TestXFRMOthersStay(t *testing.T) {
+	netns.NeedKernelIPsec(t)
 	g := newGround(t, newField(t))
 	other, err := func() (c *conn, err error) {
 		err = g.Do(func() error { c, err = dial(); return err })
@@ -198,8 +200,8 @@ func TestOthersStay(t *testing.T) {
 
 // A device that goes from address to address under load loses nothing to a
 // missing SA, and no sequence number comes twice.
-func TestMoveUnderLoad(t *testing.T) {
-	needKernel(t)
+func TestXFRMMoveUnderLoad(t *testing.T) {
+	netns.NeedKernelIPsec(t)
 	g := newGround(t, newField(t))
 	h := g.start(t, make(chan dataplane.Event, 16))
 	virtual := netip.MustParseAddr("10.9.0.10")
@@ -280,18 +282,20 @@ func TestMoveUnderLoad(t *testing.T) {
 	t.Logf("%d moves, %d packets sent, %d counted, %v arrived", moves, sent, counters.PacketsOut, places)
 }
 
-// installs is what TestInstallRate installs, for each side.
-const installs = 20_000
+// installsVariable says how many Child SAs TestXFRMInstallRate installs, where
+// the default is too few.
+const installsVariable = "ROAMGATE_INSTALLS"
 
-// TestInstallRate installs Child SAs through the backend, and the same two SAs
-// and one policy each by `ip -batch`, one after the other in one kernel. It runs
-// where ROAMGATE_INSTALL_RATE names a folder for the batch file.
-func TestInstallRate(t *testing.T) {
-	folder := os.Getenv("ROAMGATE_INSTALL_RATE")
-	if folder == "" {
-		t.Skip("ROAMGATE_INSTALL_RATE isn't set")
+// TestXFRMInstallRate installs Child SAs through the backend, and the same two
+// SAs and one policy each by `ip -batch`, one after the other in one kernel.
+func TestXFRMInstallRate(t *testing.T) {
+	netns.NeedKernelIPsec(t)
+	installs := 2000
+	if said := os.Getenv(installsVariable); said != "" {
+		var err error
+		installs, err = strconv.Atoi(said)
+		check(t, err)
 	}
-	needKernel(t)
 	g := newGround(t, newField(t))
 	g.config.Pools, g.config.MaxChildren = []netip.Prefix{netip.MustParsePrefix("10.128.0.0/16")}, installs
 	g.start(t, make(chan dataplane.Event, 16))
@@ -307,17 +311,17 @@ func TestInstallRate(t *testing.T) {
 		fmt.Fprintf(&script, "xfrm policy add dst %v/32 dir out if_id 0x99 tmpl src %v dst %v proto esp spi %#x reqid %d mode tunnel\n", virtual, g.here4, remote, uint32(c.Outbound.SPI), i+1)
 		virtual, remote = virtual.Next(), remote.Next()
 	}
-	file := filepath.Join(folder, "batch")
+	file := filepath.Join(t.TempDir(), "batch")
 	check(t, os.WriteFile(file, []byte(strings.ReplaceAll(script.String(), "'", "")), 0o600))
 
 	ours := time.Now()
 	for at := 0; at < installs; at += 100 {
-		install(t, g.backend, children[at:at+100]...)
+		install(t, g.backend, children[at:min(at+100, installs)]...)
 	}
 	oursTook := time.Since(ours)
 	for at := 0; at < installs; at += 100 {
 		var changes []dataplane.Change
-		for _, c := range children[at : at+100] {
+		for _, c := range children[at:min(at+100, installs)] {
 			changes = append(changes, dataplane.Remove{Inbound: c.Inbound.SPI})
 		}
 		check(t, g.backend.Apply(changes)...)
@@ -330,7 +334,7 @@ func TestInstallRate(t *testing.T) {
 	}
 	_, states := census(t, g.backend, 0x99)
 	t.Logf("%d Child SAs (2 SAs and a policy each): backend %v (%.0f/s), ip -batch %v (%.0f/s, %d SAs): %.2f times as fast",
-		installs, oursTook, installs/oursTook.Seconds(), took, installs/took.Seconds(), states, took.Seconds()/oursTook.Seconds())
+		installs, oursTook, float64(installs)/oursTook.Seconds(), took, float64(installs)/took.Seconds(), states, took.Seconds()/oursTook.Seconds())
 	if 2*oursTook > took {
 		t.Errorf("the backend took %v, ip -batch %v", oursTook, took)
 	}

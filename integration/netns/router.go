@@ -47,6 +47,14 @@ table inet nat {
 	return r.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
 }
 
+// Unmasquerade ends the NAT; the mappings are forgotten.
+func (r *Router) Unmasquerade(ctx context.Context) error {
+	if err := r.nft(ctx, "table inet nat\ndelete table inet nat\n"); err != nil {
+		return err
+	}
+	return r.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+}
+
 // Lose drops percent of the packets that are forwarded, at random.
 func (r *Router) Lose(ctx context.Context, percent int) error {
 	return r.reject(ctx, fmt.Sprintf("numgen random mod 100 < %d", percent))

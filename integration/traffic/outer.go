@@ -25,17 +25,21 @@ var ErrSegmented = errors.New("datagrams in one frame")
 // largestFrame on Ethernet with an MTU of 1500.
 const largestFrame = 14 + 1500
 
-// Datagram is a UDP datagram of the outside, cut where the capture cut it. Data
-// is overwritten by the next one of a capture.
+// Datagram is a UDP datagram of the outside, or ESP directly over IP, with ports
+// of 0; cut where the capture cut it. Data is overwritten by the next one of a
+// capture.
 type Datagram struct {
 	From, To netip.AddrPort
 	Data     []byte
 }
 
-// ESP tells ESP in UDP (RFC 3948) from IKE and keepalives; its SPI and
+// raw: ESP directly over IP (RFC 4303).
+func (d Datagram) raw() bool { return d.From.Port() == 0 && d.To.Port() == 0 }
+
+// ESP tells ESP, in UDP (RFC 3948) or not, from IKE and keepalives; its SPI and
 // sequence number are the low 32 bits as sent.
 func (d Datagram) ESP() (spi, sequence uint32, ok bool) {
-	if d.From.Port() != 4500 && d.To.Port() != 4500 || len(d.Data) < 8 {
+	if !d.raw() && d.From.Port() != 4500 && d.To.Port() != 4500 || len(d.Data) < 8 {
 		return 0, 0, false
 	}
 	spi = binary.BigEndian.Uint32(d.Data)
@@ -53,7 +57,7 @@ func (d Datagram) IKE() ([]byte, bool) {
 	return nil, false
 }
 
-// ReadDatagrams calls yield for each UDP datagram of a capture, in order.
+// ReadDatagrams calls yield for each datagram of a capture, in order.
 func ReadDatagrams(path string, yield func(Datagram) error) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -97,7 +101,7 @@ type headers struct {
 // cut: what was cut is left out without a word.
 var cut = gopacket.NilDecodeFeedback
 
-// datagram is what a frame holds of a UDP datagram. Of one that IP fragmented
+// datagram is what a frame holds of a datagram. Of one that IP fragmented
 // it is the first fragment, where the sequence number of ESP is.
 func (h *headers) datagram(frame []byte) (Datagram, bool) {
 	if h.ethernet.DecodeFromBytes(frame, cut) != nil {
@@ -105,35 +109,35 @@ func (h *headers) datagram(frame []byte) (Datagram, bool) {
 	}
 	var from, to []byte
 	var payload []byte
+	var next layers.IPProtocol
 	switch h.ethernet.EthernetType {
 	case layers.EthernetTypeIPv4:
-		if h.ip4.DecodeFromBytes(h.ethernet.Payload, cut) != nil || h.ip4.Protocol != layers.IPProtocolUDP || h.ip4.FragOffset != 0 {
+		if h.ip4.DecodeFromBytes(h.ethernet.Payload, cut) != nil || h.ip4.FragOffset != 0 {
 			return Datagram{}, false
 		}
-		from, to, payload = h.ip4.SrcIP, h.ip4.DstIP, h.ip4.Payload
+		from, to, payload, next = h.ip4.SrcIP, h.ip4.DstIP, h.ip4.Payload, h.ip4.Protocol
 	case layers.EthernetTypeIPv6:
 		if h.ip6.DecodeFromBytes(h.ethernet.Payload, cut) != nil {
 			return Datagram{}, false
 		}
-		next := h.ip6.NextHeader
-		from, to, payload = h.ip6.SrcIP, h.ip6.DstIP, h.ip6.Payload
+		from, to, payload, next = h.ip6.SrcIP, h.ip6.DstIP, h.ip6.Payload, h.ip6.NextHeader
 		if next == layers.IPProtocolIPv6Fragment {
 			if len(payload) < 8 || binary.BigEndian.Uint16(payload[2:])>>3 != 0 {
 				return Datagram{}, false
 			}
 			next, payload = layers.IPProtocol(payload[0]), payload[8:]
 		}
-		if next != layers.IPProtocolUDP {
-			return Datagram{}, false
-		}
 	default:
-		return Datagram{}, false
-	}
-	if h.udp.DecodeFromBytes(payload, cut) != nil {
 		return Datagram{}, false
 	}
 	source, _ := netip.AddrFromSlice(from)
 	target, _ := netip.AddrFromSlice(to)
+	if next == layers.IPProtocolESP {
+		return Datagram{From: netip.AddrPortFrom(source, 0), To: netip.AddrPortFrom(target, 0), Data: payload}, true
+	}
+	if next != layers.IPProtocolUDP || h.udp.DecodeFromBytes(payload, cut) != nil {
+		return Datagram{}, false
+	}
 	return Datagram{
 		From: netip.AddrPortFrom(source, uint16(h.udp.SrcPort)),
 		To:   netip.AddrPortFrom(target, uint16(h.udp.DstPort)),
@@ -145,42 +149,52 @@ func (h *headers) datagram(frame []byte) (Datagram, bool) {
 type Recording struct {
 	// Packets of ESP by the address that sent them.
 	Packets map[netip.Addr]int
-	// SAs seen: one direction of a Child SA each.
+	// SAs seen: one direction of a Child SA each, and once more after each move.
 	SAs int
 	// Overtaken are the packets that came after one with a higher number.
 	Overtaken int
 }
 
 // CheckSequences is the wire recorder: it reads a capture of the outside and
-// returns ErrReused where one sender used a sequence number twice with one
-// SPI, and so with one key. An SPI that is drawn again for another key within
-// one capture would count as such too; freed SPIs rest.
+// returns ErrReused where a sequence number was used twice with one SPI, and so
+// with one key, by one sender, or towards one receiver: either may move. An SPI
+// that is drawn again for another key within one capture would count as such
+// too; freed SPIs rest.
 func CheckSequences(path string) (Recording, error) {
+	type end struct {
+		sends bool
+		at    netip.Addr
+		spi   uint32
+	}
+	seen := map[end]*bitmap{}
 	type sa struct {
 		from, to netip.Addr
 		spi      uint32
 	}
-	seen := map[sa]*bitmap{}
+	sas := map[sa]bool{}
 	rec := Recording{Packets: map[netip.Addr]int{}}
 	err := ReadDatagrams(path, func(d Datagram) error {
 		spi, sequence, ok := d.ESP()
 		if !ok {
 			return nil
 		}
-		key := sa{d.From.Addr(), d.To.Addr(), spi}
-		if seen[key] == nil {
-			seen[key] = &bitmap{}
-		}
-		if sequence < seen[key].highest {
-			rec.Overtaken++
-		}
-		rec.Packets[key.from]++
-		if !seen[key].add(sequence) {
-			return fmt.Errorf("%w: %s to %s SPI %08x sequence number %d", ErrReused, key.from, key.to, spi, sequence)
+		from, to := d.From.Addr(), d.To.Addr()
+		sas[sa{from, to, spi}] = true
+		rec.Packets[from]++
+		for i, key := range []end{{true, from, spi}, {false, to, spi}} {
+			if seen[key] == nil {
+				seen[key] = &bitmap{}
+			}
+			if i == 0 && sequence < seen[key].highest {
+				rec.Overtaken++
+			}
+			if !seen[key].add(sequence) {
+				return fmt.Errorf("%w: %s to %s SPI %08x sequence number %d", ErrReused, from, to, spi, sequence)
+			}
 		}
 		return nil
 	})
-	rec.SAs = len(seen)
+	rec.SAs = len(sas)
 	return rec, err
 }
 

@@ -22,6 +22,21 @@ var (
 	gateway6 = netip.MustParseAddrPort("[fd00:1::1]:4500")
 )
 
+// elsewhere is another address of the device.
+var elsewhere = netip.MustParseAddrPort("10.1.0.3:4500")
+
+// rawFrame of ESP directly over IPv4: a frame of UDP with another protocol, and
+// without its header.
+func rawFrame(from, to netip.AddrPort, spi, sequence uint32) []byte {
+	esp := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, spi), sequence)
+	const ethernet, ip, udp = 14, 20, 8
+	frame := udpFrame(from, to, append(esp, make([]byte, 32)...))
+	frame = append(frame[:ethernet+ip:ethernet+ip], frame[ethernet+ip+udp:]...)
+	frame[ethernet+9] = 50
+	binary.BigEndian.PutUint16(frame[ethernet+2:], uint16(len(frame)-ethernet))
+	return frame
+}
+
 // The recorder is tried on wires that break the invariant, so that its silence
 // means something.
 func TestRecorderCatchesReuse(t *testing.T) {
@@ -46,6 +61,10 @@ func TestRecorderCatchesReuse(t *testing.T) {
 		{name: "one number of two SAs", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7001, 1), esp(gateway, device, 7000, 1)}, sas: 3},
 		{name: "twice", frames: [][]byte{esp(device, gateway, 7000, 1), esp(device, gateway, 7000, 2), esp(device, gateway, 7000, 1)}, want: ErrReused, sas: 1, overtaken: 1},
 		{name: "twice from another port", frames: [][]byte{esp(device, gateway, 7000, 1), esp(netip.MustParseAddrPort("10.1.0.2:61000"), gateway, 7000, 1)}, want: ErrReused, sas: 1},
+		{name: "twice, the sender has moved", frames: [][]byte{esp(device, gateway, 7000, 1), esp(elsewhere, gateway, 7000, 1)}, want: ErrReused, sas: 2},
+		{name: "twice, the receiver has moved", frames: [][]byte{esp(gateway, device, 7000, 1), esp(gateway, elsewhere, 7000, 1)}, want: ErrReused, sas: 2},
+		{name: "directly over IP", frames: [][]byte{rawFrame(device, gateway, 7000, 1), rawFrame(gateway, device, 7001, 1), rawFrame(device, gateway, 7000, 2)}, sas: 2},
+		{name: "twice, in UDP and directly over IP", frames: [][]byte{esp(device, gateway, 7000, 1), rawFrame(device, gateway, 7000, 1)}, want: ErrReused, sas: 1},
 		{name: "IKE and keepalives are no ESP", frames: [][]byte{udpFrame(device, gateway, ike), udpFrame(device, gateway, ike), udpFrame(device, gateway, keepalive)}},
 		{name: "many datagrams in one frame", frames: [][]byte{udpFrame(gateway, device, make([]byte, 4000))}, want: ErrSegmented},
 	} {
