@@ -37,7 +37,7 @@ func TestRound(t *testing.T) {
 				o, err := l.offer(ctx, flow.IMIX, false, 1000, time.Second)
 				return o.received, err
 			}},
-			Handshakes(time.Second), GatewayCPU(20),
+			Handshakes(time.Second), GatewayCPU(200), Cryptography(200),
 		},
 	}
 	r := &report.Report{}
