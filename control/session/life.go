@@ -13,6 +13,7 @@ import (
 // can carry nothing and isn't bounded by anything, so it is not kept.
 func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	s, server := sa.session, sh.server
+	summary.Group = s.group // a reload may have changed it since
 	s.card, s.until, s.device = newCard(s.id, now, &summary), summary.Until, summary.Device
 	s.lookAt = now
 	sh.initOver(sa)
