@@ -48,36 +48,43 @@ func TestReloadKeepsCrashTokens(t *testing.T) {
 // A ticket that lost the race stays refused when a reload comes in between.
 func TestReusedTicketAndReload(t *testing.T) {
 	run(t, resumable(t), func(w *world) {
-		cfg := w.phone("phone-1")
-		w.connectWith(cfg)
+		w.connectWith(w.phone("phone-1"))
 		var sh *shard
 		for _, x := range w.server.shards {
 			if len(x.sessions) > 0 {
 				sh = x
 			}
 		}
+		spy := &script{answer: closes}
 		w.on(sh, func(now time.Time) {
 			for _, s := range sh.sessions {
-				// as readTicket leaves a session that came by a ticket used meanwhile
+				// As readTicket leaves a session that came by a ticket, which another
+				// used meanwhile.
 				s.evidence, s.admitted = nil, false
 				s.standing.presented = &presented{serial: 7, expires: now.Add(time.Hour)}
 				w.server.tickets.filter.Use(now, 7, now.Add(time.Hour))
-				spy := &script{answer: closes}
 				s.current.machine = spy
 				sh.useTicket(now, s)
 				next := *w.server.settings.Load() // a reload, before the shard reads its mail
 				next.Admit = w.ca.policy()
 				w.server.settings.Store(&next)
-				go func() {
-					time.Sleep(time.Second)
-					for _, in := range spy.inputs {
-						if _, ok := in.(ike.Admitted); ok {
-							t.Error("a used ticket was admitted")
-						}
-					}
-				}()
 			}
 		})
-		w.later(2 * time.Second)
+		w.later(time.Second)
+		w.on(sh, func(time.Time) {
+			refused := false
+			for _, in := range spy.inputs {
+				switch in.(type) {
+				case ike.Admitted:
+					t.Error("a used ticket was admitted")
+				case ike.Refused:
+					refused = true
+				}
+			}
+			if !refused {
+				t.Error("a used ticket was not refused")
+			}
+		})
+		w.later(time.Second)
 	})
 }
