@@ -166,3 +166,13 @@ func openFiles(t *testing.T, pid int) int {
 	}
 	return len(entries)
 }
+
+// liveHeap is what gatewayd's heap holds after a collection, in bytes. It needs
+// PProf.
+func (s *scenario) liveHeap(t *testing.T) uint64 {
+	t.Helper()
+	if _, err := s.gw.HeapProfile(s.ctx); err != nil { // collects first
+		t.Fatal(err)
+	}
+	return uint64(s.metric(t, "go_memstats_heap_alloc_bytes"))
+}

@@ -76,7 +76,7 @@ func (m *Machine) askAt(now time.Time, to path) {
 		return
 	}
 	r := &m.request
-	if r.claimed && (r.to == nil || *r.to != to) {
+	if r.claimed && !r.held && (r.to == nil || *r.to != to) {
 		r.to, r.toUntil = &to, r.tries+hintTries-1
 		if !m.peer.mobike {
 			r.hinted = to
@@ -85,7 +85,7 @@ func (m *Machine) askAt(now time.Time, to path) {
 			m.sendOpen(to)
 		}
 	}
-	if r.claimed && !m.peer.mobike {
+	if r.claimed && !r.held && !m.peer.mobike {
 		return // its answer will do
 	}
 	m.mobility.hint = to

@@ -106,6 +106,13 @@ func (m *Machine) peerDeleted(now time.Time) {
 		reason = CloseRekeyed
 	}
 	m.closed(now, reason, "", true)
+	if next := m.heir; next != nil && next.request.held { // the peer has it, or would have nothing
+		if len(next.tasks) == 0 {
+			next.unhold(now)
+		} else {
+			next.request.resend = now // its own Step, for what it asks is answered there
+		}
+	}
 }
 
 // whileLingering lets the peer clear up what we gave up already.
@@ -148,7 +155,7 @@ func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	// successor that the peer has already: it has to be made to be deleted.
 	successor := m.waiting[m.rekey.computing]
 	m.waiting = nil
-	m.request.claimed = m.request.open
+	m.request.claimed, m.request.held = m.request.open, false
 	if successor != nil {
 		m.waiting = map[WorkID]func(time.Time, Input){m.rekey.computing: successor}
 		m.request.claimed = true

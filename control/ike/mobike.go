@@ -230,6 +230,12 @@ func (m *Machine) settle(now time.Time) {
 		return
 	}
 	m.mobility.settling = true
+	if m.request.held && m.mobility.updateDue {
+		// What the peer sends goes to where we were: it is for us to speak first.
+		m.tasks = slices.Insert(m.tasks, 0, m.settleNow)
+		m.unhold(now)
+		return
+	}
 	if !m.begin(now, m.settleNow) {
 		m.mobility.settling = false
 	}

@@ -25,7 +25,15 @@ import (
 func (m *Machine) rekeyChild(now time.Time, old *child) {
 	old.state = childRekeying
 	m.begin(now, func(now time.Time) {
-		if m.byInbound(old.inbound) == nil || old.state != childRekeying || m.rekey.open || m.superseded {
+		switch {
+		case m.byInbound(old.inbound) != old:
+			m.finish(now) // gone, or a successor's, which begins itself
+			return
+		case old.heir != nil:
+			old.state = childReplaced // by the peer, while this waited
+			m.finish(now)
+			return
+		case old.state != childRekeying || m.rekey.open || m.superseded:
 			m.postpone(now, old)
 			m.finish(now)
 			return

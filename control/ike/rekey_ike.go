@@ -133,6 +133,9 @@ func (m *Machine) answerRekey(now time.Time, o ikeOffer, spiR uint64, nonce []by
 		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
 		return
 	}
+	// Our answer may be lost, and asked for again as long as the peer is patient.
+	// Tries of ours before that would find nobody.
+	next.request.claimed, next.request.held, next.request.resend = true, true, now.Add(supersededFor)
 	answer := chosenSuite(o.suite, o.number)
 	answer.SPI = binary.BigEndian.AppendUint64(nil, spiR)
 	m.respond(ikewire.CreateChildSA, append([]ikewire.Payload{
@@ -194,8 +197,12 @@ func (m *Machine) takeUp(now time.Time) {
 		m.tellCrashToken(now)
 	}
 	for _, c := range m.children {
-		if c.state == childDeleting {
-			m.deleteChild(now, c) // its task waited at the one before
+		switch c.state { // tasks that waited at the one before
+		case childDeleting:
+			m.deleteChild(now, c)
+		case childRekeying:
+			c.state, c.rekeyAt = childUp, now
+		case childInstalling, childUp, childReplaced:
 		}
 	}
 	hint := m.mobility.hint

@@ -27,7 +27,10 @@ type window struct {
 // request is the sending half: one request of ours is open at a time; others
 // wait in Machine.tasks.
 type request struct {
-	claimed  bool // a task prepares it, or it is open
+	claimed bool // a task prepares it, or it is open, or held
+	// held: the peer may not have this IKE SA yet, so none is opened until it
+	// was heard there, or until resend.
+	held     bool
 	open     bool
 	id       uint32 // of the open request, or of the next one
 	exchange ikewire.ExchangeType
@@ -81,6 +84,7 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 	}
 	m.peerMoved(from)
 	defer m.seenAt(now, from)
+	defer m.unhold(now)
 	if t, critical := unknownCritical(inner); critical {
 		m.note(NoteCriticalPayload, t.String())
 		m.refuseCritical(now, msg.Exchange, t)
@@ -257,6 +261,14 @@ func (m *Machine) finish(now time.Time) {
 	}
 }
 
+// unhold: the peer has this IKE SA, or has had time enough.
+func (m *Machine) unhold(now time.Time) {
+	if m.request.held {
+		m.request.held, m.request.resend = false, time.Time{}
+		m.finish(now)
+	}
+}
+
 // sendRequest opens a request of ours; done takes the answer. The turn is over
 // when the answer came.
 func (m *Machine) sendRequest(now time.Time, x ikewire.ExchangeType, payloads []ikewire.Payload, done func(time.Time, Message, []ikewire.Payload)) bool {
@@ -294,6 +306,9 @@ func (m *Machine) requestPath() path {
 // resend repeats the open request, or gives the peer up.
 func (m *Machine) resend(now time.Time) {
 	r := &m.request
+	if r.held && !now.Before(r.resend) {
+		m.unhold(now)
+	}
 	if !r.open || now.Before(r.resend) {
 		return
 	}

@@ -60,6 +60,8 @@ type Config struct {
 	// Guard is the section of that name, in one line; one that ends with the
 	// gateway where empty.
 	Guard string
+	// PProf tells profiles on the local socket.
+	PProf bool
 	// LogLevel; debug where empty.
 	LogLevel string
 	// Extra lines at the end, as they are.
@@ -89,8 +91,12 @@ func (c Config) YAML() string {
 	line("runtime_dir: run")
 	line("log: {level: %s, format: text}", cmp.Or(c.LogLevel, "debug"))
 	line("metrics: {listen: %q}", MetricsAt)
+	if c.KeyLog != "" || c.PProf {
+		line("debug:")
+		line("  pprof: %v", c.PProf)
+	}
 	if c.KeyLog != "" {
-		line("debug: {key_log: %s}", c.KeyLog)
+		line("  key_log: %s", c.KeyLog)
 	}
 	line("gateway:")
 	if c.Backend != "" {

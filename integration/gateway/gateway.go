@@ -200,20 +200,38 @@ func (g *Gateway) get(ctx context.Context, path string) (string, error) {
 			return g.ns.Dial(g.metrics, time.Second)
 		},
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.metrics.String()+path, nil)
+	body, err := fetch(ctx, &client, "http://"+g.metrics.String()+path)
+	return string(body), err
+}
+
+func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s: %s", path, response.Status, body)
+		err = fmt.Errorf("GET %s: %s: %s", url, response.Status, body)
 	}
-	return string(body), err
+	return body, err
+}
+
+// HeapProfile has the program collect its garbage and returns what its heap
+// holds then, as pprof reads it. It needs Config.PProf.
+func (g *Gateway) HeapProfile(ctx context.Context) ([]byte, error) {
+	socket := filepath.Join(filepath.Dir(g.config), "run", "gateway.sock")
+	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	return fetch(ctx, &client, "http://gatewayd/debug/pprof/heap?gc=1")
 }
 
 // Log is what the program wrote, over all its starts.
