@@ -153,12 +153,18 @@ func TestXFRMSpoofedSource(t *testing.T) {
 				client := s.client(t, dev, s.root.device(t, fmt.Sprintf("dev%d", i+1), keyECDSA(t)), func(conn *peer.Connection) {
 					if c.ipv6 {
 						conn.Remote = append(conn.Remote, netns.Inside6)
+						conn.VirtualIPs = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 					}
 				})
-				s.connect(t, client)
+				if err := client.Connect(s.ctx, 20*time.Second); err != nil {
+					t.Fatal(err)
+				}
 				sa, err := client.SA()
 				if err != nil {
 					t.Fatal(err)
+				}
+				if c.ipv6 != (len(sa.VirtualIPs) == 2) {
+					t.Fatalf("virtual IPs %v", sa.VirtualIPs)
 				}
 				clients, own = append(clients, client), append(own, sa.VirtualIPs)
 			}
