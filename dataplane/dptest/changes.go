@@ -10,21 +10,21 @@ import (
 
 // changeScenarios need no packets.
 var changeScenarios = []scenario{
-	{"reserve and give back", reserveAndGiveBack},
-	{"no room", noRoom},
-	{"an SPI rests", spiRests},
-	{"an SPI that was not installed doesn't", unusedSPIComesBack},
-	{"install is refused", installRefused},
-	{"changes to what isn't there", unknownChanges},
-	{"a path that can't be", movesRefused},
-	{"a path of the other family", moveToOtherFamily},
-	{"IKE messages from an address that isn't ours", sendFromElsewhere},
-	{"a failed change doesn't stop others", failureInTheMiddle},
-	{"counters of installed children only", countersOfInstalled},
-	{"exported and imported unchanged", exportImport},
-	{"import of all or none", importAllOrNone},
-	{"after export", afterExport},
-	{"after close", afterClose},
+	{"reserve and give back", reserveAndGiveBack, one},
+	{"no room", noRoom, one},
+	{"an SPI rests", spiRests, one},
+	{"an SPI that was not installed doesn't", unusedSPIComesBack, one},
+	{"install is refused", installRefused, one},
+	{"changes to what isn't there", unknownChanges, one},
+	{"a path that can't be", movesRefused, one},
+	{"a path of the other family", moveToOtherFamily, two},
+	{"IKE messages from an address that isn't ours", sendFromElsewhere, one},
+	{"a failed change doesn't stop others", failureInTheMiddle, one},
+	{"counters of installed children only", countersOfInstalled, one},
+	{"exported and imported unchanged", exportImport, one},
+	{"import of all or none", importAllOrNone, one},
+	{"after export", afterExport, one},
+	{"after close", afterClose, one},
 }
 
 // manySPIs is how often scenarios reserve where the number doesn't matter.
@@ -190,7 +190,7 @@ func inTunnel(p dataplane.Path) netip.AddrPort {
 
 // moveToOtherFamily: a child goes to another local address and back.
 func moveToOtherFamily(e *env) {
-	second := e.second()
+	second := e.Second
 	child := e.child(nil)
 	e.apply(dataplane.Install{Child: child})
 	other := e.pathFrom(second)

@@ -15,7 +15,7 @@ import (
 type Harness struct {
 	Backend dataplane.Backend
 	// Local is what most scenarios use; Second, of the other address family, is
-	// for those that need two. They are skipped where it is nil.
+	// for those that need two. They aren't run where it is nil.
 	Local
 	Second *Local
 	// Inside and the Outside of each Local are nil where the backend carries no
@@ -59,22 +59,35 @@ func Run(t *testing.T, newBackend NewBackend) {
 	run := func(name string, scenario func(*env)) {
 		t.Run(name, func(t *testing.T) { scenario(newEnv(t, newBackend, wire)) })
 	}
-	for _, s := range changeScenarios {
-		run(s.name, s.run)
+	first := newEnv(t, newBackend, wire)
+	all := func(scenarios []scenario) {
+		for _, s := range scenarios {
+			if s.second == one || first.Second != nil {
+				run(s.name, s.run)
+			}
+		}
 	}
-	if newEnv(t, newBackend, wire).Inside == nil {
+	all(changeScenarios)
+	if first.Inside == nil {
 		return
 	}
-	for _, s := range trafficScenarios {
-		run(s.name, s.run)
-	}
+	all(trafficScenarios)
 	wire.verify(t)
 }
 
 type scenario struct {
-	name string
-	run  func(*env)
+	name   string
+	run    func(*env)
+	second locals
 }
+
+// locals is how many local addresses a scenario needs.
+type locals bool
+
+const (
+	one locals = false
+	two locals = true
+)
 
 // env is what a scenario works with.
 type env struct {
@@ -109,15 +122,6 @@ func (e *env) refused(change dataplane.Change, want error) {
 	if errs := e.Backend.Apply([]dataplane.Change{change}); len(errs) != 1 || !isError(errs[0], want) {
 		e.Errorf("%T: errors %v, want %v", change, errs, want)
 	}
-}
-
-// second is the local address of the other family.
-func (e *env) second() *Local {
-	e.Helper()
-	if e.Second == nil {
-		e.Skip("the gateway has one local address")
-	}
-	return e.Second
 }
 
 func (e *env) reserve() dataplane.SPI {

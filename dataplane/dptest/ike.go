@@ -11,7 +11,7 @@ import (
 func ikeTransport(e *env) { e.ikeAt(&e.Local) }
 
 // ikeSecond: the same at the other address, from which the answer has to come.
-func ikeSecond(e *env) { e.ikeAt(e.second()) }
+func ikeSecond(e *env) { e.ikeAt(e.Second) }
 
 func (e *env) ikeAt(at *Local) {
 	d := e.deviceAt(at)

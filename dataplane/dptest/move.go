@@ -145,7 +145,7 @@ func moveAndBack(e *env) {
 
 // moveBetweenFamilies: outer IPv4 and IPv6 take turns under one child.
 func moveBetweenFamilies(e *env) {
-	second := e.second()
+	second := e.Second
 	home, away := e.device(), e.deviceAt(second)
 	u := e.connect(home, nil)
 	e.bothWays(u)
