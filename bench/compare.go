@@ -29,7 +29,7 @@ var kinds = []struct {
 	}},
 	{"esp", func(d time.Duration) []compare.Measurement { return []compare.Measurement{compare.Tunnels(1000, d)} }},
 	{"ike", func(d time.Duration) []compare.Measurement {
-		return []compare.Measurement{compare.Handshakes(d), compare.GatewayCPU(2000)}
+		return []compare.Measurement{compare.Handshakes(d), compare.GatewayCPU(2000), compare.Cryptography(2000)}
 	}},
 }
 

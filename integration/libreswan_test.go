@@ -149,6 +149,7 @@ func TestXFRMLibreswanRekeys(t *testing.T) {
 				t.Errorf("sessions %+v, want %s at %s", now, session, address)
 			}
 			recorded()
+			s.allKnown(t)
 		})
 	}
 }

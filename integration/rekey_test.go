@@ -104,6 +104,7 @@ func (r rekeying) run(t *testing.T) {
 	}
 	s.ping(t, client, address)
 	recorded()
+	s.allKnown(t)
 }
 
 // streams runs TCP in both directions between a device and the host inside,

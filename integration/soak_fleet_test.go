@@ -106,6 +106,8 @@ func TestSoakFleet(t *testing.T) {
 			return n == 0, fmt.Sprint(n)
 		})
 	}
+	// Those that lingered are forgotten, which no gauge tells.
+	time.Sleep(16 * time.Second)
 	// A gateway that never had a device is the measure.
 	goroutines, files := s.metric(t, "go_goroutines"), openFiles(t, s.gw.PID())
 	// What is resident says little: of the runtime's it is garbage, and pages that

@@ -72,4 +72,5 @@ func TestXFRMClientMoves(t *testing.T) {
 	if failures["XfrmInNoStates"] > 0 {
 		t.Errorf("the device's kernel got ESP of unknown SAs: %v", failures)
 	}
+	s.allKnown(t)
 }

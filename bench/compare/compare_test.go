@@ -37,7 +37,7 @@ func TestRound(t *testing.T) {
 				o, err := l.offer(ctx, flow.IMIX, false, 1000, time.Second)
 				return o.received, err
 			}},
-			Handshakes(time.Second), GatewayCPU(20),
+			Handshakes(time.Second), GatewayCPU(200), Cryptography(200),
 		},
 	}
 	r := &report.Report{}
@@ -73,9 +73,8 @@ func TestRound(t *testing.T) {
 	}
 }
 
-// Packets of several tunnels arrive, counted by the receiver and judged through
-// a tunnel.
-func TestTunnels(t *testing.T) {
+// gatewayLab is a gatewayd to load.
+func gatewayLab(t *testing.T) (context.Context, *lab) {
 	l, err := newLab(programs(t))
 	if err != nil {
 		t.Fatal(err)
@@ -86,10 +85,17 @@ func TestTunnels(t *testing.T) {
 		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
 	if _, err := serveGatewayd(ctx, l); err != nil {
 		t.Fatal(err)
 	}
+	return ctx, l
+}
+
+// Packets of several tunnels arrive, counted by the receiver and judged through
+// a tunnel.
+func TestTunnels(t *testing.T) {
+	ctx, l := gatewayLab(t)
 	at := netns.LANHost.String() + ":" + flowPort
 	p, err := l.start(l.LAN, "receive", l.Bench, "flow", "receive", "--at", at, "--quiet-after", "1h")
 	if err != nil {
@@ -108,6 +114,60 @@ func TestTunnels(t *testing.T) {
 		if v, err := r.figure(name); err != nil || v < least {
 			t.Errorf("%s: %v, %v", name, v, err)
 		}
+	}
+}
+
+// Devices move; come back by their tickets, one after the other and all at once;
+// live for a while. Nobody fails, and nobody who has a ticket begins in full.
+func TestDevices(t *testing.T) {
+	ctx, l := gatewayLab(t)
+	scenario := "devices: 5\narrive: 100ms\nroam: 500ms\nvanish: 1s\naway: 100ms\nping: 200ms\nhost: " + netns.LANHost.String() + "\n"
+	if err := os.WriteFile(l.path("life.yaml"), []byte(scenario), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args     []string
+		least    map[string]float64
+		none     []string
+		abandons bool // what is under way at the end counts as failed
+	}{
+		{args: []string{"roam", "--devices", "10", "--count", "50", "--duration", "0s"}, least: map[string]float64{"moves": 50, "devices": 10}},
+		{
+			args: []string{"resume", "--devices", "10", "--count", "50", "--duration", "0s"}, least: map[string]float64{"resumptions": 50},
+			none: []string{"ticket refused, began in full", "without a ticket, began in full"},
+		},
+		{
+			args: []string{"resume", "--devices", "10", "--rate", "100", "--count", "20", "--duration", "0s"}, least: map[string]float64{"resumptions": 20},
+			none: []string{"ticket refused, began in full", "without a ticket, began in full"},
+		},
+		{
+			args: []string{"resume", "--devices", "30", "--storm"}, least: map[string]float64{"resumptions": 30, "until the last was back": 0},
+			none: []string{"ticket refused, began in full", "without a ticket, began in full"},
+		},
+		{args: []string{"fleet", "life.yaml", "--duration", "5s"}, least: map[string]float64{"connect": 5, "ping": 1}, abandons: true},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			args := append(test.args, "--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID,
+				"--root", "ca.crt", "--ca", "ca.crt", "--ca-key", "ca.key", "--quiet", "--json", "-")
+			r, err := l.bench(ctx, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, least := range test.least {
+				if v, err := r.figure(name); err != nil || v < least {
+					t.Errorf("%s: %v, want at least %v; %v", name, v, least, err)
+				}
+			}
+			for _, name := range test.none {
+				if v, err := r.figure(name); err != nil || v != 0 {
+					t.Errorf("%s: %v, %v", name, v, err)
+				}
+			}
+			if len(r.Failures) > 0 && !test.abandons {
+				t.Errorf("failures: %v", r.Failures)
+			}
+			t.Logf("%v %v", r.Figures, r.Failures)
+		})
 	}
 }
 

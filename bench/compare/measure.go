@@ -179,23 +179,8 @@ func Handshakes(duration time.Duration) Measurement {
 // what it costs, whoever else shares the processors.
 func GatewayCPU(count int) Measurement {
 	return Measurement{Name: "gateway's processor time a handshake", Unit: "us", Handshakes: true, run: func(ctx context.Context, l *lab, pid int) (float64, error) {
-		before, err := processorTime(pid)
-		if err != nil {
-			return 0, err
-		}
-		r, err := l.handshakes(ctx, "--count", strconv.Itoa(count), "--duration", "0s")
-		if err != nil {
-			return 0, err
-		}
-		after, err := processorTime(pid)
-		if err != nil {
-			return 0, err
-		}
-		done, err := r.figure("handshakes")
-		if err != nil || done == 0 {
-			return 0, errors.Join(err, errors.New("no handshake"))
-		}
-		return float64((after - before).Microseconds()) / done, nil
+		each, err := l.processorTimeEach(ctx, pid, count)
+		return float64(each) / float64(time.Microsecond), err
 	}}
 }
 

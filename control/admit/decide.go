@@ -33,17 +33,14 @@ type Admission struct {
 }
 
 // Decide says who the peer is, or why it is refused; the error is always a
-// *Refusal. Nothing of the evidence is kept but the leaf.
+// *Refusal. Nothing of the evidence is kept but the leaf, by the caller, and the
+// issuers of certificates that were found sound.
 func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 	leaf, sent, refusal := p.parse(e.Chain)
 	if refusal != nil {
 		return Admission{}, refusal
 	}
-	paths, refusal := p.paths(now, leaf, sent)
-	if refusal != nil {
-		return Admission{}, refusal
-	}
-	path, refusal := p.choose(now, paths)
+	path, refusal := p.path(now, leaf, sent)
 	if refusal != nil {
 		return Admission{}, refusal
 	}
@@ -71,6 +68,24 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 		Device: device, Group: group, Certificate: leaf, Until: until,
 		Standing: p.standing(device, until, path),
 	}, nil
+}
+
+// path from the leaf to a root. What is remembered of these certificates only
+// ever saves work: without a path that may be used now all is looked at anew, as
+// another one may have become valid.
+func (p *Policy) path(now time.Time, leaf *x509.Certificate, sent []*x509.Certificate) ([]*x509.Certificate, *Refusal) {
+	digest := digestOf(leaf, sent)
+	if known := validPaths(now, p.seen.find(digest, leaf)); len(known) > 0 {
+		if path, refusal := p.choose(now, known); refusal == nil {
+			return path, nil
+		}
+	}
+	paths, refusal := p.paths(now, leaf, sent)
+	if refusal != nil {
+		return nil, refusal
+	}
+	p.seen.add(digest, paths)
+	return p.choose(now, paths)
 }
 
 // choose returns the first path that may be used for this purpose and has

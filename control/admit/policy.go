@@ -78,7 +78,8 @@ type Config struct {
 	MaxCertificates int
 }
 
-// Policy decides. It is immutable and safe for concurrent use.
+// Policy decides. It is safe for concurrent use, and immutable but for what it
+// remembers of signatures that were verified already.
 type Policy struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool
@@ -98,6 +99,7 @@ type Policy struct {
 	group         string
 	refuseUnknown bool
 	max           int
+	seen          seen
 }
 
 // New validates a Config. Every error is an ErrConfig.

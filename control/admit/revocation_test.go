@@ -14,11 +14,13 @@ import (
 	"github.com/roamgate/roamgate/control/admit"
 )
 
+// admitted stands for no reason to refuse.
+const admitted = admit.Reason(255)
+
 func TestRevocation(t *testing.T) {
 	w := newWorld(t)
 	w.config.Intermediates = []*x509.Certificate{w.issuing.certificate}
 	leaf, issuing := w.device.certificate.SerialNumber, w.issuing.certificate.SerialNumber
-	const admitted = admit.Reason(255)
 	for _, test := range []struct {
 		name  string
 		stale admit.StaleList

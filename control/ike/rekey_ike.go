@@ -202,6 +202,7 @@ func (m *Machine) takeUp(now time.Time) {
 			m.deleteChild(now, c)
 		case childRekeying:
 			c.state, c.rekeyAt = childUp, now
+		case childInstalling, childUp, childReplaced:
 		}
 	}
 	hint := m.mobility.hint

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
@@ -46,6 +47,8 @@ func (d decided) deliver(sh *shard, now time.Time) {
 	s := sh.sessions[d.id]
 	switch {
 	case s == nil || s.closing != "":
+	case errors.Is(d.err, errReused): // whatever another policy would say
+		sh.refused(now, s, d)
 	case d.policy != sh.server.settings.Load().Admit:
 		if !d.again {
 			sh.decide(s, false)

@@ -112,3 +112,25 @@ func TestReloadDecidesAFewAtATime(t *testing.T) {
 		}
 	})
 }
+
+// A population behind one address leaves and comes back: those that left
+// linger, and take none of the strangers' room.
+func TestThoseWhoLeftTakeNoRoomOfStrangers(t *testing.T) {
+	run(t, options{config: func(c *Config) {
+		c.Gate.MaxHalfOpen, c.Gate.CookieAt, c.Gate.MaxHalfOpenPrefix, c.Gate.CookieAtPrefix = 3, 2, 3, 2
+	}}, func(w *world) {
+		for i := range 6 {
+			d := w.connect(fmt.Sprintf("device%d", i))
+			w.want("state", d.state(), "up")
+			w.server.Kill(func(Info) bool { return true })
+			w.settled()
+		}
+		w.want("half-open", w.server.Stats().HalfOpen, 0)
+		w.want("lingering", w.machines(), 6)
+		w.later(16 * time.Second)
+		w.want("lingering", w.machines(), 0)
+		for _, sh := range w.server.shards {
+			w.on(sh, func(time.Time) { w.want("parted", sh.parted, 0) })
+		}
+	})
+}

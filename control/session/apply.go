@@ -118,7 +118,7 @@ func (a *applier) apply(batch []task) {
 			t.sh.mail.put(answer{t.spi, ike.Applied{ID: t.apply.ID, Err: err}})
 		case err != nil:
 			a.log.Warn("data plane refused a change", slog.Any("error", err))
-			notRegrouped(t.sh, t.group, err)
+			notRegrouped(t.sh, t.group, t.apply.Changes, err)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
@@ -44,8 +45,25 @@ func (sh *shard) applyGroup(s *session, inbound dataplane.SPI) {
 
 // notRegrouped ends a session whose device can't be put into its group: it would
 // go on with what the old one may. A Child SA that is gone needs no group.
-func notRegrouped(sh *shard, id lease.SessionID, err error) {
-	if id != 0 && !errors.Is(err, dataplane.ErrUnknownSPI) {
-		sh.mail.put(closeOrder{id: id, reason: ike.CloseInternal})
+func notRegrouped(sh *shard, id lease.SessionID, changes []dataplane.Change, err error) {
+	if id == 0 || errors.Is(err, dataplane.ErrUnknownSPI) {
+		return
+	}
+	for _, c := range changes {
+		if c, ok := c.(dataplane.Regroup); ok {
+			sh.mail.put(groupRefused{id: id, group: c.Group})
+		}
+	}
+}
+
+// groupRefused: a session that is in yet another group by now goes on.
+type groupRefused struct {
+	id    lease.SessionID
+	group string
+}
+
+func (g groupRefused) deliver(sh *shard, now time.Time) {
+	if s := sh.sessions[g.id]; s != nil && s.group == g.group {
+		sh.close(now, s, ike.CloseInternal)
 	}
 }

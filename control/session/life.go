@@ -13,6 +13,7 @@ import (
 // can carry nothing and isn't bounded by anything, so it is not kept.
 func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	s, server := sa.session, sh.server
+	summary.Group = s.group // a reload may have changed it since
 	s.card, s.until, s.device = newCard(s.id, now, &summary), summary.Until, summary.Device
 	s.lookAt = now
 	sh.initOver(sa)
@@ -50,9 +51,15 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	}
 }
 
+// maxParted is how many IKE SAs of sessions that were established linger in a
+// shard at once.
+const maxParted = 4096
+
 // closed: an IKE SA is no more, and its session if it carried it. While it
-// lingers it is counted like a half-open one, so that their number is bounded;
-// where there is no room it is forgotten at once.
+// lingers it is counted, so that their number is bounded: one that was never
+// established like those that are half-open, others by themselves, for many may
+// leave one network at once and come back. Where there is no room it is
+// forgotten at once.
 func (sh *shard) closed(now time.Time, s *sa, c ike.Closed) {
 	s.closed = true
 	sh.initOver(s)
@@ -65,11 +72,18 @@ func (sh *shard) closed(now time.Time, s *sa, c ike.Closed) {
 		sh.forget(s)
 		return
 	}
-	if !s.counted {
-		if sh.server.gate.Open(s.source) != gate.ReasonNone {
+	switch {
+	case s.counted:
+	case s.session.established():
+		if sh.parted == maxParted {
 			sh.forget(s)
 			return
 		}
+		sh.parted++
+		s.parted = true
+	case sh.server.gate.Open(s.source) != gate.ReasonNone:
+		sh.forget(s)
+	default:
 		s.counted = true
 	}
 }
@@ -117,6 +131,10 @@ func (sh *shard) uncount(s *sa) {
 	if s.counted {
 		sh.server.gate.Close(s.source)
 		s.counted = false
+	}
+	if s.parted {
+		sh.parted--
+		s.parted = false
 	}
 }
 

@@ -36,6 +36,7 @@ type sa struct {
 	init    *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
 	source  netip.Addr // counted by the gate
 	counted bool       // by the gate, as half-open or lingering
+	parted  bool       // counted by the shard: it lingers after its session was up
 	closed  bool       // Closed came from it: it lingers
 
 	due  time.Time // in timers

@@ -305,13 +305,19 @@ func TestLingeringIsBounded(t *testing.T) {
 		w.up(a, ike.Summary{Device: "a", Inbound: 1})
 		b := start(2)
 		w.up(b, ike.Summary{Device: "b", Inbound: 2})
+		w.on(sh, func(time.Time) { sh.parted = maxParted - 1 })
 		w.emit(a, ike.Closed{Reason: ike.ClosePeerDeleted, Linger: true})
 		w.emit(b, ike.Closed{Reason: ike.ClosePeerDeleted, Linger: true})
-		w.want("lingering", w.server.Stats().HalfOpen, 1)
-		w.on(sh, func(time.Time) { w.want("machines", len(sh.machines), 1) })
+		w.want("half-open", w.server.Stats().HalfOpen, 0)
+		w.on(sh, func(time.Time) {
+			w.want("lingering", sh.parted, maxParted)
+			w.want("machines", len(sh.machines), 1)
+		})
 		w.emit(a, ike.Forget{})
-		w.want("lingering", w.server.Stats().HalfOpen, 0)
-		w.on(sh, func(time.Time) { w.want("machines", len(sh.machines), 0) })
+		w.on(sh, func(time.Time) {
+			w.want("lingering", sh.parted, maxParted-1)
+			w.want("machines", len(sh.machines), 0)
+		})
 	})
 }
 

@@ -37,7 +37,8 @@ type Server struct {
 	crashSecret gate.Secret // zero: no quick crash detection
 
 	settings atomic.Pointer[Settings]
-	update   sync.Mutex // one Update at a time
+	update   sync.Mutex  // one Update at a time
+	given    *ike.Config // as Update got it
 	gate     *gate.Gate
 	shards   []*shard
 	work     *workers
@@ -83,6 +84,7 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		log: cfg.Logger, tasks: newQueue[task](),
 	}
 	s.crashSecret = cfg.CrashSecret
+	s.given = cfg.IKE
 	s.settings.Store(s.withCrashToken(&cfg.Settings))
 	if _, err := cfg.IKE.Rand.Read(s.initSecret[:]); err != nil {
 		return nil, fmt.Errorf("draw a secret: %w", err)
@@ -174,12 +176,15 @@ func (s *Server) Update(settings Settings) error {
 	if err := s.gate.Update(settings.Gate); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	before := s.settings.Swap(s.withCrashToken(&settings))
+	given := settings.IKE
+	with := s.withCrashToken(&settings)
+	before := s.settings.Swap(with)
 	if before.Admit != settings.Admit {
 		s.broadcast(recheckAll{})
 	}
-	if before.IKE != settings.IKE {
-		s.broadcast(reconfigureAll{settings.IKE})
+	if s.given != given {
+		s.given = given
+		s.broadcast(reconfigureAll{with.IKE})
 	}
 	s.broadcast(lookAll{})
 	return nil

@@ -43,6 +43,7 @@ type shard struct {
 
 	unchecked  []lease.SessionID // left of recheckAll
 	rechecking int               // its decisions that are under way
+	parted     int               // IKE SAs that linger after their session was up
 }
 
 func newShard(server *Server, number uint8) *shard {

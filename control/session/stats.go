@@ -14,8 +14,8 @@ import (
 
 // Stats of a server. HalfOpen and Established are gauges, all else only grows.
 type Stats struct {
-	// HalfOpen counts IKE SAs that are being set up and those that linger after
-	// their end to answer retransmissions.
+	// HalfOpen counts IKE SAs that are being set up, and those that linger after
+	// they failed to be; not those that linger after a session.
 	HalfOpen, Established int
 	// Initiated counts IKE_SA_INIT requests that got a machine.
 	Initiated, EstablishedTotal uint64

@@ -17,7 +17,7 @@ import (
 // agree, and no address has two owners.
 func TestStorm(t *testing.T) {
 	run(t, options{config: func(c *Config) {
-		c.Gate.CookieAt = 4
+		c.Gate.CookieAt = 1
 		c.Gate.MaxHalfOpen, c.Gate.MaxHalfOpenPrefix, c.Gate.CookieAtPrefix = 64, 64, 60
 	}}, func(w *world) {
 		rnd := rand.New(rand.NewPCG(1, 2))
