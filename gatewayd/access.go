@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/roamgate/roamgate/bpf/access"
 	"github.com/roamgate/roamgate/bpf/acl"
@@ -85,13 +84,27 @@ func openAccess(cfg *config.Config, ifname string, groups []acl.Group, decrypted
 	} else if err := nft.Clear(ifname); err != nil {
 		return nil, fmt.Errorf("access lists of an earlier run: %w", err)
 	}
-	l.enforcer, l.name = newUnenforced(groups), "none"
+	l.enforcer, l.name = newUnenforced(groups, l.fallBack(cfg, ifname, devices)), "none"
 	level := slog.LevelInfo
 	if needed {
 		level = slog.LevelWarn
 	}
 	logger.Log(context.Background(), level, "nothing enforces access lists; devices of groups that have one are refused", slog.Any("error", errors.Join(why...)))
 	return l, nil
+}
+
+// fallBack opens what may enforce lists that come by a reload; nil: nothing may.
+func (l *accessLayer) fallBack(cfg *config.Config, ifname string, devices int) func([]acl.Group) (enforcer, error) {
+	if cfg.Gateway.Access.Enforce == config.EnforceBPF {
+		return nil
+	}
+	return func(groups []acl.Group) (enforcer, error) {
+		e, _, err := byNFTables(ifname, devices, groups)
+		if err == nil {
+			l.logger.Info("access lists came by a reload: nftables enforces them")
+		}
+		return e, err
+	}
 }
 
 func limited(g acl.Group) bool { return g.Device.Limited() || g.Total.Limited() }
@@ -174,7 +187,12 @@ func accessError(err error) error {
 	return err
 }
 
-func (l *accessLayer) how() string { return l.name }
+func (l *accessLayer) how() string {
+	if u, ok := l.enforcer.(*unenforced); ok && u.enforced() {
+		return "nftables"
+	}
+	return l.name
+}
 
 // counters of packets; without them, zeroes and a line in the log.
 func (l *accessLayer) counters() acl.Counters {
@@ -184,47 +202,3 @@ func (l *accessLayer) counters() acl.Counters {
 	}
 	return counters
 }
-
-// unenforced takes devices of groups that need no list.
-type unenforced struct {
-	mu   sync.Mutex // a reload meets the data plane
-	open map[string]bool
-}
-
-func newUnenforced(groups []acl.Group) *unenforced {
-	u := &unenforced{}
-	_ = u.SetGroups(groups) // has no error
-	return u
-}
-
-func (u *unenforced) SetGroups(groups []acl.Group) error {
-	open := make(map[string]bool, len(groups))
-	for _, g := range groups {
-		open[g.Name] = g.List == nil
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.open = open
-	return nil
-}
-
-func (u *unenforced) Add(devices []acl.Device) []error {
-	errs := make([]error, len(devices))
-	for i, d := range devices {
-		errs[i] = u.Regroup(d.SPI, d.Group)
-	}
-	return errs
-}
-
-func (u *unenforced) Regroup(_ uint32, group string) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if !u.open[group] {
-		return fmt.Errorf("%w whose list is enforced: %q", acl.ErrGroup, group)
-	}
-	return nil
-}
-
-func (*unenforced) Remove([]uint32) error           { return nil }
-func (*unenforced) Counters() (acl.Counters, error) { return acl.Counters{}, nil }
-func (*unenforced) Close() error                    { return nil }

@@ -43,6 +43,8 @@ type guardLayer struct {
 	secret gate.Secret
 	why    string // it is off, or not native
 	pinned bool   // it is to be, and then it is
+	// pins is where, and record the file that says so to the next run.
+	pins, record string
 
 	over    chan struct{}
 	running sync.WaitGroup
@@ -53,8 +55,9 @@ type guardLayer struct {
 
 var _ dataplane.Layer = (*guardLayer)(nil)
 
-// openGuard attaches the guard. Where that fails the gateway works without: the
-// log says why, and nothing on the interface has changed.
+// openGuard attaches the guard. Where that fails the gateway works without, and
+// the log says why. With an error a guard of a former run may be in force that
+// can't be taken away.
 func openGuard(c *config.Config, secret gate.Secret, events chan<- dataplane.Event, logger *slog.Logger) (*guardLayer, error) {
 	l := &guardLayer{
 		logger: logger, events: events, secret: secret,
@@ -68,18 +71,19 @@ func openGuard(c *config.Config, secret gate.Secret, events chan<- dataplane.Eve
 	pins := guardPins(c, link.Index)
 	if g.Guard.Mode == config.GuardOff {
 		l.why = "gateway.guard.mode is off"
-		if found, err := guard.Clear(pins); err != nil {
-			logger.Warn("guard of a former run is still in force", slog.String("pins", pins), slog.Any("error", err))
-		} else if found {
-			logger.Info("guard of a former run taken away", slog.String("pins", pins))
-		}
-		return l, nil
+		return l, l.without(c, link.Index)
 	}
 	if pins != "" && !onBPF(c.Path(g.Guard.Pins)) {
 		logger.Warn("guard ends with gatewayd: no BPF file system", slog.String("pins", g.Guard.Pins))
 		pins = ""
 	}
+	if found, err := clearElsewhere(c, pins); err != nil {
+		return nil, fmt.Errorf("the guard of a former run is in force and would drop ESP; take it away as root with `gatewayd guard remove`: %w", err)
+	} else if found {
+		logger.Info("guard of a former run taken away: gateway.guard.pins has changed")
+	}
 	if l.pinned = pins != ""; l.pinned {
+		l.pins, l.record = pins, guardRecord(c)
 		sweepPins(c.Path(g.Guard.Pins), logger)
 	}
 	open := guard.Config{
@@ -92,7 +96,7 @@ func openGuard(c *config.Config, secret gate.Secret, events chan<- dataplane.Eve
 	if err != nil {
 		l.why = err.Error()
 		logger.Warn("guard is off: floods reach the gateway", slog.Any("error", err))
-		return l, nil
+		return l, l.without(c, link.Index)
 	}
 	return l, l.begin(link.Name)
 }
@@ -126,7 +130,11 @@ func (l *guardLayer) keep() {
 	if l.off() || !l.pinned {
 		return
 	}
-	if err := l.guard.Pin(); err != nil {
+	err := os.WriteFile(l.record, []byte(l.pins+"\n"), 0o600)
+	if err == nil {
+		err = l.guard.Pin()
+	}
+	if err != nil {
 		l.pinned = false
 		l.logger.Warn("guard ends with gatewayd", slog.Any("error", err))
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/roamgate/roamgate/bpf/guard"
 	"github.com/roamgate/roamgate/gatewayd/config"
 )
 
@@ -33,7 +32,7 @@ gateway.guard.mode says what it uses.`,
 			if err != nil {
 				return fmt.Errorf("gateway.external.interface %s: %w", cfg.Gateway.External.Interface, err)
 			}
-			found, err := guard.Clear(guardPins(cfg, link.Index))
+			found, err := clearGuard(cfg, link.Index)
 			if err != nil {
 				return err
 			}

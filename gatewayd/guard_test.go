@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/bpf/guard"
 	"github.com/roamgate/roamgate/control/gate"
@@ -44,7 +45,7 @@ func newGuardRig(t *testing.T, change ...func(*config.Config)) *guardRig {
 	c := config.Default()
 	c.Gateway.External.Interface, c.Gateway.External.Address = "lo", netip.MustParseAddr("127.0.0.1")
 	c.Gateway.External.MoreAddresses = []netip.Addr{netip.MustParseAddr("::1")}
-	c.Gateway.Guard.Pins = ""
+	c.Gateway.Guard.Pins, c.StateDir = "", t.TempDir()
 	c.Gateway.Limits.Sessions = 10
 	for _, f := range change {
 		f(c)
@@ -306,10 +307,10 @@ func TestGuardIsOff(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	newGuardRig(t) // has the interface
+	newGuardRig(t) // has the interface, for other addresses
 	c := config.Default()
-	c.Gateway.External.Interface, c.Gateway.External.Address = "lo", netip.MustParseAddr("127.0.0.1")
-	c.Gateway.Guard.Pins = ""
+	c.Gateway.External.Interface, c.Gateway.External.Address = "lo", netip.MustParseAddr("127.0.0.3")
+	c.Gateway.Guard.Pins, c.StateDir = "", t.TempDir()
 	for _, mode := range []config.GuardMode{config.GuardNative, config.GuardGeneric, config.GuardAuto, config.GuardOff} {
 		c.Gateway.Guard.Mode = mode
 		l, err := openGuard(c, gate.Secret{1}, nil, slog.New(slog.DiscardHandler))
@@ -324,6 +325,65 @@ func TestGuardIsOff(t *testing.T) {
 		}
 		if err := errors.Join(l.use(guard.Settings{}), l.close()); err != nil {
 			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
+// A guard that an earlier run pinned goes when the next one has none, or pins
+// elsewhere: it would drop the ESP of every new tunnel.
+func TestGuardOfAFormerRunGoes(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	mount, state := t.TempDir(), t.TempDir()
+	if err := unix.Mount("bpf", mount, "bpf", 0, ""); err != nil {
+		t.Skip("no BPF file system: ", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(mount, unix.MNT_DETACH) })
+	former := filepath.Join(mount, "former")
+	pinsAt := func(dir string) func(*config.Config) {
+		return func(c *config.Config) { c.StateDir, c.Gateway.Guard.Pins = state, dir }
+	}
+	attached := func() bool {
+		t.Helper()
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lo.Attrs().Xdp != nil && lo.Attrs().Xdp.Attached
+	}
+	pin := func() {
+		t.Helper()
+		r := newGuardRig(t, pinsAt(former))
+		r.keep()
+		if err := r.close(); err != nil || !attached() {
+			t.Fatalf("after its daemon: on the interface %t, %v", attached(), err)
+		}
+		r.guard = nil // closed
+	}
+	for _, next := range []string{"", filepath.Join(mount, "next")} {
+		pin()
+		r := newGuardRig(t, pinsAt(next)) // fails if the guard is off
+		if err := r.close(); err != nil {
+			t.Fatal(err)
+		}
+		r.guard = nil
+		if attached() {
+			t.Errorf("pins %q, never kept: something is still on the interface", next)
+		}
+	}
+	c := config.Default()
+	c.Gateway.External.Interface, c.Gateway.External.Address = "lo", netip.MustParseAddr("127.0.0.1")
+	for _, mode := range []config.GuardMode{config.GuardOff, config.GuardNative} { // loopback has no native XDP
+		pin()
+		pinsAt("")(c)
+		c.Gateway.Guard.Mode = mode
+		l, err := openGuard(c, gate.Secret{1}, nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := l.status(false); s.Mode != "off" || attached() {
+			t.Errorf("%s: status says %q, on the interface: %t", mode, s.Mode, attached())
 		}
 	}
 }

@@ -54,6 +54,7 @@ type Access struct {
 	former   map[*group]struct{} // not in force, but devices are still in them
 	slots    slots               // of groups
 	bySPI    map[uint32]*device
+	byKey    map[string]*device
 	byAddr   map[programAddress]*device
 	devices  slots
 	links    []link.Link // in, out
@@ -109,7 +110,7 @@ func Open(c Config) (*Access, error) {
 	a := &Access{
 		config: c, list: spec.Maps[programMapLists].InnerMap,
 		groups: make(map[string]*group), former: make(map[*group]struct{}), slots: slots{max: acl.MaxGroups},
-		bySPI: make(map[uint32]*device), byAddr: make(map[programAddress]*device), devices: slots{max: n},
+		bySPI: make(map[uint32]*device), byKey: make(map[string]*device), byAddr: make(map[programAddress]*device), devices: slots{max: n},
 	}
 	if err := spec.LoadAndAssign(&a.programs, nil); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)

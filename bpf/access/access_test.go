@@ -408,3 +408,54 @@ func TestBoundToItsSA(t *testing.T) {
 		}
 	}
 }
+
+// A device that came back without one of its addresses isn't merged with whoever
+// gets that address next.
+func TestAddressPassedOn(t *testing.T) {
+	a := open(t, Config{})
+	a.set(t, acl.Group{Name: "staff"}, acl.Group{Name: "quarantine", List: list(t, "allow 10.2.0.1 tcp 443")})
+	old4 := netip.MustParseAddr("10.9.0.77")
+	a.admit(t, 1, "quarantine", old4, device6)
+	a.admit(t, 2, "quarantine", device4, device6) // a new address after a change of pools
+	if err := a.Remove([]uint32{1}); err != nil {
+		t.Fatal(err)
+	}
+	a.admit(t, 3, "staff", old4)
+	p := octets(packet{Device: device4, Remote: host4, Protocol: acl.UDP, Port: 53}, acl.In)
+	if got, _ := a.run(t, acl.In, p, 0); got != acl.VerdictDenied {
+		t.Errorf("the quarantined device: %v, want denied", got)
+	}
+	p = octets(packet{Device: old4, Remote: host4, Protocol: acl.UDP, Port: 53}, acl.In)
+	if got, _ := a.run(t, acl.In, p, 0); got != acl.VerdictPass {
+		t.Errorf("who has its former address: %v, want pass", got)
+	}
+	if a.bySPI[2] == a.bySPI[3] {
+		t.Error("two devices are one: with BindSA either may use the other's address")
+	}
+	a.admit(t, 4, "quarantine", device6, device4)
+	if a.bySPI[2] != a.bySPI[4] {
+		t.Error("a rekeyed Child SA is another device")
+	}
+	a.admit(t, 4, "staff", netip.MustParseAddr("10.9.0.78")) // an SPI with another address
+	if err := a.Remove([]uint32{2, 3, 4}); err != nil || len(a.byKey)+len(a.byAddr)+len(a.bySPI) != 0 {
+		t.Errorf("left: %v %v %v, %v", a.byKey, a.byAddr, a.bySPI, err)
+	}
+}
+
+// The slot of a group that went is free when its last device left by a rekeyed
+// Child SA.
+func TestSlotOfAGroupThatWasLeft(t *testing.T) {
+	a := open(t, Config{})
+	a.slots.max = 3
+	a.set(t, acl.Group{Name: "a"})
+	a.admit(t, 1, "a", device4)
+	for i, name := range []string{"b", "c", "d", "e", "f"} {
+		if err := a.SetGroups([]acl.Group{{Name: name}}); err != nil {
+			t.Fatalf("%s: %v (former %d)", name, err, len(a.former))
+		}
+		a.admit(t, uint32(i+2), name, device4) // rekeyed before Regroup
+		if err := a.Remove([]uint32{uint32(i + 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

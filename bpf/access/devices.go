@@ -13,13 +13,14 @@ import (
 	"github.com/roamgate/roamgate/bpf/acl"
 )
 
-// device is what shares a virtual address: the Child SAs of a session, and of
-// the one that replaces it.
+// device is what has the same virtual addresses: the Child SAs of a session, and
+// of the one that replaces it.
 type device struct {
+	key       string // acl.Device.Key
 	slot      uint32
 	group     *group
 	spis      int
-	addresses []netip.Addr
+	addresses []netip.Addr // but those that another device took over
 }
 
 func addressOf(a netip.Addr) programAddress { return programAddress{Octets: a.As16()} }
@@ -48,6 +49,15 @@ func (a *Access) Add(devices []acl.Device) []error {
 			_ = a.remove([]uint32{devices[i].SPI}) // what there is of it
 		}
 	}
+	// Nothing leads to these any more.
+	if err := a.release(w.gone); err != nil {
+		errs[len(errs)-1] = errors.Join(errs[len(errs)-1], err)
+	}
+	for _, g := range w.left {
+		if err := a.retire(g); err != nil {
+			errs[len(errs)-1] = errors.Join(errs[len(errs)-1], err)
+		}
+	}
 	return errs
 }
 
@@ -68,6 +78,9 @@ type writes struct {
 	addresses []programAddress
 	at        []uint32
 	ofAddress []int
+
+	gone []*device // that lost their last Child SA
+	left []*group  // by a device
 }
 
 func (a *Access) add(w *writes, i int, d acl.Device) error {
@@ -78,23 +91,30 @@ func (a *Access) add(w *writes, i int, d acl.Device) error {
 	if g == nil {
 		return fmt.Errorf("%w: %q", acl.ErrGroup, d.Group)
 	}
-	known := a.bySPI[d.SPI]
-	for _, addr := range d.Addresses {
-		if known == nil {
-			known = a.byAddr[addressOf(addr)]
-		}
+	key, former := d.Key(), a.bySPI[d.SPI]
+	known := former
+	if former == nil || former.key != key {
+		known = a.byKey[key]
 	}
 	if known == nil {
 		slot, ok := a.devices.take()
 		if !ok {
 			return fmt.Errorf("%w: %d devices", acl.ErrFull, a.config.MaxDevices)
 		}
-		known = &device{slot: slot}
+		known = &device{key: key, slot: slot}
+		if key != "" {
+			a.byKey[key] = known
+		}
 		w.fresh, w.zeroes, w.ofFresh = append(w.fresh, slot), append(w.zeroes, programUsage{}), append(w.ofFresh, i)
 	}
-	if a.bySPI[d.SPI] == nil {
+	if former != known {
 		a.bySPI[d.SPI] = known
 		known.spis++
+		if former != nil {
+			if former.spis--; former.spis == 0 {
+				w.gone = append(w.gone, a.forget(former))
+			}
+		}
 		if a.config.BindSA {
 			w.spis, w.owner, w.ofSPI = append(w.spis, spiOf(d.SPI)), append(w.owner, known.slot), append(w.ofSPI, i)
 		}
@@ -109,6 +129,9 @@ func (a *Access) add(w *writes, i int, d acl.Device) error {
 		a.byAddr[key] = known
 		known.addresses = append(known.addresses, addr)
 		w.addresses, w.at, w.ofAddress = append(w.addresses, key), append(w.at, known.slot), append(w.ofAddress, i)
+	}
+	if old := known.group; old != nil && old != g {
+		w.left = append(w.left, old)
 	}
 	a.join(known, g)
 	w.slots, w.devices, w.ofSlot = append(w.slots, known.slot), append(w.devices, programDevice{Group: g.slot}), append(w.ofSlot, i)
@@ -211,7 +234,6 @@ func (a *Access) Remove(spis []uint32) error {
 
 func (a *Access) remove(spis []uint32) error {
 	var keys [][4]byte
-	var addresses []programAddress
 	var gone []*device
 	for _, spi := range spis {
 		d := a.bySPI[spi]
@@ -222,18 +244,32 @@ func (a *Access) remove(spis []uint32) error {
 		if a.config.BindSA {
 			keys = append(keys, spiOf(spi))
 		}
-		if d.spis--; d.spis > 0 {
-			continue
+		if d.spis--; d.spis == 0 {
+			gone = append(gone, a.forget(d))
 		}
+	}
+	return errors.Join(take(a.programs.Sas, keys), a.release(gone))
+}
+
+// forget a device on this side of the maps, but for its addresses and its slot.
+func (a *Access) forget(d *device) *device {
+	if a.byKey[d.key] == d {
+		delete(a.byKey, d.key)
+	}
+	return d
+}
+
+// release addresses, and slots when nothing leads to them any more.
+func (a *Access) release(gone []*device) error {
+	var addresses []programAddress
+	for _, d := range gone {
 		for _, addr := range d.addresses {
 			key := addressOf(addr)
 			delete(a.byAddr, key)
 			addresses = append(addresses, key)
 		}
-		gone = append(gone, d)
 	}
-	// A slot is free when nothing leads to it any more.
-	err := errors.Join(take(a.programs.Addresses, addresses), take(a.programs.Sas, keys))
+	err := take(a.programs.Addresses, addresses)
 	for _, d := range gone {
 		d.group.devices--
 		err = errors.Join(err, a.retire(d.group))

@@ -3,6 +3,7 @@ package acl
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Group of devices: what they may reach, and how much.
@@ -56,12 +57,24 @@ func CheckGroups(groups []Group) error {
 	return nil
 }
 
-// Device is one Child SA's: all Child SAs that share a virtual address are of
-// one device, in the group that was told last.
+// Device is one Child SA's: all Child SAs with the same virtual addresses are of
+// one device, in the group that was told last. An address that devices share is
+// that of the one which was told last.
 type Device struct {
 	// SPI of the inbound Child SA, in host order.
 	SPI uint32
 	// Addresses are its virtual addresses.
 	Addresses []netip.Addr
 	Group     string
+}
+
+// Key is the same for Child SAs of one device; empty without addresses.
+func (d *Device) Key() string {
+	sorted := slices.SortedFunc(slices.Values(d.Addresses), netip.Addr.Compare)
+	var key []byte
+	for _, a := range slices.Compact(sorted) {
+		b := a.As16()
+		key = append(key, b[:]...)
+	}
+	return string(key)
 }

@@ -22,7 +22,18 @@ func (g *Guard) attach(cfg *Config) error {
 	if g.link != nil {
 		return nil
 	}
-	return g.attachNew(cfg)
+	err := g.attachNew(cfg)
+	if err == nil {
+		return nil
+	}
+	// Who holds the interface may be a former daemon's, pinned in another folder.
+	switch found, lookErr := Displace(cfg.Interface, cfg.Locals); {
+	case found:
+		return g.attachNew(cfg)
+	case lookErr != nil:
+		return errors.Join(err, lookErr)
+	}
+	return err
 }
 
 // takeOver puts the program in the place of a predecessor's. A link of another

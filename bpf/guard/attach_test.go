@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -239,7 +240,8 @@ func TestUnpinnedAndRefused(t *testing.T) {
 			return err
 		}
 		defer g.Close()
-		second := onLoopback(dir)
+		second := onLoopback(dir) // of another gateway
+		second.Locals = []netip.Addr{mustAddr("127.0.0.3")}
 		if other, err := Open(second); !errors.Is(err, ErrAttach) {
 			return fmt.Errorf("a second program on an interface: %v, %w", other, err)
 		}
@@ -259,4 +261,46 @@ func TestUnpinnedAndRefused(t *testing.T) {
 		}
 		return expectArrival(0x1009, true)
 	})
+}
+
+// The next daemon's folder is another one, or none, or it has no guard: what its
+// predecessor pinned must not go on dropping what nobody tells it any more.
+func TestPinnedElsewhere(t *testing.T) {
+	for _, next := range []string{"", "other", "off"} {
+		attached(t, func(dir string) error {
+			g, err := Open(onLoopback(dir))
+			if err != nil {
+				return err
+			}
+			if err := errors.Join(g.Pin(), g.Close(), expectArrival(0x1001, false)); err != nil {
+				return err
+			}
+			locals := onLoopback("").Locals
+			if next == "off" {
+				if found, err := Displace(1, []netip.Addr{mustAddr("127.0.0.3")}); found || err != nil {
+					return fmt.Errorf("a guard of others is taken away: %t %w", found, err)
+				}
+				if found, err := Displace(1, locals); !found || err != nil {
+					return fmt.Errorf("displaced: %t %w", found, err)
+				}
+				if found, err := Displace(1, locals); found || err != nil {
+					return fmt.Errorf("displaced again: %t %w", found, err)
+				}
+				return expectArrival(0x1001, true)
+			}
+			cfg := onLoopback("")
+			if next != "" {
+				cfg.Dir = filepath.Join(filepath.Dir(dir), next)
+			}
+			again, err := Open(cfg)
+			if err != nil {
+				return fmt.Errorf("pins %q: %w", next, err)
+			}
+			defer again.Close()
+			if err := errors.Join(append(again.Add([]uint32{0x1001}), expectArrival(0x1001, true), expectArrival(0x1002, false))...); err != nil {
+				return fmt.Errorf("pins %q: %w", next, err)
+			}
+			return errors.Join(again.Close(), expectArrival(0x1002, true))
+		})
+	}
 }

@@ -52,9 +52,10 @@ func (o *objects) close() {
 
 // Open loads the program, with SPIs that a predecessor in Dir left, and attaches
 // it; a predecessor's program is replaced, without a packet in between that
-// neither saw. Every map is filled before. Nothing new is pinned: that is for
+// neither saw. One that is pinned elsewhere is taken away ([Displace]). Every map is filled before. Nothing new is pinned: that is for
 // [Guard.Pin], when it is certain that the gateway runs. Errors: ErrConfig, ErrAttach, and
-// those of the kernel; nothing has changed then.
+// those of the kernel; then nothing is attached but, where it could not be taken
+// away, what a former daemon left ([Clear], [Displace]).
 func Open(cfg Config) (*Guard, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err

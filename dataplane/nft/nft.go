@@ -48,6 +48,7 @@ type Access struct {
 	former  map[*group]struct{} // not in force, but devices are still in them
 	number  int
 	bySPI   map[uint32]*device
+	byKey   map[string]*device
 	byAddr  map[netip.Addr]*device
 	devices int
 }
@@ -60,11 +61,12 @@ type group struct {
 	chains  [acl.NumDirections]*nftables.Chain
 }
 
-// device is what shares a virtual address.
+// device is what has the same virtual addresses.
 type device struct {
+	key       string // acl.Device.Key
 	group     *group
 	spis      int
-	addresses []netip.Addr
+	addresses []netip.Addr // but those that another device took over
 }
 
 // TableName of an interface's table, of family inet.
@@ -95,7 +97,7 @@ func Open(c Config) (*Access, error) {
 	a := &Access{
 		config: c, table: &nftables.Table{Name: TableName(c.Interface), Family: nftables.TableFamilyINet},
 		groups: make(map[string]*group), former: make(map[*group]struct{}),
-		bySPI: make(map[uint32]*device), byAddr: make(map[netip.Addr]*device),
+		bySPI: make(map[uint32]*device), byKey: make(map[string]*device), byAddr: make(map[netip.Addr]*device),
 	}
 	err := transact(func(conn *nftables.Conn) error {
 		replace(conn, a.table)
@@ -307,25 +309,19 @@ func (a *Access) add(to acl.Device) error {
 	if g == nil {
 		return fmt.Errorf("%w: %q", acl.ErrGroup, to.Group)
 	}
-	d := a.bySPI[to.SPI]
-	for _, addr := range to.Addresses {
-		if d == nil {
-			d = a.byAddr[addr]
-		}
+	key, former := to.Key(), a.bySPI[to.SPI]
+	d := former
+	if former == nil || former.key != key {
+		d = a.byKey[key]
 	}
 	if d == nil {
 		if a.devices >= a.config.MaxDevices {
 			return fmt.Errorf("%w: %d devices", acl.ErrFull, a.config.MaxDevices)
 		}
-		d = &device{}
+		d = &device{key: key}
 	}
 	err := transact(func(conn *nftables.Conn) error {
 		var errs []error
-		for _, addr := range d.addresses {
-			if d.group != g && !slices.Contains(to.Addresses, addr) {
-				errs = append(errs, a.lead(conn, addr, d.group, g))
-			}
-		}
 		for _, addr := range to.Addresses {
 			var from *group
 			if owner := a.byAddr[addr]; owner != nil {
@@ -351,13 +347,21 @@ func (a *Access) add(to acl.Device) error {
 		a.byAddr[addr] = d
 		d.addresses = append(d.addresses, addr)
 	}
-	if a.bySPI[to.SPI] == nil {
+	if former != d {
 		a.bySPI[to.SPI] = d
 		if d.spis++; d.spis == 1 {
 			a.devices++
+			if key != "" {
+				a.byKey[key] = d
+			}
+		}
+		if former != nil {
+			if former.spis--; former.spis == 0 {
+				err = a.release([]*device{former})
+			}
 		}
 	}
-	return a.join(d, g)
+	return errors.Join(err, a.join(d, g))
 }
 
 // join changes the group of a device; its addresses have been led already.
@@ -423,11 +427,21 @@ func (a *Access) Remove(spis []uint32) error {
 		if d.spis--; d.spis > 0 {
 			continue
 		}
+		gone = append(gone, d)
+	}
+	return a.release(gone)
+}
+
+// release devices that lost their last Child SA.
+func (a *Access) release(gone []*device) error {
+	for _, d := range gone {
 		for _, addr := range d.addresses {
 			delete(a.byAddr, addr)
 		}
+		if a.byKey[d.key] == d {
+			delete(a.byKey, d.key)
+		}
 		a.devices--
-		gone = append(gone, d)
 	}
 	err := transact(func(conn *nftables.Conn) error {
 		var errs []error

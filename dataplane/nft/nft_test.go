@@ -99,6 +99,43 @@ func TestTableOfItsOwn(t *testing.T) {
 	}
 }
 
+// A device that came back without one of its addresses isn't merged with whoever
+// gets that address next.
+func TestAddressPassedOn(t *testing.T) {
+	w := acltest.NewWorld(t)
+	a := start(t, w)
+	if err := a.SetGroups([]acl.Group{{Name: "staff"}, {Name: "quarantine", List: acltest.List(t, "allow 10.2.0.1 tcp 443")}}); err != nil {
+		t.Fatal(err)
+	}
+	add := func(spi uint32, group string, addresses ...netip.Addr) {
+		t.Helper()
+		if err := a.Add([]acl.Device{{SPI: spi, Group: group, Addresses: addresses}})[0]; err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(9, "staff", acltest.Open4)
+	old4 := netip.MustParseAddr("10.9.0.77")
+	add(1, "quarantine", old4, acltest.Device6)
+	add(2, "quarantine", acltest.Device4, acltest.Device6) // a new address after a change of pools
+	if err := a.Remove([]uint32{1}); err != nil {
+		t.Fatal(err)
+	}
+	add(3, "staff", old4)
+	if g := a.bySPI[2].group.Name; g != "quarantine" {
+		t.Errorf("the quarantined device is in %q", g)
+	}
+	if w.Pass(acl.In, acltest.Packet{Device: acltest.Device4, Remote: acltest.Host4, Protocol: acl.UDP, Port: 53})[0] {
+		t.Error("the quarantined device passes")
+	}
+	if add(4, "quarantine", acltest.Device6, acltest.Device4); a.bySPI[2] != a.bySPI[4] {
+		t.Error("a rekeyed Child SA is another device")
+	}
+	add(4, "staff", netip.MustParseAddr("10.9.0.78")) // an SPI with another address
+	if err := a.Remove([]uint32{2, 3, 4, 9}); err != nil || len(a.byKey)+len(a.byAddr)+len(a.bySPI)+a.devices != 0 {
+		t.Errorf("left: %v %v %v, %v", a.byKey, a.byAddr, a.bySPI, err)
+	}
+}
+
 // nft runs commands of the tool and returns what it said.
 func nft(t *testing.T, commands ...string) string {
 	t.Helper()
