@@ -28,8 +28,17 @@ type part struct {
 	what   string
 	// gone: that it isn't there is no error.
 	gone bool
+	// makes is the SA that the message makes; the zero value for others.
+	makes stateID
 	// answer takes what the kernel says beside an acknowledgement.
 	answer func(m message)
+}
+
+// refuse notes that there is no SA of the child's where one was to be made.
+func (p *part) refuse(err error) {
+	if err != nil && p.makes != (stateID{}) {
+		p.child.refused = append(p.child.refused, p.makes)
+	}
 }
 
 func (b *Backend) newRun(changes int) *run {
@@ -96,7 +105,10 @@ func (b *Backend) newChild(c *dataplane.Child) (*child, error) {
 	if err := b.checkPath(c.Path, c.VirtualIPs); err != nil {
 		return nil, err
 	}
-	n := &child{counted: dataplane.ChildCounters{Inbound: c.Inbound.SPI}}
+	n := &child{Child: c, counted: dataplane.ChildCounters{Inbound: c.Inbound.SPI}}
+	if err := b.vacant(n.inboundID(), n.outboundID(), nil); err != nil {
+		return nil, err
+	}
 	if err := b.choosePolicies(n, c); err != nil {
 		return nil, err
 	}
@@ -152,9 +164,9 @@ func (r *run) put(i int, c *child, in, out replay, counters dataplane.ChildCount
 	b := r.b
 	r.touched[i] = c
 	r.q.newSA(msgNewSA, b.inboundState(c, in, lifetime{bytes: counters.BytesIn, packets: counters.PacketsIn}))
-	r.note(part{change: i, child: c, what: "inbound SA"})
+	r.note(part{change: i, child: c, what: "inbound SA", makes: c.inboundID()})
 	r.q.newSA(msgNewSA, b.outboundState(c, out, lifetime{bytes: counters.BytesOut, packets: counters.PacketsOut}))
-	r.note(part{change: i, child: c, what: "outbound SA"})
+	r.note(part{change: i, child: c, what: "outbound SA", makes: c.outboundID()})
 	for _, key := range c.inwardKeys() {
 		b.hold(c, key)
 		r.policy(i, c, key)
@@ -248,6 +260,9 @@ func (r *run) takeOut(i int, c *child, final *dataplane.ChildCounters) {
 		return
 	}
 	for _, id := range []stateID{c.outboundID(), c.inboundID()} {
+		if slices.Contains(c.refused, id) {
+			continue
+		}
 		inbound := id == c.inboundID()
 		r.q.byID(msgGetSA, id)
 		r.note(part{change: i, child: c, what: "last counters", gone: true, answer: func(m message) {
@@ -281,6 +296,7 @@ func (r *run) flush() {
 	})
 	for i, err := range errs {
 		p := of[i]
+		p.refuse(err)
 		if err == nil || p.gone && gone(err) {
 			continue
 		}
