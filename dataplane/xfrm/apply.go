@@ -3,6 +3,7 @@ package xfrm
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
@@ -135,9 +136,10 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 	for _, s := range inward {
 		n.outbound = append(n.outbound, s.reversed())
 	}
-	if b.config.binding() == bindPolicies || !slices.ContainsFunc(c.VirtualIPs, b.inPools) {
-		n.inbound = inward // nothing else lets it in; pools may have come later
-		return nil
+	n.inbound = inward
+	pooled := slices.DeleteFunc(slices.Clone(c.VirtualIPs), func(a netip.Addr) bool { return !b.inPools(a) })
+	if b.config.binding() == bindPolicies || len(pooled) == 0 {
+		return nil // nothing else lets it in; pools may have come later
 	}
 	common, err := localSides(b.config.Common)
 	if err != nil {
@@ -147,11 +149,12 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 	for _, a := range c.VirtualIPs {
 		everything = append(everything, side{hostPrefix(a), 0, 0, 0xFFFF})
 	}
-	if usual, err := cross(everything, common); err == nil && slices.Equal(inward, usual) {
-		return nil // the shared policies say the same
+	usual, err := cross(everything, common)
+	if same := err == nil && slices.Equal(inward, usual); same && len(pooled) == len(c.VirtualIPs) {
+		n.inbound = nil // the shared policies say the same
+		return nil
 	}
-	n.inbound = inward
-	for _, a := range c.VirtualIPs {
+	for _, a := range pooled {
 		n.blocked = append(n.blocked, selector{src: hostPrefix(a), dst: anyPrefix(a)})
 	}
 	// One that allows everything has the place of the one that blocks.

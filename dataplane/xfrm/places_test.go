@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -163,6 +164,36 @@ func TestRefusedSAIsNotRemoved(t *testing.T) {
 		after.takeOut(0, n, nil)
 		if before.q.len()-after.q.len() != 2 {
 			t.Errorf("%d messages before, %d after the refusal of %v", before.q.len(), after.q.len(), id)
+		}
+	}
+}
+
+// A device with one address in the pools of the start and one outside of them (a
+// pool that came by reload, or an address kept by a ticket) is let in with both.
+func TestOneAddressOutsidePools(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("10.9.0.7"), netip.MustParseAddr("fd00:a::7")
+	for _, binding := range []bool{true, false} {
+		b := unbound(Config{SourceBinding: binding})
+		shared, err := b.sharedSelectors()
+		check(t, err)
+		for _, order := range [][]netip.Addr{{v4, v6}, {v6, v4}} {
+			c := &dataplane.Child{VirtualIPs: order, Local: b.config.Common}
+			for _, a := range c.VirtualIPs {
+				c.Remote = append(c.Remote, dataplane.Selector{First: a, Last: a, LastPort: 0xFFFF})
+			}
+			n := child{Child: c}
+			check(t, b.choosePolicies(&n, c))
+			for _, a := range order {
+				let := func(s selector) bool { return s.src.Contains(a) }
+				if !slices.ContainsFunc(slices.Concat(shared, n.inbound), let) {
+					t.Errorf("source binding %v, %v: no policy lets %v in", binding, order, a)
+				}
+			}
+			for _, s := range n.blocked {
+				if s.src.Contains(v6) {
+					t.Errorf("source binding %v: %v is blocked, which nothing shared lets in", binding, s.src)
+				}
+			}
 		}
 	}
 }
