@@ -9,7 +9,10 @@ import (
 )
 
 // margin is how many packets an outbound SA may still send while its successor
-// is made, and so how many sequence numbers a move skips.
+// is made, and so how many sequence numbers a move skips. One packet has to be
+// one number: with offload a segmented frame counts as one packet and takes a
+// number for each segment (2^16 of them at most), so that no margin would bind it;
+// then a move rebuilds the SAs instead.
 const margin = 1 << 14
 
 // retirement is how long an outbound SA stays after no policy names it: for
@@ -40,8 +43,9 @@ func (b *Backend) move(change dataplane.Move) error {
 	}
 	var err error
 	switch now := change.Path; {
-	case old.Local.Addr() != now.Local.Addr() || old.Encapsulation != now.Encapsulation ||
-		old.Encapsulation == dataplane.EncapsulationUDP && old.Local.Port() != now.Local.Port():
+	case b.offload != 0 && old.Remote.Addr() != now.Remote.Addr(),
+		old.Local.Addr() != now.Local.Addr() || old.Encapsulation != now.Encapsulation ||
+			old.Encapsulation == dataplane.EncapsulationUDP && old.Local.Port() != now.Local.Port():
 		err = b.rebuild(c, now)
 	case old.Remote.Addr() != now.Remote.Addr():
 		err = b.follow(c, now)
@@ -95,7 +99,7 @@ func (b *Backend) updateInbound(q *batch, c *child) {
 
 // follow goes to another address of the peer without a moment in which there is
 // no outbound SA, and none in which a sequence number could be sent twice: see
-// the package comment.
+// the package comment. There is no offload.
 func (b *Backend) follow(c *child, path dataplane.Path) error {
 	last, used, err := b.outboundReplay(c)
 	switch {
