@@ -9,8 +9,9 @@ import (
 	"github.com/roamgate/roamgate/dataplane/esp"
 )
 
-// restTime is how long a slot rests before its next SPI: longer than any packet
-// or retransmission for the last one is under way.
+// restTime is how long an SPI rests before it is handed out again: longer than any
+// packet or retransmission for it is under way. While there are others its slot
+// rests as long, too.
 const restTime = 2 * time.Minute
 
 // sa is a slot: a Child SA, a reserved SPI, or nothing. It has no pointers, so
@@ -60,6 +61,10 @@ type sa struct {
 	used    bool
 	lastSPI dataplane.SPI
 	freed   time.Duration
+	// half is when the last SPI with a tag of the other half was freed.
+	half time.Duration
+	// early: the slot was handed out before it had rested.
+	early bool
 }
 
 type saState uint8
@@ -237,8 +242,11 @@ func (db *sadb) reserve(now time.Duration) (dataplane.SPI, error) {
 	}
 	s := db.tables[db.member].make(slot)
 	tag := uint8(rand.Uint32N(tags))
-	for s.used && tag == tagOf(s.lastSPI) {
-		tag = uint8(rand.Uint32N(tags))
+	if s.used {
+		tag = nextTag(s.lastSPI)
+		if tag%halfTags == 0 {
+			s.half = s.freed
+		}
 	}
 	s.spi = makeSPI(db.member, db.loop, slot, tag)
 	s.state = saReserved
@@ -246,7 +254,20 @@ func (db *sadb) reserve(now time.Duration) (dataplane.SPI, error) {
 	return s.spi, nil
 }
 
-// freeSlot prefers a slot that was used before, which keeps the table dense.
+// halfTags: tags are given in turn, and a slot that has not rested goes from one
+// half of them to the other only when no SPI of that half was used for restTime.
+const halfTags = tags / 2
+
+func nextTag(last dataplane.SPI) uint8 { return (tagOf(last) + 1) % tags }
+
+// restedTag says whether the SPI after the last one has rested.
+func (s *sa) restedTag(now time.Duration) bool {
+	return nextTag(s.lastSPI)%halfTags != 0 || s.half == 0 || now-s.half >= restTime
+}
+
+// freeSlot prefers a slot that was used before, which keeps the table dense. When
+// all rest, the one that has rested longest is woken: devices that come and go
+// quickly must not keep others out.
 func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 	own := &db.tables[db.member]
 	if last := len(db.returned) - 1; last >= 0 {
@@ -264,23 +285,29 @@ func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 			return db.fresh - 1, true
 		}
 	}
+	if slot, ok := db.resting.first(); ok && own.at(slot).restedTag(now) {
+		db.resting.pop()
+		own.at(slot).early = true
+		return slot, true
+	}
 	return 0, false
 }
 
-// free erases a slot and lays it to rest. A slot that was only reserved can be
-// used at once: nobody had keys to send anything to its SPI, and the next one
-// has another tag.
+// free erases a slot and lays it to rest. A slot that had rested and was only
+// reserved can be used at once: nobody had keys to send anything to its SPI, and
+// the next one has another tag.
 func (db *sadb) free(s *sa, now time.Duration) {
 	db.unroute(s)
 	spi, installed := s.spi, s.state == saInstalled
 	if installed {
 		db.take(s)
 	}
-	*s = sa{used: true, lastSPI: spi, freed: now}
+	half, early := s.half, s.early
+	*s = sa{used: true, lastSPI: spi, freed: now, half: half}
 	db.directory.giveBack()
 	switch {
 	case memberOf(spi) != db.member:
-	case installed:
+	case installed || early:
 		db.resting.push(slotOf(spi))
 	default:
 		db.returned = append(db.returned, slotOf(spi))
