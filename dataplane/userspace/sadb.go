@@ -182,12 +182,14 @@ type sadb struct {
 
 	// newest active child of each virtual address, by its 16 octets.
 	newest map[[16]byte]dataplane.SPI
+	// aside are the same of addresses whose newest child is in another loop.
+	aside map[[16]byte]dataplane.SPI
 }
 
 func newSADB(member, loop uint8, maxChildren, maxCiphers int, d *directory) *sadb {
 	db := &sadb{
 		member: member, loop: loop, directory: d, fresh: firstSlot,
-		newest: make(map[[16]byte]dataplane.SPI),
+		newest: make(map[[16]byte]dataplane.SPI), aside: make(map[[16]byte]dataplane.SPI),
 	}
 	// Twice the children: half of the slots may rest.
 	db.tables[member].slots = uint32(min(firstSlot+2*maxChildren, maxSlots))
@@ -331,6 +333,7 @@ func (db *sadb) route(s *sa) {
 	s.activation = db.directory.activate()
 	for _, addr := range s.virtualIPs() {
 		key := addr.As16()
+		db.retake(addr)
 		*s.older(addr) = db.newest[key]
 		db.newest[key] = s.spi
 		db.directory.lead(addr, db.loop)
@@ -344,12 +347,16 @@ func (db *sadb) unroute(s *sa) {
 	s.active = false
 	for _, addr := range s.virtualIPs() {
 		key := addr.As16()
-		at := db.newest[key]
+		heads := db.newest
+		if _, ok := heads[key]; !ok {
+			heads = db.aside
+		}
+		at := heads[key]
 		if at == s.spi {
 			if older := *s.older(addr); older != 0 {
-				db.newest[key] = older
+				heads[key] = older
 			} else {
-				delete(db.newest, key)
+				delete(heads, key)
 			}
 			continue
 		}
@@ -376,11 +383,34 @@ func (s *sa) older(addr netip.Addr) *dataplane.SPI {
 // yield: another loop has the newest child of that address from now on.
 func (db *sadb) yield(addr netip.Addr) {
 	key := addr.As16()
-	for at := db.newest[key]; at != 0; {
-		link := db.find(at).older(addr)
-		at, *link = *link, 0
+	if spi, ok := db.newest[key]; ok {
+		db.aside[key] = spi
+		delete(db.newest, key)
 	}
-	delete(db.newest, key)
+}
+
+// retake is the inverse.
+func (db *sadb) retake(addr netip.Addr) {
+	key := addr.As16()
+	if spi, ok := db.aside[key]; ok {
+		db.newest[key] = spi
+		delete(db.aside, key)
+	}
+}
+
+// leads says whether an active child of that address is here and not aside.
+func (db *sadb) leads(addr netip.Addr) bool {
+	_, ok := db.newest[addr.As16()]
+	return ok
+}
+
+// waiting is the activation of the newest child of an address that was yielded, 0
+// where there is none.
+func (db *sadb) waiting(addr netip.Addr) uint64 {
+	if s := db.find(db.aside[addr.As16()]); s != nil {
+		return s.activation
+	}
+	return 0
 }
 
 // place gives an imported SPI its slot, reserved; ErrFull where that is beyond
