@@ -31,8 +31,9 @@ type Regroup struct {
 }
 
 // Remove forgets a Child SA, or gives back a reserved SPI, and erases its
-// keys. An SPI that was installed rests before it is handed out again. Errors:
-// ErrUnknownSPI.
+// keys. An SPI that was installed rests before it is handed out again. With any
+// error but ErrClosed the SPI is unknown after it, too. Errors: ErrUnknownSPI,
+// and those of the system, where something of it may be left there.
 type Remove struct {
 	Inbound SPI
 	// Final, where it isn't nil, gets the last counters of the Child SA before

@@ -7,6 +7,7 @@
 package layered
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -77,12 +78,15 @@ func (b *Backend) Apply(changes []dataplane.Change) []error {
 				errs[i] = b.regroup(c)
 			}
 		case dataplane.Remove:
-			if errs[i] == nil {
+			// Whatever else went wrong, a backend that isn't closed doesn't know it
+			// any more. What is left of it below, the layers stop.
+			if _, ours := b.known[c.Inbound]; ours && !errors.Is(errs[i], dataplane.ErrClosed) {
 				gone = append(gone, c.Inbound)
 			}
 		}
 	}
-	b.forget(gone)
+	slices.Sort(gone)
+	b.forget(slices.Compact(gone))
 	return errs
 }
 

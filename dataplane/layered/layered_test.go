@@ -135,6 +135,47 @@ func TestInstalledTwice(t *testing.T) {
 	}
 }
 
+// failing is a backend that removes a Child SA, and can't say that it is gone.
+type failing struct {
+	dataplane.Backend
+	err error
+}
+
+func (f failing) Apply(changes []dataplane.Change) []error {
+	errs := f.Backend.Apply(changes)
+	for i, c := range changes {
+		if _, ok := c.(dataplane.Remove); ok {
+			errs[i] = f.err
+		}
+	}
+	return errs
+}
+
+// After a Remove that failed below no layer knows the Child SA: the backend
+// doesn't either. One that is closed has removed nothing.
+func TestRemoveFails(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		left int
+	}{{errors.New("no answer"), 0}, {dataplane.ErrUnknownSPI, 0}, {dataplane.ErrClosed, 1}} {
+		r := newRoom(t, 1)
+		b := New(failing{dptest.NewFake(gateway, make(chan dataplane.Event, 1)), c.err}, r)
+		defer b.Close()
+		first := child(t, b)
+		if err := apply(b, dataplane.Install{Child: first}); err != nil {
+			t.Fatal(err)
+		}
+		if err := apply(b, dataplane.Remove{Inbound: first.Inbound.SPI}); !errors.Is(err, c.err) || len(r.in) != c.left {
+			t.Errorf("remove: %v, want %v; %d left in the layer, want %d", err, c.err, len(r.in), c.left)
+		}
+		if c.left == 0 {
+			if err := apply(b, dataplane.Install{Child: child(t, b)}); err != nil {
+				t.Errorf("after %v there is no room: %v", c.err, err)
+			}
+		}
+	}
+}
+
 // A group is changed in the layers only where the backend knows the Child SA.
 func TestRegroup(t *testing.T) {
 	r := newRoom(t, 10)

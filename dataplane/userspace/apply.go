@@ -3,6 +3,7 @@ package userspace
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -19,7 +20,7 @@ func (b *Backend) Apply(changes []dataplane.Change) []error {
 	}
 	b.changes.Lock()
 	defer b.changes.Unlock()
-	var touched []netip.Addr
+	var t touched
 	for from := 0; from < len(changes); {
 		l := b.loopFor(inboundOf(changes[from]))
 		to := from + 1
@@ -28,14 +29,15 @@ func (b *Backend) Apply(changes []dataplane.Change) []error {
 		}
 		closed := l.do(func() {
 			for i := from; i < to; i++ {
-				errs[i] = l.apply(changes[i], ready[i], errs[i], &touched)
+				errs[i] = l.apply(changes[i], ready[i], errs[i], &t)
 			}
+			t.orphans = slices.DeleteFunc(t.orphans, l.leads)
 		})
 		for i := from; i < to && closed != nil; i++ {
 			errs[i] = closed
 		}
-		b.settle(l, touched)
-		touched = touched[:0]
+		b.settle(l, &t)
+		t.addrs, t.orphans = t.addrs[:0], t.orphans[:0]
 		from = to
 	}
 	return errs
@@ -58,13 +60,22 @@ func inboundOf(c dataplane.Change) dataplane.SPI {
 	return 0
 }
 
+// touched are virtual addresses whose children in a loop were changed. Of orphans
+// that loop has lost its newest child, and the last one that it may use.
+type touched struct{ addrs, orphans []netip.Addr }
+
 // settle tells the other loops and the steering what became of virtual addresses
 // whose children in loop l were changed.
-func (b *Backend) settle(l *loop, touched []netip.Addr) {
+func (b *Backend) settle(l *loop, t *touched) {
 	if len(b.loops) == 1 {
 		return
 	}
-	for _, addr := range touched {
+	for _, addr := range t.orphans {
+		if h, ok := b.directory.holder(addr); ok && h.loop == l.sadb.loop {
+			b.adopt(addr)
+		}
+	}
+	for _, addr := range t.addrs {
 		h, ok := b.directory.holder(addr)
 		// An older child of the address in another loop is one only where a device
 		// has come back with another set of addresses.
@@ -88,10 +99,30 @@ func (b *Backend) settle(l *loop, touched []netip.Addr) {
 	}
 }
 
+// adopt gives an address to the loop with the newest of the children that were
+// put aside for the one that is gone.
+func (b *Backend) adopt(addr netip.Addr) {
+	var heir *loop
+	var newest uint64
+	for _, other := range b.loops {
+		var activation uint64
+		_ = other.do(func() { activation = other.waiting(addr) })
+		if activation > newest {
+			heir, newest = other, activation
+		}
+	}
+	if heir != nil {
+		_ = heir.do(func() {
+			heir.retake(addr)
+			heir.directory.lead(addr, heir.sadb.loop)
+		})
+	}
+}
+
 // apply carries out one change between two rounds. For an Install, p and
-// refused are what prepare made of it. To touched it adds the virtual addresses
+// refused are what prepare made of it. To t it adds the virtual addresses
 // whose children have changed.
-func (l *loop) apply(c dataplane.Change, p *prepared, refused error, touched *[]netip.Addr) error {
+func (l *loop) apply(c dataplane.Change, p *prepared, refused error, t *touched) error {
 	if !l.forwarding {
 		return dataplane.ErrClosed
 	}
@@ -108,14 +139,14 @@ func (l *loop) apply(c dataplane.Change, p *prepared, refused error, touched *[]
 			return err
 		}
 		l.put(s, p)
-		*touched = append(*touched, p.child.VirtualIPs...)
+		t.addrs = append(t.addrs, p.child.VirtualIPs...)
 	case dataplane.UseOutbound:
 		s := l.installed(c.Inbound)
 		if s == nil {
 			return dataplane.ErrUnknownSPI
 		}
 		l.route(s)
-		*touched = append(*touched, s.virtualIPs()...)
+		t.addrs = append(t.addrs, s.virtualIPs()...)
 	case dataplane.Move:
 		s := l.installed(c.Inbound)
 		if s == nil {
@@ -136,7 +167,11 @@ func (l *loop) apply(c dataplane.Change, p *prepared, refused error, touched *[]
 		if c.Final != nil && s.state == saInstalled {
 			*c.Final = l.export(s)
 		}
-		*touched = append(*touched, s.virtualIPs()...)
+		addrs := s.virtualIPs()
+		t.addrs = append(t.addrs, addrs...)
+		if s.active {
+			t.orphans = append(t.orphans, addrs...)
+		}
 		l.free(s, l.now)
 	}
 	return nil

@@ -131,6 +131,44 @@ func TestOwnerFollowsTheAddress(t *testing.T) {
 	}
 	both.apply(dataplane.Remove{Inbound: old.child.Inbound.SPI})
 	arrives(both, "without the old one")
+
+	// The newer one goes first: the older ones get the address back, the newest of
+	// them first.
+	first := newPeer(t, h, func(c *dataplane.Child) { c.VirtualIPs = []netip.Addr{virtual4, other6} })
+	middle := newPeer(t, h, func(c *dataplane.Child) {
+		c.VirtualIPs = []netip.Addr{other6}
+		c.Inbound.SPI = reserveIn(t, h, loopOf(old.child.Inbound.SPI))
+	})
+	arrives(middle, "in the other loop")
+	last := newPeer(t, h, func(c *dataplane.Child) { c.VirtualIPs = []netip.Addr{virtual4, other6} })
+	arrives(last, "and back")
+	middle.apply(dataplane.Remove{Inbound: last.child.Inbound.SPI})
+	arrives(first, "without the newest, its loop goes on")
+	middle.apply(dataplane.UseOutbound{Inbound: middle.child.Inbound.SPI})
+	arrives(middle, "told again")
+	middle.apply(dataplane.Remove{Inbound: middle.child.Inbound.SPI})
+	arrives(first, "without the newer one in another loop")
+	first.apply(dataplane.Remove{Inbound: first.child.Inbound.SPI})
+	arrives(both, "with the oldest alone")
+	both.apply(dataplane.Remove{Inbound: both.child.Inbound.SPI})
+	for _, l := range h.backend.loops {
+		_ = l.do(func() {
+			if len(l.newest) != 0 || len(l.aside) != 0 {
+				t.Errorf("loop %d still has %d and %d children of addresses", l.sadb.loop, len(l.newest), len(l.aside))
+			}
+		})
+	}
+}
+
+// reserveIn draws an SPI of one loop.
+func reserveIn(t *testing.T, h *harness, loop uint8) (spi dataplane.SPI) {
+	t.Helper()
+	l, err := h.backend.loops[loop], error(nil)
+	closed := l.do(func() { spi, err = l.reserve(l.now) })
+	if err := errors.Join(closed, err); err != nil {
+		t.Fatal(err)
+	}
+	return spi
 }
 
 // TestChangesOverLoops: one Apply for children of all loops; the limit counts all

@@ -3,7 +3,6 @@ package userspace
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -123,16 +122,16 @@ func (b *Backend) Import(states []dataplane.ChildState) error {
 	// Nothing can fail from here on, so none of them sends before all are there.
 	for i := range states {
 		l := b.loopFor(states[i].Child.Inbound.SPI)
-		var touched []netip.Addr
+		var t touched
 		err := l.do(func() {
 			s := l.find(states[i].Child.Inbound.SPI)
 			l.resume(s, &states[i], ready[i])
-			touched = s.virtualIPs()
+			t.addrs = s.virtualIPs()
 		})
 		if err != nil {
 			return err // closed
 		}
-		b.settle(l, touched)
+		b.settle(l, &t)
 	}
 	return nil
 }

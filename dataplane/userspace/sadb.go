@@ -9,8 +9,9 @@ import (
 	"github.com/roamgate/roamgate/dataplane/esp"
 )
 
-// restTime is how long a slot rests before its next SPI: longer than any packet
-// or retransmission for the last one is under way.
+// restTime is how long an SPI rests before it is handed out again: longer than any
+// packet or retransmission for it is under way. While there are others its slot
+// rests as long, too.
 const restTime = 2 * time.Minute
 
 // sa is a slot: a Child SA, a reserved SPI, or nothing. It has no pointers, so
@@ -60,6 +61,10 @@ type sa struct {
 	used    bool
 	lastSPI dataplane.SPI
 	freed   time.Duration
+	// half is when the last SPI with a tag of the other half was freed.
+	half time.Duration
+	// early: the slot was handed out before it had rested.
+	early bool
 }
 
 type saState uint8
@@ -177,12 +182,14 @@ type sadb struct {
 
 	// newest active child of each virtual address, by its 16 octets.
 	newest map[[16]byte]dataplane.SPI
+	// aside are the same of addresses whose newest child is in another loop.
+	aside map[[16]byte]dataplane.SPI
 }
 
 func newSADB(member, loop uint8, maxChildren, maxCiphers int, d *directory) *sadb {
 	db := &sadb{
 		member: member, loop: loop, directory: d, fresh: firstSlot,
-		newest: make(map[[16]byte]dataplane.SPI),
+		newest: make(map[[16]byte]dataplane.SPI), aside: make(map[[16]byte]dataplane.SPI),
 	}
 	// Twice the children: half of the slots may rest.
 	db.tables[member].slots = uint32(min(firstSlot+2*maxChildren, maxSlots))
@@ -237,8 +244,11 @@ func (db *sadb) reserve(now time.Duration) (dataplane.SPI, error) {
 	}
 	s := db.tables[db.member].make(slot)
 	tag := uint8(rand.Uint32N(tags))
-	for s.used && tag == tagOf(s.lastSPI) {
-		tag = uint8(rand.Uint32N(tags))
+	if s.used {
+		tag = nextTag(s.lastSPI)
+		if tag%halfTags == 0 {
+			s.half = s.freed
+		}
 	}
 	s.spi = makeSPI(db.member, db.loop, slot, tag)
 	s.state = saReserved
@@ -246,7 +256,20 @@ func (db *sadb) reserve(now time.Duration) (dataplane.SPI, error) {
 	return s.spi, nil
 }
 
-// freeSlot prefers a slot that was used before, which keeps the table dense.
+// halfTags: tags are given in turn, and a slot that has not rested goes from one
+// half of them to the other only when no SPI of that half was used for restTime.
+const halfTags = tags / 2
+
+func nextTag(last dataplane.SPI) uint8 { return (tagOf(last) + 1) % tags }
+
+// restedTag says whether the SPI after the last one has rested.
+func (s *sa) restedTag(now time.Duration) bool {
+	return nextTag(s.lastSPI)%halfTags != 0 || s.half == 0 || now-s.half >= restTime
+}
+
+// freeSlot prefers a slot that was used before, which keeps the table dense. When
+// all rest, the one that has rested longest is woken: devices that come and go
+// quickly must not keep others out.
 func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 	own := &db.tables[db.member]
 	if last := len(db.returned) - 1; last >= 0 {
@@ -264,23 +287,29 @@ func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 			return db.fresh - 1, true
 		}
 	}
+	if slot, ok := db.resting.first(); ok && own.at(slot).restedTag(now) {
+		db.resting.pop()
+		own.at(slot).early = true
+		return slot, true
+	}
 	return 0, false
 }
 
-// free erases a slot and lays it to rest. A slot that was only reserved can be
-// used at once: nobody had keys to send anything to its SPI, and the next one
-// has another tag.
+// free erases a slot and lays it to rest. A slot that had rested and was only
+// reserved can be used at once: nobody had keys to send anything to its SPI, and
+// the next one has another tag.
 func (db *sadb) free(s *sa, now time.Duration) {
 	db.unroute(s)
 	spi, installed := s.spi, s.state == saInstalled
 	if installed {
 		db.take(s)
 	}
-	*s = sa{used: true, lastSPI: spi, freed: now}
+	half, early := s.half, s.early
+	*s = sa{used: true, lastSPI: spi, freed: now, half: half}
 	db.directory.giveBack()
 	switch {
 	case memberOf(spi) != db.member:
-	case installed:
+	case installed || early:
 		db.resting.push(slotOf(spi))
 	default:
 		db.returned = append(db.returned, slotOf(spi))
@@ -304,6 +333,7 @@ func (db *sadb) route(s *sa) {
 	s.activation = db.directory.activate()
 	for _, addr := range s.virtualIPs() {
 		key := addr.As16()
+		db.retake(addr)
 		*s.older(addr) = db.newest[key]
 		db.newest[key] = s.spi
 		db.directory.lead(addr, db.loop)
@@ -317,12 +347,16 @@ func (db *sadb) unroute(s *sa) {
 	s.active = false
 	for _, addr := range s.virtualIPs() {
 		key := addr.As16()
-		at := db.newest[key]
+		heads := db.newest
+		if _, ok := heads[key]; !ok {
+			heads = db.aside
+		}
+		at := heads[key]
 		if at == s.spi {
 			if older := *s.older(addr); older != 0 {
-				db.newest[key] = older
+				heads[key] = older
 			} else {
-				delete(db.newest, key)
+				delete(heads, key)
 			}
 			continue
 		}
@@ -349,11 +383,34 @@ func (s *sa) older(addr netip.Addr) *dataplane.SPI {
 // yield: another loop has the newest child of that address from now on.
 func (db *sadb) yield(addr netip.Addr) {
 	key := addr.As16()
-	for at := db.newest[key]; at != 0; {
-		link := db.find(at).older(addr)
-		at, *link = *link, 0
+	if spi, ok := db.newest[key]; ok {
+		db.aside[key] = spi
+		delete(db.newest, key)
 	}
-	delete(db.newest, key)
+}
+
+// retake is the inverse.
+func (db *sadb) retake(addr netip.Addr) {
+	key := addr.As16()
+	if spi, ok := db.aside[key]; ok {
+		db.newest[key] = spi
+		delete(db.aside, key)
+	}
+}
+
+// leads says whether an active child of that address is here and not aside.
+func (db *sadb) leads(addr netip.Addr) bool {
+	_, ok := db.newest[addr.As16()]
+	return ok
+}
+
+// waiting is the activation of the newest child of an address that was yielded, 0
+// where there is none.
+func (db *sadb) waiting(addr netip.Addr) uint64 {
+	if s := db.find(db.aside[addr.As16()]); s != nil {
+		return s.activation
+	}
+	return 0
 }
 
 // place gives an imported SPI its slot, reserved; ErrFull where that is beyond

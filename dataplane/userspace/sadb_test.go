@@ -30,8 +30,8 @@ func TestSPILayout(t *testing.T) {
 	}
 }
 
-// TestSlotsRest: a slot comes back after two minutes, not before, and with
-// another tag.
+// TestSlotsRest: a slot comes back after two minutes, not before while there are
+// others, and with another tag.
 func TestSlotsRest(t *testing.T) {
 	const children = 8
 	db := newSADB(1, 3, children, 8, newDirectory(4, children))
@@ -48,9 +48,6 @@ func TestSlotsRest(t *testing.T) {
 		seen[slotOf(spi)] = spi
 		installedSlot(db, spi)
 		db.free(db.find(spi), now)
-	}
-	if spi, err := db.reserve(now + restTime - 1); !errors.Is(err, dataplane.ErrFull) {
-		t.Fatalf("SPI %#08x, %v while all slots rest", uint32(spi), err)
 	}
 	now += restTime
 	for range children {
@@ -70,6 +67,66 @@ func TestSlotsRest(t *testing.T) {
 	}
 }
 
+// TestReconnectsLeaveSlots: a device that connects again and again takes the SPIs
+// of nobody, and no SPI comes back before it has rested, however few slots there
+// are.
+func TestReconnectsLeaveSlots(t *testing.T) {
+	const children = 512
+	for _, c := range []struct {
+		name string
+		rest time.Duration // between connections
+		used bool          // only every other one installs a Child SA
+	}{{"at once", 0, false}, {"steadily", restTime / children, false}, {"half of them in vain", restTime / (16 * children), true}} {
+		t.Run(c.name, func(t *testing.T) {
+			db := newSADB(0, 0, children, 8, newDirectory(1, children))
+			now := time.Hour
+			freed := make(map[dataplane.SPI]time.Duration)
+			for n := range 30 * children {
+				spi, err := db.reserve(now)
+				if err != nil {
+					t.Fatalf("after %d connections of one device: %v", n, err)
+				}
+				if before, again := freed[spi]; again && now-before < restTime {
+					t.Fatalf("connection %d: SPI %#08x again after %v", n, uint32(spi), now-before)
+				}
+				if !c.used || n%2 == 0 {
+					installedSlot(db, spi)
+					freed[spi] = now
+				}
+				db.free(db.find(spi), now)
+				now += c.rest
+			}
+		})
+	}
+}
+
+// TestOneSlotHasItsTags: with one slot left its SPIs follow each other until they
+// would come again too early.
+func TestOneSlotHasItsTags(t *testing.T) {
+	db := newSADB(0, 0, 1, 8, newDirectory(1, 1))
+	db.tables[0].slots = firstSlot + 1
+	now, freed := time.Hour, make(map[dataplane.SPI]time.Duration)
+	refused := 0
+	for range 100 * tags {
+		spi, err := db.reserve(now)
+		if errors.Is(err, dataplane.ErrFull) {
+			refused++
+			now += restTime / 3
+			continue
+		}
+		if before, again := freed[spi]; again && now-before < restTime {
+			t.Fatalf("SPI %#08x again after %v", uint32(spi), now-before)
+		}
+		installedSlot(db, spi)
+		now += time.Second
+		db.free(db.find(spi), now)
+		freed[spi] = now
+	}
+	if len(freed) != tags || refused == 0 || refused > 50*tags {
+		t.Errorf("%d SPIs, %d times refused", len(freed), refused)
+	}
+}
+
 // TestImportedSlots: slots that came in are never drawn while they are in use,
 // and rest like others when they are freed.
 func TestImportedSlots(t *testing.T) {
@@ -83,10 +140,10 @@ func TestImportedSlots(t *testing.T) {
 	installedSlot(db, imported)
 	drawn := func(now time.Duration) (found bool) {
 		var all []dataplane.SPI
-		for {
+		for range children - 1 { // there are as many that don't have to be woken
 			spi, err := db.reserve(now)
 			if err != nil {
-				break
+				t.Fatal(err)
 			}
 			all = append(all, spi)
 			found = found || slotOf(spi) == slotOf(imported)

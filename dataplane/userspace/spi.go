@@ -7,8 +7,8 @@ import "github.com/roamgate/roamgate/dataplane"
 //	| member 1 | loop 5 | slot 20 | tag 6 |
 //
 // member: which of the two processes of a hand-over drew it. loop: who owns
-// the SA. slot: its place in that loop's table of that member. tag: random,
-// another one each time the slot is used, so that a stray packet for the slot's
+// the SA. slot: its place in that loop's table of that member. tag: from a
+// random one on the next one each time the slot is used, so that a stray packet for the slot's
 // last SA is told from the present one before any cryptography.
 //
 // Slots below firstSlot stay unused: with member and loop 0 they would give

@@ -3,6 +3,7 @@ package xfrm
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
@@ -28,8 +29,17 @@ type part struct {
 	what   string
 	// gone: that it isn't there is no error.
 	gone bool
+	// makes is the SA that the message makes; the zero value for others.
+	makes stateID
 	// answer takes what the kernel says beside an acknowledgement.
 	answer func(m message)
+}
+
+// refuse notes that there is no SA of the child's where one was to be made.
+func (p *part) refuse(err error) {
+	if err != nil && p.makes != (stateID{}) {
+		p.child.refused = append(p.child.refused, p.makes)
+	}
 }
 
 func (b *Backend) newRun(changes int) *run {
@@ -96,7 +106,10 @@ func (b *Backend) newChild(c *dataplane.Child) (*child, error) {
 	if err := b.checkPath(c.Path, c.VirtualIPs); err != nil {
 		return nil, err
 	}
-	n := &child{counted: dataplane.ChildCounters{Inbound: c.Inbound.SPI}}
+	n := &child{Child: c, counted: dataplane.ChildCounters{Inbound: c.Inbound.SPI}}
+	if err := b.vacant(n.inboundID(), n.outboundID(), nil); err != nil {
+		return nil, err
+	}
 	if err := b.choosePolicies(n, c); err != nil {
 		return nil, err
 	}
@@ -123,9 +136,10 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 	for _, s := range inward {
 		n.outbound = append(n.outbound, s.reversed())
 	}
-	if b.config.binding() == bindPolicies || !slices.ContainsFunc(c.VirtualIPs, b.inPools) {
-		n.inbound = inward // nothing else lets it in; pools may have come later
-		return nil
+	n.inbound = inward
+	pooled := slices.DeleteFunc(slices.Clone(c.VirtualIPs), func(a netip.Addr) bool { return !b.inPools(a) })
+	if b.config.binding() == bindPolicies || len(pooled) == 0 {
+		return nil // nothing else lets it in; pools may have come later
 	}
 	common, err := localSides(b.config.Common)
 	if err != nil {
@@ -135,11 +149,12 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 	for _, a := range c.VirtualIPs {
 		everything = append(everything, side{hostPrefix(a), 0, 0, 0xFFFF})
 	}
-	if usual, err := cross(everything, common); err == nil && slices.Equal(inward, usual) {
-		return nil // the shared policies say the same
+	usual, err := cross(everything, common)
+	if same := err == nil && slices.Equal(inward, usual); same && len(pooled) == len(c.VirtualIPs) {
+		n.inbound = nil // the shared policies say the same
+		return nil
 	}
-	n.inbound = inward
-	for _, a := range c.VirtualIPs {
+	for _, a := range pooled {
 		n.blocked = append(n.blocked, selector{src: hostPrefix(a), dst: anyPrefix(a)})
 	}
 	// One that allows everything has the place of the one that blocks.
@@ -152,9 +167,9 @@ func (r *run) put(i int, c *child, in, out replay, counters dataplane.ChildCount
 	b := r.b
 	r.touched[i] = c
 	r.q.newSA(msgNewSA, b.inboundState(c, in, lifetime{bytes: counters.BytesIn, packets: counters.PacketsIn}))
-	r.note(part{change: i, child: c, what: "inbound SA"})
+	r.note(part{change: i, child: c, what: "inbound SA", makes: c.inboundID()})
 	r.q.newSA(msgNewSA, b.outboundState(c, out, lifetime{bytes: counters.BytesOut, packets: counters.PacketsOut}))
-	r.note(part{change: i, child: c, what: "outbound SA"})
+	r.note(part{change: i, child: c, what: "outbound SA", makes: c.outboundID()})
 	for _, key := range c.inwardKeys() {
 		b.hold(c, key)
 		r.policy(i, c, key)
@@ -248,6 +263,9 @@ func (r *run) takeOut(i int, c *child, final *dataplane.ChildCounters) {
 		return
 	}
 	for _, id := range []stateID{c.outboundID(), c.inboundID()} {
+		if slices.Contains(c.refused, id) {
+			continue
+		}
 		inbound := id == c.inboundID()
 		r.q.byID(msgGetSA, id)
 		r.note(part{change: i, child: c, what: "last counters", gone: true, answer: func(m message) {
@@ -281,6 +299,7 @@ func (r *run) flush() {
 	})
 	for i, err := range errs {
 		p := of[i]
+		p.refuse(err)
 		if err == nil || p.gone && gone(err) {
 			continue
 		}

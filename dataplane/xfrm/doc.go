@@ -24,7 +24,7 @@
 // what it has sent, then the new one begins behind that margin; the old one goes
 // when no packet can be on its way to it. A move that needs
 // the same place in the kernel's table (another encapsulation, or another local
-// address, for the same peer) and a hand-over remove the SA first and take its
+// address, for the same peer), one with offload (see margin) and a hand-over remove the SA first and take its
 // last state from the message with which the kernel tells of the removal; no
 // packet can follow that. When that message is lost the Child SA stays dead.
 // XFRM_MSG_MIGRATE_STATE would do it in one step; no released kernel that we

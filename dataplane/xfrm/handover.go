@@ -117,13 +117,11 @@ func (b *Backend) Import(states []dataplane.ChildState) error {
 
 // importable checks states and appends their children.
 func (b *Backend) importable(states []dataplane.ChildState, children *[]*child) error {
-	spis := make(map[dataplane.SPI]struct{}, len(states))
+	heirs := newModel() // of them alone
 	for i := range states {
 		s := &states[i]
 		spi := s.Child.Inbound.SPI
-		_, twice := spis[spi]
-		spis[spi] = struct{}{}
-		if twice || !b.isFree(spi) || s.NextSequence == 0 {
+		if heirs.children[spi] != nil || !b.isFree(spi) || s.NextSequence == 0 {
 			return fmt.Errorf("import %#08x: %w: SPI in use, or no next sequence number", uint32(spi), dataplane.ErrInvalid)
 		}
 		c, err := b.newChild(&s.Child)
@@ -131,6 +129,10 @@ func (b *Backend) importable(states []dataplane.ChildState, children *[]*child) 
 			return fmt.Errorf("import %#08x: %w", uint32(spi), err)
 		}
 		*children = append(*children, c)
+		if err := heirs.vacant(c.inboundID(), c.outboundID(), nil); err != nil {
+			return fmt.Errorf("import %#08x: %w", uint32(spi), err)
+		}
+		heirs.add(c)
 	}
 	return nil
 }

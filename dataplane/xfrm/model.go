@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -30,7 +31,10 @@ type child struct {
 	retiredUsed lifetime
 	// quiet is the outer source of which the kernel doesn't tell; the zero
 	// AddrPort where it tells of each.
-	quiet      netip.AddrPort
+	quiet netip.AddrPort
+	// refused are SAs that the kernel didn't take: what is in their place is
+	// somebody else's.
+	refused    []stateID
 	hinted     int64 // when AddressChanged was told, by the backend's clock
 	softTold   bool
 	dropCounts // of its inbound SA, as they were counted last
@@ -59,6 +63,7 @@ type claim struct {
 type model struct {
 	children  map[dataplane.SPI]*child
 	outbounds map[stateID]*child
+	retired   map[stateID]*child // by child.retired
 	devices   map[netip.Addr]*device
 	reqids    map[uint32]struct{}
 	nextReqid uint32
@@ -78,13 +83,36 @@ func ourReqid(r uint32) bool { return r&^reqidMask == reqidFirst }
 
 func newModel() model {
 	return model{
-		children: make(map[dataplane.SPI]*child), outbounds: make(map[stateID]*child),
+		children: make(map[dataplane.SPI]*child), outbounds: make(map[stateID]*child), retired: make(map[stateID]*child),
 		devices: make(map[netip.Addr]*device), reqids: make(map[uint32]struct{}),
 		virtual: make(map[netip.Addr]int), claims: make(map[policyKey]*claim),
 	}
 }
 
-// add makes a child known.
+// vacant refuses places in the kernel's table that another child than own, which
+// may be nil, has. The peer chooses the outbound SPI, so that who is behind the
+// same address translator can choose that of a neighbour. Errors:
+// dataplane.ErrInvalid, wrapped.
+func (m *model) vacant(in, out stateID, own *child) error {
+	for _, id := range []stateID{in, out} {
+		for _, other := range []*child{m.outbounds[id], m.retired[id]} {
+			if other != nil && other != own {
+				return occupied(id)
+			}
+		}
+	}
+	other := m.children[out.spi]
+	if in == out || other != nil && other != own && !other.dead && other.inboundID() == out {
+		return occupied(out)
+	}
+	return nil
+}
+
+func occupied(id stateID) error {
+	return fmt.Errorf("%w: another SA has the SPI %#08x at %v", dataplane.ErrInvalid, uint32(id.spi), id.dst)
+}
+
+// add makes a child known, whose places are vacant.
 func (m *model) add(c *child) {
 	d := m.devices[c.VirtualIPs[0]]
 	if d == nil {
@@ -122,6 +150,7 @@ func (m *model) forget(c *child) {
 	}
 	delete(m.children, c.Inbound.SPI)
 	m.dropOutbound(c)
+	m.dropRetired(c)
 	for _, a := range c.VirtualIPs {
 		if m.virtual[a]--; m.virtual[a] == 0 {
 			delete(m.virtual, a)
@@ -133,6 +162,12 @@ func (m *model) dropOutbound(c *child) {
 	if m.outbounds[c.outboundID()] == c {
 		delete(m.outbounds, c.outboundID())
 	}
+}
+
+// dropRetired forgets the outbound SA before the last move.
+func (m *model) dropRetired(c *child) {
+	delete(m.retired, c.retired)
+	c.retired = stateID{}
 }
 
 // inwardKeys are the policies that let a child's packets in.

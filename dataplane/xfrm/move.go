@@ -2,15 +2,17 @@ package xfrm
 
 import (
 	"errors"
+	"fmt"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
 
 // margin is how many packets an outbound SA may still send while its successor
-// is made, and so how many sequence numbers a move skips.
+// is made, and so how many sequence numbers a move skips. One packet has to be
+// one number: with offload a segmented frame counts as one packet and takes a
+// number for each segment (2^16 of them at most), so that no margin would bind it;
+// then a move rebuilds the SAs instead.
 const margin = 1 << 14
 
 // retirement is how long an outbound SA stays after no policy names it: for
@@ -27,8 +29,12 @@ func (b *Backend) move(change dataplane.Move) error {
 	if err := b.checkPath(change.Path, nil); err != nil {
 		return err
 	}
-	if other := b.outbounds[stateID{change.Path.Remote.Addr(), c.Outbound.SPI}]; other != nil && other != c {
-		return explain("move", unix.EEXIST)
+	there := *c.Child
+	there.Path = change.Path
+	if moved := (&child{Child: &there}); !c.dead {
+		if err := b.vacant(moved.inboundID(), moved.outboundID(), c); err != nil {
+			return fmt.Errorf("move: %w", err)
+		}
 	}
 	old := c.Path
 	if c.dead || change.Path == old {
@@ -37,8 +43,9 @@ func (b *Backend) move(change dataplane.Move) error {
 	}
 	var err error
 	switch now := change.Path; {
-	case old.Local.Addr() != now.Local.Addr() || old.Encapsulation != now.Encapsulation ||
-		old.Encapsulation == dataplane.EncapsulationUDP && old.Local.Port() != now.Local.Port():
+	case b.offload != 0 && old.Remote.Addr() != now.Remote.Addr(),
+		old.Local.Addr() != now.Local.Addr() || old.Encapsulation != now.Encapsulation ||
+			old.Encapsulation == dataplane.EncapsulationUDP && old.Local.Port() != now.Local.Port():
 		err = b.rebuild(c, now)
 	case old.Remote.Addr() != now.Remote.Addr():
 		err = b.follow(c, now)
@@ -92,7 +99,7 @@ func (b *Backend) updateInbound(q *batch, c *child) {
 
 // follow goes to another address of the peer without a moment in which there is
 // no outbound SA, and none in which a sequence number could be sent twice: see
-// the package comment.
+// the package comment. There is no offload.
 func (b *Backend) follow(c *child, path dataplane.Path) error {
 	last, used, err := b.outboundReplay(c)
 	switch {
@@ -134,6 +141,7 @@ func (b *Backend) follow(c *child, path dataplane.Path) error {
 	b.rewrite(r, c)
 	r.flush()
 	c.retired, c.retiredUsed = oldID, used
+	b.retired[oldID] = c
 	time.AfterFunc(retirement, func() { b.dismissLater(c, oldID) })
 	return r.errs[0]
 }
@@ -158,7 +166,7 @@ func (r *run) dismiss(i int, c *child, final *dataplane.ChildCounters) {
 		return
 	}
 	id, used := c.retired, c.retiredUsed
-	c.retired = stateID{}
+	r.b.dropRetired(c)
 	r.q.byID(msgGetSA, id)
 	r.note(part{change: i, child: c, what: "last counters", gone: true, answer: func(m message) {
 		report, ok := parseSA(m.body)
@@ -219,11 +227,15 @@ func (b *Backend) rebuild(c *child, path dataplane.Path) error {
 	c.dropCounts = dropCounts{} // the new SA counts from 0
 	q := b.newRun(1)
 	q.q.newSA(msgNewSA, b.inboundState(c, last.in.replay, last.in.lifetime))
-	q.note(part{child: c, what: "inbound SA"})
+	q.note(part{child: c, what: "inbound SA", makes: c.inboundID()})
 	q.q.newSA(msgNewSA, b.outboundState(c, last.out.replay, last.out.lifetime))
-	q.note(part{child: c, what: "outbound SA"})
+	q.note(part{child: c, what: "outbound SA", makes: c.outboundID()})
 	b.rewrite(q, c)
-	if err := errors.Join(b.conn.do(&q.q, nil)...); err != nil {
+	errs := b.conn.do(&q.q, nil)
+	for i, p := range q.of {
+		p.refuse(errs[i])
+	}
+	if err := errors.Join(errs...); err != nil {
 		b.bury(c, nil)
 		return explain("move", err)
 	}
