@@ -9,11 +9,23 @@ import (
 )
 
 // margin is how many packets an outbound SA may still send while its successor
-// is made, and so how many sequence numbers a move skips. One packet has to be
-// one number: with offload a segmented frame counts as one packet and takes a
-// number for each segment (2^16 of them at most), so that no margin would bind it;
-// then a move rebuilds the SAs instead.
+// is made. A move skips as many sequence numbers, where a packet is one number.
+// With crypto offload a segmented frame counts as one packet and takes a number
+// for each segment, as many as the hardware likes: then a move rebuilds the SAs.
 const margin = 1 << 14
+
+// segments of one frame at most, which the kernel itself makes of raw ESP behind
+// the SA where it has esp4_offload: 64 KiB in TCP segments of 64 octets. ESP in UDP
+// isn't segmented there.
+const segments = 1 << 10
+
+// skipped is how many sequence numbers margin packets can take.
+func skipped(e dataplane.Encapsulation) uint64 {
+	if e == dataplane.EncapsulationNone {
+		return margin * segments
+	}
+	return margin
+}
 
 // retirement is how long an outbound SA stays after no policy names it: for
 // packets that found the policy before.
@@ -109,6 +121,10 @@ func (b *Backend) follow(c *child, path dataplane.Path) error {
 	case err != nil:
 		return explain("move", err)
 	}
+	skip := skipped(c.Path.Encapsulation)
+	if !c.ESN && last.out+skip > lowHalf {
+		return b.rebuild(c, path) // there aren't as many numbers left
+	}
 	r := b.newRun(1)
 	r.dismiss(0, c, nil) // it may have the place where c goes
 	r.flush()
@@ -121,10 +137,7 @@ func (b *Backend) follow(c *child, path dataplane.Path) error {
 	old, oldID := c.Path, c.outboundID()
 	b.dropOutbound(c)
 	c.Path = path
-	last.out += margin
-	if !c.ESN {
-		last.out = min(last.out, lowHalf)
-	}
+	last.out += skip
 	q.newSA(msgNewSA, b.outboundState(c, last, used))
 	if err := errors.Join(b.conn.do(&q, nil)...); err != nil {
 		c.Path = old
