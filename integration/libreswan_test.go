@@ -149,7 +149,13 @@ func TestXFRMLibreswanRekeys(t *testing.T) {
 				t.Errorf("sessions %+v, want %s at %s", now, session, address)
 			}
 			recorded()
-			s.allKnown(t)
+			if r.ask != nil {
+				s.allKnown(t)
+			} else {
+				// The gateway deletes the old Child SA when libreswan has agreed; what
+				// that had sent before may still be on its way.
+				s.unknown(t)
+			}
 		})
 	}
 }
