@@ -91,10 +91,10 @@ var causes = map[admit.Reason]func(t *testing.T, w *world){
 func TestEveryReasonHasACause(t *testing.T) {
 	names := make(map[string]bool)
 	for reason := range admit.Reason(admit.NumReasons) {
+		if reason == admit.ReasonEpoch {
+			continue // of Renew alone, see standing_test.go
+		}
 		t.Run(reason.String(), func(t *testing.T) {
-			if reason == admit.ReasonEpoch {
-				t.Skip("of Renew alone, see standing_test.go")
-			}
 			cause, ok := causes[reason]
 			if !ok {
 				t.Fatalf("nothing causes reason %d (%s)", reason, reason)

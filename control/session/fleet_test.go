@@ -296,7 +296,7 @@ func resident(t *testing.T) int {
 	debug.FreeOSMemory()
 	file, err := os.Open("/proc/self/status")
 	if err != nil {
-		t.Skip("no /proc")
+		t.Fatal(err)
 	}
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
@@ -305,7 +305,7 @@ func resident(t *testing.T) int {
 			return kib << 10
 		}
 	}
-	t.Skip("no VmRSS")
+	t.Fatal("/proc/self/status has no VmRSS")
 	return 0
 }
 

@@ -62,7 +62,7 @@ func Run(t *testing.T, newBackend NewBackend) {
 	first := newEnv(t, newBackend, wire)
 	all := func(scenarios []scenario) {
 		for _, s := range scenarios {
-			if s.second == one || first.Second != nil {
+			if first.has(s.needs) {
 				run(s.name, s.run)
 			}
 		}
@@ -76,18 +76,30 @@ func Run(t *testing.T, newBackend NewBackend) {
 }
 
 type scenario struct {
-	name   string
-	run    func(*env)
-	second locals
+	name  string
+	run   func(*env)
+	needs ground
 }
 
-// locals is how many local addresses a scenario needs.
-type locals bool
+// ground is what a scenario stands on.
+type ground uint8
 
 const (
-	one locals = false
-	two locals = true
+	one ground = iota // local address
+	two               // of them, one of each family
+	raw               // ESP directly over IP
 )
+
+func (h *Harness) has(g ground) bool {
+	switch g {
+	case two:
+		return h.Second != nil
+	case raw:
+		return h.Raw != nil && h.Backend.Features().RawESP
+	default:
+		return true
+	}
+}
 
 // env is what a scenario works with.
 type env struct {

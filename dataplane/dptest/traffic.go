@@ -21,7 +21,7 @@ var trafficScenarios = []scenario{
 	{"hint of a new address, then move", hintThenMove, one},
 	{"move and back", moveAndBack, one},
 	{"move to the other family and back", moveBetweenFamilies, two},
-	{"a NAT appears and vanishes", natComesAndGoes, one},
+	{"a NAT appears and vanishes", natComesAndGoes, raw},
 	{"sequence numbers beyond 2^32", beyondLowHalf, one},
 	{"sequence numbers used up", usedUp, one},
 	{"soft and hard limit of packets", packetLimits, one},

@@ -14,13 +14,13 @@ import (
 // this runs on every kernel with XFRM.
 func TestErrorsByMessage(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("not root")
+		t.Skip("needs root for a network namespace")
 	}
 	n := newNamespace(t, "batch")
 	var c *conn
 	err := n.Do(func() (err error) { c, err = dial(); return err })
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		t.Skip(err)
+		t.Skip("the kernel has no XFRM")
 	}
 	check(t, err)
 	t.Cleanup(func() { check(t, c.close()) })
