@@ -2,6 +2,7 @@ package ike
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
@@ -138,14 +139,20 @@ func (m *Machine) tellChild(c *child) {
 
 // drop takes a Child SA out of the data plane.
 func (m *Machine) drop(c *child) {
-	for i := range m.children {
-		if m.children[i] == c {
-			m.children = append(m.children[:i:i], m.children[i+1:]...)
-			m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: c.inbound}}})
-			m.emit(ChildDown{Inbound: c.inbound})
-			return
-		}
+	if m.forgetChild(c) {
+		m.emit(Apply{Changes: []dataplane.Change{dataplane.Remove{Inbound: c.inbound}}})
+		m.emit(ChildDown{Inbound: c.inbound})
 	}
+}
+
+// forgetChild says whether it was known.
+func (m *Machine) forgetChild(c *child) bool {
+	i := slices.Index(m.children, c)
+	if i < 0 {
+		return false
+	}
+	m.children = append(m.children[:i:i], m.children[i+1:]...)
+	return true
 }
 
 // removeChildren takes all Child SAs, and reserved SPIs, out of the data plane.
@@ -153,6 +160,7 @@ func (m *Machine) removeChildren() {
 	for len(m.children) > 0 {
 		m.drop(m.children[len(m.children)-1])
 	}
+	m.departed(time.Time{})
 	for spi := range m.reserved {
 		m.release(spi)
 	}

@@ -65,6 +65,7 @@ type Machine struct {
 	virtual     []netip.Addr // the device's inner addresses
 	expires     time.Time    // half-open limit, end of lingering, hard lifetime
 	resumable   *resumable
+	departing   []departing
 	closing     CloseReason
 	closeDetail string
 	failure     error  // an answer of ours can't be made
@@ -149,7 +150,7 @@ func (m *Machine) Deadline() time.Time {
 	if m.state != stateEstablished {
 		rekey = time.Time{}
 	}
-	for _, t := range [...]time.Time{m.request.resend, rekey, m.childDeadline(), m.in.forget} {
+	for _, t := range [...]time.Time{m.request.resend, rekey, m.childDeadline(), m.departure(), m.in.forget} {
 		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 			d = t
 		}
@@ -291,6 +292,7 @@ func (m *Machine) tick(now, heard time.Time) {
 	if due(now, m.in.forget) {
 		m.in.last, m.in.parts, m.in.forget = nil, nil, time.Time{}
 	}
+	m.departed(now)
 	m.resend(now)
 	if m.state == stateEstablished {
 		m.lifetimes(now, heard)

@@ -258,8 +258,8 @@ func (m *Machine) deleteChild(now time.Time, c *child) {
 			return
 		}
 		d := &ikewire.Delete{Protocol: ikewire.ProtocolESP, SPIs: []uint32{uint32(c.inbound)}}
-		m.sendRequest(now, ikewire.Informational, []ikewire.Payload{d}, func(time.Time, Message, []ikewire.Payload) {
-			m.drop(c)
+		m.sendRequest(now, ikewire.Informational, []ikewire.Payload{d}, func(now time.Time, _ Message, _ []ikewire.Payload) {
+			m.depart(now, c)
 		})
 	})
 }

@@ -184,6 +184,7 @@ func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypt
 // that isn't over goes on there.
 func (m *Machine) bequeath(now time.Time, next *Machine) {
 	next.children, m.children = append(m.children, next.children...), nil
+	next.departing, m.departing = m.departing, nil
 	next.pace = m.pace
 	next.inherit(m)
 	m.heir, m.carries, next.carries = next, false, true

@@ -252,6 +252,9 @@ func (w *world) settled() {
 			for _, c := range m.children {
 				known[c.inbound] = true
 			}
+			for _, d := range m.departing {
+				known[d.inbound] = true
+			}
 			if len(m.reserved) > 0 {
 				w.t.Errorf("%s keeps reserved SPIs %v", s.name, m.reserved)
 			}
