@@ -26,15 +26,15 @@ const maxInitRepeats = 5
 type initOffer struct {
 	sa    *ikewire.SA
 	ke    *ikewire.KE
-	nonce *ikewire.Nonce
+	nonce []byte
 }
 
 func readInit(payloads []ikewire.Payload) (o initOffer, ok bool) {
 	var sa, ke, nonce bool
 	o.sa, sa = ikewire.Find[*ikewire.SA](payloads)
 	o.ke, ke = ikewire.Find[*ikewire.KE](payloads)
-	o.nonce, nonce = ikewire.Find[*ikewire.Nonce](payloads)
-	return o, sa && ke && nonce && len(o.nonce.Data) >= 16 && len(o.nonce.Data) <= 256
+	o.nonce, nonce = nonceOf(payloads)
+	return o, sa && ke && nonce
 }
 
 func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
@@ -46,40 +46,23 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 		m.repeatInit(in)
 		return
 	}
-	p := path{local: in.Local, remote: in.Remote, marker: in.Marker}
 	offer, ok := readInit(msg.Payloads)
 	if !ok {
 		m.closed(now, CloseMalformed, "IKE_SA_INIT without SA, KE or a nonce of 16 to 256 octets", false)
 		return
 	}
-	if t, critical := unknownCritical(msg.Payloads); critical {
-		m.refuseInit(now, p, notify(ikewire.NotifyUnsupportedCriticalPayload, []byte{byte(t)}), CloseMalformed, "unknown critical payload "+t.String())
-		return
-	}
-	supported, between := natDetect(msg.Payloads, m.spiI, msg.ResponderSPI, p)
-	if m.cfg.ForceUDP && !supported {
-		m.refuseInit(now, p, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoNATDetection,
-			"the peer does not detect NATs, so it can't be made to encapsulate ESP in UDP")
-		return
-	}
-	m.readPeer(msg.Payloads)
-	if m.cfg.RedirectTo != "" && m.peer.redirect {
-		n := notify(ikewire.NotifyRedirect, gatewayIdentity(m.cfg.RedirectTo, offer.nonce.Data))
-		m.refuseInit(now, p, n, CloseRedirected, m.cfg.RedirectTo)
-		return
-	}
-	if m.cfg.Drained {
-		m.closed(now, CloseShutdown, "the gateway is being drained", false)
+	between, ok := m.welcome(now, in, msg, offer.nonce, ikewire.NotifyNoProposalChosen)
+	if !ok {
 		return
 	}
 	suite, number, ok := chooseSuite(m.cfg.Suites, offer.sa, offer.ke.Group)
 	if !ok {
-		m.refuseInit(now, p, notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "offered "+describe(offer.sa))
+		m.refuseInit(now, in.path(), notify(ikewire.NotifyNoProposalChosen, nil), CloseNoProposal, "offered "+describe(offer.sa))
 		return
 	}
 	if suite.Group != offer.ke.Group {
 		want := binary.BigEndian.AppendUint16(nil, suite.Group)
-		m.refuseInit(now, p, notify(ikewire.NotifyInvalidKEPayload, want), CloseInvalidKE,
+		m.refuseInit(now, in.path(), notify(ikewire.NotifyInvalidKEPayload, want), CloseInvalidKE,
 			fmt.Sprintf("key exchange of group %d, want %d", offer.ke.Group, suite.Group))
 		return
 	}
@@ -99,7 +82,7 @@ func (m *Machine) repeatInit(in Message) {
 	default:
 		hs.repeats++
 		m.note(NoteRetransmission, "")
-		m.send(m.in.last, path{local: in.Local, remote: in.Remote, marker: in.Marker})
+		m.send(m.in.last, in.path())
 	}
 }
 
@@ -121,20 +104,11 @@ type initKeys struct {
 }
 
 func (m *Machine) acceptInit(now time.Time, in Message, offer initOffer, suite ikecrypto.Suite, number uint8, between bool) {
-	m.state = stateInit
-	m.expires = now.Add(m.cfg.HalfOpen)
 	m.suite = suite
-	m.natBetween = between || m.cfg.ForceUDP
-	m.path = path{local: in.Local, remote: in.Remote, marker: in.Marker}
-	m.in = window{busy: true, from: m.path}
-	hs := m.handshake
-	hs.from = m.path
-	hs.initReq = in.Data
-	hs.nonceI = offer.nonce.Data
-	hs.nonceR = make([]byte, nonceLen)
-	if !m.random(now, hs.nonceR) {
+	if !m.beginHandshake(now, in, offer.nonce, between) {
 		return
 	}
+	hs := m.handshake
 	spiI, spiR, nonceI, nonceR, rand, peer := m.spiI, m.spiR, hs.nonceI, hs.nonceR, m.cfg.Rand, offer.ke.Data
 	m.work("key exchange", func() any {
 		kx, err := suite.Allow.NewKeyExchange(suite.Group, rand)

@@ -120,7 +120,7 @@ func (m *Machine) initResponse(now time.Time, in Message, msg *ikewire.Message) 
 	m.mobility.mapped = mappedOf(msg.Payloads)
 	m.request = request{claimed: true, id: m.request.id + 1}
 	m.suite, m.spiR = suite, msg.ResponderSPI
-	hs.initResp, hs.nonceR = in.Data, answer.nonce.Data
+	hs.initResp, hs.nonceR = in.Data, answer.nonce
 	m.readPeer(msg.Payloads)
 	m.natBetween = between || m.cfg.ForceUDP
 	if m.natBetween || m.cfg.MOBIKE {

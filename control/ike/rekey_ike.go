@@ -311,7 +311,7 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 		return
 	}
 	answer, ok := readInit(inner)
-	if !ok || len(answer.sa.Proposals) != 1 || len(answer.nonce.Data) == 0 {
+	if !ok || len(answer.sa.Proposals) != 1 || len(answer.nonce) == 0 {
 		m.rekeyFailed(now, "the peer's answer is not one to our offer", false)
 		return
 	}
@@ -329,7 +329,7 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 			return initKeys{err: err}
 		}
 		defer clear(shared)
-		keys, err := ikecrypto.RekeyKeys(suite, oldPRF, d, shared, a.nonce, answer.nonce.Data, a.spi, spi)
+		keys, err := ikecrypto.RekeyKeys(suite, oldPRF, d, shared, a.nonce, answer.nonce, a.spi, spi)
 		return initKeys{keys: keys, err: err}
 	}, func(now time.Time, result any) {
 		r := result.(initKeys)
@@ -340,7 +340,7 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 		case r.err != nil:
 			m.rekeyFailed(now, r.err.Error(), false)
 		default:
-			m.takeRekeyedIKE(now, suite, r.keys, a, spi, answer.nonce.Data)
+			m.takeRekeyedIKE(now, suite, r.keys, a, spi, answer.nonce)
 		}
 	})
 }

@@ -60,15 +60,6 @@ func (m *Machine) firstExchange() ikewire.ExchangeType {
 	return ikewire.IKESAInit
 }
 
-// nonceOf a first message: 16 to 256 octets (RFC 7296 section 3.9).
-func nonceOf(payloads []ikewire.Payload) ([]byte, bool) {
-	n, ok := ikewire.Find[*ikewire.Nonce](payloads)
-	if !ok || len(n.Data) < 16 || len(n.Data) > 256 {
-		return nil, false
-	}
-	return n.Data, true
-}
-
 func (m *Machine) resumeRequest(now time.Time, in Message, msg *ikewire.Message) {
 	if m.original || msg.MessageID != 0 || !m.resuming() {
 		m.note(NoteUnexpected, msg.Exchange.String())
@@ -78,47 +69,24 @@ func (m *Machine) resumeRequest(now time.Time, in Message, msg *ikewire.Message)
 		m.repeatInit(in)
 		return
 	}
-	p := path{local: in.Local, remote: in.Remote, marker: in.Marker}
 	nonce, ok := nonceOf(msg.Payloads)
 	if !ok {
 		m.closed(now, CloseMalformed, "IKE_SESSION_RESUME without a nonce of 16 to 256 octets", false)
 		return
 	}
-	if t, critical := unknownCritical(msg.Payloads); critical {
-		m.refuseInit(now, p, notify(ikewire.NotifyUnsupportedCriticalPayload, []byte{byte(t)}), CloseMalformed, "unknown critical payload "+t.String())
+	between, ok := m.welcome(now, in, msg, nonce, ikewire.NotifyTicketNACK)
+	if !ok {
 		return
 	}
-	supported, between := natDetect(msg.Payloads, m.spiI, msg.ResponderSPI, p)
-	if m.cfg.ForceUDP && !supported {
-		m.refuseInit(now, p, notify(ikewire.NotifyTicketNACK, nil), CloseNoNATDetection,
-			"the peer does not detect NATs, so it can't be made to encapsulate ESP in UDP")
-		return
-	}
-	m.readPeer(msg.Payloads)
-	if c := m.handshake.resume.Client; c != "" {
-		m.handshake.summary.Client = c
-	}
-	if m.cfg.RedirectTo != "" && m.peer.redirect {
-		m.refuseInit(now, p, notify(ikewire.NotifyRedirect, gatewayIdentity(m.cfg.RedirectTo, nonce)), CloseRedirected, m.cfg.RedirectTo)
-		return
-	}
-	if m.cfg.Drained {
-		m.closed(now, CloseShutdown, "the gateway is being drained", false)
-		return
-	}
-	m.state = stateInit
-	m.expires = now.Add(m.cfg.HalfOpen)
-	m.natBetween = between || m.cfg.ForceUDP
-	m.path = p
-	m.in = window{busy: true, from: p}
 	hs := m.handshake
-	hs.from = p
-	hs.initReq, hs.nonceI, hs.nonceR = in.Data, nonce, make([]byte, nonceLen)
-	if !m.random(now, hs.nonceR) || !m.resumeKeys(now) {
+	if c := hs.resume.Client; c != "" {
+		hs.summary.Client = c
+	}
+	if !m.beginHandshake(now, in, nonce, between) || !m.resumeKeys(now) {
 		return
 	}
 	payloads := []ikewire.Payload{&ikewire.Nonce{Data: hs.nonceR}}
-	payloads = append(payloads, m.natPayloads(m.spiR, p)...)
+	payloads = append(payloads, m.natPayloads(m.spiR, m.path)...)
 	payloads = append(payloads, m.announce()...)
 	m.respond(ikewire.IKESessionResume, payloads)
 	hs.initResp = m.in.last[0]

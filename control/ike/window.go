@@ -75,7 +75,7 @@ func (m *Machine) peerRequest(now time.Time, in Message, msg *ikewire.Message) {
 	if !ok {
 		return
 	}
-	from := path{local: in.Local, remote: in.Remote, marker: in.Marker}
+	from := in.path()
 	m.in.busy, m.in.from, m.in.about = true, from, msg.Exchange
 	m.in.parts = nil
 	if inner == nil {
@@ -111,7 +111,7 @@ func (m *Machine) repeat(in Message, msg *ikewire.Message) {
 		return
 	}
 	m.note(NoteRetransmission, "")
-	m.send(m.in.last, path{local: in.Local, remote: in.Remote, marker: in.Marker})
+	m.send(m.in.last, in.path())
 }
 
 // dispatch hands an authenticated request to its exchange.
