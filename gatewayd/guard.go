@@ -73,7 +73,7 @@ func openGuard(c *config.Config, secret gate.Secret, events chan<- dataplane.Eve
 		l.why = "gateway.guard.mode is off"
 		return l, l.without(c, link.Index)
 	}
-	if pins != "" && !onBPF(c.Path(g.Guard.Pins)) {
+	if pins != "" && !guard.Pinnable(c.Path(g.Guard.Pins)) {
 		logger.Warn("guard ends with gatewayd: no BPF file system", slog.String("pins", g.Guard.Pins))
 		pins = ""
 	}
@@ -178,18 +178,6 @@ func sweepPins(dir string, logger *slog.Logger) {
 			logger.Warn("guard of an interface that is gone", slog.Any("error", err))
 		}
 	}
-}
-
-// onBPF: the folder, or the one that it is to be made in, is in a BPF file system.
-func onBPF(dir string) bool {
-	for range 2 {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(dir, &fs); err == nil {
-			return fs.Type == unix.BPF_FS_MAGIC
-		}
-		dir = filepath.Dir(dir)
-	}
-	return false
 }
 
 // guardMode: native XDP of a veth sends nothing back unless the other end polls

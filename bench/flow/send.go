@@ -37,8 +37,6 @@ const (
 	// gsoMax datagrams are made of one, and not more than fit into 64 KiB.
 	gsoMax = 64
 	gsoLen = 65000
-	// slot is how often a paced sender looks how many are due.
-	slot = 200 * time.Microsecond
 )
 
 // Send offers datagrams until the duration is over or ctx ends.
@@ -64,27 +62,8 @@ func Send(ctx context.Context, c SendConfig) (sent Sent, err error) {
 		}
 	}
 	s.prepare()
-	began := time.Now()
-	end := began.Add(c.Duration)
-	for now := began; now.Before(end) && ctx.Err() == nil; now = time.Now() {
-		n := batchLen * s.each
-		if c.Rate > 0 {
-			due := int(now.Sub(began).Seconds()*c.Rate) - int(sent.Packets+sent.Refused)
-			if due < s.each {
-				time.Sleep(slot)
-				continue
-			}
-			n = min(n, due)
-		}
-		done, refused, err := s.batch(n)
-		sent.Packets += uint64(done)
-		sent.Refused += uint64(refused)
-		if err != nil {
-			return sent, err
-		}
-	}
-	sent.Took = time.Since(began)
-	return sent, nil
+	pace := Pace{Rate: c.Rate, Duration: c.Duration, Least: s.each, Most: batchLen * s.each}
+	return pace.Run(ctx, s.batch)
 }
 
 func udpAddr(a netip.AddrPort) *net.UDPAddr {
@@ -103,7 +82,7 @@ func overhead(a netip.Addr) int {
 }
 
 type sender struct {
-	conn     *ipv4.PacketConn // WriteBatch is the same for IPv6
+	conn     *ipv4.PacketConn
 	mix      Mix
 	overhead int
 	each     int // datagrams a message: more than one with GSO
@@ -160,21 +139,6 @@ func (s *sender) batch(n int) (done, refused int, err error) {
 		}
 		m.Buffers[0] = b[:s.each*size]
 	}
-	for from := 0; from < count; {
-		k, err := s.conn.WriteBatch(s.messages[from:count], 0)
-		k = max(k, 0)
-		done += k * s.each
-		from += k
-		switch {
-		case err == nil && k > 0:
-		case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EAGAIN):
-			refused += s.each // this one; go on behind it
-			from++
-		case errors.Is(err, unix.ECONNREFUSED):
-			// The receiver is not there yet, or any more; told of an earlier one.
-		case err != nil:
-			return done, refused, err
-		}
-	}
-	return done, refused, nil
+	done, refused, err = WriteAll(s.conn, s.messages[:count])
+	return done * s.each, refused * s.each, err
 }

@@ -42,7 +42,6 @@ const (
 	batchLen = 64
 	// room for an outer header, the longest inner packet and what ESP adds.
 	room = ipUDPLen + flow.MaxSize + 128
-	slot = 200 * time.Microsecond
 )
 
 // New opens the raw socket, which needs CAP_NET_RAW. Every member is up.
@@ -103,27 +102,8 @@ func (s *Swarm) Send(ctx context.Context, p Plan) (sent flow.Sent, err error) {
 	if p.Duration <= 0 || p.Burst < 1 {
 		return sent, errors.New("no duration, or no burst")
 	}
-	began := time.Now()
-	end := began.Add(p.Duration)
-	for now := began; now.Before(end) && ctx.Err() == nil; now = time.Now() {
-		n := batchLen
-		if p.Rate > 0 {
-			due := int(now.Sub(began).Seconds()*p.Rate) - int(sent.Packets+sent.Refused)
-			if due < 1 {
-				time.Sleep(slot)
-				continue
-			}
-			n = min(n, due)
-		}
-		done, refused, err := s.batch(p, n)
-		sent.Packets += uint64(done)
-		sent.Refused += uint64(refused)
-		if err != nil {
-			return sent, err
-		}
-	}
-	sent.Took = time.Since(began)
-	return sent, nil
+	pace := flow.Pace{Rate: p.Rate, Duration: p.Duration, Least: 1, Most: batchLen}
+	return pace.Run(ctx, func(n int) (done, refused int, err error) { return s.batch(p, n) })
 }
 
 // batch seals and sends n packets, of one tunnel after the other.
@@ -144,19 +124,5 @@ func (s *Swarm) batch(p Plan, n int) (done, refused int, err error) {
 		ipUDP(outer, m.path.Local.Addr(), m.path.Remote, m.path.Local.Port())
 		s.messages[i].Buffers[0] = outer
 	}
-	for from := 0; from < n; {
-		k, err := s.raw.WriteBatch(s.messages[from:n], 0)
-		k = max(k, 0)
-		done += k
-		from += k
-		switch {
-		case err == nil && k > 0:
-		case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EAGAIN):
-			refused++ // this one; go on behind it
-			from++
-		case err != nil:
-			return done, refused, err
-		}
-	}
-	return done, refused, nil
+	return flow.WriteAll(s.raw, s.messages[:n])
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // The link is pinned under the name of its mode: the kernel doesn't tell that.
@@ -157,4 +158,17 @@ func Clear(dir string) (bool, error) {
 	}
 	_ = os.Remove(dir) // unless somebody else has files there
 	return found, nil
+}
+
+// Pinnable says whether a folder, or the one that it is to be made in, is in a
+// BPF file system.
+func Pinnable(dir string) bool {
+	for range 2 {
+		var fs unix.Statfs_t
+		if err := unix.Statfs(dir, &fs); err == nil {
+			return fs.Type == unix.BPF_FS_MAGIC
+		}
+		dir = filepath.Dir(dir)
+	}
+	return false
 }

@@ -2,9 +2,7 @@ package link
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -51,24 +49,11 @@ func ReadGRO(iface string) (g GRO, err error) {
 }
 
 func readSysfs(iface, attribute string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(sysfsRoot, iface, attribute))
-	if err != nil {
-		return "", fmt.Errorf("sysfs: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
+	return readSetting(filepath.Join(sysfsRoot, iface, attribute))
 }
 
 func writeSysfs(iface, attribute, value string) error {
-	// Without O_CREATE: a missing file is an error, not a new file.
-	f, err := os.OpenFile(filepath.Join(sysfsRoot, iface, attribute), os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("sysfs: %w", err)
-	}
-	_, err = f.WriteString(value)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("%s of %s: %w", attribute, iface, err)
-	}
-	return nil
+	return writeSetting(filepath.Join(sysfsRoot, iface, attribute), value)
 }
 
 // planGRO lists the changes that receiving in bundles takes.

@@ -22,22 +22,31 @@ func conf(family, name, key string) string {
 }
 
 func readSysctl(path string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(sysctlRoot, path))
+	return readSetting(filepath.Join(sysctlRoot, path))
+}
+
+func writeSysctl(path, value string) error {
+	return writeSetting(filepath.Join(sysctlRoot, path), value)
+}
+
+// readSetting reads a file of the kernel that holds one value.
+func readSetting(file string) (string, error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("sysctl: %w", err)
+		return "", fmt.Errorf("kernel setting: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
 }
 
-func writeSysctl(path, value string) error {
+func writeSetting(file, value string) error {
 	// Without O_CREATE: a missing file is an error, not a new file.
-	f, err := os.OpenFile(filepath.Join(sysctlRoot, path), os.O_WRONLY, 0)
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {
-		return fmt.Errorf("sysctl: %w", err)
+		return fmt.Errorf("kernel setting: %w", err)
 	}
 	_, err = f.WriteString(value)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("sysctl %s=%s: %w", path, value, err)
+		return fmt.Errorf("kernel setting %s=%s: %w", file, value, err)
 	}
 	return nil
 }

@@ -2,10 +2,9 @@ package doctor
 
 import (
 	"fmt"
-	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	xdp "github.com/roamgate/roamgate/bpf/guard"
 )
 
 // guard says how floods are kept from the gateway. What a running gateway says
@@ -27,21 +26,9 @@ func guard(c Config) []Check {
 	}
 	if c.GuardPins == "" {
 		check.Means = "the filter ends with the gateway"
-	} else if !bpfFileSystem(c.GuardPins) {
+	} else if !xdp.Pinnable(c.GuardPins) {
 		check.Means = "the filter ends with the gateway: " + c.GuardPins + " is in no BPF file system, or not readable"
 		check.Do = "mount -t bpf bpf /sys/fs/bpf"
 	}
 	return []Check{check}
-}
-
-// bpfFileSystem: the folder, or the one that it is to be made in, is in one.
-func bpfFileSystem(dir string) bool {
-	for range 2 {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(dir, &fs); err == nil {
-			return fs.Type == unix.BPF_FS_MAGIC
-		}
-		dir = filepath.Dir(dir)
-	}
-	return false
 }
