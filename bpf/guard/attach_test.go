@@ -304,3 +304,31 @@ func TestPinnedElsewhere(t *testing.T) {
 		})
 	}
 }
+
+// Links know no namespaces: a guard on the interface of the same number, for the
+// same address, in another one is left alone.
+func TestGuardOfAnotherNamespaceStays(t *testing.T) {
+	attached(t, func(dir string) error {
+		g, err := Open(onLoopback(dir))
+		if err != nil {
+			return err
+		}
+		defer g.Close()
+		if err := errors.Join(g.Add([]uint32{0x1001})...); err != nil {
+			return err
+		}
+		elsewhere := make(chan error)
+		go func() {
+			runtime.LockOSThread() // never unlocked, as in attached
+			err := unix.Unshare(unix.CLONE_NEWNET)
+			if err == nil {
+				var found bool
+				if found, err = Displace(1, onLoopback("").Locals); found {
+					err = errors.New("the guard of another namespace was taken away")
+				}
+			}
+			elsewhere <- err
+		}()
+		return errors.Join(<-elsewhere, expectArrival(0x1001, true), expectArrival(0x1009, false))
+	})
+}
