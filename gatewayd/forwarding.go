@@ -64,7 +64,7 @@ func kernelLacks(a xfrm.Abilities, c *config.Config) error {
 func lacksAlgorithm(able []dataplane.Algorithm, c *config.Config) error {
 	for _, alg := range c.Gateway.Algorithms() {
 		if !slices.Contains(able, alg) {
-			return fmt.Errorf("the kernel's ESP lacks %v, which gateway.esp.proposals has", alg)
+			return fmt.Errorf("no ESP with %v, which gateway.esp.proposals has", alg)
 		}
 	}
 	return nil

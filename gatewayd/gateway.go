@@ -451,10 +451,8 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	g.mu.Lock()
 	before, pools := g.built, g.config.Gateway.Static.Inside()
 	g.mu.Unlock()
-	if f := g.backend.Features(); f.Name == "xfrm" {
-		if err := lacksAlgorithm(f.Algorithms, file); err != nil {
-			return file.Problem("gateway.esp.proposals", err.Error())
-		}
+	if err := lacksAlgorithm(g.backend.Features().Algorithms, file); err != nil {
+		return file.Problem("gateway.esp.proposals", err.Error())
 	}
 	if err := g.routes.add(file.Gateway.Static.Inside()); err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/esp"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
@@ -95,8 +96,10 @@ type fakeForwarder struct {
 	stuck    chan struct{}
 }
 
-func (f *fakeForwarder) Features() dataplane.Features { return dataplane.Features{Name: "fake"} }
-func (f *fakeForwarder) Drops() dataplane.Drops       { return f.drops }
+func (f *fakeForwarder) Features() dataplane.Features {
+	return dataplane.Features{Name: "fake", Algorithms: esp.Supported()}
+}
+func (f *fakeForwarder) Drops() dataplane.Drops { return f.drops }
 func (f *fakeForwarder) Counters(yield func(dataplane.ChildCounters) bool) {
 	if f.stuck != nil {
 		<-f.stuck
