@@ -1,0 +1,242 @@
+package server
+
+import (
+	"container/list"
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/session"
+)
+
+// entry is one session in the table.
+type entry struct {
+	device, id string
+	// token is how a session without a certificate is known.
+	token   string
+	session *session.Session
+	// turn is held by whoever uses the session.
+	turn chan struct{}
+	dead atomic.Bool
+	// answered messages.
+	answered atomic.Int32
+	// Under the table's lock.
+	proven  bool
+	began   time.Time
+	expires time.Time
+	place   *list.Element
+}
+
+func (e *entry) take(ctx context.Context) error {
+	select {
+	case e.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// release the turn. Whoever ended the entry meanwhile left it to us to close.
+func (e *entry) release() {
+	<-e.turn
+	e.closeIfDead()
+}
+
+// closeIfDead closes the session of a dead entry unless somebody has its turn,
+// who then comes here.
+func (e *entry) closeIfDead() {
+	if !e.dead.Load() {
+		return
+	}
+	select {
+	case e.turn <- struct{}{}:
+		e.session.Close()
+		<-e.turn
+	default:
+	}
+}
+
+// lingering is how long a session that is over can repeat its last answer.
+const lingering = 30 * time.Second
+
+// table of sessions, bounded in number and time. The lock is never held while a
+// session works.
+type table struct {
+	cfg Config
+
+	mu       sync.Mutex
+	byDevice map[string]*entry // proven or certified ones
+	byToken  map[string]*entry
+	// order of last use, oldest first; each expires Idle after it at the latest.
+	order    *list.List
+	unproven int
+	timer    *time.Timer
+	closed   bool
+}
+
+var errFull = errors.New("too many sessions")
+
+func newTable(cfg Config) *table {
+	return &table{cfg: cfg, byDevice: map[string]*entry{}, byToken: map[string]*entry{}, order: list.New()}
+}
+
+func (t *table) len() (sessions, unproven int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.order.Len(), t.unproven
+}
+
+// ofDevice is for those that the transport knows.
+func (t *table) ofDevice(device, id string) *entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.byDevice[device]; e != nil && e.id == id && e.token == "" {
+		return e
+	}
+	return nil
+}
+
+// ofToken is for all others.
+func (t *table) ofToken(token, id string) *entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.byToken[token]; e != nil && e.id == id {
+		return e
+	}
+	return nil
+}
+
+// begin puts a session into the table, which owns it from now on, even if that
+// fails.
+func (t *table) begin(device, id string, certified bool, s *session.Session) (*entry, error) {
+	now := time.Now()
+	e := &entry{device: device, id: id, session: s, turn: make(chan struct{}, 1), began: now, expires: now.Add(t.cfg.Idle)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweep(now)
+	old := t.byDevice[device]
+	if certified && old != nil {
+		t.remove(old)
+	}
+	if t.closed || t.order.Len() >= t.cfg.MaxSessions || !certified && t.unproven >= t.cfg.MaxUnproven {
+		s.Close()
+		return nil, errFull
+	}
+	if certified {
+		e.proven = true
+		t.byDevice[device] = e
+	} else {
+		e.token = rand.Text()
+		t.byToken[e.token] = e
+		t.unproven++
+	}
+	e.place = t.order.PushBack(e)
+	t.arm()
+	return e, nil
+}
+
+// proven: the device of e has authenticated, so the session it had before ends.
+func (t *table) proven(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.proven || e.place == nil {
+		return
+	}
+	e.proven = true
+	t.unproven--
+	if old := t.byDevice[e.device]; old != nil {
+		t.remove(old)
+	}
+	t.byDevice[e.device] = e
+}
+
+// used puts off the end of e.
+func (t *table) used(e *entry, done bool) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.place == nil {
+		return
+	}
+	if done {
+		e.expires = now.Add(min(lingering, t.cfg.Idle))
+		return
+	}
+	e.expires = now.Add(t.cfg.Idle)
+	if end := e.began.Add(t.cfg.Lifetime); end.Before(e.expires) {
+		e.expires = end
+	}
+	t.order.MoveToBack(e.place)
+}
+
+func (t *table) end(e *entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.remove(e)
+}
+
+// remove e under the lock.
+func (t *table) remove(e *entry) {
+	if e.place == nil {
+		return
+	}
+	t.order.Remove(e.place)
+	e.place = nil
+	if t.byDevice[e.device] == e {
+		delete(t.byDevice, e.device)
+	}
+	if e.token != "" {
+		delete(t.byToken, e.token)
+	}
+	if !e.proven {
+		t.unproven--
+	}
+	e.dead.Store(true)
+	e.closeIfDead()
+}
+
+// sweep removes what has expired. Whoever lingers or is at the end of its
+// lifetime may stand further behind and goes with those before it, at most Idle
+// later; it is counted until then.
+func (t *table) sweep(now time.Time) {
+	for p := t.order.Front(); p != nil; p = t.order.Front() {
+		e := p.Value.(*entry)
+		if now.Before(e.expires) {
+			return
+		}
+		t.remove(e)
+	}
+}
+
+// arm makes sure that the table is swept though nobody comes.
+func (t *table) arm() {
+	if t.timer != nil || t.order.Len() == 0 {
+		return
+	}
+	t.timer = time.AfterFunc(t.cfg.Idle, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.timer = nil
+		if t.closed {
+			return
+		}
+		t.sweep(time.Now())
+		t.arm()
+	})
+}
+
+func (t *table) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
+	for p := t.order.Front(); p != nil; p = t.order.Front() {
+		t.remove(p.Value.(*entry))
+	}
+}
