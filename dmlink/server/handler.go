@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"mime"
@@ -126,7 +127,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, why, device, err)
 		return
 	}
-	e, why, err := s.open(r, device, m)
+	e, why, err := s.open(r, device, m, sha256.Sum256(octets))
 	if err != nil {
 		s.refuse(w, r, why, device, err)
 		return
@@ -175,7 +176,7 @@ func (s *Server) respURI(e *entry) string {
 
 // open finds the session that a message belongs to, or begins one. Only the
 // first message begins one (OMA-TS-DM_Protocol-V1_2_1 section 8.2).
-func (s *Server) open(r *http.Request, device string, m *syncml.Message) (*entry, reason, error) {
+func (s *Server) open(r *http.Request, device string, m *syncml.Message, digest [sha256.Size]byte) (*entry, reason, error) {
 	h := &m.Header
 	var e *entry
 	if device != "" {
@@ -183,7 +184,7 @@ func (s *Server) open(r *http.Request, device string, m *syncml.Message) (*entry
 	} else if token := tokenOf(r); token != "" {
 		e = s.sessions.ofToken(token, h.SessionID)
 	}
-	if e != nil && !(h.MsgID == "1" && e.answered.Load() > 1) {
+	if e != nil && (h.MsgID != "1" || e.first == digest && e.answered.Load() <= 1) {
 		return e, 0, nil
 	}
 	if h.MsgID != "1" {
@@ -205,7 +206,7 @@ func (s *Server) open(r *http.Request, device string, m *syncml.Message) (*entry
 		account.Erase()
 		return nil, forbidden, errors.New("this device needs its certificate")
 	}
-	e, err = s.sessions.begin(device, h.SessionID, certified, session.New(s.cfg.Session, device, account))
+	e, err = s.sessions.begin(device, h.SessionID, digest, certified, session.New(s.cfg.Session, device, account))
 	if err != nil {
 		return nil, full, err
 	}
@@ -244,7 +245,7 @@ func (s *Server) handle(ctx context.Context, e *entry, in session.Input, mediaTy
 			s.cfg.Seen(e.device, now)
 		}
 	}
-	// A session that is over stays until it is idle: its last answer may be lost.
+	// A session that is over stays a while: its last answer may be lost.
 	s.sessions.used(e, out.Done)
 	return out, 0, nil
 }

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,8 @@ import (
 // entry is one session in the table.
 type entry struct {
 	device, id string
+	// first message, to tell it sent again from another session of this ID.
+	first [sha256.Size]byte
 	// token is how a session without a certificate is known.
 	token   string
 	session *session.Session
@@ -27,6 +30,7 @@ type entry struct {
 	proven  bool
 	began   time.Time
 	expires time.Time
+	in      *list.List // nil if it isn't in the table any more
 	place   *list.Element
 }
 
@@ -60,7 +64,7 @@ func (e *entry) closeIfDead() {
 }
 
 // lingering is how long a session that is over can repeat its last answer.
-const lingering = 30 * time.Second
+const lingering = 10 * time.Second
 
 // table of sessions, bounded in number and time. The lock is never held while a
 // session works.
@@ -70,31 +74,32 @@ type table struct {
 	mu       sync.Mutex
 	byDevice map[string]*entry // proven or certified ones
 	byToken  map[string]*entry
-	// order of last use, oldest first; each expires Idle after it at the latest.
-	order    *list.List
-	unproven int
-	timer    *time.Timer
-	closed   bool
+	// active sessions in order of last use, and those that are over and linger in
+	// order of their end; each bounded by MaxSessions.
+	active, over *list.List
+	unproven     int
+	timer        *time.Timer
+	closed       bool
 }
 
 var errFull = errors.New("too many sessions")
 
 func newTable(cfg Config) *table {
-	return &table{cfg: cfg, byDevice: map[string]*entry{}, byToken: map[string]*entry{}, order: list.New()}
+	return &table{cfg: cfg, byDevice: map[string]*entry{}, byToken: map[string]*entry{}, active: list.New(), over: list.New()}
 }
 
 func (t *table) len() (sessions, unproven int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.order.Len(), t.unproven
+	return t.active.Len(), t.unproven
 }
 
 // ofDevice is for those that the transport knows.
 func (t *table) ofDevice(device, id string) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.byDevice[device]; e != nil && e.id == id && e.token == "" {
-		return e
+	if e := t.byDevice[device]; e != nil && e.token == "" {
+		return t.current(e, id)
 	}
 	return nil
 }
@@ -103,17 +108,29 @@ func (t *table) ofDevice(device, id string) *entry {
 func (t *table) ofToken(token, id string) *entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.byToken[token]; e != nil && e.id == id {
-		return e
+	if e := t.byToken[token]; e != nil {
+		return t.current(e, id)
 	}
 	return nil
 }
 
+// current is e if it has this SessionID and isn't too old.
+func (t *table) current(e *entry, id string) *entry {
+	if !time.Now().Before(e.expires) {
+		t.remove(e)
+		return nil
+	}
+	if e.id != id {
+		return nil
+	}
+	return e
+}
+
 // begin puts a session into the table, which owns it from now on, even if that
 // fails.
-func (t *table) begin(device, id string, certified bool, s *session.Session) (*entry, error) {
+func (t *table) begin(device, id string, first [sha256.Size]byte, certified bool, s *session.Session) (*entry, error) {
 	now := time.Now()
-	e := &entry{device: device, id: id, session: s, turn: make(chan struct{}, 1), began: now, expires: now.Add(t.cfg.Idle)}
+	e := &entry{device: device, id: id, first: first, session: s, turn: make(chan struct{}, 1), began: now, expires: now.Add(t.cfg.Idle)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweep(now)
@@ -121,7 +138,7 @@ func (t *table) begin(device, id string, certified bool, s *session.Session) (*e
 	if certified && old != nil {
 		t.remove(old)
 	}
-	if t.closed || t.order.Len() >= t.cfg.MaxSessions || !certified && t.unproven >= t.cfg.MaxUnproven {
+	if t.closed || t.active.Len() >= t.cfg.MaxSessions || !certified && t.unproven >= t.cfg.MaxUnproven {
 		s.Close()
 		return nil, errFull
 	}
@@ -133,7 +150,7 @@ func (t *table) begin(device, id string, certified bool, s *session.Session) (*e
 		t.byToken[e.token] = e
 		t.unproven++
 	}
-	e.place = t.order.PushBack(e)
+	e.in, e.place = t.active, t.active.PushBack(e)
 	t.arm()
 	return e, nil
 }
@@ -142,7 +159,7 @@ func (t *table) begin(device, id string, certified bool, s *session.Session) (*e
 func (t *table) proven(e *entry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.proven || e.place == nil {
+	if e.proven || e.in == nil {
 		return
 	}
 	e.proven = true
@@ -153,23 +170,27 @@ func (t *table) proven(e *entry) {
 	t.byDevice[e.device] = e
 }
 
-// used puts off the end of e.
-func (t *table) used(e *entry, done bool) {
+// used puts off the end of e, or brings it near if the session is over.
+func (t *table) used(e *entry, over bool) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.place == nil {
-		return
+	switch {
+	case e.in == nil:
+	case over:
+		e.in.Remove(e.place)
+		e.in, e.place = t.over, t.over.PushBack(e)
+		e.expires = now.Add(lingering)
+		if t.over.Len() > t.cfg.MaxSessions {
+			t.remove(t.over.Front().Value.(*entry))
+		}
+	default:
+		e.expires = now.Add(t.cfg.Idle)
+		if end := e.began.Add(t.cfg.Lifetime); end.Before(e.expires) {
+			e.expires = end
+		}
+		e.in.MoveToBack(e.place)
 	}
-	if done {
-		e.expires = now.Add(min(lingering, t.cfg.Idle))
-		return
-	}
-	e.expires = now.Add(t.cfg.Idle)
-	if end := e.began.Add(t.cfg.Lifetime); end.Before(e.expires) {
-		e.expires = end
-	}
-	t.order.MoveToBack(e.place)
 }
 
 func (t *table) end(e *entry) {
@@ -180,11 +201,11 @@ func (t *table) end(e *entry) {
 
 // remove e under the lock.
 func (t *table) remove(e *entry) {
-	if e.place == nil {
+	if e.in == nil {
 		return
 	}
-	t.order.Remove(e.place)
-	e.place = nil
+	e.in.Remove(e.place)
+	e.in = nil
 	if t.byDevice[e.device] == e {
 		delete(t.byDevice, e.device)
 	}
@@ -198,25 +219,22 @@ func (t *table) remove(e *entry) {
 	e.closeIfDead()
 }
 
-// sweep removes what has expired. Whoever lingers or is at the end of its
-// lifetime may stand further behind and goes with those before it, at most Idle
-// later; it is counted until then.
+// sweep removes what has expired. An active session at the end of its lifetime
+// may stand behind one that lives; it goes with that, or when it is looked up.
 func (t *table) sweep(now time.Time) {
-	for p := t.order.Front(); p != nil; p = t.order.Front() {
-		e := p.Value.(*entry)
-		if now.Before(e.expires) {
-			return
+	for _, l := range []*list.List{t.active, t.over} {
+		for p := l.Front(); p != nil && !now.Before(p.Value.(*entry).expires); p = l.Front() {
+			t.remove(p.Value.(*entry))
 		}
-		t.remove(e)
 	}
 }
 
 // arm makes sure that the table is swept though nobody comes.
 func (t *table) arm() {
-	if t.timer != nil || t.order.Len() == 0 {
+	if t.timer != nil || t.active.Len()+t.over.Len() == 0 {
 		return
 	}
-	t.timer = time.AfterFunc(t.cfg.Idle, func() {
+	t.timer = time.AfterFunc(min(t.cfg.Idle, lingering), func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.timer = nil
@@ -236,7 +254,9 @@ func (t *table) close() {
 		t.timer.Stop()
 		t.timer = nil
 	}
-	for p := t.order.Front(); p != nil; p = t.order.Front() {
-		t.remove(p.Value.(*entry))
+	for _, l := range []*list.List{t.active, t.over} {
+		for p := l.Front(); p != nil; p = l.Front() {
+			t.remove(p.Value.(*entry))
+		}
 	}
 }
