@@ -184,7 +184,9 @@ func (s *Server) open(r *http.Request, device string, m *syncml.Message, digest 
 	} else if token := tokenOf(r); token != "" {
 		e = s.sessions.ofToken(token, h.SessionID)
 	}
-	if e != nil && (h.MsgID != "1" || e.first == digest && e.answered.Load() <= 1) {
+	// The first message once more: the answer was lost, unless we may not repeat
+	// that. The first message of another session with the same ID begins it.
+	if e != nil && (h.MsgID != "1" || e.first == digest && e.answered.Load() <= 1 && !e.once.Load()) {
 		return e, 0, nil
 	}
 	if h.MsgID != "1" {
@@ -226,6 +228,7 @@ func (s *Server) handle(ctx context.Context, e *entry, in session.Input, mediaTy
 	s.trace(e, false, mediaType, in.Octets)
 	out, err := e.session.Handle(ctx, now, in)
 	e.answered.Add(1)
+	e.once.Store(out.Once)
 	switch {
 	case err == nil:
 	case errors.Is(err, session.ErrProtocol), errors.Is(err, session.ErrOver):

@@ -26,6 +26,8 @@ type entry struct {
 	dead atomic.Bool
 	// answered messages.
 	answered atomic.Int32
+	// once: the last answer has a once-only command.
+	once atomic.Bool
 	// Under the table's lock.
 	proven  bool
 	began   time.Time

@@ -60,7 +60,8 @@ func (r *reply) fill(ctx context.Context, v verdict) (Output, error) {
 	if err := r.tasks(ctx); err != nil {
 		return Output{}, err
 	}
-	return r.finish(r.sent == 0 && !r.more)
+	// A device that has yet to check our secret may want to see it again.
+	return r.finish(r.sent == 0 && !r.more && !s.held())
 }
 
 // tasks fills the message with commands: first decide, then claim, then send
@@ -214,6 +215,7 @@ func (r *reply) send(ctx context.Context, chosen []choice) error {
 		}
 		r.command(c.command)
 		r.sent++
+		r.once = r.once || c.task.once()
 		f := newFlight(c.task, c.query, r.s.msgID(), c.command)
 		f.over = c.query && c.task.ID == ""
 		s.flights = append(s.flights, f)
@@ -342,6 +344,7 @@ func (r *reply) chunk() {
 	i.Data, s.out.rest = s.out.rest[:n], s.out.rest[n:]
 	i.MoreData = len(s.out.rest) > 0
 	r.command(&o)
+	r.once = s.out.flight.task.once()
 	// The status of the last chunk is that of the command.
 	f := s.out.flight
 	f.msgRef, f.parts = s.msgID(), nil

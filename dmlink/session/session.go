@@ -73,6 +73,8 @@ type Output struct {
 	MAC string
 	// Done: the session is over when these octets are delivered.
 	Done bool
+	// Once: there is a once-only command in it, so it may leave only once.
+	Once bool
 }
 
 // Session with one device. One goroutine at a time may use it.
@@ -135,11 +137,14 @@ func (s *Session) Close() {
 
 // Handle answers one message. After an error the session is of no use any more,
 // and nothing may be sent.
+//
+// A message that comes again gets the same answer again, unless that has a
+// once-only command in it: then it is an error like any other.
 func (s *Session) Handle(ctx context.Context, now time.Time, in Input) (Output, error) {
 	h := &in.Message.Header
 	digest := sha256.Sum256(in.Octets)
-	if s.started && h.MsgID == s.lastMsgID && digest == s.lastDigest {
-		return s.last, nil // our answer was lost
+	if s.started && h.MsgID == s.lastMsgID && digest == s.lastDigest && !s.last.Once {
+		return s.last, nil // it was lost
 	}
 	switch {
 	case s.over:
@@ -228,12 +233,14 @@ type reply struct {
 	room int // octets that the device still takes
 	// alone is what a command may take that has the message for itself.
 	alone int
-	body []syncml.Command
-	next int // CmdID
+	body  []syncml.Command
+	next  int // CmdID
 	// more: our package goes on in another message, or the device's does.
 	more bool
-	// commands that the device has to answer.
+	// sent is how many commands the device has to answer; once: one of them is
+	// once-only.
 	sent int
+	once bool
 }
 
 // header begins the message with the status of the device's header. Statuses
@@ -319,5 +326,5 @@ func (r *reply) finish(over bool) (Output, error) {
 	if err != nil {
 		return Output{}, fmt.Errorf("writing the answer to %s: %w", r.s.device, err)
 	}
-	return Output{Octets: octets, MAC: r.s.serverMAC(octets), Done: over}, nil
+	return Output{Octets: octets, MAC: r.s.serverMAC(octets), Done: over, Once: r.once}, nil
 }

@@ -107,4 +107,3 @@ func (syntax) Frame(v syncml.Version) int {
 	head := 1 + len(appendNumber(nil, publicIDs[v].number)) + len(appendNumber(nil, charsetUTF8)) + 1
 	return head + len([]byte{0, end})
 }
-

@@ -47,11 +47,10 @@ func (r *run) serverHeader(h *syncml.Header) (int, *syncml.Chal) {
 	}
 	next := freshNonce()
 	chal := &syncml.Chal{Meta: syncml.Meta{Format: "b64", Type: scheme, NextNonce: next}}
+	r.nextNonce = next
 	if r.believed {
-		a.ServerNonce = next
 		return accepted, chal
 	}
-	a.ServerNonce = next
 	r.doubts++
 	if h.Cred == nil && scheme == syncml.AuthMD5 {
 		return syncml.StatusMissingCredentials, chal

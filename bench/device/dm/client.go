@@ -69,17 +69,22 @@ type run struct {
 	// believed: the server has shown who it is, if it has to.
 	believed bool
 	doubts   int
+	// nextNonce is what our next message tells the server.
+	nextNonce []byte
 }
 
 // Session runs one from package 1 to its end. The error says why it didn't get
 // there.
 func (c *Client) Session(ctx context.Context) (Summary, error) {
 	c.sessions++
-	r := &run{Client: c, id: strconv.Itoa(c.sessions), url: c.cfg.URL}
+	r := &run{Client: c, id: strconv.Itoa(max(c.cfg.FirstSession, 1) + c.sessions - 1), url: c.cfg.URL}
 	r.believed = len(c.cfg.Account.ServerPassword) == 0
 	r.initialize()
 	for {
 		msg, final := r.next()
+		if r.nextNonce != nil {
+			c.cfg.Account.ServerNonce, r.nextNonce = r.nextNonce, nil
+		}
 		answer, err := r.exchange(ctx, msg)
 		if err != nil {
 			return r.summary, err

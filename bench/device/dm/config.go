@@ -53,6 +53,8 @@ type Config struct {
 	MaxMsgSize, MaxObjSize int
 	// Alerts of the first package beside that of the session.
 	Alerts []*syncml.Alert
+	// FirstSession is the SessionID of the first session, 1 if zero.
+	FirstSession int
 	// ServerInitiated: answer to a notification, Alert 1200.
 	ServerInitiated bool
 	// Answers to user interaction by alert code; without one 200.

@@ -2,6 +2,7 @@ package dm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/roamgate/roamgate/dmlink/syncml"
 )
@@ -15,9 +16,19 @@ func (r *run) take(m *syncml.Message, final bool) (over bool, err error) {
 	if n := m.Header.Meta.MaxMsgSize; n > 0 {
 		r.serverMsg = int(min(n, 16<<20))
 	}
-	r.asked = !m.Final
 	code, chal := r.serverHeader(&m.Header)
-	r.status(m, &syncml.Status{CmdRef: "0", Cmd: "SyncHdr", Code: code, Chal: chal})
+	status := &syncml.Status{MsgRef: m.Header.MsgID, CmdRef: "0", Cmd: "SyncHdr", Code: code, Chal: chal}
+	r.queue = append([]syncml.Command{status}, r.queue...)
+	r.asked = !m.Final && !slices.ContainsFunc(m.Body, asksNext)
+	// Even a server that we don't believe tells us the next nonce.
+	again := false
+	for _, c := range m.Body {
+		if st, ok := c.(*syncml.Status); ok && st.CmdRef == "0" {
+			if again, err = r.headerStatus(st); err != nil {
+				return true, err
+			}
+		}
+	}
 	if !r.believed {
 		if r.doubts > 2 {
 			return true, fmt.Errorf("%w: the server can't show who it is", ErrAuthentication)
@@ -25,16 +36,10 @@ func (r *run) take(m *syncml.Message, final bool) (over bool, err error) {
 		r.asked = false
 		return false, nil
 	}
-	work, again := false, false
+	work := false
 	for _, c := range m.Body {
 		switch c := c.(type) {
 		case *syncml.Status:
-			if c.CmdRef != "0" {
-				continue
-			}
-			if again, err = r.headerStatus(c); err != nil {
-				return true, err
-			}
 		case *syncml.Alert:
 			switch c.Code {
 			case syncml.AlertSessionAbort:
@@ -69,6 +74,12 @@ func (r *run) take(m *syncml.Message, final bool) (over bool, err error) {
 		return true, nil
 	}
 	return false, nil
+}
+
+// asksNext: the server asks for more of our package.
+func asksNext(c syncml.Command) bool {
+	a, ok := c.(*syncml.Alert)
+	return ok && a.Code == syncml.AlertNextMessage
 }
 
 // status queues the answer to a command or header of m.
