@@ -18,6 +18,8 @@ type flight struct {
 	// their CmdIDs.
 	parts   []part
 	results []Value
+	// lost: a result was sent and refused, with this status.
+	lost int
 	// over: outcome was reported, or there is none to report.
 	over bool
 }
@@ -97,6 +99,9 @@ func (s *Session) settleOne(f *flight) {
 	case f.query:
 		s.judgeQuery(f, code)
 	case code != 0:
+		if f.lost != 0 {
+			code = f.lost
+		}
 		o := Outcome{Task: f.task.ID, State: Answered, Code: code, Results: f.results}
 		for _, p := range f.parts[1:] {
 			o.Parts = append(o.Parts, Part{Name: p.name, URI: p.uri, Code: p.code})

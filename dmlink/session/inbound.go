@@ -31,6 +31,10 @@ func (s *Session) take(ctx context.Context, m *syncml.Message) (verdict, error) 
 	next := false
 	s.in.began()
 	for _, c := range m.Body {
+		if c.ID() == "" && c.Name() != "Status" && c.Name() != "Results" {
+			s.reply(m, c, nil, syncml.StatusBadRequest)
+			continue
+		}
 		switch c := c.(type) {
 		case *syncml.Status:
 			ok, err := s.status(ctx, c)
@@ -76,9 +80,6 @@ func (s *Session) take(ctx context.Context, m *syncml.Message) (verdict, error) 
 // reply puts a status into the backlog.
 func (s *Session) reply(m *syncml.Message, c syncml.Command, items []syncml.Item, code int) {
 	st := &syncml.Status{MsgRef: m.Header.MsgID, CmdRef: c.ID(), Cmd: c.Name(), Code: code}
-	if c.ID() == "" && code != syncml.StatusBadRequest {
-		st.Code = syncml.StatusBadRequest
-	}
 	if len(items) == 1 {
 		st.TargetRefs, st.SourceRef = nonEmpty(items[0].Target.URI), nonEmpty(items[0].Source.URI)
 	}
@@ -91,8 +92,8 @@ func (s *Session) status(ctx context.Context, st *syncml.Status) (bool, error) {
 		return s.headerStatus(ctx, st)
 	}
 	f, p := s.find(st.MsgRef, st.CmdRef)
-	if f == nil {
-		return true, nil // of a message that is settled, or never was
+	if f == nil || st.Cmd != "" && st.Cmd != p.name {
+		return true, nil // of a message that is settled, or of what never was
 	}
 	if s.out.open && s.out.flight == f {
 		if st.Code == syncml.StatusChunkAccepted {
@@ -126,7 +127,7 @@ func (s *Session) results(r *syncml.Results, msgID string) {
 		if i.Source.URI == "" {
 			i.Source.URI = r.SourceRef
 		}
-		whole, done := s.in.add(s, i, r, msgID)
+		whole, done := s.in.add(s, i, r, f, msgID)
 		if done && f != nil {
 			f.results = append(f.results, valueOf(whole, syncml.Meta{}))
 		}
@@ -160,7 +161,7 @@ func (s *Session) alert(a *syncml.Alert, m *syncml.Message) int {
 	case syncml.AlertClientEvent, syncml.AlertGeneric:
 		told := Alert{Code: a.Code, Correlator: a.Correlator}
 		for _, i := range a.Items {
-			if whole, done := s.in.add(s, i, a, m.Header.MsgID); done {
+			if whole, done := s.in.add(s, i, a, nil, m.Header.MsgID); done {
 				told.Items = append(told.Items, whole)
 			}
 		}
@@ -198,7 +199,7 @@ func (s *Session) op(o *syncml.Op, m *syncml.Message) {
 				continue
 			}
 			more = i.MoreData
-			if whole, done := s.in.add(s, i, o, m.Header.MsgID); done {
+			if whole, done := s.in.add(s, i, o, nil, m.Header.MsgID); done {
 				s.report.DevInfo = append(s.report.DevInfo, valueOf(whole, o.Meta))
 			}
 		}

@@ -14,6 +14,8 @@ type incoming struct {
 	// name of the command it came in.
 	item  syncml.Item
 	owner string
+	// flight of the Get whose result it is; nil for other objects.
+	flight *flight
 	// touched: the message that is being read had a chunk of it.
 	touched bool
 }
@@ -32,14 +34,22 @@ func (o *incoming) ended(s *Session) {
 // end gives up on the object and tells the device so.
 func (o *incoming) end(s *Session) {
 	if !o.drop {
+		o.lose(syncml.StatusIncompleteCommand)
 		s.backlog = append(s.backlog, &syncml.Alert{Code: syncml.AlertNoEndOfData, Items: []syncml.Item{{Source: o.item.Source, Target: o.item.Target}}})
 	}
 	*o = incoming{}
 }
 
+// lose tells the flight why it has no result.
+func (o *incoming) lose(code int) {
+	if o.flight != nil {
+		o.flight.lost = code
+	}
+}
+
 // add takes one item of a command c and returns a whole one if it is complete.
 // Chunks are answered; what a whole item deserves is the caller's.
-func (o *incoming) add(s *Session, i syncml.Item, c syncml.Command, msgID string) (syncml.Item, bool) {
+func (o *incoming) add(s *Session, i syncml.Item, c syncml.Command, f *flight, msgID string) (syncml.Item, bool) {
 	answer := func(code int) {
 		s.backlog = append(s.backlog, &syncml.Status{
 			MsgRef: msgID, CmdRef: c.ID(), Cmd: c.Name(), Code: code,
@@ -58,14 +68,16 @@ func (o *incoming) add(s *Session, i syncml.Item, c syncml.Command, msgID string
 		if !i.MoreData {
 			return i, true
 		}
-		*o = incoming{open: true, touched: true, owner: c.Name(), item: i}
+		*o = incoming{open: true, touched: true, owner: c.Name(), item: i, flight: f}
 		o.item.Data, o.item.MoreData = nil, false
 		switch {
 		case i.Meta.Size == 0:
 			o.drop = true
+			o.lose(syncml.StatusIncompleteCommand)
 			answer(syncml.StatusIncompleteCommand)
 		case i.Meta.Size > int64(s.cfg.MaxObjSize):
 			o.drop = true
+			o.lose(syncml.StatusSizeTooBig)
 			answer(syncml.StatusSizeTooBig)
 		}
 	default:
@@ -80,8 +92,9 @@ func (o *incoming) add(s *Session, i syncml.Item, c syncml.Command, msgID string
 		return syncml.Item{}, false
 	}
 	if int64(len(o.item.Data)+len(i.Data)) > max(o.item.Meta.Size, o.encodedSize()) {
-		answer(syncml.StatusSizeMismatch)
 		o.drop = true
+		o.lose(syncml.StatusSizeMismatch)
+		answer(syncml.StatusSizeMismatch)
 	} else {
 		o.item.Data, o.item.HasData = append(o.item.Data, i.Data...), true
 		o.item.Markup = o.item.Markup || i.Markup
@@ -92,16 +105,18 @@ func (o *incoming) add(s *Session, i syncml.Item, c syncml.Command, msgID string
 		}
 		return syncml.Item{}, false
 	}
-	whole, dropped := o.item, o.drop
+	whole := *o
 	*o = incoming{}
-	if dropped {
+	if whole.drop {
 		return syncml.Item{}, false
 	}
-	if n := int64(len(whole.Data)); n != whole.Meta.Size && (whole.Meta.Format != "b64" || decodedSize(whole.Data) != whole.Meta.Size) {
+	size := whole.item.Meta.Size
+	if n := int64(len(whole.item.Data)); n != size && (whole.item.Meta.Format != "b64" || decodedSize(whole.item.Data) != size) {
+		whole.lose(syncml.StatusSizeMismatch)
 		answer(syncml.StatusSizeMismatch)
 		return syncml.Item{}, false
 	}
-	return whole, true
+	return whole.item, true
 }
 
 // encodedSize is what an object of base64 may take, if its Size is meant

@@ -74,7 +74,9 @@ type Claim struct {
 type State uint8
 
 const (
-	// Answered by the device with Code.
+	// Answered by the device with Code; where we refused the results of a Get,
+	// Code is our status for them: 416 larger than MaxObjSize, 424 another size
+	// than promised, 412 cut off.
 	Answered State = iota
 	// Confirmed by its Query: an earlier session had it done.
 	Confirmed

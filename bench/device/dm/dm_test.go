@@ -181,7 +181,7 @@ func TestObjectsThatGoWrong(t *testing.T) {
 		if _, err := client.Session(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if o := w.answered(t, "phone", "get", 200); len(o.Results) != 0 {
+		if o := w.answered(t, "phone", "get", 424); len(o.Results) != 0 {
 			t.Errorf("results were taken whose size is wrong: %d octets", len(o.Results[0].Data))
 		}
 	})
@@ -215,7 +215,7 @@ func TestObjectsThatGoWrong(t *testing.T) {
 		if _, err := client.Session(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if o := w.answered(t, "phone", "get", 200); len(o.Results) != 0 {
+		if o := w.answered(t, "phone", "get", 416); len(o.Results) != 0 {
 			t.Error("an object above MaxObjSize was taken")
 		}
 		w.answered(t, "phone", "after", 200)
