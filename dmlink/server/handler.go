@@ -60,16 +60,15 @@ const retryAfter = 60
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why reason, device string, err error) {
 	s.refused[why].Add(1)
 	level := slog.LevelDebug
-	if why == failed || why == full {
-		level = slog.LevelWarn
-	}
-	s.cfg.Log.Log(r.Context(), level, "DM request refused", "reason", why.String(), "device", device, "remote", r.RemoteAddr, "error", err)
 	h := w.Header()
-	switch why {
-	case badMethod:
-		h.Set("Allow", http.MethodPost)
-	case full, failed:
+	if reasonTable[why].status == http.StatusServiceUnavailable {
+		level = slog.LevelWarn
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	s.cfg.Log.LogAttrs(r.Context(), level, "DM request refused",
+		slog.String("reason", why.String()), slog.String("device", device), slog.String("remote", r.RemoteAddr), slog.Any("error", err))
+	if why == badMethod {
+		h.Set("Allow", http.MethodPost)
 	}
 	// What we couldn't or wouldn't read isn't waited for.
 	h.Set("Connection", "close")

@@ -10,7 +10,7 @@ import (
 // ErrURI is wrapped by all errors of ParseURI.
 var ErrURI = errors.New("not a URI of a management tree")
 
-// Bounds of a URI in octets and segments. Devices tell smaller ones of their
+// Bounds of a URI in octets, without "./", and segments. Devices tell smaller ones of their
 // own in DevDetail/URI.
 const (
 	maxURI      = 1024
@@ -34,8 +34,8 @@ type URI struct {
 // the name.
 func ParseURI(s string) (URI, error) {
 	fail := func(why string) (URI, error) { return URI{}, fmt.Errorf("%w: %.64q: %s", ErrURI, s, why) }
-	if s == "" || len(s) > maxURI {
-		return fail(fmt.Sprintf("length %d, expected 1 to %d", len(s), maxURI))
+	if n := len(strings.TrimPrefix(s, "./")); s == "" || n > maxURI {
+		return fail(fmt.Sprintf("length %d, expected 1 to %d", n, maxURI))
 	}
 	path, query, asked := strings.Cut(s, "?")
 	var u URI
