@@ -13,8 +13,11 @@ import (
 // often we show ours.
 const maxTries = 2
 
-// nonceOctets of our nonces.
-const nonceOctets = 16
+// nonceOctets of our nonces; maxNonce is the longest of a device.
+const (
+	nonceOctets = 16
+	maxNonce    = 128
+)
 
 // authState of both directions.
 type authState struct {
@@ -129,7 +132,7 @@ func (s *Session) serverMAC(octets []byte) string {
 // headerStatus takes what the device says of our header. It returns false if the
 // device doesn't believe us and there is nothing more that we could show.
 func (s *Session) headerStatus(ctx context.Context, st *syncml.Status) (bool, error) {
-	if st.Chal != nil && len(st.Chal.Meta.NextNonce) > 0 {
+	if st.Chal != nil && len(s.account.ServerPassword) > 0 && len(st.Chal.Meta.NextNonce) <= maxNonce {
 		s.account.ServerNonce = st.Chal.Meta.NextNonce
 		if err := s.cfg.Accounts.ServerNonce(ctx, s.device, s.account.ServerNonce); err != nil {
 			return false, fmt.Errorf("keeping our nonce toward %s: %w", s.device, err)

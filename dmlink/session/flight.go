@@ -69,8 +69,11 @@ func (s *Session) find(msgRef, cmdRef string) (*flight, *part) {
 }
 
 // status of one part. A command with several items may get several; a failure
-// counts more than a success.
+// counts more than a success, and 101, in progress, is none.
 func (p *part) status(code int) {
+	if code < 200 {
+		return
+	}
 	if p.code == 0 || p.code >= 200 && p.code < 300 {
 		p.code = code
 	}
@@ -90,7 +93,7 @@ func (s *Session) settle() {
 			s.settleOne(f)
 		}
 	}
-	s.flights = nil
+	s.flights, s.resultOctets = nil, 0
 }
 
 func (s *Session) settleOne(f *flight) {
@@ -142,5 +145,5 @@ func (s *Session) forget() {
 		}
 	}
 	s.offered = slices.DeleteFunc(s.offered, func(id string) bool { return !s.seen[id] })
-	s.flights, s.out, s.drained = nil, outgoing{}, false
+	s.flights, s.resultOctets, s.out, s.drained = nil, 0, outgoing{}, false
 }

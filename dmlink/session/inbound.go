@@ -106,11 +106,20 @@ func (s *Session) status(ctx context.Context, st *syncml.Status) (bool, error) {
 	// What the user answered.
 	for _, i := range st.Items {
 		if i.HasData {
-			f.results = append(f.results, valueOf(i, syncml.Meta{}))
+			s.keep(f, i)
 		}
 	}
 	return true, nil
 }
+
+// keep a result until its task is settled.
+func (s *Session) keep(f *flight, i syncml.Item) {
+	f.results = append(f.results, valueOf(i, syncml.Meta{}))
+	s.resultOctets += len(i.Data) + len(i.Source.URI) + resultCost
+}
+
+// resultCost is what a result takes beside its octets.
+const resultCost = 128
 
 func (s *Session) results(r *syncml.Results, msgID string) {
 	f, _ := s.find(r.MsgRef, r.CmdRef)
@@ -129,7 +138,7 @@ func (s *Session) results(r *syncml.Results, msgID string) {
 		}
 		whole, done := s.in.add(s, i, r, f, msgID)
 		if done && f != nil {
-			f.results = append(f.results, valueOf(whole, syncml.Meta{}))
+			s.keep(f, whole)
 		}
 	}
 }

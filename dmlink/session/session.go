@@ -20,7 +20,8 @@ type Config struct {
 	// Server is our URI, the Source of our messages, unless the device addresses
 	// us by another.
 	Server string
-	// MaxMsgSize and MaxObjSize are what we take, in octets: 512 KiB, 4 MiB.
+	// MaxMsgSize and MaxObjSize are what we take, in octets: 512 KiB, 1 MiB. The
+	// results of one package may be four times MaxObjSize.
 	MaxMsgSize, MaxObjSize int
 	// DeviceMsgSize is what a device takes that doesn't say: 64 KiB.
 	DeviceMsgSize int
@@ -37,7 +38,7 @@ func (c Config) withDefaults() Config {
 		field   *int
 		standby int
 	}{
-		{&c.MaxMsgSize, 512 << 10}, {&c.MaxObjSize, 4 << 20}, {&c.DeviceMsgSize, 64 << 10},
+		{&c.MaxMsgSize, 512 << 10}, {&c.MaxObjSize, 1 << 20}, {&c.DeviceMsgSize, 64 << 10},
 		{&c.MaxMessages, 256}, {&c.Batch, 64}, {&c.MaxTasks, 1024},
 	} {
 		if *f.field <= 0 {
@@ -50,8 +51,11 @@ func (c Config) withDefaults() Config {
 // Smallest and largest MaxMsgSize of a device that we go along with.
 const (
 	minMsgSize = 1 << 10
-	maxMsgSize = 4 << 20
+	maxMsgSize = 1 << 20
 )
+
+// maxBacklog is how many statuses we may owe a device.
+const maxBacklog = 1 << 12
 
 // Input is one message of the device.
 type Input struct {
@@ -101,6 +105,8 @@ type Session struct {
 	out     outgoing
 	in      incoming
 	flights []*flight
+	// resultOctets that flights hold.
+	resultOctets int
 	// offered are the IDs of tasks that this session has seen.
 	offered []string
 	seen    map[string]bool
@@ -195,6 +201,12 @@ func (s *Session) answer(ctx context.Context, now time.Time, in Input) (Output, 
 	verdict, err := s.take(ctx, in.Message)
 	if err != nil {
 		return Output{}, err
+	}
+	if len(s.backlog) > maxBacklog {
+		return Output{}, fmt.Errorf("%w: more than %d commands that wait for a status", ErrProtocol, maxBacklog)
+	}
+	if s.resultOctets > 4*s.cfg.MaxObjSize {
+		return Output{}, fmt.Errorf("%w: more than %d octets of results in one package", ErrProtocol, 4*s.cfg.MaxObjSize)
 	}
 	if !s.report.empty() {
 		if err := s.cfg.Queue.Record(ctx, s.device, s.report); err != nil {

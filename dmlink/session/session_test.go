@@ -152,3 +152,30 @@ type stubborn struct{ *sessiontest.Memory }
 func (q *stubborn) Next(ctx context.Context, device string, _ []string, n int) ([]session.Task, error) {
 	return q.Memory.Next(ctx, device, nil, n)
 }
+
+// A device can't make us remember without end: statuses that it never fetches,
+// results of one Get that never end.
+func TestHoarding(t *testing.T) {
+	for name, body := range map[string]string{
+		"statuses": strings.Repeat("<Alert><CmdID>1</CmdID><Data>1226</Data></Alert>", 2000),
+		"results":  "<Results><CmdID>1</CmdID><MsgRef>1</MsgRef><CmdRef>2</CmdRef><Item><Source><LocURI>./A</LocURI></Source><Data>" + strings.Repeat("x", 1000) + "</Data></Item></Results>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := sessiontest.NewMemory()
+			q.Put("dev", session.Task{ID: "1", Command: op(syncml.Get, "./A")})
+			s := session.New(session.Config{Queue: q, Accounts: q, Rand: &counting{}, MaxObjSize: 1000}, "dev", session.Account{})
+			if _, m, err := say(t, s, hello("1", "1", "<Final/>")); err != nil || m.Body[1].ID() != "2" {
+				t.Fatal(err)
+			}
+			for n := 2; n < 10; n++ {
+				if _, _, err := say(t, s, hello("1", fmt.Sprint(n), body)); err != nil {
+					if !errors.Is(err, session.ErrProtocol) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+			t.Error("it went on for ever")
+		})
+	}
+}
