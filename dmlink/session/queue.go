@@ -128,9 +128,11 @@ type Alert struct {
 type Report struct {
 	At       time.Time
 	Outcomes []Outcome
-	// DevInfo nodes that the device replaced.
-	DevInfo []Value
-	Alerts  []Alert
+	// DevInfo nodes that the device replaced, if they aren't those of the Account's
+	// InfoDigest, and their digest, to be kept.
+	DevInfo    []Value
+	InfoDigest []byte
+	Alerts     []Alert
 }
 
 func (r *Report) empty() bool {
@@ -171,6 +173,14 @@ type Account struct {
 	// ServerName and ServerPassword are ours, if the device asks for them.
 	ServerName                  string
 	ServerPassword, ServerNonce []byte
+	// Idle: no task waited when the account was read, so that the queue isn't
+	// asked; a task that came since waits for the next session. False is always
+	// right.
+	Idle bool
+	// InfoDigest is that of the last Report with DevInfo; nil if there was none.
+	// A device that tells the same again isn't reported. So a check-in with
+	// nothing to do costs the account and no more.
+	InfoDigest []byte
 }
 
 // Erase clears the secrets.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -124,7 +125,7 @@ type Session struct {
 func New(cfg Config, device string, account Account) *Session {
 	cfg = cfg.withDefaults()
 	return &Session{
-		cfg: cfg, device: device, account: account, devMsg: cfg.DeviceMsgSize, seen: map[string]bool{},
+		cfg: cfg, device: device, account: account, devMsg: cfg.DeviceMsgSize, seen: map[string]bool{}, drained: account.Idle,
 		auth: authState{accepted: account.Scheme == Certificate, nonce: account.Nonce},
 	}
 }
@@ -208,6 +209,7 @@ func (s *Session) answer(ctx context.Context, now time.Time, in Input) (Output, 
 	if s.resultOctets > 4*s.cfg.MaxObjSize {
 		return Output{}, fmt.Errorf("%w: more than %d octets of results in one package", ErrProtocol, 4*s.cfg.MaxObjSize)
 	}
+	s.knownInfo()
 	if !s.report.empty() {
 		if err := s.cfg.Queue.Record(ctx, s.device, s.report); err != nil {
 			return Output{}, fmt.Errorf("recording what %s said: %w", s.device, err)
@@ -222,6 +224,23 @@ func (s *Session) answer(ctx context.Context, now time.Time, in Input) (Output, 
 		return r.finish(true)
 	}
 	return r.fill(ctx, verdict)
+}
+
+// knownInfo takes from the report what the device has told before.
+func (s *Session) knownInfo() {
+	if len(s.report.DevInfo) == 0 {
+		return
+	}
+	h := sha256.New()
+	for _, v := range s.report.DevInfo {
+		fmt.Fprintf(h, "%q %q %q %q\n", v.URI, v.Format, v.Type, v.Data)
+	}
+	digest := h.Sum(nil)
+	if bytes.Equal(digest, s.account.InfoDigest) {
+		s.report.DevInfo = nil
+		return
+	}
+	s.report.InfoDigest, s.account.InfoDigest = digest, digest
 }
 
 // versionCode is the status for a version that we don't speak, otherwise 0.

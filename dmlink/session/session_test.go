@@ -179,3 +179,33 @@ func TestHoarding(t *testing.T) {
 		})
 	}
 }
+
+// A check-in with nothing to do costs the account: a device that tells what it
+// told before isn't reported, and an idle queue isn't asked.
+func TestEmptyCheckIn(t *testing.T) {
+	q := sessiontest.NewMemory()
+	q.PutAccount("dev", session.Account{})
+	check := func(model string) {
+		t.Helper()
+		account, err := q.Account(t.Context(), "dev")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := session.New(session.Config{Queue: q, Accounts: q, Rand: &counting{}}, "dev", account)
+		out, _, err := say(t, s, hello("1", "1", "<Alert><CmdID>1</CmdID><Data>1201</Data></Alert><Replace><CmdID>2</CmdID><Item><Source><LocURI>./DevInfo/Mod</LocURI></Source><Data>"+model+"</Data></Item></Replace><Final/>"))
+		if err != nil || !out.Done {
+			t.Fatalf("%s, %v", out.Octets, err)
+		}
+	}
+	check("X")
+	if n := len(q.Reports()); n != 1 {
+		t.Errorf("%d reports of what is new", n)
+	}
+	q.Fail(errors.New("nobody asks"))
+	check("X")
+	q.Fail(nil)
+	check("Y")
+	if r := q.Reports(); len(r) != 2 || string(r[1].DevInfo[0].Data) != "Y" {
+		t.Errorf("reports %+v", r)
+	}
+}

@@ -119,6 +119,9 @@ func (m *Memory) Record(_ context.Context, device string, r session.Report) erro
 		return m.fail
 	}
 	m.reports = append(m.reports, r)
+	if a := m.accounts[device]; a != nil && r.InfoDigest != nil {
+		a.InfoDigest = r.InfoDigest
+	}
 	for _, o := range r.Outcomes {
 		for _, t := range m.tasks[device] {
 			if t.ID == o.Task && t.outcome == nil {
@@ -140,6 +143,7 @@ func (m *Memory) Account(_ context.Context, device string) (session.Account, err
 		return session.Account{}, session.ErrNoAccount
 	}
 	c := *a
+	c.Idle = !slices.ContainsFunc(m.tasks[device], func(t *task) bool { return t.outcome == nil })
 	c.Password, c.ServerPassword = bytes.Clone(a.Password), bytes.Clone(a.ServerPassword)
 	return c, nil
 }

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) Feeder) {
 	t.Run("a claim is granted once", func(t *testing.T) { testClaim(t, open(t)) })
 	t.Run("of racing claims one wins", func(t *testing.T) { testRace(t, open(t)) })
 	t.Run("an outcome ends a task", func(t *testing.T) { testRecord(t, open(t)) })
+	t.Run("what an account knows", func(t *testing.T) { testAccount(t, open(t)) })
 	t.Run("a nonce is used once", func(t *testing.T) { testNonce(t, open(t)) })
 }
 
@@ -171,6 +172,40 @@ func testRecord(t *testing.T, q Feeder) {
 	}
 	if got := ids(next(t, q, "a", nil, 10)); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("another device's word ended task 2: %v wait", got)
+	}
+}
+
+func testAccount(t *testing.T, q Feeder) {
+	account := func() session.Account {
+		t.Helper()
+		a, err := q.Account(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	q.PutAccount("a", session.Account{})
+	q.Put("a", Task("1", session.Idempotent, "./A", "1"))
+	if a := account(); a.Idle || a.InfoDigest != nil {
+		t.Errorf("with a task: %+v", a)
+	}
+	for _, r := range []session.Report{
+		{DevInfo: []session.Value{{URI: "./DevInfo/Mod", Data: []byte("X")}}, InfoDigest: []byte("digest")},
+		{Outcomes: []session.Outcome{{Task: "1", Code: 200}}},
+	} {
+		if err := q.Record(t.Context(), "a", r); err != nil {
+			t.Fatal(err)
+		}
+		if a := account(); string(a.InfoDigest) != "digest" {
+			t.Errorf("digest %q", a.InfoDigest)
+		}
+	}
+	q.Put("a", Task("2", session.OnceOnly, "./A", "1"))
+	if _, err := q.Claim(t.Context(), "a", []session.Claim{{Task: "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if account().Idle {
+		t.Error("idle with a task that was claimed and has no outcome")
 	}
 }
 
