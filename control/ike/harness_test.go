@@ -339,7 +339,7 @@ func (w *world) apply(s *side, m *Machine, o Apply) {
 		if s.apply != nil {
 			err = s.apply(o)
 		}
-		w.stepMachine(s, m, Applied{ID: o.ID, Err: err})
+		w.answer(s, m, Applied{ID: o.ID, Err: err})
 	}
 }
 
