@@ -465,22 +465,30 @@ func TestRekeyOfWhatIsBeingMade(t *testing.T) {
 	}
 }
 
-// TestTwoOrdersToRekeyIKE: the second finds the first computing the keys of the
-// new IKE SA, and comes to nothing.
+// TestTwoOrdersToRekeyIKE: the device rekeys, too. The second order finds the
+// first computing the keys of the new IKE SA, and comes to nothing.
 func TestTwoOrdersToRekeyIKE(t *testing.T) {
-	w := newWorld(t, options{})
-	w.connect()
-	w.log.Reset()
-	w.step(w.gw, Rekey{})
-	w.step(w.gw, Rekey{})
-	w.hold = func(s *side, in Input) bool { _, ok := in.(WorkDone); return ok && s == w.gw }
-	w.deliver()
-	w.release()
-	w.deliver()
-	w.pass(time.Minute)
-	w.one("twice")
-	if n := strings.Count(w.log.String(), "gw    REKEYED"); n != 1 {
-		t.Errorf("rekeyed %d times\n%s", n, w.log.String())
+	for n := range byte(8) {
+		w := newWorld(t, options{dev: seed(n), gw: seed(100 + n)})
+		w.connect()
+		w.log.Reset()
+		w.drop[w.sent+4] = true // the gateway's answer
+		w.step(w.gw, Rekey{})
+		w.step(w.gw, Rekey{})
+		w.step(w.dev, Rekey{})
+		w.hold = func(s *side, in Input) bool {
+			done, _ := in.(WorkDone)
+			keys, ok := done.Result.(initKeys)
+			return ok && s == w.gw && keys.public == nil // of its own, not those of its answer
+		}
+		w.deliver()
+		w.release()
+		w.deliver()
+		w.pass(20 * time.Minute)
+		w.one("twice")
+		if n := strings.Count(w.log.String(), "gw    REKEYED"); n != 1 {
+			t.Errorf("rekeyed %d times\n%s", n, w.log.String())
+		}
 	}
 }
 
