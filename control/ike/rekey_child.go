@@ -87,17 +87,8 @@ func (m *Machine) offerChild(now time.Time, old *child, spi dataplane.SPI) {
 		return
 	}
 	old.group = m.offered(old.group)
-	group, allow, rand := old.group, m.suiteAllow(old.group), m.cfg.Rand
-	m.work("key exchange", func() any {
-		kx, err := allow.NewKeyExchange(group, rand)
-		return ephemeral{kx, err}
-	}, func(now time.Time, result any) {
-		e := result.(ephemeral)
-		if e.err != nil {
-			m.closed(now, CloseInternal, e.err.Error(), false)
-			return
-		}
-		a.kx = e.kx
+	m.keyPair(old.group, func(now time.Time, kx ikecrypto.KeyExchange) {
+		a.kx = kx
 		m.sendChildOffer(now, a)
 	})
 }

@@ -254,17 +254,8 @@ func (m *Machine) prepareRekey(now time.Time, a ikeAttempt, group uint16) {
 	if !m.random(now, a.nonce) {
 		return
 	}
-	allow, rand := m.suiteAllow(group), m.cfg.Rand
-	m.work("key exchange", func() any {
-		kx, err := allow.NewKeyExchange(group, rand)
-		return ephemeral{kx, err}
-	}, func(now time.Time, result any) {
-		e := result.(ephemeral)
-		if e.err != nil {
-			m.closed(now, CloseInternal, e.err.Error(), false)
-			return
-		}
-		a.kx = e.kx
+	m.keyPair(group, func(now time.Time, kx ikecrypto.KeyExchange) {
+		a.kx = kx
 		m.offerRekey(now, a)
 	})
 }

@@ -209,16 +209,7 @@ func (m *rekeyModel) drain() {
 // wait lets time pass, with every Tick that falls due.
 func (m *rekeyModel) wait(d time.Duration) {
 	for end := m.now.Add(d); ; {
-		due := end
-		var who *side
-		var which *Machine
-		for _, s := range []*side{m.dev, m.gw} {
-			for _, x := range s.machines() {
-				if t := x.Deadline(); !t.IsZero() && t.Before(due) && x.state != stateDead {
-					due, who, which = t, s, x
-				}
-			}
-		}
+		due, who, which := m.soonest(end)
 		if who == nil {
 			m.now = end
 			return
@@ -239,10 +230,10 @@ func (m *rekeyModel) inspect(s *side, o Output) {
 	case Apply:
 		m.planes[s].apply(o.Changes)
 	case Noted:
-		switch o.Note {
-		case NoteRekeyCollision:
+		if o.Note == NoteRekeyCollision {
 			m.count.Collisions++
-		case NoteChildRefused:
+		}
+		if o.Note == NoteChildRefused {
 			m.count.Refused++
 		}
 	}

@@ -49,11 +49,9 @@ type Access struct {
 	number int // of the next group
 }
 
-// group that is in force, or was when its devices came into it; device is what
-// has the same virtual addresses.
+// group that is in force, or was when its devices came into it.
 type (
 	group      = roster.Group[groupState]
-	device     = roster.Device[groupState, struct{}]
 	groupState struct {
 		list   *acl.List
 		chains [acl.NumDirections]*nftables.Chain
