@@ -17,7 +17,7 @@ import (
 // there is one Child SA, and both send by it. ROAMGATE_REKEY_MODEL is how many
 // runs to make, if more than usual.
 func TestRekeyModel(t *testing.T) {
-	n := 1500
+	n := 500
 	if testing.Short() {
 		n = 100
 	}
