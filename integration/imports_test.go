@@ -95,6 +95,9 @@ var importRules = []importRule{{
 	of: []string{"bpf/acl"}, own: none, outside: none,
 	why: "what an access list means is shared by all that enforce it, by the configuration and by the pushed document",
 }, {
+	of: []string{"bpf/acl/roster"}, own: []string{"bpf/acl"}, outside: none,
+	why: "who is in which group is the same for BPF and for nftables",
+}, {
 	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
 	why: "push shares with the gateway the document it carries and nothing else",
 }, {
