@@ -67,7 +67,7 @@ func (m *Machine) createChildRequest(now time.Time, inner []ikewire.Payload) {
 // crosses: both sides rekey the same Child SA. The first such request is
 // answered as usual (RFC 7296 section 2.25.1), however many came before: a
 // refusal that arrives between our own request and our DELETE has strongSwan
-// before 5.9.12 forget that the Child SA was replaced, and send by none (its
+// (seen in 5.9.8) forget that the Child SA was replaced, and send by none (its
 // issue 1896).
 func (o *childOffer) crosses() bool {
 	return o.old != nil && o.old.state == childRekeying && o.old.heir == nil && !o.old.contended
