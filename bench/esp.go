@@ -29,6 +29,7 @@ type espFlags struct {
 	from    float64
 	known   bool // --from was given
 	loss    float64
+	latency time.Duration
 	plan    swarm.Plan
 	timeout time.Duration
 }
@@ -82,6 +83,7 @@ the gateway and the virtual addresses are IPv4.`,
 	l.BoolVar(&e.search, "search", false, "find the highest rate without loss")
 	l.Float64Var(&e.from, "from", 10000, "`rate` at which --search begins; one that is about the result is found in few trials")
 	l.Float64Var(&e.loss, "loss", 0.01, "share of packets that may get lost for a rate to count")
+	l.DurationVar(&e.latency, "latency", 100*time.Millisecond, "p99 of one way above which a rate doesn't count: queues grow")
 	l.DurationVar(&e.timeout, "timeout", 10*time.Second, "after which a handshake has failed")
 	if err := c.MarkFlagRequired("to"); err != nil {
 		panic(err)
@@ -218,7 +220,7 @@ func (e *espFlags) rate(ctx context.Context, t *trial) (best outcome, err error)
 		switch {
 		case err != nil:
 			return 0, err
-		case got.loss() >= e.loss:
+		case got.loss() >= e.loss, got.latency.P99 > float64(e.latency.Microseconds()):
 			return load.Fails, t.drain(ctx)
 		}
 		if got.received > best.received {

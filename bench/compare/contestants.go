@@ -149,6 +149,10 @@ func (l *lab) serve(ctx context.Context, o gatewaydOptions) (pid int, err error)
 		return 0, err
 	}
 	program, args := l.onGateway(l.Gatewayd, "run", "gateway", "--config", "gatewayd.yaml")
+	if o.bundles { // needs /sys as the namespace sees it
+		args = append([]string{"-m", "sh", "-c", `mount -t sysfs sysfs /sys && exec "$0" "$@"`, program}, args...)
+		program = "unshare"
+	}
 	p, err := l.start(l.Gateway, "gatewayd", program, args...)
 	if err != nil {
 		return 0, err

@@ -4,6 +4,7 @@ import "errors"
 
 // Search finds the highest rate that something stands. It comes from below: what
 // queues without a bound would still work off a flood when the next trial begins.
+// A rate is too much if it fails twice: the machine may have stalled.
 type Search struct {
 	// From is the first rate that is tried. Known: it is about the result, as of
 	// an earlier search, so that small steps lead there.
@@ -41,6 +42,9 @@ func (s *Search) Run(try func(rate float64) (Verdict, error)) error {
 	rate := s.From
 	for range maxTrials {
 		verdict, err := try(rate)
+		if err == nil && verdict == Fails {
+			verdict, err = try(rate)
+		}
 		switch {
 		case err != nil:
 			return err
