@@ -207,7 +207,11 @@ func table(f Figure, there []contestant, values map[string][]float64) (report.Ta
 		v := values[name]
 		row := []string{name, show(median(v)), show(slices.Min(v)), show(slices.Max(v))}
 		for _, other := range measured {
-			row = append(row, fmt.Sprintf("%.2f", median(v)/median(values[other])))
+			ratio := ""
+			if m := median(values[other]); m != 0 {
+				ratio = fmt.Sprintf("%.2f", median(v)/m)
+			}
+			row = append(row, ratio)
 		}
 		var all []string
 		for _, x := range v {

@@ -99,6 +99,7 @@ gateway:
   identity: {id: %s, credentials: [{certificate: gw.crt, key: gw.key}]}
   trust: {roots: [ca.crt]}
   limits:
+    sessions: 200000
     half_open: {max: 60000, cookie_at: 30000}
     half_open_per_prefix: {max: 60000, cookie_at: 30000}
   guard: %s
