@@ -126,7 +126,7 @@ func (k *Key) Erase() {
 
 // Job is one packet of a batch.
 type Job struct {
-	key *C.struct_key
+	key uintptr // of C's memory: with pointers every call would look through all jobs
 	// Offset of the text in the buffer, and its Length without the ICV, in octets.
 	Offset, Length uint32
 	// Nonce is salt and IV; of AAD the first AADLen octets count.
@@ -136,7 +136,7 @@ type Job struct {
 }
 
 // Use a key, which has to live until the batch is done.
-func (j *Job) Use(k *Key) { j.key = k.c }
+func (j *Job) Use(k *Key) { j.key = uintptr(unsafe.Pointer(k.c)) }
 
 // Good says whether Open found the packet authentic.
 func (j *Job) Good() bool { return j.good != 0 }
@@ -166,7 +166,7 @@ func Open(buffer []byte, jobs []Job) error {
 func check(buffer []byte, jobs []Job) error {
 	for i := range jobs {
 		j := &jobs[i]
-		if j.key == nil || j.AADLen > uint32(len(j.AAD)) || uint64(j.Offset)+uint64(j.Length)+ICVLen > uint64(len(buffer)) {
+		if j.key == 0 || j.AADLen > uint32(len(j.AAD)) || uint64(j.Offset)+uint64(j.Length)+ICVLen > uint64(len(buffer)) {
 			return fmt.Errorf("%w: number %d", ErrBounds, i)
 		}
 	}
