@@ -55,7 +55,7 @@ const (
 var contestants = []contestant{
 	{name: Plain, available: func(*Programs) error { return nil }, connect: connectPlain},
 	{name: Gatewayd, available: gatewaydAvailable, connect: connectGatewayd, serve: serveGatewayd},
-	{name: Bundles, available: gatewaydAvailable, serve: serveBundles, variant: true},
+	{name: Bundles, available: bundlesAvailable, serve: serveBundles, variant: true},
 	{name: Guarded, available: gatewaydAvailable, serve: serveGuarded, variant: true},
 	{name: WireGuard, available: wireGuardAvailable, connect: connectWireGuard},
 	{name: StrongSwan, available: func(*Programs) error { return peer.Available() }, connect: connectStrongSwan, serve: serveStrongSwan},
@@ -86,6 +86,11 @@ func connectPlain(_ context.Context, l *lab) error {
 }
 
 func gatewaydAvailable(p *Programs) error { return find(&p.Gatewayd, "gatewayd") }
+
+func bundlesAvailable(p *Programs) error {
+	ethtool := ""
+	return errors.Join(gatewaydAvailable(p), find(&ethtool, "ethtool"))
+}
 
 // gatewaydConfig: one address comes with a thousand devices here, which no site
 // would be let do; and no other contestant has a filter before it.
