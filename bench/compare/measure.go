@@ -84,7 +84,10 @@ func (l *lab) iperf(ctx context.Context, down bool, flows int, duration time.Dur
 	if err != nil {
 		return 0, err
 	}
-	<-server.Done()
+	// Its one client has gone. Sometimes it doesn't notice.
+	if err := server.Stop(5 * time.Second); ctx.Err() != nil {
+		return 0, errors.Join(ctx.Err(), err)
+	}
 	var result struct {
 		Error string
 		End   struct {
