@@ -86,6 +86,8 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		g.listen = append(g.listen, at.IKE, at.Encap)
 	}
 
+	defer letGarbageGather()()
+
 	// All configuration is read. Below this line the machine is touched; each
 	// touch puts on the stack how to take it back.
 

@@ -24,7 +24,7 @@ func prepare(c *dataplane.Child, ls locals, pathMTU int) (*prepared, error) {
 		return nil, err
 	}
 	for _, keys := range []dataplane.Keys{c.Inbound.Keys, c.Outbound.Keys} {
-		if _, err := esp.New(c.Algorithm, keys, c.ESN); err != nil {
+		if err := esp.Check(c.Algorithm, keys); err != nil {
 			return nil, err
 		}
 	}

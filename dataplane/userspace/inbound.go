@@ -66,14 +66,17 @@ func (l *loop) flushInside() {
 // needed: with many SAs they are in no cache.
 func (l *loop) touch(from, to int) {
 	for i := from; i < to; i++ {
-		b := l.receiver.Payload(i)
-		if len(b) < espFixedLen {
-			continue
-		}
-		spi := binary.BigEndian.Uint32(b)
-		if s := l.tables[memberOf(dataplane.SPI(spi))].at(slotOf(dataplane.SPI(spi))); s != nil {
-			l.touched += uint32(s.spi) + uint32(s.counters.lastIn) + uint32(s.activation)
-		}
+		l.touchState(l.receiver.Payload(i))
+	}
+}
+
+func (l *loop) touchState(packet []byte) {
+	if len(packet) < espFixedLen {
+		return
+	}
+	spi := dataplane.SPI(binary.BigEndian.Uint32(packet))
+	if s := l.tables[memberOf(spi)].at(slotOf(spi)); s != nil {
+		l.touched += uint32(s.spi) + uint32(s.counters.lastIn) + uint32(s.activation)
 	}
 }
 

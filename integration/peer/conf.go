@@ -236,9 +236,13 @@ func (c *Charon) daemonConf(s Settings) string {
 	if !c.kernel {
 		load = "kernel-libipsec " + plugins // before kernel-netlink, so that ESP is its
 	}
+	crowd := ""
+	if c.crowd {
+		crowd = "  dos_protection = no\n  ikesa_table_size = 16384\n  ikesa_table_segments = 16\n"
+	}
 	return `charon {
   load = ` + load + `
-` + s.String() + `  threads = 16
+` + s.String() + crowd + `  threads = 16
   install_routes = yes
   install_virtual_ip = yes
   retransmit_tries = 3
