@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/nft"
 	"github.com/roamgate/roamgate/dataplane/userspace"
 	"github.com/roamgate/roamgate/dataplane/xfrm"
 	"github.com/roamgate/roamgate/gatewayd/config"
@@ -76,6 +77,10 @@ func forwardHere(c *config.Config, mtu int, why string, logger *slog.Logger, und
 		return nil, err
 	}
 	undo.push("interface "+device.name(), device.Close)
+	// An earlier run may have forwarded in the kernel and been killed.
+	if err := nft.UnclampMSS(device.name()); err != nil {
+		return nil, fmt.Errorf("MSS rules of an earlier run: %w", err)
+	}
 	return &forwarding{name: device.name(), why: why, build: func(events chan<- dataplane.Event, _ bool) (dataplane.Backend, error) {
 		children := maxChildren(c.Gateway.Limits.Sessions)
 		return userspace.New(userspace.Config{
@@ -93,6 +98,11 @@ func forwardInKernel(c *config.Config, mtu int, why string, logger *slog.Logger,
 		return nil, err
 	}
 	undo.push("interface "+inside.Name(), inside.Close)
+	if err := nft.ClampMSS(inside.Name(), mtu); err != nil {
+		logger.Warn("the MSS of TCP is not clamped: hosts inside have to be told of the MTU by ICMP", slog.Int("mtu", mtu), slog.Any("error", err))
+	} else {
+		undo.push("MSS rules", func() error { return nft.UnclampMSS(inside.Name()) })
+	}
 	return &forwarding{name: inside.Name(), why: why, inKernel: true, build: func(events chan<- dataplane.Event, bound bool) (dataplane.Backend, error) {
 		var outside []xfrm.Local
 		for _, at := range locals(c.Gateway.External) {

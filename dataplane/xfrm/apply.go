@@ -31,6 +31,8 @@ type part struct {
 	gone bool
 	// makes is the SA that the message makes; the zero value for others.
 	makes stateID
+	// offloaded is that SA where the hardware is to have it.
+	offloaded *state
 	// answer takes what the kernel says beside an acknowledgement.
 	answer func(m message)
 }
@@ -166,10 +168,8 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 func (r *run) put(i int, c *child, in, out replay, counters dataplane.ChildCounters) {
 	b := r.b
 	r.touched[i] = c
-	r.q.newSA(msgNewSA, b.inboundState(c, in, lifetime{bytes: counters.BytesIn, packets: counters.PacketsIn}))
-	r.note(part{change: i, child: c, what: "inbound SA", makes: c.inboundID()})
-	r.q.newSA(msgNewSA, b.outboundState(c, out, lifetime{bytes: counters.BytesOut, packets: counters.PacketsOut}))
-	r.note(part{change: i, child: c, what: "outbound SA", makes: c.outboundID()})
+	r.makeSA(i, c, "inbound SA", b.inboundState(c, in, lifetime{bytes: counters.BytesIn, packets: counters.PacketsIn}))
+	r.makeSA(i, c, "outbound SA", b.outboundState(c, out, lifetime{bytes: counters.BytesOut, packets: counters.PacketsOut}))
 	for _, key := range c.inwardKeys() {
 		b.hold(c, key)
 		r.policy(i, c, key)
@@ -289,14 +289,8 @@ func (r *run) flush() {
 	if r.q.len() == 0 {
 		return
 	}
-	of := r.of
-	r.of = nil
 	refused := make(map[*child]int)
-	errs := r.b.conn.do(&r.q, func(i int, m message) {
-		if of[i].answer != nil {
-			of[i].answer(m)
-		}
-	})
+	of, errs := r.send()
 	for i, err := range errs {
 		p := of[i]
 		p.refuse(err)

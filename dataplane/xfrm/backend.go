@@ -40,6 +40,7 @@ type Backend struct {
 	stats      *os.File // /proc/net/xfrm_stat of our namespace
 	inside     *insideStats
 	offload    int // index of the interface, 0 for none
+	offloads   map[dataplane.Encapsulation]bool
 	lost       atomic.Uint64
 
 	mu sync.Mutex
@@ -51,8 +52,11 @@ type Backend struct {
 	before   thresholds
 	base     statistics // counts of others, from before
 	seen     dropCounts // sums over SAs
-	exported bool
-	closed   bool
+	counts   Offloads
+	// refusedBefore: the log knows.
+	refusedBefore bool
+	exported      bool
+	closed        bool
 }
 
 type rest struct {
@@ -73,6 +77,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	b := &Backend{
 		config: config, events: events, epoch: config.Now(), model: newModel(),
 		reserved: make(map[dataplane.SPI]struct{}), rests: make(map[dataplane.SPI]struct{}),
+		offloads: make(map[dataplane.Encapsulation]bool),
 	}
 	defer func() {
 		if err != nil {

@@ -55,7 +55,7 @@ func (b *Backend) move(change dataplane.Move) error {
 	}
 	var err error
 	switch now := change.Path; {
-	case b.offload != 0 && old.Remote.Addr() != now.Remote.Addr(),
+	case b.abilities.Offload && old.Remote.Addr() != now.Remote.Addr(),
 		old.Local.Addr() != now.Local.Addr() || old.Encapsulation != now.Encapsulation ||
 			old.Encapsulation == dataplane.EncapsulationUDP && old.Local.Port() != now.Local.Port():
 		err = b.rebuild(c, now)
@@ -89,6 +89,7 @@ func (b *Backend) retarget(c *child, path dataplane.Path) error {
 // is a hard limit of packets below its own.
 func (b *Backend) updateOutbound(q *batch, c *child, limit uint64) {
 	s := b.outboundState(c, replay{}, lifetime{})
+	s.offload = 0 // stays what it is
 	if hard := &s.limits.hard.Packets; limit != 0 && (*hard == 0 || limit < *hard) {
 		*hard = limit
 	}
@@ -102,6 +103,7 @@ func (b *Backend) updateOutbound(q *batch, c *child, limit uint64) {
 func (b *Backend) updateInbound(q *batch, c *child) {
 	quiet := c.quiet
 	s := b.inboundState(c, replay{}, lifetime{})
+	s.offload = 0 // stays what it is
 	c.quiet = quiet
 	if c.quiet.Addr() != c.Path.Remote.Addr() {
 		s.src, s.sport = c.quiet.Addr(), 0
@@ -239,13 +241,11 @@ func (b *Backend) rebuild(c *child, path dataplane.Path) error {
 	b.countDrops(c, &last.in)
 	c.dropCounts = dropCounts{} // the new SA counts from 0
 	q := b.newRun(1)
-	q.q.newSA(msgNewSA, b.inboundState(c, last.in.replay, last.in.lifetime))
-	q.note(part{child: c, what: "inbound SA", makes: c.inboundID()})
-	q.q.newSA(msgNewSA, b.outboundState(c, last.out.replay, last.out.lifetime))
-	q.note(part{child: c, what: "outbound SA", makes: c.outboundID()})
+	q.makeSA(0, c, "inbound SA", b.inboundState(c, last.in.replay, last.in.lifetime))
+	q.makeSA(0, c, "outbound SA", b.outboundState(c, last.out.replay, last.out.lifetime))
 	b.rewrite(q, c)
-	errs := b.conn.do(&q.q, nil)
-	for i, p := range q.of {
+	of, errs := q.send()
+	for i, p := range of {
 		p.refuse(errs[i])
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -1,12 +1,6 @@
 package xfrm
 
-import (
-	"fmt"
-	"log/slog"
-	"net"
-
-	"github.com/roamgate/roamgate/dataplane"
-)
+import "github.com/roamgate/roamgate/dataplane"
 
 const (
 	// lowHalf: without ESN the sequence numbers end here.
@@ -53,26 +47,6 @@ func (b *Backend) stateOf(c *child, sa *dataplane.SA, r replay, l lifetime) *sta
 	return &state{
 		reqid: c.reqid, ifID: b.config.IfID, alg: c.Algorithm, keys: sa.Keys, esn: c.ESN,
 		limits: limits{c.Soft, c.Hard}, replay: r, lifetime: l,
-		copyDSCP: b.config.CopyDSCP, directed: b.abilities.Direction, offload: b.offload,
+		copyDSCP: b.config.CopyDSCP, directed: b.abilities.Direction, offload: b.offloadOf(c.Path.Encapsulation),
 	}
-}
-
-// openOffload finds out whether the hardware takes an SA; where it doesn't, the
-// processor does the work.
-func (b *Backend) openOffload() error {
-	if b.config.Offload == "" {
-		return nil
-	}
-	i, err := net.InterfaceByName(b.config.Offload)
-	if err != nil {
-		return fmt.Errorf("%w: offload: %w", ErrConfig, err)
-	}
-	s := trial(documentation4, b.features.Algorithms[0])
-	s.offload = i.Index
-	if err := try(b.conn, s); err != nil {
-		b.config.Logger.Warn("no crypto offload: the hardware or its driver refuses", slog.String("interface", i.Name), slog.Any("error", err))
-		return nil
-	}
-	b.offload, b.abilities.Offload = i.Index, true
-	return nil
 }
