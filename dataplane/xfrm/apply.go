@@ -19,7 +19,7 @@ type run struct {
 	// of says which change each message is for, and whose child.
 	of []part
 	// touched children by change, so that what came after a refusal fails, too.
-	touched map[int]*child
+	touched []*child
 }
 
 // part of a change.
@@ -45,7 +45,27 @@ func (p *part) refuse(err error) {
 }
 
 func (b *Backend) newRun(changes int) *run {
-	return &run{b: b, errs: make([]error, changes), touched: make(map[int]*child)}
+	r := &run{b: b, errs: make([]error, changes), touched: make([]*child, changes), q: b.spare.q, of: b.spare.of}
+	b.spare = spare{}
+	return r
+}
+
+// spare is the memory of the last run, for the next one.
+type spare struct {
+	q  batch
+	of []part
+}
+
+// spareOctets is how much of it is kept.
+const spareOctets = 1 << 20
+
+// giveBack memory of a run that has nothing to send.
+func (r *run) giveBack(of []part) {
+	clear(of)
+	if cap(r.q.buf) <= spareOctets && len(r.of) == 0 {
+		r.b.spare = spare{r.q, of[:0]}
+		r.q, r.of = batch{}, nil
+	}
 }
 
 // note says what the message is for that was appended last.
@@ -124,7 +144,7 @@ func (b *Backend) newChild(c *dataplane.Child) (*child, error) {
 
 // choosePolicies works out the policies of a child.
 func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
-	local, err := localSides(c.Local)
+	local, err := b.sidesOf(c.Local)
 	if err != nil {
 		return err
 	}
@@ -143,7 +163,7 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 	if b.config.binding() == bindPolicies || len(pooled) == 0 {
 		return nil // nothing else lets it in; pools may have come later
 	}
-	common, err := localSides(b.config.Common)
+	common, err := b.sidesOf(b.config.Common)
 	if err != nil {
 		return err
 	}
@@ -189,10 +209,12 @@ func (r *run) policy(i int, c *child, key policyKey) {
 		p.gone = true
 		r.q.delPolicy(key, r.b.config.IfID)
 	case held.made:
-		r.q.putPolicy(msgUpdPolicy, policyFor(key, held.decider(), r.b.config.IfID))
+		now := policyFor(key, held.decider(), r.b.config.IfID)
+		r.q.putPolicy(msgUpdPolicy, &now)
 	default:
 		held.made = true
-		r.q.putPolicy(msgNewPolicy, policyFor(key, held.decider(), r.b.config.IfID))
+		first := policyFor(key, held.decider(), r.b.config.IfID)
+		r.q.putPolicy(msgNewPolicy, &first)
 	}
 	r.note(p)
 }
@@ -305,11 +327,12 @@ func (r *run) flush() {
 		}
 	}
 	for i, c := range r.touched {
-		if first, ok := refused[c]; ok && i > first && r.errs[i] == nil {
+		if first, ok := refused[c]; ok && c != nil && i > first && r.errs[i] == nil {
 			r.errs[i] = dataplane.ErrUnknownSPI
 		}
 	}
 	clear(r.touched)
+	r.giveBack(of)
 	for c := range refused {
 		r.b.discard(c)
 	}

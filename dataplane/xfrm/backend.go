@@ -56,6 +56,8 @@ type Backend struct {
 	// refusedBefore: the log knows.
 	refusedBefore bool
 	exported      bool
+	spare         spare
+	sides         [2]knownSides
 	closed        bool
 }
 

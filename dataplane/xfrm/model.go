@@ -207,8 +207,8 @@ func (k *claim) release(c *child) {
 func (k *claim) decider() *child { return k.holders[len(k.holders)-1] }
 
 // policyFor is what the kernel is to have for a claim that somebody holds.
-func policyFor(key policyKey, c *child, ifID uint32) *policy {
-	p := &policy{policyKey: key, ifID: ifID, priority: key.sel.priority()}
+func policyFor(key policyKey, c *child, ifID uint32) policy {
+	p := policy{policyKey: key, ifID: ifID, priority: key.sel.priority()}
 	switch {
 	case key.dir == dirOut:
 		p.template = template{src: c.Path.Local.Addr(), dst: c.Path.Remote.Addr(), spi: c.Outbound.SPI, reqid: c.reqid}

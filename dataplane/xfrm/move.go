@@ -93,7 +93,7 @@ func (b *Backend) updateOutbound(q *batch, c *child, limit uint64) {
 	if hard := &s.limits.hard.Packets; limit != 0 && (*hard == 0 || limit < *hard) {
 		*hard = limit
 	}
-	q.newSA(msgUpdSA, s)
+	q.newSA(msgUpdSA, &s)
 }
 
 // updateInbound appends an update of the outer source that the kernel needs not
@@ -108,7 +108,7 @@ func (b *Backend) updateInbound(q *batch, c *child) {
 	if c.quiet.Addr() != c.Path.Remote.Addr() {
 		s.src, s.sport = c.quiet.Addr(), 0
 	}
-	q.newSA(msgUpdSA, s)
+	q.newSA(msgUpdSA, &s)
 }
 
 // follow goes to another address of the peer without a moment in which there is
@@ -140,7 +140,8 @@ func (b *Backend) follow(c *child, path dataplane.Path) error {
 	b.dropOutbound(c)
 	c.Path = path
 	last.out += skip
-	q.newSA(msgNewSA, b.outboundState(c, last, used))
+	successor := b.outboundState(c, last, used)
+	q.newSA(msgNewSA, &successor)
 	if err := errors.Join(b.conn.do(&q, nil)...); err != nil {
 		c.Path = old
 		b.outbounds[oldID] = c
@@ -212,7 +213,8 @@ func (b *Backend) rewrite(r *run, c *child) {
 // number may be ahead of the other, never behind.
 func (b *Backend) outboundReplay(c *child) (last replay, used lifetime, err error) {
 	var q batch
-	q.getReplay(b.outboundState(c, replay{}, lifetime{}))
+	s := b.outboundState(c, replay{}, lifetime{})
+	q.getReplay(&s)
 	answered := false
 	errs := b.conn.do(&q, func(_ int, m message) {
 		last, used, answered = parseAE(m.body)

@@ -77,12 +77,13 @@ func (b *Backend) offloadOf(e dataplane.Encapsulation) int {
 
 // makeSA appends a new SA of a child, and notes what it was if it is to be made
 // without the hardware.
-func (r *run) makeSA(i int, c *child, what string, s *state) {
-	r.q.newSA(msgNewSA, s)
+func (r *run) makeSA(i int, c *child, what string, s state) {
+	r.q.newSA(msgNewSA, &s)
 	p := part{change: i, child: c, what: what, makes: s.id}
 	switch {
 	case s.offload != 0:
-		p.offloaded = s
+		again := s
+		p.offloaded = &again
 	case r.b.offload != 0:
 		r.b.counts.Others++
 	}

@@ -11,7 +11,7 @@ const (
 )
 
 // inboundState describes the inbound SA of a child.
-func (b *Backend) inboundState(c *child, r replay, l lifetime) *state {
+func (b *Backend) inboundState(c *child, r replay, l lifetime) state {
 	r.out = 0
 	s := b.stateOf(c, &c.Inbound, r, l)
 	s.id, s.src = c.inboundID(), c.Path.Remote.Addr()
@@ -27,7 +27,7 @@ func (b *Backend) inboundState(c *child, r replay, l lifetime) *state {
 
 // outboundState describes the outbound SA. Where its sequence numbers end is a
 // hard limit of the kernel, so that it is told.
-func (b *Backend) outboundState(c *child, r replay, l lifetime) *state {
+func (b *Backend) outboundState(c *child, r replay, l lifetime) state {
 	s := b.stateOf(c, &c.Outbound, replay{out: r.out}, l)
 	s.outbound = true
 	s.id, s.src = c.outboundID(), c.Path.Local.Addr()
@@ -40,11 +40,11 @@ func (b *Backend) outboundState(c *child, r replay, l lifetime) *state {
 	return s
 }
 
-func (b *Backend) stateOf(c *child, sa *dataplane.SA, r replay, l lifetime) *state {
+func (b *Backend) stateOf(c *child, sa *dataplane.SA, r replay, l lifetime) state {
 	if l.packets != 0 {
 		l.used = uint64(b.config.Now().Unix())
 	}
-	return &state{
+	return state{
 		reqid: c.reqid, ifID: b.config.IfID, alg: c.Algorithm, keys: sa.Keys, esn: c.ESN,
 		limits: limits{c.Soft, c.Hard}, replay: r, lifetime: l,
 		copyDSCP: b.config.CopyDSCP, directed: b.abilities.Direction, offload: b.offloadOf(c.Path.Encapsulation),
