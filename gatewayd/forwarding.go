@@ -27,6 +27,19 @@ type forwarding struct {
 	// build makes the backend, once routes and forwarding are in place. bound:
 	// a layer behind the interface checks where packets come from.
 	build func(events chan<- dataplane.Event, bound bool) (dataplane.Backend, error)
+	// kernel is who was built, where the kernel forwards.
+	kernel *xfrm.Backend
+}
+
+// abilities of the kernel by their names in metrics, and what became of offloads;
+// nothing where it doesn't forward.
+func (f *forwarding) abilities() (able map[string]bool, offloads map[string]uint64) {
+	if f.kernel == nil {
+		return nil, nil
+	}
+	a, o := f.kernel.Abilities(), f.kernel.Offloads()
+	return map[string]bool{"ipv6": a.IPv6, "direction": a.Direction, "udp_gro": a.GRO, "crypto_offload": a.Offload},
+		map[string]uint64{"taken": o.Taken, "refused": o.Refused, "others": o.Others}
 }
 
 // forwardWith decides who forwards and makes the interface. probe is asked what
@@ -103,18 +116,25 @@ func forwardInKernel(c *config.Config, mtu int, why string, logger *slog.Logger,
 	} else {
 		undo.push("MSS rules", func() error { return nft.UnclampMSS(inside.Name()) })
 	}
-	return &forwarding{name: inside.Name(), why: why, inKernel: true, build: func(events chan<- dataplane.Event, bound bool) (dataplane.Backend, error) {
+	f := &forwarding{name: inside.Name(), why: why, inKernel: true}
+	f.build = func(events chan<- dataplane.Event, bound bool) (dataplane.Backend, error) {
 		var outside []xfrm.Local
 		for _, at := range locals(c.Gateway.External) {
 			outside = append(outside, xfrm.Local(at))
 		}
-		return xfrm.New(xfrm.Config{
+		var err error
+		f.kernel, err = xfrm.New(xfrm.Config{
 			Locals: outside, Outside: c.Gateway.External.Interface,
 			Inside: inside.Name(), IfID: interfaceID, Pools: c.Gateway.Static.Inside(), Common: commonSelectors(c),
 			CopyDSCP: c.Gateway.Tunnel.CopyDSCP, Offload: c.Gateway.Offload, SourceBinding: bound,
 			MaxChildren: maxChildren(c.Gateway.Limits.Sessions), Logger: logger,
 		}, events)
-	}}, nil
+		if err != nil {
+			return nil, err
+		}
+		return f.kernel, nil
+	}
+	return f, nil
 }
 
 // commonSelectors are what devices are given, unless they ask for less: with them

@@ -130,6 +130,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 		return nil, err
 	}
 	b.abilities.GRO = gro
+	b.tellLacks()
 	config.Logger.Info("XFRM backend", slog.Any("abilities", b.abilities), slog.Int("left_by_earlier_run", left))
 	return b, nil
 }

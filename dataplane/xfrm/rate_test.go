@@ -2,6 +2,7 @@ package xfrm
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -92,10 +93,13 @@ func newFleet(t *testing.T, field *field, n int) *fleet {
 	f := &fleet{ground: newGround(t, field)}
 	f.config.Pools, f.config.MaxChildren = []netip.Prefix{netip.MustParsePrefix("10.128.0.0/16")}, n
 	f.start(t, make(chan dataplane.Event, 16))
-	virtual, remote := netip.MustParseAddr("10.128.0.1"), netip.MustParseAddr("198.18.0.1")
+	// Devices are anywhere, at the same places for each fleet.
+	random := rand.New(rand.NewPCG(1, 2))
+	virtual := netip.MustParseAddr("10.128.0.1")
 	for range n {
+		remote := netip.AddrFrom4([4]byte{198, byte(18 + random.IntN(2)), byte(random.Uint32()), byte(random.Uint32())})
 		f.children = append(f.children, childOf(t, f.ground, virtual, netip.AddrPortFrom(remote, 4500)))
-		virtual, remote = virtual.Next(), remote.Next()
+		virtual = virtual.Next()
 	}
 	return f
 }
