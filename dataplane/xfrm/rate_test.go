@@ -40,29 +40,23 @@ func TestXFRMInstallRate(t *testing.T) {
 	newFleet(t, field, atOnce).apply(t) // what the kernel does only once
 
 	f := newFleet(t, field, installs)
-	stop := profile(t, "backend")
 	backend := timed(func() { f.apply(t) })
-	stop()
 	f.has(t, testIfID)
 
 	f = newFleet(t, field, installs)
 	runs := f.messages(t)
-	stop = profile(t, "kernel")
 	kernel := timed(func() {
 		for _, r := range runs {
 			check(t, f.backend.conn.do(&r.q, nil)...)
 		}
 	})
-	stop()
 	f.has(t, testIfID)
 
 	f = newFleet(t, field, installs)
 	script := f.script(t)
 	var out []byte
 	var err error
-	stop = profile(t, "ip")
 	theirs := timed(func() { out, err = f.Run(t.Context(), exec.Command("ip", "-batch", script)) })
-	stop()
 	if err != nil {
 		t.Fatalf("ip -batch: %v\n%.500s", err, out)
 	}
