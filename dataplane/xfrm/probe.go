@@ -51,12 +51,12 @@ func (b *Backend) tellLacks() {
 		has  bool
 		what string
 	}{
-		{b.abilities.IPv6, "no ESP over IPv6"},
-		{b.abilities.Direction, "SAs have no direction (Linux 6.10): outbound ones have a replay window that nobody uses"},
-		{b.abilities.GRO, "ESP in UDP is opened packet by packet: no GRO (Linux 6.7, with esp4_offload and esp6_offload)"},
+		{b.abilities.IPv6, "ESP over IPv6"},
+		{b.abilities.Direction, "direction of SAs (Linux 6.10): outbound ones have a replay window that nobody uses"},
+		{b.abilities.GRO, "GRO of ESP in UDP (Linux 6.7, with esp4_offload and esp6_offload): it is opened packet by packet"},
 	} {
 		if !l.has {
-			b.config.Logger.Info("XFRM: " + l.what)
+			b.config.Logger.Info("this kernel lacks something of XFRM", slog.String("without", l.what))
 		}
 	}
 }
