@@ -464,11 +464,18 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.leases.Reconfigure(built.Leases); err != nil {
 		return errors.Join(err, g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.lists.SetGroups(built.Groups); err != nil {
+	// What the policy at work leads to is there until it is replaced.
+	groups := alongside(built.Groups, before.Groups)
+	if err := g.lists.SetGroups(groups); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	if err := g.sessions.Update(settings(built, g.backend.Features(), g.tickets.Ring())); err != nil {
 		return errors.Join(err, g.lists.SetGroups(before.Groups), g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
+	}
+	if len(groups) > len(built.Groups) {
+		if err := g.lists.SetGroups(built.Groups); err != nil {
+			g.logger.Error("groups that are no longer configured stay", slog.Any("error", err))
+		}
 	}
 	// The configuration was checked as the program would: this can't be refused.
 	if err := g.guard.use(file.Gateway.Guard.Settings()); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/encap"
 )
 
 const (
@@ -30,7 +31,7 @@ type Backend struct {
 	features  dataplane.Features
 	events    chan<- dataplane.Event
 	epoch     time.Time
-	locals    locals
+	locals    encap.Pairs
 	transport *transport
 	conn      *conn
 	// obituaries hears, while somebody wants to know, what became of SAs that
@@ -188,7 +189,7 @@ func (b *Backend) sharedSelectors() ([]selector, error) {
 func (b *Backend) Locals() []Local {
 	bound := make([]Local, len(b.locals))
 	for i, at := range b.locals {
-		bound[i] = Local{IKE: at.ike.Local(), Encap: at.encap.Local()}
+		bound[i] = Local{IKE: at.IKE.Local(), Encap: at.Encap.Local()}
 	}
 	return bound
 }
@@ -272,7 +273,7 @@ func (b *Backend) isInside(a netip.Addr) bool {
 // from here, or leads to where nobody outside can be: the kernel would seal its
 // own packets again and again. Errors: dataplane.ErrInvalid, wrapped.
 func (b *Backend) checkPath(path dataplane.Path, own []netip.Addr) error {
-	if err := b.locals.check(path); err != nil {
+	if err := startsHere(b.locals, path); err != nil {
 		return err
 	}
 	remote := path.Remote.Addr()
@@ -333,7 +334,7 @@ func (b *Backend) release() error {
 		b.transport.end()
 		errs = append(errs, b.transport.close())
 	}
-	errs = append(errs, b.locals.close())
+	errs = append(errs, b.locals.Close())
 	if b.stats != nil {
 		errs = append(errs, b.stats.Close())
 	}
