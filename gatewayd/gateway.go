@@ -81,7 +81,7 @@ type gateway struct {
 	leases   leases
 	backend  forwarder
 	lists    accessLists
-	why      string // this backend
+	forward  *forwarding
 	records  *records.Writer
 	tickets  *ticketkeys.Keeper
 	routes   routes
@@ -147,7 +147,7 @@ func (g *gateway) Status() local.Status {
 		Version: version, PID: os.Getpid(), Started: g.started, State: g.state(),
 		Config: g.config.Name(), Loaded: g.loaded,
 		NeedRestart: append([]string{}, g.needRestart...), Warnings: append([]string{}, g.built.Warnings...),
-		Backend: g.backend.Features().Name, BackendReason: g.why, Listen: g.listen,
+		Backend: g.backend.Features().Name, BackendReason: g.forward.why, Listen: g.listen,
 		Access: g.lists.how(), Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
 		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
 		Leases: local.LeaseCounts{
@@ -342,6 +342,7 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		RecordsWritten: r.Written, RecordErrors: r.Errors,
 		Handshake: cumulative(stats.Handshake),
 	}
+	s.Kernel, s.Offloads = g.forward.abilities()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.MaxSessions = g.config.Gateway.Limits.Sessions

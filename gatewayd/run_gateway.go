@@ -211,7 +211,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return err
 	}
 	filter.keep()
-	g.backend, g.sessions, g.leases, g.guard, g.lists, g.why = backend, sessions, registry, filter, lists, forward.why
+	g.backend, g.sessions, g.leases, g.guard, g.lists, g.forward = backend, sessions, registry, filter, lists, forward
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err

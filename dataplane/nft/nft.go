@@ -159,14 +159,10 @@ func (a *Access) Close() error {
 // isn't an error if there is nothing, nor if there is no nftables.
 func Clear(ifname string) error {
 	table := &nftables.Table{Name: TableName(ifname), Family: nftables.TableFamilyINet}
-	err := transact(func(conn *nftables.Conn) error {
+	return absent(transact(func(conn *nftables.Conn) error {
 		conn.DelTable(table)
 		return nil
-	})
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil
-	}
-	return err
+	}))
 }
 
 // SetGroups puts groups in force, all or, with an error, none of them. Groups

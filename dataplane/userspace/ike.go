@@ -11,8 +11,12 @@ import (
 	"github.com/roamgate/roamgate/dataplane/encap"
 )
 
-// ikeQueueLen bounds the IKE messages that wait for their reader.
-const ikeQueueLen = 256
+// ikeQueueLen bounds the IKE messages that wait for their reader. Strangers may
+// fill half of it: a flood of them finds it full and the others don't.
+const (
+	ikeQueueLen = 256
+	strangers   = ikeQueueLen / 2
+)
 
 // ikeMessage is a place in the queue, with its buffer.
 type ikeMessage struct {
@@ -39,6 +43,9 @@ func newIKEQueue() *ikeQueue {
 
 // put copies a message into the queue; false if there is no room.
 func (q *ikeQueue) put(data []byte, local, remote netip.AddrPort, marker bool) bool {
+	if len(q.full) >= strangers && encap.FromStranger(data) {
+		return false
+	}
 	select {
 	case m := <-q.free:
 		m.length = copy(m.data, data)

@@ -41,6 +41,7 @@ type Backend struct {
 	stats      *os.File // /proc/net/xfrm_stat of our namespace
 	inside     *insideStats
 	offload    int // index of the interface, 0 for none
+	offloads   map[dataplane.Encapsulation]bool
 	lost       atomic.Uint64
 
 	mu sync.Mutex
@@ -52,8 +53,13 @@ type Backend struct {
 	before   thresholds
 	base     statistics // counts of others, from before
 	seen     dropCounts // sums over SAs
-	exported bool
-	closed   bool
+	counts   Offloads
+	// refusedBefore: the log knows.
+	refusedBefore bool
+	exported      bool
+	spare         spare
+	sides         [2]knownSides
+	closed        bool
 }
 
 type rest struct {
@@ -74,6 +80,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	b := &Backend{
 		config: config, events: events, epoch: config.Now(), model: newModel(),
 		reserved: make(map[dataplane.SPI]struct{}), rests: make(map[dataplane.SPI]struct{}),
+		offloads: make(map[dataplane.Encapsulation]bool),
 	}
 	defer func() {
 		if err != nil {
@@ -124,6 +131,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 		return nil, err
 	}
 	b.abilities.GRO = gro
+	b.tellLacks()
 	config.Logger.Info("XFRM backend", slog.Any("abilities", b.abilities), slog.Int("left_by_earlier_run", left))
 	return b, nil
 }
