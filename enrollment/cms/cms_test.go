@@ -219,26 +219,20 @@ func TestEnvelopeIsNoOracle(t *testing.T) {
 		f(m)
 		return m
 	}
-	opened := 0
 	for name, message := range map[string][]byte{
 		"padding of the key":     change(func(m []byte) { m[at+100] ^= 1 }),
 		"length of the key":      change(func(m []byte) { copy(m[at+4:], encrypted) }),
 		"padding of the content": change(func(m []byte) { m[len(m)-17] ^= 0x80 }),
 	} {
 		got, _, err := Open(message, id.certificate, id.decrypter(), false)
-		if err == nil {
-			// A random key has a right padding once in 256.
-			if opened++; bytes.Contains(got, []byte{7, 7, 7, 7}) {
-				t.Errorf("%s: opened", name)
-			}
+		// A random key leaves a right padding once in 256; what is under it is
+		// random, too.
+		if err == nil && name != "padding of the content" && !bytes.Contains(got, []byte{7, 7, 7, 7}) {
 			continue
 		}
 		if err != ErrOpen { //nolint:errorlint // not even wrapped
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: %x, %v", name, got, err)
 		}
-	}
-	if opened == 3 {
-		t.Error("all opened")
 	}
 }
 
