@@ -292,10 +292,12 @@ func Sign(content []byte, attributes []Attribute, certificate *x509.Certificate,
 	if err != nil {
 		return nil, err
 	}
+	// With RSA the algorithm of the key alone (RFC 3370 section 3.2), which all
+	// know; strongSwan knows no other.
 	var oid, method asn1.ObjectIdentifier
 	for _, d := range digests {
 		if d.hash == digest {
-			oid, method = d.oid, d.rsa
+			oid, method = d.oid, oidRSA
 			if _, ok := party.Key.(*ecdsa.PublicKey); ok {
 				method = d.ecdsa
 			}
