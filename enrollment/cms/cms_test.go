@@ -311,6 +311,30 @@ func TestSignaturesThatAreRefused(t *testing.T) {
 	}
 }
 
+// Windows marks the authority key identifier of the certificate that it signs
+// for itself as critical, for which crypto/x509 refuses it.
+func TestSignerThatX509Refuses(t *testing.T) {
+	id := rsaIdentity()
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "whoever"}, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 35}, Critical: true, Value: []byte{0x30, 0x03, 0x80, 0x01, 0x01}}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, id.key.Public(), id.key)
+	if err == nil {
+		_, err = x509.ParseCertificate(der)
+	}
+	if err == nil || der == nil {
+		t.Fatalf("crypto/x509 takes it: then this isn't needed (%v)", err)
+	}
+	message, err := Sign([]byte("content"), nil, &x509.Certificate{Raw: der}, id.key, crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseSigned(message, false); err != nil || !bytes.Equal(got.Signer.Raw, der) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestCertificates(t *testing.T) {
 	in := []*x509.Certificate{rsaIdentity().certificate, ecIdentity().certificate}
 	bundle, err := Certificates(in)

@@ -320,9 +320,9 @@ func Sign(content []byte, attributes []Attribute, certificate *x509.Certificate,
 		b.AddASN1(tags.SET, func(b *cryptobyte.Builder) { addAlgorithm(b, oid) })
 		b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(oidData)
-			if len(content) > 0 {
-				b.AddASN1(implicit0, func(b *cryptobyte.Builder) { b.AddASN1OctetString(content) })
-			}
+			// An empty one too: OpenSSL takes an absent one for a detached
+			// signature.
+			b.AddASN1(implicit0, func(b *cryptobyte.Builder) { b.AddASN1OctetString(content) })
 		})
 		b.AddASN1(implicit0, func(b *cryptobyte.Builder) { b.AddBytes(certificate.Raw) })
 		b.AddASN1(tags.SET, func(b *cryptobyte.Builder) {

@@ -4,11 +4,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -89,23 +86,51 @@ func TestMicromdmSCEP(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := enrolltest.NewWith(t, ca.Options{InstanceOID: oid})
-	url := serveSCEP(t, c, w, true)
+	strict := serveSCEP(t, c, w, false)
 	code := w.Request("phone-3")
-	fingerprint := fmt.Sprintf("%x", sha256.Sum256(c.certificate("ra.pem").Raw))
-	c.run("scepclient", "-server-url", url, "-challenge", code.Reveal(), "-ca-fingerprint", fingerprint, "-private-key", "phone.key", "-certificate", "phone.pem", "-debug")
+	enroll := func(url string) error {
+		fingerprint := fmt.Sprintf("%x", sha256.Sum256(c.certificate("ra.pem").Raw))
+		_, err := c.try("scepclient", "-server-url", url, "-challenge", code.Reveal(), "-ca-fingerprint", fingerprint,
+			"-private-key", "phone.key", "-certificate", "phone.pem")
+		return err
+	}
+	// It knows SHA-1 and DES only.
+	if enroll(strict) == nil {
+		t.Error("enrolled by SHA-1 and DES, which weren't allowed")
+	}
+	if err := enroll(serveSCEP(t, c, w, true)); err != nil {
+		t.Fatal(err)
+	}
 	certificate := c.certificate("phone.pem")
 	w.Verify(certificate, "phone-3", certificate.PublicKey)
 	c.same("phone.pem", "phone.key")
 }
 
-// TestCertmonger: its daemon on a bus of the test's own, told by getcert as an
-// administrator does.
+// TestCertmonger: its daemon with a socket of its own, told by getcert as an
+// administrator does; then a new key, for which it renews.
 func TestCertmonger(t *testing.T) {
 	c := newClients(t)
 	w := enrolltest.New(t)
 	url := serveSCEP(t, c, w, false)
-	_ = url
-	_ = exec.ErrNotFound
-	_ = http.MethodGet
-	_ = strings.TrimSpace
+	code := w.Request("till-9")
+	c.write("talk.sh", []byte(`set -e
+cd "$(dirname "$0")"
+getcert add-scep-ca -c test -u "$1" -r "$PWD/ra.pem" -I "$2"
+getcert request -c test -I till -k "$PWD/till.key" -f "$PWD/till.pem" -g 2048 -N CN=whatever -L "$3" -w -v
+cp till.key first.key
+cp till.pem first.pem
+getcert rekey -i till -w -v
+getcert list
+`))
+	// It looks after its own files below HOME, and ends with the command.
+	c.run("/usr/lib/certmonger/certmonger-session", "-n", "-L", "-P", filepath.Join(c.dir, "bus"),
+		"-c", "sh "+filepath.Join(c.dir, "talk.sh")+" "+url+" "+filepath.Join(w.Dir, "chain.pem")+" "+code.Reveal())
+	for _, name := range []string{"first", "till"} {
+		certificate := c.certificate(name + ".pem")
+		w.Verify(certificate, "till-9", certificate.PublicKey)
+		c.same(name+".pem", name+".key")
+	}
+	if c.certificate("first.pem").Equal(c.certificate("till.pem")) || len(w.Recorded()) != 2 {
+		t.Errorf("%d certificates recorded, want 2", len(w.Recorded()))
+	}
 }
