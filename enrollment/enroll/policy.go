@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -41,6 +40,11 @@ type Policy struct {
 	// then one each SourceEvery (3 seconds).
 	SourceBurst int
 	SourceEvery time.Duration
+	// ProofBurst proofs may be asked for from one source prefix at once (500),
+	// then one each ProofEvery (20 milliseconds). A device asks once or twice,
+	// and a carrier has many behind one address.
+	ProofBurst int
+	ProofEvery time.Duration
 	// CRLLifetime from thisUpdate to nextUpdate (ca.CRLLifetime).
 	CRLLifetime time.Duration
 	// CompleteUpTo is how many entries a complete revocation list may have to
@@ -59,6 +63,8 @@ func (p Policy) withDefaults() (Policy, error) {
 	set(&p.OpenPerUser, 16)
 	set(&p.SourceBurst, 20)
 	set(&p.SourceEvery, 3*time.Second)
+	set(&p.ProofBurst, 500)
+	set(&p.ProofEvery, 20*time.Millisecond)
 	set(&p.CRLLifetime, ca.CRLLifetime)
 	set(&p.CompleteUpTo, 10_000)
 	switch {
@@ -68,7 +74,7 @@ func (p Policy) withDefaults() (Policy, error) {
 		return p, fmt.Errorf("lifetime %s of device certificates is below a minute", p.Lifetime)
 	case p.RenewBefore < 0 || p.RenewBefore > p.Lifetime:
 		return p, fmt.Errorf("renewal %s before the end of a lifetime of %s", p.RenewBefore, p.Lifetime)
-	case p.Renewals < 0 || p.Guesses < 1 || p.OpenPerUser < 1 || p.OpenPerUser > maxOpenPerUser || p.SourceBurst < 1 || p.SourceEvery < 0:
+	case p.Renewals < 0 || p.Guesses < 1 || p.OpenPerUser < 1 || p.OpenPerUser > maxOpenPerUser || p.SourceBurst < 1 || p.SourceEvery < 0 || p.ProofBurst < 1 || p.ProofEvery < 0:
 		return p, fmt.Errorf("a bound of the policy is out of range")
 	case p.CRLLifetime < time.Minute:
 		return p, fmt.Errorf("lifetime %s of revocation lists is below a minute", p.CRLLifetime)
@@ -120,26 +126,4 @@ func (p Policy) CheckKey(key crypto.PublicKey) error {
 		wanted = "ECDSA P-256 or P-384, Ed25519, or RSA"
 	}
 	return fmt.Errorf("%w: want %s", errKey, wanted)
-}
-
-// Configuration is what a device is told beside its certificate.
-type Configuration struct {
-	// Gateways in the order in which they are tried.
-	Gateways []Gateway
-	// Networks that go through the tunnel; empty means all.
-	Networks []netip.Prefix
-	// Domains that are resolved inside.
-	Domains []string
-	// Management server's URL, if there is one.
-	Management string
-	// Enrollment server's URL, for renewals.
-	Enrollment string
-}
-
-// Gateway that a device connects to.
-type Gateway struct {
-	// Address is a host name or an IP address.
-	Address string
-	// Identity in the gateway's certificate; empty means Address.
-	Identity string
 }
