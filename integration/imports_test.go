@@ -104,6 +104,21 @@ var importRules = []importRule{{
 	of: []string{"enrollment/**"}, notOwn: []string{"dmlink/**", "control/**", "dataplane/**", "gatewayd/**"},
 	why: "roles declare the narrow interface they need; gatewayd wires them",
 }, {
+	of: []string{"enrollment/otp"}, own: none, outside: none, notStd: []string{"os", "net", "time"},
+	why: "what a person is given is the same for server, client and page",
+}, {
+	of: []string{"enrollment/ca"}, own: none,
+	outside: append([]string{"software.sslmate.com/src/go-pkcs12", "github.com/miekg/pkcs11"}, append([]string{"golang.org/x/sys"}, xcrypto...)...),
+	notStd:  []string{"database/sql", "net/http"},
+	why:     "whoever signs knows neither who asks nor which database remembers it",
+}, {
+	of: []string{"enrollment/directory"}, own: []string{"enrollment/ca", "enrollment/otp"}, notStd: []string{"net/http"},
+	why: "the record doesn't know how a decision came about",
+}, {
+	of:  []string{"enrollment/enroll"},
+	own: []string{"enrollment/ca", "enrollment/directory", "enrollment/otp"}, notStd: []string{"net/http", "encoding/xml", "encoding/pem", "database/sql", "os"},
+	why: "the decision is one for all protocols: none of them is in it",
+}, {
 	of: []string{"control/**"}, notOwn: []string{"dmlink/**", "enrollment/**", "gatewayd/**"},
 	why: "a gateway stands alone in the perimeter network: the CA and the store are never in its process by an import",
 }, {
@@ -112,6 +127,13 @@ var importRules = []importRule{{
 }, {
 	of: []string{"control/dhcp"}, own: none, outside: []string{"golang.org/x/sys"},
 	why: "it answers hostile octets from a configuration: no session, no lease and no packet of another kind is behind an answer",
+}, {
+	of: []string{"enrollment/cms", "enrollment/pkcs10"}, own: none, outside: xcrypto,
+	notStd: []string{"net", "net/http", "os", "time", "log/slog"},
+	why:    "codecs of what strangers send: octets in, values out",
+}, {
+	of: []string{"enrollment/est", "enrollment/scep", "enrollment/windows"}, own: []string{"enrollment/enroll", "enrollment/otp", "enrollment/cms", "enrollment/pkcs10"},
+	why: "a skin translates: it sees neither the directory nor the CA, and no other skin",
 }, {
 	of: []string{"enrollment/profile"}, own: none,
 	outside: append([]string{"github.com/smallstep/pkcs7", "software.sslmate.com/src/go-pkcs12", "rsc.io/qr"}, xcrypto...),
@@ -144,7 +166,7 @@ var gopacketUsers = []string{"bench/**", "integration/**"}
 var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
-var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "integration/**"}
+var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "integration/**", "enrollment/directory/directorytest", "enrollment/enrolltest"}
 
 type goPackage struct {
 	ImportPath, Name, Dir string
@@ -198,6 +220,11 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "control/dhcp", imports: "golang.org/x/sys/unix"},
 		{from: "control/dhcp", imports: module + "/control/lease", bad: true},
 		{from: "control/dhcp", imports: "github.com/vishvananda/netlink", bad: true},
+		{from: "enrollment/scep", imports: module + "/enrollment/cms"},
+		{from: "enrollment/scep", imports: module + "/enrollment/directory", bad: true},
+		{from: "enrollment/est", imports: module + "/enrollment/ca", bad: true},
+		{from: "enrollment/windows", imports: module + "/enrollment/est", bad: true},
+		{from: "enrollment/cms", imports: "net/http", bad: true},
 		{from: "enrollment/profile", imports: "software.sslmate.com/src/go-pkcs12"},
 		{from: "enrollment/profile", imports: "golang.org/x/crypto/pbkdf2"},
 		{from: "enrollment/profile", imports: module + "/enrollment/ca", bad: true},
