@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
@@ -273,17 +275,20 @@ func TestKilledInAStorm(t *testing.T) {
 	const devices, kills = 2000, 6
 	run := func(t *testing.T, s *storm) {
 		told := make(map[string]string)
+		partly := 0
 		for round := range kills {
 			serveAndKill(t, s, told, 40+round*devices/(2*kills))
 			service, end, err := s.open(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			used := s.check(t, service, told)
-			if used == 0 || round < kills-1 && used == devices {
-				t.Errorf("round %d: %d used: the killer came too early or too late", round, used)
+			if used := s.check(t, service, told); used > 0 && used < devices {
+				partly++
 			}
 			end()
+		}
+		if partly < 3 {
+			t.Errorf("killed %d times in the middle: the killer comes too late", partly)
 		}
 		// Nobody kills the last one.
 		serveAndKill(t, s, told, -1)
@@ -314,11 +319,20 @@ func serveAndKill(t *testing.T, s *storm, told map[string]string, n int) {
 	c.Env = append(os.Environ(), stormVariable+"="+s.dir)
 	var stderr strings.Builder
 	c.Stderr = &stderr
-	out, err := c.StdoutPipe()
+	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(); err != nil {
+	defer out.Close()
+	// A server that can't write stops: it is at most some hundred lines ahead
+	// of whoever reads.
+	if _, err := unix.FcntlInt(in.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	c.Stdout = in
+	err = c.Start()
+	in.Close()
+	if err != nil {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
@@ -389,7 +403,11 @@ func TestPostgresRestartsInAStorm(t *testing.T) {
 	}()
 	for range 3 {
 		for range 60 {
-			<-progress
+			select {
+			case <-progress:
+			case err := <-finished:
+				t.Fatal(err)
+			}
 		}
 		p.Kill()
 		p.Start()
