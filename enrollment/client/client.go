@@ -306,7 +306,11 @@ func (e *enrollment) certify(ctx context.Context, c *connection, talk *join.Conv
 	if err != nil {
 		return nil, err
 	}
-	bound := otp.Bind(e.key, e.Key.Public())
+	hash, err := otp.HashPublicKey(e.Key.Public())
+	if err != nil {
+		return nil, err
+	}
+	bound := otp.Bind(e.key, hash)
 	defer clear(bound)
 	talk.Request(csr)
 	request := join.CertificateRequest{Hello: *hello, CSR: csr, MAC: talk.RequestMAC(bound)}

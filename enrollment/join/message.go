@@ -50,7 +50,7 @@ const (
 // (RFC 4648 section 4) in JSON.
 type Hello struct {
 	// Versions that the device speaks, 1 to 255.
-	Versions []int `json:"versions" minItems:"1" maxItems:"16" doc:"Versions that the device speaks"`
+	Versions []int `json:"versions" nullable:"false" minItems:"1" maxItems:"16" doc:"Versions that the device speaks"`
 	// Request is its ID as people write it.
 	Request string `json:"request" maxLength:"32" example:"XK7M-29QA" doc:"ID of the enrollment request"`
 	// Nonce of the device, NonceSize random octets.
@@ -66,7 +66,7 @@ type DiscoverRequest struct {
 // DiscoverResponse is given only to who knows the password.
 type DiscoverResponse struct {
 	// Servers have at least one entry.
-	Servers []Server `json:"servers" minItems:"1" maxItems:"64" doc:"Servers that know the request"`
+	Servers []Server `json:"servers" nullable:"false" minItems:"1" maxItems:"64" doc:"Servers that know the request"`
 }
 
 // Server that knows a request.
@@ -93,7 +93,7 @@ type Trust struct {
 	// Root certificate in DER, and the Chain from the issuing CA to the root,
 	// both included.
 	Root  []byte   `json:"root" doc:"Root certificate, DER"`
-	Chain [][]byte `json:"chain" minItems:"1" maxItems:"8" doc:"From the issuing CA to the root, both included; DER"`
+	Chain [][]byte `json:"chain" nullable:"false" minItems:"1" maxItems:"8" doc:"From the issuing CA to the root, both included; DER"`
 }
 
 // TrustResponse is the answer to TrustRequest.
@@ -119,7 +119,7 @@ type CertificateResponse struct {
 	// Certificate of the device in DER, and the Chain from its issuer to the
 	// root, both included.
 	Certificate []byte   `json:"certificate" doc:"Certificate of the device, DER"`
-	Chain       [][]byte `json:"chain" minItems:"1" maxItems:"8" doc:"From the issuing CA to the root, both included; DER"`
+	Chain       [][]byte `json:"chain" nullable:"false" minItems:"1" maxItems:"8" doc:"From the issuing CA to the root, both included; DER"`
 	// RenewFrom is when the device should ask for its next certificate, in
 	// seconds since 1970 UTC.
 	RenewFrom int64 `json:"renew_from" doc:"When to ask for the next certificate, seconds since 1970 UTC"`
