@@ -16,7 +16,8 @@
 //
 // Instances know each other by configuration: name, URL, root and instance OID.
 // A certificate of an instance chains to that root, is for both ends of TLS and
-// carries the OID as its policy; a device's certificate is never one.
+// carries the policy of such certificates (ca.Peer), which lies below the OID; a
+// device's certificate is never one.
 //
 // What doesn't live here: the messages of devices (package join), resolving
 // names, and any decision.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
 )
 
 // ErrNotInstance: the peer isn't one of the configured instances.
@@ -13,8 +15,7 @@ var ErrNotInstance = errors.New("not one of the configured instances")
 
 // Identity of this instance towards others.
 type Identity struct {
-	// Certificate for both ends of TLS, with its chain. It carries the instance
-	// OID as its policy and is no device's.
+	// Certificate with its chain, of the profile ca.Peer.
 	Certificate tls.Certificate
 }
 
@@ -47,14 +48,13 @@ func (i *Instance) verify(chain []*x509.Certificate, usage x509.ExtKeyUsage) err
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotInstance, err)
 	}
-	// A device's certificate has the OID and clientAuth, too.
 	for _, needed := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		if !slices.Contains(leaf.ExtKeyUsage, needed) {
 			return fmt.Errorf("%w: its certificate isn't for both ends of TLS", ErrNotInstance)
 		}
 	}
-	if !slices.ContainsFunc(leaf.Policies, i.OID.Equal) {
-		return fmt.Errorf("%w: its certificate has the policies %v, not %s", ErrNotInstance, leaf.Policies, i.OID)
+	if !ca.Has(leaf, i.OID, ca.Peer) {
+		return fmt.Errorf("%w: its certificate isn't one of a server of %s, its policies are %v", ErrNotInstance, i.OID, leaf.Policies)
 	}
 	return nil
 }
