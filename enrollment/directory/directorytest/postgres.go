@@ -38,7 +38,7 @@ func StartPostgres(t testing.TB) *Postgres {
 	p := &Postgres{t: t, bin: postgresBin(t), attr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}}
 	// Not t.TempDir: a socket's path is short, and another user has to get in.
 	var err error
-	if p.dir, err = os.MkdirTemp("", "roamgate-pg-"); err != nil {
+	if p.dir, err = os.MkdirTemp("", "roamgate-pg-"); err != nil { //nolint:usetesting // see above
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(p.dir) })
@@ -179,6 +179,7 @@ func (p *Postgres) Open(t testing.TB, database string) *sql.DB {
 		t.Fatal(err)
 	}
 	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20)
 	t.Cleanup(func() { db.Close() })
 	return db
 }
