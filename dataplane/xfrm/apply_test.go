@@ -42,7 +42,7 @@ func BenchmarkInstallMessages(bench *testing.B) {
 				Algorithm: gcm128, ESN: true, VirtualIPs: []netip.Addr{virtual},
 				Local:  []dataplane.Selector{{First: netip.IPv4Unspecified(), Last: netip.MustParseAddr("255.255.255.255"), LastPort: 0xFFFF}},
 				Remote: []dataplane.Selector{{First: virtual, Last: virtual, LastPort: 0xFFFF}},
-				Path:   dataplane.Path{Local: b.locals[0].encap.Local(), Remote: netip.AddrPortFrom(remote, 4500)},
+				Path:   dataplane.Path{Local: b.locals[0].Encap.Local(), Remote: netip.AddrPortFrom(remote, 4500)},
 			})
 			virtual, remote = virtual.Next(), remote.Next()
 		}
