@@ -59,7 +59,7 @@ func BenchmarkInstallMessages(bench *testing.B) {
 			r.giveBack(of)
 		}
 		bench.StopTimer()
-		check(bench, b.locals.close())
+		check(bench, b.locals.Close())
 		bench.StartTimer()
 	}
 	bench.ReportMetric(float64(bench.Elapsed().Nanoseconds())/float64(bench.N)/children, "ns/child")
