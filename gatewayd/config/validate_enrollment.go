@@ -16,7 +16,6 @@ import (
 const (
 	maxInstances = 64
 	maxGateways  = 8
-	maxNetworks  = 256
 )
 
 func (v *validator) enrollment(e *Enrollment) {

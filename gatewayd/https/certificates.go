@@ -8,7 +8,9 @@ import (
 )
 
 // Certificates of a server, which can be replaced while it runs.
-type Certificates struct{ list atomic.Pointer[[]tls.Certificate] }
+type Certificates struct {
+	list atomic.Pointer[[]tls.Certificate]
+}
 
 // errNoCertificate is told to nobody: the handshake ends with an alert.
 var errNoCertificate = errors.New("no certificate")

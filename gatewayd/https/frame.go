@@ -60,7 +60,7 @@ func (s *Server) frame(next http.Handler) http.Handler {
 }
 
 // run answers, and says whether that went without a panic.
-func (s *Server) run(next http.Handler, w http.ResponseWriter, r *http.Request) (ok bool) {
+func (s *Server) run(next http.Handler, w *whole, r *http.Request) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil && !ok {
 			s.log.Error("panic in a request", slog.String("method", r.Method), slog.String("path", r.URL.Path),
@@ -68,6 +68,9 @@ func (s *Server) run(next http.Handler, w http.ResponseWriter, r *http.Request) 
 		}
 	}()
 	next.ServeHTTP(w, r)
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
 	return true
 }
 
@@ -98,9 +101,6 @@ func (w *whole) Write(b []byte) (int, error) {
 }
 
 func (w *whole) send(to http.ResponseWriter) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
 	if w.status != http.StatusNoContent && w.status != http.StatusNotModified {
 		if w.header.Get("Content-Type") == "" && w.body.Len() > 0 {
 			w.header.Set("Content-Type", http.DetectContentType(w.body.Bytes()))
