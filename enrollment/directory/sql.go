@@ -1,0 +1,304 @@
+package directory
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Dialect of a database.
+type Dialect string
+
+// Dialects.
+const (
+	// SQLite through modernc.org/sqlite, opened with _txlock=immediate.
+	SQLite Dialect = "sqlite"
+	// Postgres through the database/sql driver of pgx.
+	Postgres Dialect = "postgres"
+)
+
+// SQL is the directory in a database. It is safe for concurrent use, and on
+// PostgreSQL several processes may share it.
+type SQL struct {
+	db      *sql.DB
+	dialect Dialect
+
+	// SQLite has one writer. Those that wait for it share one transaction, each
+	// in a savepoint of its own, and so one wait for the disk.
+	mu      sync.Mutex
+	waiting []*job
+	leading bool
+}
+
+type job struct {
+	ctx  context.Context
+	work func(*tx) error
+	err  error
+	done chan struct{}
+}
+
+// maxBatch bounds how many share a transaction, and so how long one waits.
+const maxBatch = 64
+
+// Open brings the tables up to date and returns the directory. The database
+// stays the caller's.
+func Open(ctx context.Context, db *sql.DB, dialect Dialect) (*SQL, error) {
+	if err := Migrate(ctx, db, dialect); err != nil {
+		return nil, err
+	}
+	return &SQL{db: db, dialect: dialect}, nil
+}
+
+// tx is a transaction with what differs between databases.
+type tx struct {
+	*sql.Tx
+	ctx     context.Context
+	dialect Dialect
+}
+
+// forUpdate ends a SELECT of rows that decide. SQLite has one writer anyway.
+func (t *tx) forUpdate() string {
+	if t.dialect == Postgres {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
+func (t *tx) exec(query string, args ...any) (int64, error) {
+	result, err := t.ExecContext(t.ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (t *tx) row(query string, args ...any) *sql.Row {
+	return t.QueryRowContext(t.ctx, query, args...)
+}
+
+// write runs work in a transaction and returns when it is committed.
+func (d *SQL) write(ctx context.Context, work func(*tx) error) error {
+	var err error
+	if d.dialect == SQLite {
+		err = d.share(ctx, work)
+	} else {
+		err = d.retry(ctx, work)
+	}
+	return tell(err)
+}
+
+// tell wraps what a database says.
+func tell(err error) error {
+	if err == nil || isDecided(err) || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// share queues the work; the first who comes leads those who come meanwhile.
+func (d *SQL) share(ctx context.Context, work func(*tx) error) error {
+	j := &job{ctx: ctx, work: work, done: make(chan struct{})}
+	d.mu.Lock()
+	d.waiting = append(d.waiting, j)
+	lead := !d.leading
+	d.leading = true
+	d.mu.Unlock()
+	if lead {
+		// Who leads may be long done with its own work; the rest is on a
+		// goroutine, so that its caller doesn't wait.
+		go d.lead()
+	}
+	<-j.done
+	return j.err
+}
+
+func (d *SQL) lead() {
+	for {
+		d.mu.Lock()
+		n := min(len(d.waiting), maxBatch)
+		batch := d.waiting[:n:n]
+		d.waiting = d.waiting[n:]
+		if n == 0 {
+			d.waiting, d.leading = nil, false
+			d.mu.Unlock()
+			return
+		}
+		d.mu.Unlock()
+		err := d.batch(batch)
+		for _, j := range batch {
+			if err != nil && j.err == nil {
+				j.err = err
+			}
+			close(j.done)
+		}
+	}
+}
+
+// batch returns the error of the commit; each job has its own besides.
+func (d *SQL) batch(jobs []*job) error {
+	// One caller that goes away must not take the work of others with it.
+	ctx := context.Background()
+	t, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer t.Rollback()
+	for _, j := range jobs {
+		if j.err = j.ctx.Err(); j.err != nil {
+			continue
+		}
+		if _, err := t.ExecContext(ctx, "SAVEPOINT job"); err != nil {
+			return err
+		}
+		if j.err = j.work(&tx{t, ctx, d.dialect}); j.err != nil {
+			if _, err := t.ExecContext(ctx, "ROLLBACK TO job"); err != nil {
+				return err
+			}
+		}
+		if _, err := t.ExecContext(ctx, "RELEASE job"); err != nil {
+			return err
+		}
+	}
+	return t.Commit()
+}
+
+// attempts of a transaction that PostgreSQL gave up in favour of another one.
+const attempts = 8
+
+func (d *SQL) retry(ctx context.Context, work func(*tx) error) error {
+	for attempt := 1; ; attempt++ {
+		err := d.once(ctx, work)
+		if err == nil || attempt == attempts || !isContention(err) {
+			return err
+		}
+		pause := time.NewTimer(rand.N(time.Duration(attempt) * 10 * time.Millisecond))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *SQL) once(ctx context.Context, work func(*tx) error) error {
+	t, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer t.Rollback()
+	if err := work(&tx{t, ctx, d.dialect}); err != nil {
+		return err
+	}
+	return t.Commit()
+}
+
+// isContention: serialization_failure or deadlock_detected.
+func isContention(err error) bool {
+	var state interface{ SQLState() string }
+	return errors.As(err, &state) && (state.SQLState() == "40001" || state.SQLState() == "40P01")
+}
+
+// query scans all rows.
+func query[T any](ctx context.Context, db interface {
+	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
+}, scan func(row) (T, error), text string, args ...any) ([]T, error) {
+	rows, err := db.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, tell(err)
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		one, err := scan(rows)
+		if err != nil {
+			return nil, tell(err)
+		}
+		all = append(all, one)
+	}
+	return all, tell(rows.Err())
+}
+
+type row interface{ Scan(...any) error }
+
+// found turns the absence of a row into ErrNotFound.
+func found(err error, what, name string) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%s %q: %w", what, name, ErrNotFound)
+	}
+	return tell(err)
+}
+
+// micros is how a time is stored; the zero time is NULL.
+func micros(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+// instant is a time as it is read.
+type instant struct{ time.Time }
+
+func (i *instant) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		i.Time = time.Time{}
+	case int64:
+		i.Time = time.UnixMicro(v).UTC()
+	default:
+		return fmt.Errorf("time of type %T", v)
+	}
+	return nil
+}
+
+// optional is text that is NULL when it is empty.
+type optional string
+
+func (o *optional) Scan(v any) error {
+	switch v := v.(type) {
+	case nil:
+		*o = ""
+	case string:
+		*o = optional(v)
+	case []byte:
+		*o = optional(v)
+	default:
+		return fmt.Errorf("text of type %T", v)
+	}
+	return nil
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// list of names, stored as JSON.
+type list []string
+
+func (l *list) Scan(v any) error {
+	var text optional
+	if err := text.Scan(v); err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), l)
+}
+
+func (l list) text() string {
+	if l == nil {
+		l = list{}
+	}
+	out, err := json.Marshal([]string(l))
+	if err != nil {
+		panic(err) // strings only
+	}
+	return string(out)
+}
