@@ -191,7 +191,7 @@ func (v *validator) instances(e *Enrollment) {
 	v.between("enrollment.instances", len(e.Instances), 0, maxInstances)
 	own := e.Instance
 	if own.Listen.IsValid() || len(e.Instances) > 0 {
-		v.required("enrollment.instance.certificate", own.Certificate, "a PEM file: `gatewayd pki instance` makes one")
+		v.required("enrollment.instance.certificate", own.Certificate, "a PEM file: `gatewayd pki peer` makes one")
 		v.required("enrollment.instance.key", own.Key, "a PEM file with its private key")
 	}
 	seen := map[string]bool{}
