@@ -2,11 +2,12 @@ package directory
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"sync"
 	"time"
 )
@@ -27,6 +28,7 @@ const (
 type SQL struct {
 	db      *sql.DB
 	dialect Dialect
+	id      string
 
 	// SQLite has one writer. Those that wait for it share one transaction, each
 	// in a savepoint of its own, and so one wait for the disk.
@@ -45,14 +47,24 @@ type job struct {
 // maxBatch bounds how many share a transaction, and so how long one waits.
 const maxBatch = 64
 
-// Open brings the tables up to date and returns the directory. The database
+// New brings the tables up to date and returns the directory. The database
 // stays the caller's.
-func Open(ctx context.Context, db *sql.DB, dialect Dialect) (*SQL, error) {
+func New(ctx context.Context, db *sql.DB, dialect Dialect) (*SQL, error) {
 	if err := Migrate(ctx, db, dialect); err != nil {
 		return nil, err
 	}
-	return &SQL{db: db, dialect: dialect}, nil
+	d := &SQL{db: db, dialect: dialect}
+	err := d.write(ctx, func(t *tx) error {
+		if _, err := t.exec(`INSERT INTO directory_identity (id, one) VALUES ($1, 1) ON CONFLICT (one) DO NOTHING`, rand.Text()); err != nil {
+			return err
+		}
+		return t.row(`SELECT id FROM directory_identity`).Scan(&d.id)
+	})
+	return d, err
 }
+
+// ID tells databases apart; it was drawn when this one was new.
+func (d *SQL) ID() string { return d.id }
 
 // tx is a transaction with what differs between databases.
 type tx struct {
@@ -65,6 +77,14 @@ type tx struct {
 func (t *tx) forUpdate() string {
 	if t.dialect == Postgres {
 		return " FOR UPDATE"
+	}
+	return ""
+}
+
+// forUpdateOf names the table whose rows they are, where several are joined.
+func (t *tx) forUpdateOf(table string) string {
+	if t.dialect == Postgres {
+		return " FOR UPDATE OF " + table
 	}
 	return ""
 }
@@ -89,11 +109,11 @@ func (d *SQL) write(ctx context.Context, work func(*tx) error) error {
 	} else {
 		err = d.retry(ctx, work)
 	}
-	return tell(err)
+	return unavailable(err)
 }
 
-// tell wraps what a database says.
-func tell(err error) error {
+// unavailable wraps what a database says.
+func unavailable(err error) error {
 	if err == nil || isDecided(err) || errors.Is(err, ErrUnavailable) {
 		return err
 	}
@@ -176,7 +196,7 @@ func (d *SQL) retry(ctx context.Context, work func(*tx) error) error {
 		if err == nil || attempt == attempts || !isContention(err) {
 			return err
 		}
-		pause := time.NewTimer(rand.N(time.Duration(attempt) * 10 * time.Millisecond))
+		pause := time.NewTimer(mathrand.N(time.Duration(attempt) * 10 * time.Millisecond))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
@@ -210,18 +230,18 @@ func query[T any](ctx context.Context, db interface {
 }, scan func(row) (T, error), text string, args ...any) ([]T, error) {
 	rows, err := db.QueryContext(ctx, text, args...)
 	if err != nil {
-		return nil, tell(err)
+		return nil, unavailable(err)
 	}
 	defer rows.Close()
 	var all []T
 	for rows.Next() {
 		one, err := scan(rows)
 		if err != nil {
-			return nil, tell(err)
+			return nil, unavailable(err)
 		}
 		all = append(all, one)
 	}
-	return all, tell(rows.Err())
+	return all, unavailable(rows.Err())
 }
 
 type row interface{ Scan(...any) error }
@@ -231,7 +251,7 @@ func found(err error, what, name string) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("%s %q: %w", what, name, ErrNotFound)
 	}
-	return tell(err)
+	return unavailable(err)
 }
 
 // micros is how a time is stored; the zero time is NULL.

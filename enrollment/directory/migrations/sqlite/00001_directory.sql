@@ -1,4 +1,10 @@
 -- +goose Up
+-- Which database this is: one row, made at the first start.
+CREATE TABLE directory_identity (
+    id    TEXT PRIMARY KEY,
+    one   INTEGER NOT NULL UNIQUE CHECK (one = 1)
+);
+
 CREATE TABLE directory_user (
     name       TEXT PRIMARY KEY,
     email      TEXT NOT NULL DEFAULT '',
