@@ -16,13 +16,14 @@ import (
 	"github.com/roamgate/roamgate/enrollment/directory"
 )
 
-type certificatePath struct {
+// CertificatePath names a certificate.
+type CertificatePath struct {
 	Serial string `path:"serial" maxLength:"64"`
 }
 
 func (s *server) certificates(api huma.API) {
 	type list struct {
-		paging
+		Paging
 		Device  string `query:"device" maxLength:"64"`
 		Name    string `query:"name" maxLength:"64"`
 		Profile string `query:"profile" enum:"device,gateway,server,peer,admin,ra"`
@@ -46,7 +47,7 @@ func (s *server) certificates(api huma.API) {
 			}, func(c directory.Certificate) string { return c.Serial })}, nil
 		})
 	huma.Register(api, operation(http.MethodGet, "/v1/certificates/{serial}", "show-certificate", "Show a certificate", "certificates"),
-		func(ctx context.Context, in *certificatePath) (*body[Certificate], error) {
+		func(ctx context.Context, in *CertificatePath) (*body[Certificate], error) {
 			return s.certificate(ctx, in.Serial)
 		})
 	issue := operation(http.MethodPost, "/v1/certificates", "issue-certificate",
@@ -55,7 +56,7 @@ func (s *server) certificates(api huma.API) {
 	huma.Register(api, issue, s.issue)
 	huma.Register(api, operation(http.MethodPost, "/v1/certificates/{serial}/revoke", "revoke-certificate", "Revoke a certificate", "certificates"),
 		func(ctx context.Context, in *struct {
-			certificatePath
+			CertificatePath
 			Body Revocation
 		}) (*body[Certificate], error) {
 			reason, err := reasonOf(in.Body.Reason)
@@ -96,16 +97,16 @@ func (s *server) issue(ctx context.Context, in *body[NewCertificate]) (*body[Iss
 		}
 		r.Addresses = append(r.Addresses, a)
 	}
-	c, err := s.Service.Certify(ctx, by(ctx), r)
+	issued, err := s.Service.Certify(ctx, by(ctx), r)
 	if err != nil {
 		return nil, s.problem(err)
 	}
-	made, err := s.certificate(ctx, ca.SerialString(c.SerialNumber))
+	made, err := s.certificate(ctx, ca.SerialString(issued.Certificate.SerialNumber))
 	if err != nil {
 		return nil, err
 	}
-	made.Body.PEM = string(ca.EncodeCertificates(c))
-	return &body[IssuedCertificate]{IssuedCertificate{Certificate: made.Body, Chain: string(ca.EncodeCertificates(s.Service.Trust().Chain...))}}, nil
+	made.Body.PEM = string(ca.EncodeCertificates(issued.Certificate))
+	return &body[IssuedCertificate]{IssuedCertificate{Certificate: made.Body, Chain: string(ca.EncodeCertificates(issued.Chain...))}}, nil
 }
 
 func (s *server) certificate(ctx context.Context, serial string) (*body[Certificate], error) {

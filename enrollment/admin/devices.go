@@ -9,13 +9,14 @@ import (
 	"github.com/roamgate/roamgate/enrollment/directory"
 )
 
-type devicePath struct {
+// DevicePath names a device.
+type DevicePath struct {
 	Name string `path:"name" maxLength:"64"`
 }
 
 func (s *server) devices(api huma.API) {
 	type list struct {
-		paging
+		Paging
 		User  string `query:"user" maxLength:"64"`
 		Group string `query:"group" maxLength:"64"`
 	}
@@ -30,11 +31,11 @@ func (s *server) devices(api huma.API) {
 			return &body[Page[Device]]{pageOf(found, in.Limit, deviceOf, func(d directory.Device) string { return d.Name })}, nil
 		})
 	huma.Register(api, operation(http.MethodGet, "/v1/devices/{name}", "show-device", "Show a device", "devices"),
-		func(ctx context.Context, in *devicePath) (*body[Device], error) { return s.device(ctx, in.Name) })
+		func(ctx context.Context, in *DevicePath) (*body[Device], error) { return s.device(ctx, in.Name) })
 	huma.Register(api, operation(http.MethodPost, "/v1/devices/{name}/close", "close-device",
 		"Revoke what a device has and let it not come again without a new request", "devices"),
 		func(ctx context.Context, in *struct {
-			devicePath
+			DevicePath
 			Body Revocation
 		}) (*body[Device], error) {
 			reason, err := reasonOf(in.Body.Reason)
@@ -47,7 +48,7 @@ func (s *server) devices(api huma.API) {
 			return s.device(ctx, in.Name)
 		})
 	huma.Register(api, operation(http.MethodGet, "/v1/users", "list-users", "List users", "users"),
-		func(ctx context.Context, in *paging) (*body[Page[User]], error) {
+		func(ctx context.Context, in *Paging) (*body[Page[User]], error) {
 			found, err := s.Directory.Users(ctx, in.After, in.Limit+1)
 			if err != nil {
 				return nil, s.problem(err)
@@ -56,7 +57,7 @@ func (s *server) devices(api huma.API) {
 				func(u directory.User) string { return u.Name })}, nil
 		})
 	huma.Register(api, operation(http.MethodGet, "/v1/groups", "list-groups", "List groups of devices", "users"),
-		func(ctx context.Context, in *paging) (*body[Page[string]], error) {
+		func(ctx context.Context, in *Paging) (*body[Page[string]], error) {
 			found, err := s.Directory.Groups(ctx, in.After, in.Limit+1)
 			if err != nil {
 				return nil, s.problem(err)

@@ -28,7 +28,7 @@ var statuses = []struct {
 	{directory.ErrOwner, http.StatusConflict},
 	{directory.ErrRevoked, http.StatusConflict},
 	{directory.ErrTooMany, http.StatusConflict},
-	{enroll.ErrRequest, http.StatusUnprocessableEntity},
+	{enroll.ErrInvalid, http.StatusUnprocessableEntity},
 	{ca.ErrRequest, http.StatusUnprocessableEntity},
 	{ca.ErrKey, http.StatusUnprocessableEntity},
 	{otp.ErrFormat, http.StatusUnprocessableEntity},

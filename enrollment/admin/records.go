@@ -11,6 +11,7 @@ import (
 
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
+	"github.com/roamgate/roamgate/enrollment/enroll"
 )
 
 // numbered is paging by numbers.
@@ -44,28 +45,35 @@ func (s *server) records(api huma.API) {
 			return &body[Page[Event]]{pageOf(found, in.Limit, eventOf, func(e directory.Event) string { return strconv.FormatInt(e.Number, 10) })}, nil
 		})
 	huma.Register(api, operation(http.MethodGet, "/v1/server", "show-server", "What tools have to know of this server", "server"),
-		func(context.Context, *struct{}) (*body[Server], error) {
-			root := s.Service.Trust().Root
-			sum := sha256.Sum256(root.Raw)
+		func(ctx context.Context, _ *struct{}) (*body[Server], error) {
+			t, err := s.Service.Trust(ctx)
+			if err != nil {
+				return nil, s.problem(err)
+			}
+			sum := sha256.Sum256(t.Root.Raw)
 			d := s.Describe
-			d.Root, d.RootSHA256 = string(ca.EncodeCertificates(root)), hex.EncodeToString(sum[:])
+			d.Root, d.RootSHA256 = string(ca.EncodeCertificates(t.Root)), hex.EncodeToString(sum[:])
 			return &body[Server]{d}, nil
 		})
-	list := func(path, id, summary string, which func() []byte) {
+	list := func(path, id, summary string, which func(enroll.Trust) []byte) {
 		op := operation(http.MethodGet, path, id, summary, "records")
 		op.Responses = map[string]*huma.Response{"200": {
 			Description: "Revocation list in DER", Content: map[string]*huma.MediaType{"application/pkix-crl": {}},
 		}}
-		huma.Register(api, op, func(context.Context, *struct{}) (*raw, error) {
-			der := which()
+		huma.Register(api, op, func(ctx context.Context, _ *struct{}) (*raw, error) {
+			t, err := s.Service.Trust(ctx)
+			if err != nil {
+				return nil, s.problem(err)
+			}
+			der := which(t)
 			if len(der) == 0 {
 				return nil, huma.Error404NotFound("there is none")
 			}
 			return &raw{"application/pkix-crl", der}, nil
 		})
 	}
-	list("/v1/crl", "read-crl", "Read the complete revocation list", func() []byte { return s.Service.Trust().CRL })
-	list("/v1/crl/delta", "read-delta-crl", "Read the delta to the complete list, if there is one", func() []byte { return s.Service.Trust().DeltaCRL })
+	list("/v1/crl", "read-crl", "Read the complete revocation list", func(t enroll.Trust) []byte { return t.CRL })
+	list("/v1/crl/delta", "read-delta-crl", "Read the delta to the complete list, if there is one", func(t enroll.Trust) []byte { return t.Delta })
 }
 
 func entryOf(e directory.Entry) Entry {

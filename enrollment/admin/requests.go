@@ -12,8 +12,9 @@ import (
 	"github.com/roamgate/roamgate/enrollment/otp"
 )
 
-// paging is what all lists take.
-type paging struct {
+// Paging is what lists take. It is exported for the reflection of huma only, as
+// are the types of paths.
+type Paging struct {
 	After string `query:"after" maxLength:"128" doc:"The next of the page before."`
 	Limit int    `query:"limit" minimum:"1" maximum:"500" default:"100"`
 }
@@ -43,7 +44,7 @@ func (s *server) requests(api huma.API) {
 	huma.Register(api, create, s.createRequest)
 
 	type list struct {
-		paging
+		Paging
 		State  string `query:"state" enum:"open,used,expired,cancelled,exhausted"`
 		User   string `query:"user" maxLength:"64"`
 		Device string `query:"device" maxLength:"64"`

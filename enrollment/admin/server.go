@@ -2,9 +2,10 @@ package admin
 
 import (
 	"context"
-	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/netip"
 	"time"
@@ -22,9 +23,9 @@ import (
 type Service interface {
 	CreateRequest(context.Context, directory.By, enroll.NewRequest) (directory.Request, otp.Code, error)
 	CancelRequest(context.Context, directory.By, otp.ID) error
-	CloseDevice(context.Context, directory.By, string) error
-	Certify(context.Context, directory.By, ca.Request) (*x509.Certificate, error)
-	Revoke(context.Context, directory.By, string, ca.Reason) error
+	CloseDevice(context.Context, directory.By, string, ca.Reason) error
+	Certify(context.Context, directory.By, ca.Request) (enroll.Issued, error)
+	Revoke(context.Context, directory.By, *big.Int, ca.Reason) error
 	Trust(context.Context) (enroll.Trust, error)
 }
 
@@ -122,8 +123,7 @@ func (s *server) guard(c huma.Context, next func(huma.Context)) {
 func (s *server) refuse(c huma.Context, status int, detail string) {
 	c.SetHeader("Content-Type", "application/problem+json")
 	c.SetStatus(status)
-	problem, err := huma.DefaultFormats["application/json"], error(nil)
-	if err = problem.Marshal(c.BodyWriter(), huma.NewError(status, detail)); err != nil {
+	if err := json.NewEncoder(c.BodyWriter()).Encode(huma.NewError(status, detail)); err != nil {
 		s.Log.Debug("answer", slog.Any("error", err))
 	}
 }

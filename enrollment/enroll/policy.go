@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -120,26 +119,4 @@ func (p Policy) CheckKey(key crypto.PublicKey) error {
 		wanted = "ECDSA P-256 or P-384, Ed25519, or RSA"
 	}
 	return fmt.Errorf("%w: want %s", errKey, wanted)
-}
-
-// Configuration is what a device is told beside its certificate.
-type Configuration struct {
-	// Gateways in the order in which they are tried.
-	Gateways []Gateway
-	// Networks that go through the tunnel; empty means all.
-	Networks []netip.Prefix
-	// Domains that are resolved inside.
-	Domains []string
-	// Management server's URL, if there is one.
-	Management string
-	// Enrollment server's URL, for renewals.
-	Enrollment string
-}
-
-// Gateway that a device connects to.
-type Gateway struct {
-	// Address is a host name or an IP address.
-	Address string
-	// Identity in the gateway's certificate; empty means Address.
-	Identity string
 }

@@ -196,7 +196,7 @@ func defaultEnrollment() Enrollment {
 		CA:       EnrollmentCA{Dir: "/var/lib/gatewayd/pki"},
 		KeyFile:  inEnrollment("seal.key"),
 		Requests: EnrollmentRequests{
-			Valid: Duration(8 * time.Hour), MaxValid: Duration(7 * 24 * time.Hour), Guesses: 10,
+			Valid: Duration(8 * time.Hour), MaxValid: Duration(7 * 24 * time.Hour), Guesses: 10000,
 		},
 		Certificates: EnrollmentCertificates{Lifetime: Duration(ca.DeviceLifetime), RenewBefore: Duration(ca.DeviceLifetime / 3)},
 		Limits: EnrollmentLimits{
