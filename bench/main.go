@@ -73,6 +73,6 @@ unless --i-own-this-target says that you may load it. Every run is bounded.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w\nsee `%s --help`", errUsage, err, c.CommandPath())
 	})
-	root.AddCommand(ikeCommand(), espCommand(), roamCommand(), resumeCommand(), fleetCommand(), tunnelCommand(), flowCommand(), compareCommand(), renderCommand())
+	root.AddCommand(ikeCommand(), espCommand(), roamCommand(), resumeCommand(), fleetCommand(), enrollCommand(), tunnelCommand(), flowCommand(), compareCommand(), renderCommand())
 	return root
 }
