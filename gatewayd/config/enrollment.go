@@ -3,6 +3,7 @@ package config
 import (
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"time"
 )
@@ -20,6 +21,8 @@ type Enrollment struct {
 	Metrics  Listen       `yaml:"metrics" restart:"yes"`
 	Database Database     `yaml:"database" restart:"yes"`
 	CA       EnrollmentCA `yaml:"ca" restart:"yes"`
+	// Protocols by which devices may enroll.
+	Protocols EnrollmentProtocols `yaml:"protocols" restart:"yes"`
 	// KeyFile seals what is secret in the database. Nodes of one database share
 	// it.
 	KeyFile      string                 `yaml:"key_file" restart:"yes"`
@@ -66,6 +69,15 @@ type PKCS11 struct {
 	Label  string `yaml:"label"`
 	// PINFile holds the PIN in its first line.
 	PINFile string `yaml:"pin_file"`
+}
+
+// EnrollmentProtocols that devices may use beside our own and the user's page.
+type EnrollmentProtocols struct {
+	EST     bool `yaml:"est"`
+	SCEP    bool `yaml:"scep"`
+	Windows bool `yaml:"windows"`
+	// Legacy allows what old SCEP and Windows clients have: triple DES, SHA-1.
+	Legacy bool `yaml:"legacy"`
 }
 
 // EnrollmentRequests bounds the life of one-time passwords.
@@ -131,11 +143,10 @@ type EnrollmentOwn struct {
 // EnrollmentInstance is another installation, which may have the request of a
 // device that asks here.
 type EnrollmentInstance struct {
+	// Name is a DNS name in its certificate.
 	Name string `yaml:"name"`
-	// URL that its devices are sent to.
+	// URL of its listener for instances.
 	URL string `yaml:"url"`
-	// Ask is HOST:PORT of its listener for instances.
-	Ask string `yaml:"ask"`
 	// Root of its CA, a PEM file, and its OID.
 	Root        string `yaml:"root"`
 	InstanceOID OID    `yaml:"instance_oid"`
@@ -189,12 +200,13 @@ func defaultEnrollment() Enrollment {
 	at := func(a netip.Addr, port uint16) Listen { return Listen{netip.AddrPortFrom(a, port)} }
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	return Enrollment{
-		Listen:   at(netip.IPv6Unspecified(), 443),
-		Admin:    EnrollmentAdmin{Listen: at(loopback, 8445)},
-		Metrics:  at(loopback, 9501),
-		Database: Database{TLS: TLSVerify, Connections: 16},
-		CA:       EnrollmentCA{Dir: "/var/lib/gatewayd/pki"},
-		KeyFile:  inEnrollment("seal.key"),
+		Listen:    at(netip.IPv6Unspecified(), 443),
+		Admin:     EnrollmentAdmin{Listen: at(loopback, 8445)},
+		Metrics:   at(loopback, 9501),
+		Database:  Database{TLS: TLSVerify, Connections: 16},
+		CA:        EnrollmentCA{Dir: "/var/lib/gatewayd/pki"},
+		KeyFile:   inEnrollment("seal.key"),
+		Protocols: EnrollmentProtocols{EST: true, SCEP: true, Windows: true},
 		Requests: EnrollmentRequests{
 			Valid: Duration(8 * time.Hour), MaxValid: Duration(7 * 24 * time.Hour), Guesses: 10000,
 		},
@@ -213,4 +225,22 @@ func defaultEnrollment() Enrollment {
 			ESP: mustESP("aes128gcm16", "aes256gcm16", "aes256-sha256"),
 		},
 	}
+}
+
+// Host of URL, without the port.
+func (e *Enrollment) Host() string {
+	u, err := url.Parse(e.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// Published is HOST or HOST:PORT of URL.
+func (e *Enrollment) Published() string {
+	u, err := url.Parse(e.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }

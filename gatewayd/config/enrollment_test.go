@@ -62,8 +62,8 @@ func TestEnrollmentErrors(t *testing.T) {
 		{"valid for longer than allowed", "  admin: {", "  requests: {valid: 200h}\n  admin: {", `enrollment.requests.valid: got 200h, expected 5m to 168h`},
 		{"renewal before the beginning", "  admin: {", "  certificates: {lifetime: 24h, renew_before: 24h}\n  admin: {", `enrollment.certificates.renew_before: got 24h, expected 1m to`},
 		{"a gateway that nobody can dial", "address: vpn.example.com", "address: 'vpn 1'", `enrollment.device.gateways[0]: invalid profile: gateway "vpn 1"`},
-		{"an instance without a way", "  device:", "  instances: [{name: a, url: 'https://a.example.com', root: r.pem}]\n  device:", `enrollment.instances[0].ask: got "", expected HOST:PORT`},
-		{"instances without an own certificate", "  device:", "  instances: [{name: a, url: 'https://a.example.com', ask: 'a:1', root: r.pem}]\n  device:", "enrollment.instance.certificate: not set"},
+		{"an instance without a way", "  device:", "  instances: [{name: a.example.com, url: a.example.com, root: r.pem}]\n  device:", `enrollment.instances[0].url: got "a.example.com", expected the https URL`},
+		{"instances without an own certificate", "  device:", "  instances: [{name: a.example.com, url: 'https://a.example.com:8446', root: r.pem}]\n  device:", "enrollment.instance.certificate: not set"},
 		{"a network with host bits", "example.com}]}", "example.com}], networks: [10.1.2.3/8]}", `enrollment.device.networks[0]: got 10.1.2.3/8, expected 10.0.0.0/8`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

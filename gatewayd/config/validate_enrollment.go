@@ -2,10 +2,8 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -197,25 +195,19 @@ func (v *validator) instances(e *Enrollment) {
 	seen := map[string]bool{}
 	for i, other := range e.Instances {
 		key := fmt.Sprintf("enrollment.instances[%d].", i)
-		v.required(key+"name", other.Name, "a name, for logs")
+		if !isHost(other.Name) {
+			v.say(key+"name", "got %q, expected a DNS name in its certificate", clip(other.Name))
+		}
 		if seen[other.Name] {
 			v.say(key+"name", "got %q, which is given already, expected another name", clip(other.Name))
 		}
 		seen[other.Name] = true
-		v.webURL(key+"url", other.URL, "the https URL that its devices are sent to")
-		if host, port, err := net.SplitHostPort(other.Ask); err != nil || !isHost(host) || !isPort(port) {
-			v.say(key+"ask", "got %q, expected HOST:PORT of its listener for instances", clip(other.Ask))
-		}
+		v.webURL(key+"url", other.URL, "the https URL of its listener for instances, such as https://enroll2.example.com:8446")
 		v.required(key+"root", other.Root, "a PEM file with the root of its CA")
 		if other.InstanceOID.String() == "" {
 			v.say(key+"instance_oid", "not set, expected %s", other.InstanceOID.expected())
 		}
 	}
-}
-
-func isPort(text string) bool {
-	n, err := strconv.ParseUint(text, 10, 16)
-	return err == nil && n > 0
 }
 
 func (v *validator) client(c *Client) {
