@@ -66,6 +66,9 @@ func New(ctx context.Context, db *sql.DB, dialect Dialect) (*SQL, error) {
 // ID tells databases apart; it was drawn when this one was new.
 func (d *SQL) ID() string { return d.id }
 
+// DB is the database behind it.
+func (d *SQL) DB() *sql.DB { return d.db }
+
 // tx is a transaction with what differs between databases.
 type tx struct {
 	*sql.Tx
