@@ -67,14 +67,16 @@ type Result struct {
 
 const (
 	defaultPort = "443"
-	// tries of what may help when it is done again, and the pause before the
-	// second one, doubled before each further one.
-	tries      = 4
-	firstPause = time.Second
+	// tries of what may help when it is done again.
+	tries = 4
 )
 
-// versions that this client offers; a variable for the test of a downgrade.
-var versions = join.Versions
+// Variables for tests: versions that this client offers, and the pause before
+// the second try, doubled before each further one.
+var (
+	versions   = join.Versions
+	firstPause = time.Second
+)
 
 // enrollment under way.
 type enrollment struct {

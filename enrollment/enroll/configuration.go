@@ -23,14 +23,15 @@ type Configuration struct {
 	// Management is the URL of the device management server, empty if there is
 	// none.
 	Management string `json:"management,omitempty"`
-	// Renewal is the URL for the next certificate (EST), empty if there is none.
-	Renewal string `json:"renewal,omitempty"`
+	// Enrollment is the URL of the enrollment server, for renewals; empty if
+	// there is none.
+	Enrollment string `json:"enrollment,omitempty"`
 }
 
 // Gateway that a device dials.
 type Gateway struct {
 	// Address is a host name or an IP address.
 	Address string `json:"address"`
-	// ID is the gateway's IKE identity; empty means Address.
-	ID string `json:"id,omitempty"`
+	// Identity is what the gateway calls itself in IKE; empty means Address.
+	Identity string `json:"identity,omitempty"`
 }

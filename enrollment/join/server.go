@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/otp"
 )
@@ -218,4 +219,12 @@ func rawOf(certificates []*x509.Certificate) [][]byte {
 		out[i] = c.Raw
 	}
 	return out
+}
+
+// TrustOf an issuer, under names for people and devices.
+func TrustOf(i *ca.Issuer, instance, server string) Trust {
+	return Trust{
+		Instance: instance, InstanceOID: i.InstanceOID().String(), Server: server,
+		Root: i.Root().Raw, Chain: rawOf(i.Chain()),
+	}
 }

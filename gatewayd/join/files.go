@@ -134,7 +134,7 @@ func (s *set) profile(r *client.Result, f *flags, p password) error {
 		Connect: profile.Connect(f.connect),
 	}
 	for _, g := range c.Gateways {
-		settings.Gateways = append(settings.Gateways, profile.Gateway(g))
+		settings.Gateways = append(settings.Gateways, profile.Gateway{Address: g.Address, ID: g.Identity})
 	}
 	for _, der := range c.GatewayRoots {
 		root, err := x509.ParseCertificate(der)
