@@ -20,7 +20,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -36,9 +35,8 @@ type enrollmentServer struct {
 	service *enroll.Service
 	ping    func(context.Context) error
 
-	devices, admins           *https.Server
-	deviceCerts, adminCerts   *https.Certificates
-	pool                      interface{ Stats() dbStats }
+	devices, admins         *https.Server
+	deviceCerts, adminCerts *https.Certificates
 
 	mu            sync.Mutex // reloads
 	config        *config.Config
@@ -114,7 +112,7 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 		deviceCerts: new(https.Certificates), adminCerts: new(https.Certificates),
 	}
 	s.use(cfg, built)
-	faces, err := s.faces(cfg, built, sealKey)
+	faces, err := s.faces(ctx, cfg, built, authority.Issuer(), sealKey)
 	if err != nil {
 		return err
 	}
@@ -138,7 +136,7 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 		return err
 	}
 	if e.Instance.Listen.IsValid() {
-		if err := l.serve("enrollment.instance.listen", e.Instance.Listen, faces.instances); err != nil {
+		if err := l.serve("enrollment.instance.listen", e.Instance.Listen, tlsServer{faces.instances}); err != nil {
 			return err
 		}
 	}
@@ -253,10 +251,10 @@ func configurationOf(c *config.Config) enroll.Configuration {
 	d := &c.Enrollment.Device
 	out := enroll.Configuration{
 		Title: c.Profile.Title, Networks: d.Networks, DNS: d.DNS, Domains: c.Profile.Domains,
-		IKE: proposals(d.IKE), ESP: proposals(d.ESP), Management: d.Management,
+		IKE: proposals(d.IKE), ESP: proposals(d.ESP), Management: d.Management, Enrollment: c.Enrollment.URL,
 	}
 	for _, g := range d.Gateways {
-		out.Gateways = append(out.Gateways, enroll.Gateway{Address: g.Address, ID: g.ID})
+		out.Gateways = append(out.Gateways, enroll.Gateway{Address: g.Address, Identity: g.ID})
 	}
 	return out
 }
@@ -273,17 +271,6 @@ func proposals[T interface{ MarshalText() ([]byte, error) }](list []T) (out []st
 // openAuthority reads the CA with its key, in a folder or on a token.
 func openAuthority(c *config.Config) (*ca.CA, error) {
 	dir := c.Path(c.Enrollment.CA.Dir)
-	if token := c.Enrollment.CA.PKCS11; token.Module != "" {
-		signer, err := tokenSigner(c, token)
-		if err != nil {
-			return nil, c.Problem("enrollment.ca.pkcs11", err.Error())
-		}
-		a, err := ca.OpenSigner(dir, signer)
-		if err != nil {
-			return nil, c.Problem("enrollment.ca.dir", err.Error())
-		}
-		return a, nil
-	}
 	a, err := ca.Open(dir, func() ([]byte, error) {
 		if c.Enrollment.CA.PassphraseFile == "" {
 			return nil, errors.New("the key has a passphrase, and enrollment.ca.passphrase_file is not set")
@@ -338,26 +325,4 @@ func sealKey(file string) ([]byte, error) {
 		err = fmt.Errorf("got %s with mode %04o, expected 0600: others could read it", file, info.Mode().Perm())
 	}
 	return key, err
-}
-
-// adminHandler is the administrators' API.
-func (s *enrollmentServer) adminHandler(cfg *config.Config, issuer *ca.Issuer) http.Handler {
-	store := s.service.Directory()
-	return admin.New(admin.Options{
-		Service: s.service, Directory: store, Authorize: admin.ByCertificate(issuer, store, time.Now), Audit: s.auditCall,
-		Describe: admin.Server{
-			Version: version, URL: cfg.Enrollment.URL, InstanceOID: issuer.InstanceOID().String(), Title: cfg.Profile.Title,
-		},
-		PageURL: pageURL(cfg.Enrollment.URL), Now: time.Now, Log: s.logger,
-	})
-}
-
-// auditCall tells who called what. Changes are in the directory's record, too.
-func (s *enrollmentServer) auditCall(c admin.Call) {
-	level := slog.LevelInfo
-	if c.Status >= 400 {
-		level = slog.LevelWarn
-	}
-	s.logger.Log(context.Background(), level, "administration", slog.String("by", c.Name), slog.Any("source", c.Source),
-		slog.String("operation", c.Operation), slog.String("path", c.Path), slog.Int("status", c.Status), slog.Duration("took", c.Took))
 }

@@ -26,10 +26,10 @@ type Enrollment struct {
 	// KeyFile seals what is secret in the database. Nodes of one database share
 	// it.
 	KeyFile      string                 `yaml:"key_file" restart:"yes"`
-	Requests     EnrollmentRequests     `yaml:"requests"`
-	Certificates EnrollmentCertificates `yaml:"certificates"`
+	Requests     EnrollmentRequests     `yaml:"requests" restart:"yes"`
+	Certificates EnrollmentCertificates `yaml:"certificates" restart:"yes"`
 	Limits       EnrollmentLimits       `yaml:"limits"`
-	Device       EnrollmentDevice       `yaml:"device"`
+	Device       EnrollmentDevice       `yaml:"device" restart:"yes"`
 	// Instance is this one, Instances are the others.
 	Instance  EnrollmentOwn        `yaml:"instance" restart:"yes"`
 	Instances []EnrollmentInstance `yaml:"instances" restart:"yes"`
@@ -58,17 +58,6 @@ type EnrollmentCA struct {
 	Dir string `yaml:"dir"`
 	// PassphraseFile holds the passphrase of the issuing key in its first line.
 	PassphraseFile string `yaml:"passphrase_file"`
-	PKCS11         PKCS11 `yaml:"pkcs11"`
-}
-
-// PKCS11 is a token that has the issuing key; without Module there is none.
-type PKCS11 struct {
-	// Module is the library of the token.
-	Module string `yaml:"module"`
-	Token  string `yaml:"token"`
-	Label  string `yaml:"label"`
-	// PINFile holds the PIN in its first line.
-	PINFile string `yaml:"pin_file"`
 }
 
 // EnrollmentProtocols that devices may use beside our own and the user's page.
@@ -107,7 +96,7 @@ type EnrollmentLimits struct {
 	// Body of a request.
 	Body Bytes `yaml:"body"`
 	// Timeout of a request, from its first octet to the last of its body.
-	Timeout Duration `yaml:"timeout"`
+	Timeout Duration `yaml:"timeout" restart:"yes"`
 }
 
 // EnrollmentDevice is what a device is told about its gateway, beside what the
