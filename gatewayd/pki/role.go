@@ -116,3 +116,13 @@ func Named(profile ca.Profile, names []string) ca.Request {
 	}
 	return request
 }
+
+// BaseName of the two files of a certificate, without .pem and .key.
+func BaseName(profile ca.Profile) string {
+	for _, r := range roles {
+		if r.profile == profile {
+			return r.base
+		}
+	}
+	return string(profile)
+}
