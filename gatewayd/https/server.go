@@ -66,6 +66,8 @@ func New(c Config) *Server {
 			ClientCAs:      c.ClientCAs,
 			ClientAuth:     c.ClientAuth,
 			NextProtos:     []string{"http/1.1"},
+			// strongSwan's EST client reads an answer in two records at most.
+			DynamicRecordSizingDisabled: true,
 		},
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: c.Limits.Timeout / 2,
