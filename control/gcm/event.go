@@ -1,0 +1,186 @@
+package gcm
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// Paths on a gateway's management port. The manager is the client of all of
+// them.
+const (
+	// PathState answers GET with a State.
+	PathState = "/gcm/v1/state"
+	// PathSections, with the section's name behind it, takes PUT of a snapshot
+	// and PATCH of a delta, and answers with a SectionState.
+	PathSections = "/gcm/v1/sections/"
+	// PathEvents answers GET with events, a JSON object a line, those after the
+	// cursor in the query "after" first and then as they happen, until the
+	// manager goes. It is how a gateway speaks to a manager.
+	PathEvents = "/gcm/v1/events"
+	// PathIdentity answers GET with a certificate request in DER and takes PUT
+	// of the certificate, chain, roots and revocation lists in PEM.
+	PathIdentity = "/gcm/v1/identity"
+	// PathSessions answers GET with sessions, a JSON object a line; DELETE with
+	// a device's name behind it ends that device's session.
+	PathSessions = "/gcm/v1/sessions/"
+	// PathAlerts, with a device's name behind it, takes POST of an opaque
+	// notification for the device. The result is an event.
+	PathAlerts = "/gcm/v1/alerts/"
+	// PathDrain takes POST of a Drain.
+	PathDrain = "/gcm/v1/drain"
+)
+
+// SectionState is what a gateway has of a section.
+type SectionState struct {
+	Version Version `json:"version"`
+	Hash    Hash    `json:"hash"`
+	Records int     `json:"records"`
+	// Applied is false while the content is stored but could not be put into
+	// force, for Reasons.
+	Applied bool     `json:"applied"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+// State of a gateway.
+type State struct {
+	Gateway string `json:"gateway"`
+	// Software is its version.
+	Software string                   `json:"software"`
+	Started  time.Time                `json:"started"`
+	Sections map[Section]SectionState `json:"sections"`
+	// Sessions that are up, and the cursor of the newest event.
+	Sessions int    `json:"sessions"`
+	Cursor   uint64 `json:"cursor"`
+}
+
+// EventKind says what happened. Its text is part of the protocol.
+type EventKind string
+
+// Kinds of events.
+const (
+	SessionStarted EventKind = "session_started"
+	SessionMoved   EventKind = "session_moved"
+	SessionEnded   EventKind = "session_ended"
+	DeviceRefused  EventKind = "device_refused"
+	AlertResult    EventKind = "alert_result"
+	Counters       EventKind = "counters"
+	// Dropped stands where events are missing: the buffer was full. Count says
+	// how many, and After is the cursor of the last one before them.
+	Dropped EventKind = "dropped"
+)
+
+// Limits of events.
+const (
+	// MaxEvent is the longest line in octets.
+	MaxEvent = 8 << 10
+	// maxText of a string in an event.
+	maxText = 256
+)
+
+// Event of a gateway. What doesn't fit its kind is left out.
+type Event struct {
+	// Cursor counts events of this gateway; it never goes back.
+	Cursor uint64    `json:"cursor"`
+	At     time.Time `json:"at"`
+	Kind   EventKind `json:"kind"`
+	Device string    `json:"device,omitempty"`
+	// Session is hexadecimal.
+	Session   string       `json:"session,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// Peer is the outer address and port.
+	Peer   netip.AddrPort `json:"peer,omitzero"`
+	Reason string         `json:"reason,omitempty"`
+	// Alert is the manager's name for one.
+	Alert string            `json:"alert,omitempty"`
+	Count uint64            `json:"count,omitempty"`
+	After uint64            `json:"after,omitempty"`
+	Sums  map[string]uint64 `json:"sums,omitempty"`
+}
+
+// Append writes an event as a line.
+func (e Event) Append(b []byte) ([]byte, error) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return b, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if len(line) >= MaxEvent {
+		return b, fmt.Errorf("%w: an event of %d octets", ErrTooLarge, len(line))
+	}
+	return append(append(b, line...), '\n'), nil
+}
+
+// EventReader reads events that a gateway sent. It believes a gateway nothing
+// but what it says of itself: whether a device is its own to speak of is for
+// the caller to judge.
+type EventReader struct {
+	lines *bufio.Scanner
+	last  uint64
+}
+
+// NewEventReader expects events after a cursor.
+func NewEventReader(r io.Reader, after uint64) *EventReader {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 4096), MaxEvent)
+	return &EventReader{s, after}
+}
+
+// Next event; io.EOF at the end. Errors: ErrMalformed, also for cursors that
+// don't ascend, and those of the reader.
+func (r *EventReader) Next() (Event, error) {
+	if !r.lines.Scan() {
+		if err := r.lines.Err(); err != nil {
+			return Event{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		return Event{}, io.EOF
+	}
+	d := json.NewDecoder(bytes.NewReader(r.lines.Bytes()))
+	d.DisallowUnknownFields()
+	var e Event
+	if err := d.Decode(&e); err != nil {
+		return Event{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if d.More() {
+		return Event{}, fmt.Errorf("%w: two events on a line", ErrMalformed)
+	}
+	if err := e.check(); err != nil {
+		return Event{}, err
+	}
+	if e.Cursor <= r.last {
+		return Event{}, fmt.Errorf("%w: cursor %d after %d", ErrMalformed, e.Cursor, r.last)
+	}
+	r.last = e.Cursor
+	return e, nil
+}
+
+func (e *Event) check() error {
+	for _, s := range []string{string(e.Kind), e.Session, e.Reason, e.Alert} {
+		if len(s) > maxText {
+			return fmt.Errorf("%w: a text of %d octets in an event", ErrMalformed, len(s))
+		}
+	}
+	if e.Device != "" && !isName(e.Device) {
+		return fmt.Errorf("%w: %q names no device", ErrMalformed, e.Device)
+	}
+	if len(e.Addresses) > MaxAddresses {
+		return fmt.Errorf("%w: %d addresses", ErrMalformed, len(e.Addresses))
+	}
+	switch e.Kind {
+	case SessionStarted, SessionMoved, SessionEnded, DeviceRefused, AlertResult, Counters, Dropped:
+		return nil
+	}
+	return fmt.Errorf("%w: kind %q", ErrMalformed, e.Kind)
+}
+
+// Drain sends the sessions of a gateway elsewhere.
+type Drain struct {
+	// To is the domain name or address of another gateway; empty takes the
+	// drain back.
+	To string `json:"to"`
+	// Within is how long it may take, in seconds.
+	Within int `json:"within"`
+}

@@ -1,0 +1,197 @@
+package gcm
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+)
+
+// Record of a section in canonical form. Key and Value are not changed by
+// anybody after they were made.
+type Record struct {
+	Key, Value []byte
+}
+
+// Set is a section's content. It has one owner; nothing here is safe for
+// concurrent use.
+type Set struct {
+	section Section
+	version Version
+	records map[string]string
+	sum     sum
+}
+
+// NewSet is empty, of the zero version.
+func NewSet(section Section) (*Set, error) {
+	if _, _, _, ok := section.limits(); !ok {
+		return nil, fmt.Errorf("%w: no section %q", ErrMalformed, section)
+	}
+	return &Set{section: section, records: map[string]string{}}, nil
+}
+
+// Section that it is the content of.
+func (s *Set) Section() Section { return s.section }
+
+// Version of the content.
+func (s *Set) Version() Version { return s.version }
+
+// Len is the number of records.
+func (s *Set) Len() int { return len(s.records) }
+
+// Hash of the content. It doesn't cover the version.
+func (s *Set) Hash() Hash { return s.sum.hash(s.section, len(s.records)) }
+
+// Get is the value under a key.
+func (s *Set) Get(key []byte) ([]byte, bool) {
+	v, ok := s.records[string(key)]
+	return []byte(v), ok
+}
+
+// All records, in no order.
+func (s *Set) All() iter.Seq[Record] {
+	return func(yield func(Record) bool) {
+		for k, v := range s.records {
+			if !yield(Record{Key: []byte(k), Value: []byte(v)}) {
+				return
+			}
+		}
+	}
+}
+
+// Clone is a copy with an owner of its own.
+func (s *Set) Clone() *Set {
+	c := *s
+	c.records = maps.Clone(s.records)
+	return &c
+}
+
+// Commit changes the content, as a manager does, and takes the version. The
+// delta leads from what was to what is. Puts of what is there and deletes of
+// what isn't are left out of it. Errors: ErrStale, ErrTooLarge, ErrRecord,
+// ErrMalformed for a key that comes twice.
+func (s *Set) Commit(v Version, put []Record, del [][]byte) (Delta, error) {
+	d := Delta{Section: s.section, Base: s.Hash(), Version: v}
+	for _, r := range put {
+		if old, ok := s.records[string(r.Key)]; !ok || old != string(r.Value) {
+			d.Put = append(d.Put, r)
+		}
+	}
+	for _, k := range del {
+		if _, ok := s.records[string(k)]; ok {
+			d.Delete = append(d.Delete, k)
+		}
+	}
+	slices.SortFunc(d.Put, func(a, b Record) int { return bytes.Compare(a.Key, b.Key) })
+	slices.SortFunc(d.Delete, bytes.Compare)
+	after, err := s.after(&d)
+	if err != nil {
+		return Delta{}, err
+	}
+	d.Hash = after.hash(s.section, s.lenAfter(&d))
+	return d, s.Apply(d)
+}
+
+// Diff is the delta that leads from s to t, which keeps its version. It costs
+// both sets; a manager uses it for a gateway that was away for long.
+func (s *Set) Diff(t *Set) Delta {
+	d := Delta{Section: s.section, Base: s.Hash(), Version: t.version, Hash: t.Hash()}
+	for k, v := range t.records {
+		if old, ok := s.records[k]; !ok || old != v {
+			d.Put = append(d.Put, Record{[]byte(k), []byte(v)})
+		}
+	}
+	for k := range s.records {
+		if _, ok := t.records[k]; !ok {
+			d.Delete = append(d.Delete, []byte(k))
+		}
+	}
+	slices.SortFunc(d.Put, func(a, b Record) int { return bytes.Compare(a.Key, b.Key) })
+	slices.SortFunc(d.Delete, bytes.Compare)
+	return d
+}
+
+// Check says whether Apply would take a delta. Errors: ErrStale, ErrBase,
+// ErrHash, ErrTooLarge, ErrRecord, ErrMalformed.
+func (s *Set) Check(d Delta) error {
+	if d.Section != s.section {
+		return fmt.Errorf("%w: of section %s, for %s", ErrMalformed, d.Section, s.section)
+	}
+	if d.Version.Compare(s.version) <= 0 {
+		return fmt.Errorf("%w: %v, here is %v", ErrStale, d.Version, s.version)
+	}
+	if d.Base != s.Hash() {
+		return fmt.Errorf("%w: %v, here is %v", ErrBase, d.Base, s.Hash())
+	}
+	after, err := s.after(&d)
+	if err != nil {
+		return err
+	}
+	if after.hash(s.section, s.lenAfter(&d)) != d.Hash {
+		return ErrHash
+	}
+	return nil
+}
+
+// Apply a delta as a whole, or change nothing and say why, see Check.
+func (s *Set) Apply(d Delta) error {
+	if err := s.Check(d); err != nil {
+		return err
+	}
+	s.sum, _ = s.after(&d)
+	for _, k := range d.Delete {
+		delete(s.records, string(k))
+	}
+	for _, r := range d.Put {
+		s.records[string(r.Key)] = string(r.Value)
+	}
+	s.version = d.Version
+	return nil
+}
+
+// after is the sum that a delta leads to.
+func (s *Set) after(d *Delta) (sum, error) {
+	records, _, _, _ := s.section.limits()
+	if n := s.lenAfter(d); n > records {
+		return sum{}, fmt.Errorf("%w: %d records, at most %d", ErrTooLarge, n, records)
+	}
+	after := s.sum
+	for i, k := range d.Delete {
+		old, ok := s.records[string(k)]
+		if !ok {
+			return sum{}, fmt.Errorf("%w: it deletes %q, which isn't there", ErrBase, k)
+		}
+		if i > 0 && bytes.Compare(d.Delete[i-1], k) >= 0 {
+			return sum{}, fmt.Errorf("%w: keys are not in order", ErrMalformed)
+		}
+		after.sub(recordSum(k, []byte(old)))
+	}
+	for i, r := range d.Put {
+		if i > 0 && bytes.Compare(d.Put[i-1].Key, r.Key) >= 0 {
+			return sum{}, fmt.Errorf("%w: keys are not in order", ErrMalformed)
+		}
+		if _, both := slices.BinarySearchFunc(d.Delete, r.Key, bytes.Compare); both {
+			return sum{}, fmt.Errorf("%w: %q is deleted and put", ErrMalformed, r.Key)
+		}
+		if err := checkRecord(s.section, r); err != nil {
+			return sum{}, err
+		}
+		if old, ok := s.records[string(r.Key)]; ok {
+			after.sub(recordSum(r.Key, []byte(old)))
+		}
+		after.add(recordSum(r.Key, r.Value))
+	}
+	return after, nil
+}
+
+// lenAfter is the number of records that a delta leads to.
+func (s *Set) lenAfter(d *Delta) int {
+	n := len(s.records) - len(d.Delete)
+	for _, r := range d.Put {
+		if _, ok := s.records[string(r.Key)]; !ok {
+			n++
+		}
+	}
+	return n
+}
