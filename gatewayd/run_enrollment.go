@@ -271,6 +271,19 @@ func proposals[T interface{ MarshalText() ([]byte, error) }](list []T) (out []st
 // openAuthority reads the CA with its key, in a folder or on a token.
 func openAuthority(c *config.Config) (*ca.CA, error) {
 	dir := c.Path(c.Enrollment.CA.Dir)
+	if t := c.Enrollment.CA.PKCS11; t.Module != "" {
+		signer, err := ca.OpenToken(ca.Token{
+			Module: t.Module, Label: t.Token, Key: t.Key, PIN: func() ([]byte, error) { return firstLine(c.Path(t.PINFile)) },
+		})
+		if err != nil {
+			return nil, c.Problem("enrollment.ca.pkcs11", err.Error())
+		}
+		a, err := ca.OpenSigner(dir, signer)
+		if err != nil {
+			return nil, c.Problem("enrollment.ca.dir", errors.Join(err, signer.Close()).Error())
+		}
+		return a, nil
+	}
 	a, err := ca.Open(dir, func() ([]byte, error) {
 		if c.Enrollment.CA.PassphraseFile == "" {
 			return nil, errors.New("the key has a passphrase, and enrollment.ca.passphrase_file is not set")

@@ -91,6 +91,21 @@ var importRules = []importRule{{
 	of: []string{"enrollment/**"}, notOwn: []string{"dmlink/**", "control/**", "dataplane/**", "gatewayd/**"},
 	why: "roles declare the narrow interface they need; gatewayd wires them",
 }, {
+	of: []string{"enrollment/otp"}, own: none, outside: none, notStd: []string{"os", "net", "time"},
+	why: "what a person is given is the same for server, client and page",
+}, {
+	of: []string{"enrollment/ca"}, own: none,
+	outside: append([]string{"software.sslmate.com/src/go-pkcs12", "github.com/miekg/pkcs11"}, append([]string{"golang.org/x/sys"}, xcrypto...)...),
+	notStd:  []string{"database/sql", "net/http"},
+	why:     "whoever signs knows neither who asks nor which database remembers it",
+}, {
+	of: []string{"enrollment/directory"}, own: []string{"enrollment/ca", "enrollment/otp"}, notStd: []string{"net/http"},
+	why: "the record doesn't know how a decision came about",
+}, {
+	of:  []string{"enrollment/enroll"},
+	own: []string{"enrollment/ca", "enrollment/directory", "enrollment/otp"}, notStd: []string{"net/http", "encoding/xml", "encoding/pem", "database/sql", "os"},
+	why: "the decision is one for all protocols: none of them is in it",
+}, {
 	of: []string{"control/**"}, notOwn: []string{"dmlink/**", "enrollment/**", "gatewayd/**"},
 	why: "a gateway stands alone in the perimeter network: the CA and the store are never in its process by an import",
 }, {
@@ -128,7 +143,7 @@ var gopacketUsers = []string{"bench/**", "integration/**"}
 var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
-var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "integration/**"}
+var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "enrollment/directory/directorytest", "integration/**"}
 
 type goPackage struct {
 	ImportPath, Name, Dir string

@@ -36,3 +36,8 @@ func (a *CA) HandOver(now time.Time, to string, take func(Record) error) error {
 		return a.journal.append(entry{Time: now.UTC(), Event: eventHandOver, To: to})
 	})
 }
+
+// KeepsRecord is an ErrHandedOver where the record is kept elsewhere.
+func (a *CA) KeepsRecord() error {
+	return a.locked(a.journal.ours)
+}

@@ -62,6 +62,9 @@ func checkChain(chain []*x509.Certificate) error {
 			return fmt.Errorf("%w: %q allows %d CAs below it, there are %d", ErrChain, c.Subject, c.MaxPathLen, i)
 		}
 	}
+	if len(chain[0].SubjectKeyId) == 0 {
+		return fmt.Errorf("%w: %q has no subject key identifier (RFC 5280 section 4.2.1.2)", ErrChain, chain[0].Subject)
+	}
 	const usage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	if chain[0].KeyUsage&usage != usage {
 		return fmt.Errorf("%w: %q may not sign both certificates and revocation lists", ErrChain, chain[0].Subject)

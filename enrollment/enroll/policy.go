@@ -40,6 +40,11 @@ type Policy struct {
 	// then one each SourceEvery (3 seconds).
 	SourceBurst int
 	SourceEvery time.Duration
+	// ProofBurst proofs may be asked for from one source prefix at once (500),
+	// then one each ProofEvery (20 milliseconds). A device asks once or twice,
+	// and a carrier has many behind one address.
+	ProofBurst int
+	ProofEvery time.Duration
 	// CRLLifetime from thisUpdate to nextUpdate (ca.CRLLifetime).
 	CRLLifetime time.Duration
 	// CompleteUpTo is how many entries a complete revocation list may have to
@@ -58,6 +63,8 @@ func (p Policy) withDefaults() (Policy, error) {
 	set(&p.OpenPerUser, 16)
 	set(&p.SourceBurst, 20)
 	set(&p.SourceEvery, 3*time.Second)
+	set(&p.ProofBurst, 500)
+	set(&p.ProofEvery, 20*time.Millisecond)
 	set(&p.CRLLifetime, ca.CRLLifetime)
 	set(&p.CompleteUpTo, 10_000)
 	switch {
@@ -67,7 +74,7 @@ func (p Policy) withDefaults() (Policy, error) {
 		return p, fmt.Errorf("lifetime %s of device certificates is below a minute", p.Lifetime)
 	case p.RenewBefore < 0 || p.RenewBefore > p.Lifetime:
 		return p, fmt.Errorf("renewal %s before the end of a lifetime of %s", p.RenewBefore, p.Lifetime)
-	case p.Renewals < 0 || p.Guesses < 1 || p.OpenPerUser < 1 || p.OpenPerUser > maxOpenPerUser || p.SourceBurst < 1 || p.SourceEvery < 0:
+	case p.Renewals < 0 || p.Guesses < 1 || p.OpenPerUser < 1 || p.OpenPerUser > maxOpenPerUser || p.SourceBurst < 1 || p.SourceEvery < 0 || p.ProofBurst < 1 || p.ProofEvery < 0:
 		return p, fmt.Errorf("a bound of the policy is out of range")
 	case p.CRLLifetime < time.Minute:
 		return p, fmt.Errorf("lifetime %s of revocation lists is below a minute", p.CRLLifetime)

@@ -62,10 +62,6 @@ type Service struct {
 const (
 	maxSources  = 65_536
 	maxRefusals = 4_096
-	// proofs are asked for once or twice by each device, and many may share an
-	// address.
-	proofBurst = 200
-	proofEvery = 200 * time.Millisecond
 )
 
 // New makes a service; its CA is known to the directory when it returns. Run
@@ -86,7 +82,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		directory: o.Directory, issuer: o.Issuer, seal: seal, people: o.People, policy: policy,
 		configuration: o.Configuration, now: o.Now, log: o.Log,
 		sources:  newLimits(policy.SourceBurst, policy.SourceEvery, maxSources),
-		proofs:   newLimits(proofBurst, proofEvery, maxSources),
+		proofs:   newLimits(policy.ProofBurst, policy.ProofEvery, maxSources),
 		refusals: make(chan refusal, maxRefusals),
 	}
 	s.counters.m.Refused = make(map[Reason]uint64)

@@ -58,6 +58,18 @@ type EnrollmentCA struct {
 	Dir string `yaml:"dir"`
 	// PassphraseFile holds the passphrase of the issuing key in its first line.
 	PassphraseFile string `yaml:"passphrase_file"`
+	PKCS11         PKCS11 `yaml:"pkcs11"`
+}
+
+// PKCS11 is a token that has the issuing key; without Module there is none.
+type PKCS11 struct {
+	// Module is the library of the token.
+	Module string `yaml:"module"`
+	// Token by its label, and Key by its own.
+	Token string `yaml:"token"`
+	Key   string `yaml:"key"`
+	// PINFile holds the PIN in its first line.
+	PINFile string `yaml:"pin_file"`
 }
 
 // EnrollmentProtocols that devices may use beside our own and the user's page.

@@ -58,6 +58,7 @@ func TestEnrollmentErrors(t *testing.T) {
 		{"a password", "  admin: {", "  database: {postgres: 'host=db password=secret'}\n  admin: {", `enrollment.database.postgres: got a password, expected it in a file`},
 		{"a password in a URL", "  admin: {", "  database: {postgres: 'postgres://u:secret@db/e'}\n  admin: {", `enrollment.database.postgres: got a password`},
 		{"TLS by another name", "  admin: {", "  database: {tls: prefer}\n  admin: {", `enrollment.database.tls: got "prefer", expected one of verify-full, insecure-without-tls`},
+		{"half a token", "  admin: {", "  ca: {pkcs11: {token: t}}\n  admin: {", `enrollment.ca.pkcs11.module: not set`},
 		{"valid for longer than allowed", "  admin: {", "  requests: {valid: 200h}\n  admin: {", `enrollment.requests.valid: got 200h, expected 5m to 168h`},
 		{"renewal before the beginning", "  admin: {", "  certificates: {lifetime: 24h, renew_before: 24h}\n  admin: {", `enrollment.certificates.renew_before: got 24h, expected 1m to`},
 		{"a gateway that nobody can dial", "address: vpn.example.com", "address: 'vpn 1'", `enrollment.device.gateways[0]: invalid profile: gateway "vpn 1"`},

@@ -24,6 +24,7 @@ func (v *validator) enrollment(e *Enrollment) {
 	v.credentials("enrollment.admin.credentials", e.Admin.Credentials)
 	v.database("enrollment.database", &e.Database)
 	v.required("enrollment.ca.dir", e.CA.Dir, "the folder of a CA, such as /var/lib/gatewayd/pki")
+	v.pkcs11(&e.CA)
 	v.required("enrollment.key_file", e.KeyFile, "a file for the key of the database's secrets")
 	v.duration("enrollment.requests.valid", e.Requests.Valid, 5*time.Minute, time.Duration(e.Requests.MaxValid))
 	v.duration("enrollment.requests.max_valid", e.Requests.MaxValid, 5*time.Minute, 90*24*time.Hour)
@@ -119,6 +120,22 @@ func hasPassword(dsn string) bool {
 		}
 	}
 	return false
+}
+
+func (v *validator) pkcs11(c *EnrollmentCA) {
+	const key = "enrollment.ca.pkcs11."
+	if c.PKCS11.Module == "" {
+		if c.PKCS11 != (PKCS11{}) {
+			v.say(key+"module", "not set, expected the library of the token")
+		}
+		return
+	}
+	v.required(key+"token", c.PKCS11.Token, "the label of the token")
+	v.required(key+"key", c.PKCS11.Key, "the label of the key on the token")
+	v.required(key+"pin_file", c.PKCS11.PINFile, "a file with the PIN")
+	if c.PassphraseFile != "" {
+		v.say("enrollment.ca.passphrase_file", "got %q, expected none, because pkcs11.module is set", clip(c.PassphraseFile))
+	}
 }
 
 func (v *validator) enrollmentLimits(l *EnrollmentLimits) {
