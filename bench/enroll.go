@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +35,10 @@ type enrollFlags struct {
 	plan               load.Plan
 	timeout            time.Duration
 	vouched            bool
+	// sources from which devices come, in turn; the zero value leaves it to the
+	// system.
+	sources netip.Prefix
+	from    string
 }
 
 func enrollCommand() *cobra.Command {
@@ -55,7 +60,9 @@ one number after the other with an equal part of the codes each. Open loop, with
 Keys of devices are made before and not measured. Before the load the
 cryptography of an enrollment is measured alone, on this machine: what an
 enrollment can't cost less than.`,
-		Example: `  gatewayd enrollment request create --count 3000 --codes-only > codes
+		Example: `  for n in $(seq 3000); do
+    gatewayd enrollment request create --user bench --device bench-$n -o json | jq -r .code
+  done > codes
   bench enroll --server 127.0.0.1:443 --codes codes --devices 1,25,500
   bench enroll --server 127.0.0.1:443 --codes codes --devices 500 --rate 200 --poisson --json enroll.json --html enroll.html`,
 		Args: cobra.NoArgs,
@@ -86,6 +93,7 @@ enrollment can't cost less than.`,
 	l.BoolVar(&f.plan.Poisson, "poisson", false, "arrivals as of independent devices, not evenly spread")
 	l.Uint64Var(&f.plan.Seed, "seed", 1, "of random arrivals")
 	l.DurationVar(&f.timeout, "timeout", 30*time.Second, "after which one counts as failed")
+	l.StringVar(&f.from, "from", "", "`network` of own addresses from which devices come in turn, because servers limit tries by address; default 127.16.0.0/12 towards 127.0.0.0/8")
 	l.BoolVar(&f.vouched, "i-own-this-target", false, "the server may be loaded although it is on a network")
 	for _, name := range []string{"server", "codes"} {
 		if err := c.MarkFlagRequired(name); err != nil {
@@ -123,8 +131,6 @@ func (f *enrollFlags) check(ctx context.Context) error {
 	if len(addresses) == 0 {
 		return fmt.Errorf("%s has no address", host)
 	}
-	// All go to the one that was looked at.
-	address = addresses[0].Unmap().String()
 	if err := target.Check(addresses[0].Unmap(), f.vouched); err != nil {
 		return err
 	}
@@ -132,8 +138,32 @@ func (f *enrollFlags) check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: port %q", errUsage, port)
 	}
-	f.server = netip.AddrPortFrom(netip.MustParseAddr(address), uint16(number)).String()
+	to := addresses[0].Unmap()
+	f.server = netip.AddrPortFrom(to, uint16(number)).String()
+	if f.from == "" && to.Is4() && to.IsLoopback() {
+		f.from = "127.16.0.0/12"
+	}
+	if f.from != "" {
+		if f.sources, err = netip.ParsePrefix(f.from); err != nil || f.sources.Addr().Is4() != to.Is4() {
+			return fmt.Errorf("%w: --from %q, want a network of the same family as the server's address", errUsage, f.from)
+		}
+		f.sources = f.sources.Masked()
+	}
 	return nil
+}
+
+// source of a device; nil leaves it to the system. Networks have no broadcast
+// address here: on loopback all are hosts.
+func (f *enrollFlags) source(number uint64) net.Addr {
+	if !f.sources.IsValid() {
+		return nil
+	}
+	host := min(f.sources.Addr().BitLen()-f.sources.Bits(), 31)
+	octets := f.sources.Addr().AsSlice()
+	last := octets[len(octets)-4:]
+	offset := uint32(number % (1 << host))
+	binary.BigEndian.PutUint32(last, binary.BigEndian.Uint32(last)|offset)
+	return &net.TCPAddr{IP: octets}
 }
 
 // maxCodes of a file.
@@ -185,7 +215,7 @@ func enrollments(ctx context.Context, f *enrollFlags, codes []otp.Code, r *repor
 		if i == len(f.devices)-1 {
 			last = len(codes)
 		}
-		f.run(ctx, n, codes[first:last], keys[first:last], r, say)
+		f.run(ctx, n, uint64(first), codes[first:last], keys[first:last], r, say)
 		if ctx.Err() != nil {
 			break
 		}
@@ -194,8 +224,8 @@ func enrollments(ctx context.Context, f *enrollFlags, codes []otp.Code, r *repor
 	return nil
 }
 
-// run one number of devices at a time.
-func (f *enrollFlags) run(ctx context.Context, devices int, codes []otp.Code, keys []crypto.Signer, r *report.Report, say func(string)) {
+// run one number of devices at a time; first is the number of the first one.
+func (f *enrollFlags) run(ctx context.Context, devices int, first uint64, codes []otp.Code, keys []crypto.Signer, r *report.Report, say func(string)) {
 	plan := f.plan
 	plan.Concurrency, plan.Count = devices, uint64(len(codes))
 	result := load.NewResult()
@@ -214,7 +244,7 @@ func (f *enrollFlags) run(ctx context.Context, devices int, codes []otp.Code, ke
 				if tries++; tries > 1 {
 					again.Add(1)
 				}
-				return (&net.Dialer{}).DialContext(ctx, network, address)
+				return (&net.Dialer{LocalAddr: f.source(first + number)}).DialContext(ctx, network, address)
 			},
 		})
 		return enrollReason(err)

@@ -120,6 +120,21 @@ var importRules = []importRule{{
 	notStd:  []string{"os", "time", "crypto/rand", "math/rand", "math/rand/v2"},
 	why:     "a profile is a function of what it is made from, so that it is compared octet by octet and made again the same: files, the clock and randomness are the caller's",
 }, {
+	of:     []string{"enrollment/join"},
+	own:    []string{"enrollment/ca", "enrollment/enroll", "enrollment/otp"},
+	notStd: []string{"os", "net"},
+	why:    "the protocol is a skin: messages in, an application out, no policy; no socket and no file, so a test can be on any side of it",
+}, {
+	of:     []string{"enrollment/client"},
+	own:    []string{"enrollment/join", "enrollment/discovery", "enrollment/otp"},
+	notOwn: []string{"enrollment/profile"},
+	notStd: []string{"os", "log/slog"},
+	why:    "a device's side knows the messages and nothing of how a server decides; files and words for people are the command's",
+}, {
+	of:  []string{"enrollment/discovery"},
+	own: []string{"enrollment/join", "enrollment/ca", "enrollment/otp"},
+	why: "who has a request is asked by the protocol's own proof, never by reading a directory",
+}, {
 	of:      []string{"bench/device"},
 	own:     []string{"control/ike", "control/ikewire", "control/ikecrypto", "dataplane", "dataplane/esp"},
 	outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
@@ -143,7 +158,7 @@ var gopacketUsers = []string{"bench/**", "integration/**"}
 var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
-var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "enrollment/directory/directorytest", "integration/**"}
+var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "enrollment/directory/directorytest", "enrollment/jointest", "integration/**"}
 
 type goPackage struct {
 	ImportPath, Name, Dir string
@@ -204,6 +219,12 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "enrollment/profile", imports: "os", bad: true},
 		{from: "enrollment/profile", imports: "time", bad: true},
 		{from: "enrollment/profile", imports: "crypto/rand", bad: true},
+		{from: "enrollment/join", imports: module + "/enrollment/enroll"},
+		{from: "enrollment/join", imports: module + "/enrollment/directory", bad: true},
+		{from: "enrollment/join", imports: "net", bad: true},
+		{from: "enrollment/client", imports: module + "/enrollment/join"},
+		{from: "enrollment/client", imports: module + "/enrollment/enroll", bad: true},
+		{from: "enrollment/discovery", imports: module + "/enrollment/directory", bad: true},
 		{from: "control/session", imports: "testing", bad: true},
 		{from: "integration/peer", imports: module + "/control/ikewire", bad: true},
 	} {

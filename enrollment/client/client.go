@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -144,7 +146,10 @@ func Address(server string) (string, error) {
 	if err != nil {
 		name, port = strings.Trim(host, "[]"), defaultPort
 	}
-	if name == "" || port == "" || strings.ContainsAny(name, "/ @[]?#\r\n\t") || len(name) > 253 {
+	number, err := strconv.ParseUint(port, 10, 16)
+	_, notAddress := netip.ParseAddr(name)
+	if err != nil || number == 0 || name == "" || len(name) > 253 || strings.ContainsAny(name, "/ @[]?#\r\n\t") ||
+		notAddress != nil && strings.Contains(name, ":") {
 		return "", fmt.Errorf("server %q, want HOST, HOST:PORT or https://HOST:PORT", server)
 	}
 	return net.JoinHostPort(name, port), nil

@@ -110,7 +110,7 @@ func (p *Published) Find(ctx context.Context, q *join.Inquiry, source netip.Addr
 		a := <-answers
 		if a.err != nil {
 			failed++
-			p.log.Warn("an enrollment server doesn't answer", "instance", a.of.Name, "error", a.err)
+			p.log.Warn("an enrollment server doesn't answer", slog.String("instance", a.of.Name), slog.Any("error", a.err))
 		}
 		found = append(found, a.servers...)
 	}

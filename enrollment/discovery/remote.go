@@ -128,7 +128,7 @@ func Handler(local Local, others []Instance, log *slog.Logger) http.Handler {
 		answer, err := find(w, r, local)
 		if err != nil {
 			if join.WriteError(w, err) {
-				log.Error("another instance can't be answered", "instance", from.Name, "error", err)
+				log.Error("another instance can't be answered", slog.String("instance", from.Name), slog.Any("error", err))
 			}
 			return
 		}

@@ -3,6 +3,7 @@ package join
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -149,7 +150,7 @@ func Decode(r io.Reader, limit int64, m Message) error {
 		_, err = d.Token()
 		if err == nil {
 			err = fmt.Errorf("%w: more than one value", ErrMessage)
-		} else if err == io.EOF {
+		} else if errors.Is(err, io.EOF) {
 			err = nil
 		}
 	}

@@ -104,7 +104,8 @@ func answer[M any, P incoming[M]](h *handler, limit int64, f func(context.Contex
 		out, err := receive[M, P](w, r, limit, f)
 		if err != nil {
 			if WriteError(w, err) {
-				h.Log.Error("enrollment can't answer", "path", r.URL.Path, "source", r.RemoteAddr, "error", err)
+				h.Log.Error("enrollment can't answer",
+					slog.String("path", r.URL.Path), slog.String("source", r.RemoteAddr), slog.Any("error", err))
 			}
 			return
 		}

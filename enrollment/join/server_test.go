@@ -2,6 +2,7 @@ package join_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/tls"
@@ -42,7 +43,7 @@ func newLine(t *testing.T, i *jointest.Instance) *line {
 	}
 	t.Cleanup(func() { conn.Close() })
 	state := conn.ConnectionState()
-	l := &line{t: t, server: i.Address, http: &http.Client{Transport: &http.Transport{DialTLS: func(string, string) (net.Conn, error) { return conn, nil }}}}
+	l := &line{t: t, server: i.Address, http: &http.Client{Transport: &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}}
 	if l.binding, err = join.Binding(&state); err != nil {
 		t.Fatal(err)
 	}

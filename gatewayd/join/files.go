@@ -67,8 +67,11 @@ func (f *flags) readPassword(c *cobra.Command) (password, error) {
 // makeFiles of what was received.
 func makeFiles(r *client.Result, f *flags, p password) (set, error) {
 	var s set
-	var err error
-	name := r.Certificate.Subject.CommonName
+	// It becomes part of paths.
+	name, err := ca.DeviceName(r.Certificate.Subject.CommonName)
+	if err != nil {
+		return s, err
+	}
 	switch {
 	case f.profile != "":
 		err = s.profile(r, f, p)
