@@ -115,6 +115,13 @@ var importRules = []importRule{{
 	of: []string{"control/dhcp"}, own: none, outside: []string{"golang.org/x/sys"},
 	why: "it answers hostile octets from a configuration: no session, no lease and no packet of another kind is behind an answer",
 }, {
+	of: []string{"enrollment/cms", "enrollment/pkcs10"}, own: none, outside: xcrypto,
+	notStd: []string{"net", "net/http", "os", "time", "log/slog"},
+	why:    "codecs of what strangers send: octets in, values out",
+}, {
+	of: []string{"enrollment/est", "enrollment/scep", "enrollment/windows"}, own: []string{"enrollment/enroll", "enrollment/otp", "enrollment/cms", "enrollment/pkcs10"},
+	why: "a skin translates: it sees neither the directory nor the CA, and no other skin",
+}, {
 	of: []string{"enrollment/profile"}, own: none,
 	outside: append([]string{"github.com/smallstep/pkcs7", "software.sslmate.com/src/go-pkcs12", "rsc.io/qr"}, xcrypto...),
 	notStd:  []string{"os", "time", "crypto/rand", "math/rand", "math/rand/v2"},
@@ -158,7 +165,10 @@ var gopacketUsers = []string{"bench/**", "integration/**"}
 var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
-var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "enrollment/directory/directorytest", "enrollment/jointest", "integration/**"}
+var testingUsers = []string{
+	"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "enrollment/directory/directorytest", "enrollment/jointest", "enrollment/enrolltest",
+	"integration/**",
+}
 
 type goPackage struct {
 	ImportPath, Name, Dir string
@@ -212,6 +222,11 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "control/dhcp", imports: "golang.org/x/sys/unix"},
 		{from: "control/dhcp", imports: module + "/control/lease", bad: true},
 		{from: "control/dhcp", imports: "github.com/vishvananda/netlink", bad: true},
+		{from: "enrollment/scep", imports: module + "/enrollment/cms"},
+		{from: "enrollment/scep", imports: module + "/enrollment/directory", bad: true},
+		{from: "enrollment/est", imports: module + "/enrollment/ca", bad: true},
+		{from: "enrollment/windows", imports: module + "/enrollment/est", bad: true},
+		{from: "enrollment/cms", imports: "net/http", bad: true},
 		{from: "enrollment/profile", imports: "software.sslmate.com/src/go-pkcs12"},
 		{from: "enrollment/profile", imports: "golang.org/x/crypto/pbkdf2"},
 		{from: "enrollment/profile", imports: module + "/enrollment/ca", bad: true},

@@ -36,6 +36,7 @@ var (
 	oidAES192 = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 22}
 	oidAES256 = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
 	oidDES3   = asn1.ObjectIdentifier{1, 2, 840, 113549, 3, 7}
+	oidDES    = asn1.ObjectIdentifier{1, 3, 14, 3, 2, 7}
 )
 
 // digests by their OIDs, and signatures over them: RFC 5754 for SHA-2, RFC 3370

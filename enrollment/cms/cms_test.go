@@ -165,7 +165,7 @@ func TestEnvelopeSchemes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range []Scheme{
-		{AES128, 0}, {AES192, 0}, {AES256, 0}, {DES3, 0},
+		{AES128, 0}, {AES192, 0}, {AES256, 0}, {DES3, 0}, {DES, 0},
 		{AES128, crypto.SHA1}, {AES256, crypto.SHA256}, {AES256, crypto.SHA512},
 	} {
 		sealed, err := Seal([]byte("content"), party, s)
@@ -177,7 +177,7 @@ func TestEnvelopeSchemes(t *testing.T) {
 			t.Errorf("%+v: %q, %+v, %v", s, got, scheme, err)
 		}
 		_, _, err = Open(sealed, id.certificate, id.decrypter(), false)
-		if old := s.Cipher == DES3; errors.Is(err, ErrAlgorithm) != old {
+		if old := s.Cipher.legacy(); errors.Is(err, ErrAlgorithm) != old {
 			t.Errorf("%+v without legacy: %v", s, err)
 		}
 		if _, _, err := Open(sealed, otherRSA().certificate, otherRSA().decrypter(), true); !errors.Is(err, ErrRecipient) {
@@ -308,6 +308,30 @@ func TestSignaturesThatAreRefused(t *testing.T) {
 		if err == nil && (string(s.Content) != "content" || !s.Signer.Key.(*rsa.PublicKey).Equal(id.key.Public())) {
 			t.Errorf("changed at %d: %q", at, s.Content)
 		}
+	}
+}
+
+// Windows marks the authority key identifier of the certificate that it signs
+// for itself as critical, for which crypto/x509 refuses it.
+func TestSignerThatX509Refuses(t *testing.T) {
+	id := rsaIdentity()
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "whoever"}, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour),
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 35}, Critical: true, Value: []byte{0x30, 0x03, 0x80, 0x01, 0x01}}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, id.key.Public(), id.key)
+	if err == nil {
+		_, err = x509.ParseCertificate(der)
+	}
+	if err == nil || der == nil {
+		t.Fatalf("crypto/x509 takes it: then this isn't needed (%v)", err)
+	}
+	message, err := Sign([]byte("content"), nil, &x509.Certificate{Raw: der}, id.key, crypto.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseSigned(message, false); err != nil || !bytes.Equal(got.Signer.Raw, der) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des" //nolint:staticcheck // triple DES of legacy clients only
+	"crypto/des" // of legacy clients
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/subtle"
@@ -28,8 +28,13 @@ const (
 	AES128 Cipher = iota + 1
 	AES192
 	AES256
-	DES3 // legacy
+	DES3 // legacy, as DES
+	DES
 )
+
+// legacy ciphers have blocks of 64 bits, and DES a key that can be tried out:
+// they may keep nothing secret that isn't inside TLS.
+func (c Cipher) legacy() bool { return c == DES3 || c == DES }
 
 var ciphers = []struct {
 	cipher Cipher
@@ -41,6 +46,7 @@ var ciphers = []struct {
 	{AES192, oidAES192, 24, aes.NewCipher},
 	{AES256, oidAES256, 32, aes.NewCipher},
 	{DES3, oidDES3, 24, des.NewTripleDESCipher},
+	{DES, oidDES, 8, des.NewCipher},
 }
 
 // Scheme is how an envelope is made.
@@ -51,7 +57,7 @@ type Scheme struct {
 }
 
 // Open opens EnvelopedData (RFC 5652 section 6) for the owner of certificate.
-// legacy allows triple DES. All failures after the recipient was found are
+// legacy allows DES and triple DES. All failures after the recipient was found are
 // ErrOpen; the content may still be made up, as nothing authenticates it: a
 // server that answers differently to what it finds in there tells a stranger
 // the content of envelopes that he has seen and changed.
@@ -74,7 +80,7 @@ func Open(data []byte, certificate *x509.Certificate, key crypto.Decrypter, lega
 		return nil, s, fmt.Errorf("%w: enveloped data", ErrFormat)
 	}
 	for _, c := range ciphers {
-		if c.oid.Equal(method) && (c.cipher != DES3 || legacy) {
+		if c.oid.Equal(method) && (!c.cipher.legacy() || legacy) {
 			s.Cipher = c.cipher
 		}
 	}
@@ -92,7 +98,7 @@ func Open(data []byte, certificate *x509.Certificate, key crypto.Decrypter, lega
 	}
 	s.OAEP = oaep
 	size := aes.BlockSize
-	if s.Cipher == DES3 {
+	if s.Cipher.legacy() {
 		size = des.BlockSize
 	}
 	if !parameters.ReadASN1(&iv, tags.OCTET_STRING) || !parameters.Empty() || len(iv) != size ||
@@ -258,7 +264,7 @@ func Seal(content []byte, to Party, s Scheme) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: an envelope for a key of type %T", ErrAlgorithm, to.Key)
 	}
-	if s.Cipher < AES128 || s.Cipher > DES3 {
+	if s.Cipher < AES128 || s.Cipher > DES {
 		return nil, fmt.Errorf("%w: cipher %d", ErrAlgorithm, s.Cipher)
 	}
 	c := ciphers[s.Cipher-1]

@@ -292,10 +292,12 @@ func Sign(content []byte, attributes []Attribute, certificate *x509.Certificate,
 	if err != nil {
 		return nil, err
 	}
+	// With RSA the algorithm of the key alone (RFC 3370 section 3.2), which all
+	// know; strongSwan knows no other.
 	var oid, method asn1.ObjectIdentifier
 	for _, d := range digests {
 		if d.hash == digest {
-			oid, method = d.oid, d.rsa
+			oid, method = d.oid, oidRSA
 			if _, ok := party.Key.(*ecdsa.PublicKey); ok {
 				method = d.ecdsa
 			}
@@ -318,9 +320,9 @@ func Sign(content []byte, attributes []Attribute, certificate *x509.Certificate,
 		b.AddASN1(tags.SET, func(b *cryptobyte.Builder) { addAlgorithm(b, oid) })
 		b.AddASN1(tags.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(oidData)
-			if len(content) > 0 {
-				b.AddASN1(implicit0, func(b *cryptobyte.Builder) { b.AddASN1OctetString(content) })
-			}
+			// An empty one too: OpenSSL takes an absent one for a detached
+			// signature.
+			b.AddASN1(implicit0, func(b *cryptobyte.Builder) { b.AddASN1OctetString(content) })
 		})
 		b.AddASN1(implicit0, func(b *cryptobyte.Builder) { b.AddBytes(certificate.Raw) })
 		b.AddASN1(tags.SET, func(b *cryptobyte.Builder) {

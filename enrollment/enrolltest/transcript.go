@@ -86,11 +86,7 @@ func (r *Transcript) Do(client *http.Client, request *http.Request) (*http.Respo
 		fmt.Fprintf(&r.text, "< Transfer-Encoding: %s\n", answer.TransferEncoding)
 	}
 	r.header("< ", answer.Header, "Allow", "Content-Type", "Content-Transfer-Encoding", "Retry-After", "WWW-Authenticate")
-	shown := body
-	if answer.Header.Get("Content-Transfer-Encoding") == "base64" {
-		shown = bytes.ReplaceAll(body, []byte("\n"), nil)
-	}
-	r.body("< ", shown)
+	r.body("< ", body)
 	return answer, body
 }
 

@@ -53,12 +53,19 @@ type World struct {
 // once.
 func New(t testing.TB) *World {
 	t.Helper()
+	return NewWith(t, ca.Options{})
+}
+
+// NewWith makes a world with another CA than the usual one.
+func NewWith(t testing.TB, o ca.Options) *World {
+	t.Helper()
 	w := &World{
 		t: t, Dir: filepath.Join(t.TempDir(), "pki"),
 		Log:   slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		admin: directory.By{Name: "alice", Source: Source},
 	}
-	a, err := ca.Create(time.Now(), ca.Options{Dir: w.Dir})
+	o.Dir = w.Dir
+	a, err := ca.Create(time.Now(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +196,8 @@ func (w *World) Serve(h http.Handler) *httptest.Server {
 	server.Config.ErrorLog = slog.NewLogLogger(w.Log.Handler(), slog.LevelDebug)
 	server.TLS = &tls.Config{
 		ClientAuth: tls.RequestClientCert,
+		// strongSwan reads an answer in at most two TLS records.
+		DynamicRecordSizingDisabled: true,
 		Certificates: []tls.Certificate{{
 			Certificate: [][]byte{issued.Certificate.Raw, issued.Chain[0].Raw}, PrivateKey: key,
 		}},

@@ -57,19 +57,11 @@ func decode(body []byte) ([]byte, error) {
 	return der[:n], nil
 }
 
-// lineLength of base64, RFC 2045 section 6.8; some clients want lines.
-const lineLength = 64
-
-// reply sends DER in base64. Content-Transfer-Encoding means nothing in HTTP
-// (RFC 8951 section 3.1), but clients from before that look for it.
+// reply sends DER in base64, in one line (RFC 8951 section 3.1 goes by RFC 4648;
+// strongSwan's client takes line ends for digits). Content-Transfer-Encoding
+// means nothing in HTTP, but clients from before RFC 8951 look for it.
 func reply(w http.ResponseWriter, mediaType string, der []byte) {
-	text := base64.StdEncoding.EncodeToString(der)
-	body := make([]byte, 0, len(text)+len(text)/lineLength+1)
-	for len(text) > 0 {
-		n := min(lineLength, len(text))
-		body = append(append(body, text[:n]...), '\n')
-		text = text[n:]
-	}
+	body := base64.StdEncoding.AppendEncode(nil, der)
 	h := w.Header()
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Transfer-Encoding", "base64")

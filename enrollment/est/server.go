@@ -38,7 +38,9 @@ type server struct{ Options }
 
 // New makes a handler of all paths below Root. It has to be reached by TLS with
 // client certificates asked for, but neither demanded nor verified: that is
-// done by the Enroller.
+// done by the Enroller. The TLS listener must not cut answers into small
+// records (tls.Config.DynamicRecordSizingDisabled): strongSwan's client reads
+// two at most.
 func New(o Options) http.Handler { return &server{o} }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -53,8 +53,10 @@ func (s *server) answer(ctx context.Context, m *message, source netip.Addr) ([]b
 		}
 		return m.failed(ra, wrongEnvelope)
 	}
+	// Who signed says what is asked for, not the type: some clients renew by a
+	// PKCSReq, with the challenge password of then.
 	var issued enroll.Issued
-	if m.kind == pkcsReq && request.Challenge != "" {
+	if m.signer.SelfIssued() {
 		issued, err = s.enroll(ctx, m, request, source)
 	} else {
 		issued, err = s.renew(ctx, m, request, source)
@@ -88,10 +90,16 @@ func (s *server) open(m *message, ra Authority) (*pkcs10.Request, cms.Scheme, er
 // errSigner: the message isn't signed by whom it has to be.
 var errSigner = errors.New("message signed by another key")
 
+// errNoChallenge: signed by a key without a certificate, and no password.
+var errNoChallenge = errors.New("neither a challenge password nor signed by a certificate")
+
 // enroll for a challenge password. The message is signed with the key that
 // asks (RFC 8894 section 2.3), so nobody can put another's envelope into a
 // message of his own.
 func (s *server) enroll(ctx context.Context, m *message, request *pkcs10.Request, source netip.Addr) (enroll.Issued, error) {
+	if request.Challenge == "" {
+		return enroll.Issued{}, errNoChallenge
+	}
 	if !equal(m.signer.Key, request.Key) {
 		return enroll.Issued{}, errSigner
 	}
@@ -106,17 +114,11 @@ func (s *server) enroll(ctx context.Context, m *message, request *pkcs10.Request
 	})
 }
 
-// errNoChallenge: signed by a key without a certificate, and no password.
-var errNoChallenge = errors.New("neither a challenge password nor signed by a certificate")
-
-// renew for the certificate that signed. Some clients send it as PKCSReq.
+// renew for the certificate that signed.
 func (s *server) renew(ctx context.Context, m *message, request *pkcs10.Request, source netip.Addr) (enroll.Issued, error) {
-	if m.signer.SelfIssued() {
-		return enroll.Issued{}, errNoChallenge
-	}
 	certificate, err := x509.ParseCertificate(m.signer.Raw)
 	if err != nil {
-		return enroll.Issued{}, errNoChallenge
+		return enroll.Issued{}, &enroll.Refusal{Reason: enroll.NotRenewable, Detail: "it was not issued here"}
 	}
 	return s.Enroller.Renew(ctx, enroll.Renewal{Skin: "scep", Source: source, Certificate: certificate, Key: request.Key})
 }

@@ -13,8 +13,10 @@
 // Devices envelope their requests for the registration authority, a certificate
 // and key of RSA beside the issuing CA, whose key may be another kind. Keys of
 // devices are RSA, too, since the answer is enveloped for them. AES and SHA-2
-// only; triple DES and SHA-1 where the operator allows legacy clients; DES and
-// MD5 never. Certificates and revocation lists (GetCert, GetCRL) are found
+// only. Where the operator allows legacy clients, there are DES, triple DES and
+// SHA-1, too, and only TLS keeps the password secret: RFC 8894 section 3.5.2
+// wouldn't have DES at all, but the client in Debian 12 knows nothing else.
+// Certificates and revocation lists (GetCert, GetCRL) are found
 // elsewhere, and refused here without opening anything.
 //
 // It is a skin of package enroll and decides nothing. A client that lost an

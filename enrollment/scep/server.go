@@ -41,7 +41,8 @@ type Options struct {
 	Authority func() Authority
 	// Chain from the issuing CA to the root, both included.
 	Chain func() []*x509.Certificate
-	// Legacy allows triple DES and SHA-1.
+	// Legacy allows DES, triple DES and SHA-1: for servers that are reached by
+	// TLS only.
 	Legacy bool
 	Log    *slog.Logger
 }
@@ -73,9 +74,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// capabilities, RFC 8894 section 3.5.2.
+// capabilities, RFC 8894 section 3.5.2. SHA-384 isn't registered there, but true,
+// and by it strongSwan before 5.9.11, which mixes up its flags, believes in
+// SHA-256, AES and Renewal.
 func (s *server) capabilities() string {
-	all := []string{"AES", "POSTPKIOperation", "Renewal", "SCEPStandard", "SHA-256", "SHA-512"}
+	all := []string{"AES", "POSTPKIOperation", "Renewal", "SCEPStandard", "SHA-256", "SHA-384", "SHA-512"}
 	if s.Legacy {
 		all = append(all, "DES3", "SHA-1")
 	}
