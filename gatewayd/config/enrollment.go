@@ -175,6 +175,12 @@ func (c *Config) Has(section string) bool {
 	return ok || c.lines == nil
 }
 
+// ForGateway says whether the file is one for a gateway: it has that section, or
+// none of another role.
+func (c *Config) ForGateway() bool {
+	return c.Has("gateway") || !c.Has("enrollment") && !c.Has("client")
+}
+
 // Require is an error if the file lacks the section of a role.
 func (c *Config) Require(section string) error {
 	if c.Has(section) {

@@ -44,7 +44,7 @@ func (c *Config) validate() Problems {
 	v := &validator{Config: c}
 	v.required("state_dir", c.StateDir, "a folder such as "+SystemStateDir)
 	v.required("runtime_dir", c.RuntimeDir, "a folder such as "+SystemRuntimeDir)
-	if c.Has("gateway") || !c.Has("enrollment") && !c.Has("client") {
+	if c.ForGateway() {
 		v.gateway(&c.Gateway)
 	}
 	if c.Has("enrollment") {
