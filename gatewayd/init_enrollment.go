@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"text/template"
 	"time"
 
@@ -180,7 +181,7 @@ func (f *initEnrollmentFlags) findOut(file string, before []byte) error {
 			f.dns = gateway.Static.DNS
 		}
 		if f.url == "" {
-			f.url = "https://" + netip.AddrPortFrom(gateway.External.Address, f.listen.Port()).String()
+			f.url = "https://" + strings.TrimSuffix(netip.AddrPortFrom(gateway.External.Address, f.listen.Port()).String(), ":443")
 		}
 	}
 	if f.gatewayID == f.gateway {

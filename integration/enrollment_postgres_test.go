@@ -55,11 +55,11 @@ func newPostgres(t *testing.T, ns *netns.Namespace, root authority) *postgres {
 	p := &postgres{t: t, ns: ns, bin: places[len(places)-1], attr: &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
 	}}
-	// Not t.TempDir: another user has to get in.
-	if p.dir, err = os.MkdirTemp("", "roamgate-pg-"); err != nil {
+	p.dir = t.TempDir()
+	// Another user has to get in.
+	if err := os.Chmod(filepath.Dir(p.dir), 0o711); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(p.dir) })
 	key := keyECDSA(t)
 	own := root.gateway(t, key, func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)} })
 	p.own(p.dir, uid, gid)

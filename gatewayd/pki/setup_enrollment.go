@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -57,12 +58,13 @@ func SetupEnrollment(now time.Time, o EnrollmentOptions) (EnrollmentResult, erro
 		server: {Profile: ca.Server, DNSNames: o.DNSNames, Addresses: o.Addresses},
 		admin:  {Profile: ca.Admin, Name: o.Admin},
 	}
-	for _, request := range requests {
+	keys := map[string]crypto.Signer{}
+	for base, request := range requests {
 		key, err := ca.GenerateKey(o.Key)
 		if err != nil {
 			return r, err
 		}
-		request.PublicKey = key.Public()
+		keys[base], request.PublicKey = key, key.Public()
 		if err := ca.CheckRequest(*request); err != nil {
 			return r, err
 		}
@@ -77,16 +79,11 @@ func SetupEnrollment(now time.Time, o EnrollmentOptions) (EnrollmentResult, erro
 	}
 	defer a.Close()
 	for base, request := range requests {
-		key, err := ca.GenerateKey(o.Key)
-		if err != nil {
-			return r, err
-		}
-		request.PublicKey = key.Public()
 		certificate, err := a.Issue(now, *request)
 		if err != nil {
 			return r, err
 		}
-		if err := writePair(a, base, certificate, key, false); err != nil {
+		if err := writePair(a, base, certificate, keys[base], false); err != nil {
 			return r, err
 		}
 	}
