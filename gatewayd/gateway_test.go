@@ -194,7 +194,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.gateway = &gateway{
-		tickets:  keys,
+		forward: &forwarding{}, tickets: keys,
 		sessions: r.sessions, leases: r.leases, backend: r.backend,
 		lists: r.lists, records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},

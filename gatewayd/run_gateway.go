@@ -89,6 +89,8 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		g.listen = append(g.listen, at.IKE, at.Encap)
 	}
 
+	defer letGarbageGather()()
+
 	// All configuration is read. Below this line the machine is touched; each
 	// touch puts on the stack how to take it back.
 
@@ -212,7 +214,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return err
 	}
 	filter.keep()
-	g.backend, g.sessions, g.leases, g.guard, g.lists, g.why = backend, sessions, registry, filter, lists, forward.why
+	g.backend, g.sessions, g.leases, g.guard, g.lists, g.forward = backend, sessions, registry, filter, lists, forward
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err

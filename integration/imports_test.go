@@ -52,8 +52,18 @@ var importRules = []importRule{{
 	of: []string{"control/admit", "control/gcm"}, own: none, outside: xcrypto,
 	why: "deciding who gets in, and the pushed document, are shared with the manager and need no gateway to be tested",
 }, {
-	of: []string{"dmlink/syncml", "dmlink/wbxml", "dmlink/tree"}, own: none, outside: xcrypto,
+	of: []string{"dmlink/syncml"}, own: none, outside: xcrypto,
 	why: "codecs are pure",
+}, {
+	of: []string{"dmlink/wbxml", "dmlink/tree"}, own: []string{"dmlink/syncml"}, outside: xcrypto,
+	why: "one document, two syntaxes: the binary one writes the documents of the other; the tree answers with its statuses",
+}, {
+	of: []string{"dmlink/session"}, own: []string{"dmlink/syncml"}, outside: xcrypto,
+	notStd: []string{"net", "net/http", "os", "log", "log/slog", "crypto/rand", "math/rand", "math/rand/v2", "sync", "database/sql"},
+	why:    "the machine is a function of messages, time, randomness and two interfaces, so that every conversation can be replayed",
+}, {
+	of: []string{"dmlink/server"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/wbxml"}, outside: xcrypto,
+	why: "what reads strangers' octets off the network knows neither the database nor what administrators want",
 }, {
 	of: []string{"control/ikecrypto"}, own: []string{"control/ikewire"}, outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
 	why: "key exchange and keys: the only place with another module's arithmetic, which has to be constant-time",
@@ -84,6 +94,9 @@ var importRules = []importRule{{
 }, {
 	of: []string{"bpf/acl"}, own: none, outside: none,
 	why: "what an access list means is shared by all that enforce it, by the configuration and by the pushed document",
+}, {
+	of: []string{"bpf/acl/roster"}, own: []string{"bpf/acl"}, outside: none,
+	why: "who is in which group is the same for BPF and for nftables",
 }, {
 	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
 	why: "push shares with the gateway the document it carries and nothing else",
@@ -162,6 +175,9 @@ var importRules = []importRule{{
 	outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
 	why:     "the simulated device shares with the gateway the protocol and the transforms, and knows nothing of how a gateway is made",
 }, {
+	of: []string{"bench/device/dm"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/tree"}, outside: xcrypto,
+	why: "the simulated device's DM client shares with the server the messages, and the names of the ways to authenticate",
+}, {
 	of: []string{"integration/netns"}, own: none,
 	why: "benchmarks, tests and the demo stand on it: it knows nothing of gateways",
 }, {
@@ -181,7 +197,7 @@ var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
 var testingUsers = []string{
-	"dataplane/dptest", "bpf/acl/acltest", "dmlink/storetest", "enrollment/directory/directorytest", "enrollment/jointest", "enrollment/enrolltest",
+	"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "enrollment/directory/directorytest", "enrollment/jointest", "enrollment/enrolltest",
 	"integration/**",
 }
 
@@ -256,6 +272,12 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "enrollment/client", imports: module + "/enrollment/enroll", bad: true},
 		{from: "enrollment/discovery", imports: module + "/enrollment/directory", bad: true},
 		{from: "control/session", imports: "testing", bad: true},
+		{from: "dmlink/wbxml", imports: module + "/dmlink/syncml"},
+		{from: "dmlink/syncml", imports: module + "/dmlink/wbxml", bad: true},
+		{from: "dmlink/session", imports: "net", bad: true},
+		{from: "dmlink/session", imports: module + "/dmlink/server", bad: true},
+		{from: "dmlink/server", imports: module + "/dmlink/store", bad: true},
+		{from: "bench/device/dm", imports: module + "/dmlink/server", bad: true},
 		{from: "integration/peer", imports: module + "/control/ikewire", bad: true},
 	} {
 		p := goPackage{ImportPath: module + "/" + c.from, Imports: []string{c.imports}, Deps: []string{c.imports}}
@@ -274,34 +296,36 @@ func TestImportRulesCatch(t *testing.T) {
 	}
 }
 
-// control/ike starts no goroutine and reads no clock; imports can't say that,
-// because it needs the types of package time.
-func TestIKEMachineReadsNoClock(t *testing.T) {
+// Neither machine starts a goroutine or reads a clock; imports can't say that,
+// because they need the types of package time.
+func TestMachinesReadNoClock(t *testing.T) {
 	clock := []string{"Now", "Since", "Until", "After", "AfterFunc", "Sleep", "Tick", "NewTimer", "NewTicker"}
-	files, err := filepath.Glob("../control/ike/*.go")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%d files of control/ike, %v", len(files), err)
-	}
-	set := token.NewFileSet()
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
+	for _, folder := range []string{"control/ike", "dmlink/session"} {
+		files, err := filepath.Glob("../" + folder + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%d files of %s, %v", len(files), folder, err)
 		}
-		file, err := parser.ParseFile(set, name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.GoStmt:
-				t.Errorf("%s: a goroutine in control/ike", set.Position(n.Pos()))
-			case *ast.SelectorExpr:
-				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clock, n.Sel.Name) {
-					t.Errorf("%s: control/ike reads the clock by time.%s", set.Position(n.Pos()), n.Sel.Name)
-				}
+		set := token.NewFileSet()
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
 			}
-			return true
-		})
+			file, err := parser.ParseFile(set, name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					t.Errorf("%s: a goroutine in %s", set.Position(n.Pos()), folder)
+				case *ast.SelectorExpr:
+					if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clock, n.Sel.Name) {
+						t.Errorf("%s: %s reads the clock by time.%s", set.Position(n.Pos()), folder, n.Sel.Name)
+					}
+				}
+				return true
+			})
+		}
 	}
 }
 

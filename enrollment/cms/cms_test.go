@@ -206,7 +206,7 @@ func TestEnvelopeIsNoOracle(t *testing.T) {
 		t.Fatal(err)
 	}
 	public := id.certificate.PublicKey.(*rsa.PublicKey)
-	encrypted, err := rsa.EncryptPKCS1v15(rand.Reader, public, bytes.Repeat([]byte{1}, 24))
+	encrypted, err := rsa.EncryptPKCS1v15(rand.Reader, public, bytes.Repeat([]byte{1}, 24)) //nolint:staticcheck // what is tested
 	if err != nil {
 		t.Fatal(err)
 	}

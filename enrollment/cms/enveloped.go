@@ -229,6 +229,7 @@ func readOAEP(parameters cryptobyte.String) (crypto.Hash, error) {
 // decryptKey returns a key of size octets. With PKCS #1 v1.5 a wrong padding
 // gives a random key, in the same time (RFC 3218 section 2.3.2).
 func decryptKey(key crypto.Decrypter, encrypted []byte, oaep crypto.Hash, size int) ([]byte, error) {
+	//nolint:staticcheck // deprecated, and what SCEP's clients speak; with a session key it is no oracle
 	var options crypto.DecrypterOpts = &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size}
 	if oaep != 0 {
 		options = &rsa.OAEPOptions{Hash: oaep}
@@ -279,7 +280,7 @@ func Seal(content []byte, to Party, s Scheme) ([]byte, error) {
 	if s.OAEP != 0 {
 		encrypted, err = rsa.EncryptOAEP(s.OAEP.New(), rand.Reader, public, key, nil)
 	} else {
-		encrypted, err = rsa.EncryptPKCS1v15(rand.Reader, public, key)
+		encrypted, err = rsa.EncryptPKCS1v15(rand.Reader, public, key) //nolint:staticcheck // as above
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAlgorithm, err)

@@ -3,7 +3,9 @@ package cms
 import (
 	"bytes"
 	"crypto"
+	"crypto/tls"
 	"crypto/x509"
+	"path/filepath"
 	"testing"
 )
 
@@ -39,8 +41,18 @@ func FuzzParseSigned(f *testing.F) {
 	})
 }
 
+// fixed identity: the processes of a fuzzer have to agree on the key.
+func fixed(f *testing.F) identity {
+	f.Helper()
+	pair, err := tls.LoadX509KeyPair(filepath.Join("testdata", "recipient.pem"), filepath.Join("testdata", "recipient.pem"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return identity{pair.Leaf, pair.PrivateKey.(crypto.Signer)}
+}
+
 func FuzzOpen(f *testing.F) {
-	id := rsaIdentity()
+	id := fixed(f)
 	party, err := PartyOf(id.certificate)
 	if err != nil {
 		f.Fatal(err)

@@ -16,7 +16,7 @@
 //	list                       published revocation lists, complete and delta
 //	outbox                     enrolled, renewed, revoked, closed: for the manager
 //	audit                      what was done, by whom; triggers keep it append-only
-//	version                    which migrations were made
+//	identity version           which database this is, and its migrations
 //
 // Times are microseconds since 1970 in UTC. Outbox entries get their numbers
 // when they are first read: numbers of a sequence are taken before a commit, so

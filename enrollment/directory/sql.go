@@ -35,6 +35,11 @@ type SQL struct {
 	mu      sync.Mutex
 	waiting []*job
 	leading bool
+	// Statements of SQLite transactions, prepared once: parsing them costs more
+	// than running them. PostgreSQL's driver does that by itself. The leader
+	// alone uses them.
+	prepared map[string]*sql.Stmt
+	wanted   []string
 }
 
 type job struct {
@@ -47,13 +52,16 @@ type job struct {
 // maxBatch bounds how many share a transaction, and so how long one waits.
 const maxBatch = 64
 
+// maxPrepared bounds statements; there are about forty texts.
+const maxPrepared = 100
+
 // New brings the tables up to date and returns the directory. The database
 // stays the caller's.
 func New(ctx context.Context, db *sql.DB, dialect Dialect) (*SQL, error) {
 	if err := Migrate(ctx, db, dialect); err != nil {
 		return nil, err
 	}
-	d := &SQL{db: db, dialect: dialect}
+	d := &SQL{db: db, dialect: dialect, prepared: make(map[string]*sql.Stmt)}
 	err := d.write(ctx, func(t *tx) error {
 		if _, err := t.exec(`INSERT INTO directory_identity (id, one) VALUES ($1, 1) ON CONFLICT (one) DO NOTHING`, rand.Text()); err != nil {
 			return err
@@ -74,6 +82,33 @@ type tx struct {
 	*sql.Tx
 	ctx     context.Context
 	dialect Dialect
+	d       *SQL
+}
+
+// statement that is prepared, nil if it isn't. It is prepared between two
+// transactions, because in one it would take a second connection.
+func (t *tx) statement(text string) *sql.Stmt {
+	if t.dialect != SQLite {
+		return nil
+	}
+	if s, ok := t.d.prepared[text]; ok {
+		return t.StmtContext(t.ctx, s)
+	}
+	t.d.wanted = append(t.d.wanted, text)
+	return nil
+}
+
+func (d *SQL) prepare(ctx context.Context) {
+	for _, text := range d.wanted {
+		if d.prepared[text] != nil || len(d.prepared) >= maxPrepared {
+			continue
+		}
+		// Without one it goes on as before.
+		if s, err := d.db.PrepareContext(ctx, text); err == nil {
+			d.prepared[text] = s
+		}
+	}
+	d.wanted = d.wanted[:0]
 }
 
 // forUpdate ends a SELECT of rows that decide. SQLite has one writer anyway.
@@ -92,16 +127,33 @@ func (t *tx) forUpdateOf(table string) string {
 	return ""
 }
 
-func (t *tx) exec(query string, args ...any) (int64, error) {
-	result, err := t.ExecContext(t.ctx, query, args...)
+func (t *tx) exec(text string, args ...any) (int64, error) {
+	var result sql.Result
+	var err error
+	if s := t.statement(text); s != nil {
+		result, err = s.ExecContext(t.ctx, args...)
+	} else {
+		result, err = t.ExecContext(t.ctx, text, args...)
+	}
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
 }
 
-func (t *tx) row(query string, args ...any) *sql.Row {
-	return t.QueryRowContext(t.ctx, query, args...)
+func (t *tx) row(text string, args ...any) *sql.Row {
+	if s := t.statement(text); s != nil {
+		return s.QueryRowContext(t.ctx, args...)
+	}
+	return t.QueryRowContext(t.ctx, text, args...)
+}
+
+// QueryContext is that of sql.Tx, by a prepared statement if there is one.
+func (t *tx) QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	if s := t.statement(text); s != nil {
+		return s.QueryContext(ctx, args...)
+	}
+	return t.Tx.QueryContext(ctx, text, args...)
 }
 
 // write runs work in a transaction and returns when it is committed.
@@ -166,6 +218,7 @@ func (d *SQL) lead() {
 func (d *SQL) batch(jobs []*job) error {
 	// One caller that goes away must not take the work of others with it.
 	ctx := context.Background()
+	d.prepare(ctx)
 	t, err := d.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -178,7 +231,7 @@ func (d *SQL) batch(jobs []*job) error {
 		if _, err := t.ExecContext(ctx, "SAVEPOINT job"); err != nil {
 			return err
 		}
-		if j.err = j.work(&tx{t, ctx, d.dialect}); j.err != nil {
+		if j.err = j.work(&tx{t, ctx, d.dialect, d}); j.err != nil {
 			if _, err := t.ExecContext(ctx, "ROLLBACK TO job"); err != nil {
 				return err
 			}
@@ -215,7 +268,7 @@ func (d *SQL) once(ctx context.Context, work func(*tx) error) error {
 		return err
 	}
 	defer t.Rollback()
-	if err := work(&tx{t, ctx, d.dialect}); err != nil {
+	if err := work(&tx{t, ctx, d.dialect, d}); err != nil {
 		return err
 	}
 	return t.Commit()

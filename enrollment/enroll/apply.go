@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"net/netip"
@@ -34,7 +35,8 @@ func (s *Service) Enroll(ctx context.Context, a Application) (Issued, error) {
 	issued, err := s.enroll(ctx, a)
 	if err != nil && !errors.Is(err, ErrRefused) {
 		s.counters.add(func(m *Metrics) { m.Failed++ })
-		s.log.ErrorContext(ctx, "enrollment failed", "skin", a.Skin, "source", a.Source, "request", a.ID, "error", err)
+		s.log.ErrorContext(ctx, "enrollment failed", slog.String("skin", a.Skin), slog.Any("source", a.Source),
+			slog.String("request", a.ID.String()), slog.Any("error", err))
 	}
 	return issued, err
 }
@@ -138,7 +140,7 @@ func (s *Service) keyOf(ctx context.Context, c candidate, now time.Time) []byte 
 	}
 	key, err := s.seal.open(c.id, whileOpen, c.q.Secret)
 	if err != nil {
-		s.log.ErrorContext(ctx, "request can't be opened: was the seal key replaced?", "request", c.id, "error", err)
+		s.log.ErrorContext(ctx, "request can't be opened: was the seal key replaced?", slog.String("request", c.id.String()), slog.Any("error", err))
 		return decoy
 	}
 	clear(decoy)
@@ -172,8 +174,8 @@ func (s *Service) decide(ctx context.Context, a Application, q directory.Request
 		return Issued{}, err
 	}
 	s.counters.add(func(m *Metrics) { m.Enrolled++ })
-	s.log.InfoContext(ctx, "device enrolled", "device", q.Device, "user", q.User, "request", q.ID, "skin", a.Skin,
-		"source", a.Source, "serial", ca.SerialString(c.SerialNumber), "not_after", c.NotAfter)
+	s.log.InfoContext(ctx, "device enrolled", slog.String("device", q.Device), slog.String("user", q.User), slog.String("request", q.ID.String()), slog.String("skin", a.Skin),
+		slog.Any("source", a.Source), slog.String("serial", ca.SerialString(c.SerialNumber)), slog.Time("not_after", c.NotAfter))
 	return s.issued(c, q.Device, q.User, false), nil
 }
 
@@ -210,7 +212,8 @@ func (s *Service) again(ctx context.Context, a Application, q directory.Request,
 		return Issued{}, fmt.Errorf("recorded certificate %s: %w", q.Serial, err)
 	}
 	s.counters.add(func(m *Metrics) { m.Again++ })
-	s.log.InfoContext(ctx, "certificate given again", "device", q.Device, "request", q.ID, "skin", a.Skin, "source", a.Source, "serial", q.Serial)
+	s.log.InfoContext(ctx, "certificate given again", slog.String("device", q.Device), slog.String("request", q.ID.String()), slog.String("skin", a.Skin),
+		slog.Any("source", a.Source), slog.String("serial", q.Serial))
 	return s.issued(c, q.Device, q.User, true), nil
 }
 

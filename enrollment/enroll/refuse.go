@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -64,7 +65,7 @@ func (s *Service) guessed(ctx context.Context, skin string, source netip.Addr, c
 // purpose.
 func (s *Service) limited(skin string, source netip.Addr, wait time.Duration) error {
 	s.counters.add(func(m *Metrics) { m.Refused[Limited]++ })
-	s.log.Debug("enrollment limited", "skin", skin, "source", source, "wait", wait)
+	s.log.Debug("enrollment limited", slog.String("skin", skin), slog.Any("source", source), slog.Duration("wait", wait))
 	return &Refusal{Reason: Limited, RetryAfter: max(wait.Round(time.Second), time.Second)}
 }
 
@@ -78,7 +79,8 @@ func (s *Service) refuse(ctx context.Context, skin string, source netip.Addr, q 
 			e.request = q.ID.String()
 		}
 	}
-	s.log.WarnContext(ctx, "enrollment refused", "reason", r.Reason, "skin", skin, "source", source, "request", e.request, "device", e.device, "detail", r.Detail)
+	s.log.WarnContext(ctx, "enrollment refused", slog.Any("reason", r.Reason), slog.String("skin", skin), slog.Any("source", source),
+		slog.String("request", e.request), slog.String("device", e.device), slog.String("detail", r.Detail))
 	select {
 	case s.refusals <- e:
 	default:
@@ -136,14 +138,14 @@ func (r *recorder) record(ctx context.Context, max int) {
 	}
 	if len(entries) > 0 {
 		if err := r.s.directory.AddAudit(ctx, entries...); err != nil {
-			r.s.log.ErrorContext(ctx, "refusals not recorded", "count", len(entries), "error", err)
+			r.s.log.ErrorContext(ctx, "refusals not recorded", slog.Int("count", len(entries)), slog.Any("error", err))
 			r.s.counters.add(func(m *Metrics) { m.Unrecorded += uint64(len(entries)) })
 		}
 	}
 	for id, n := range guesses {
 		err := r.s.directory.Guessed(ctx, self, id, n, r.s.policy.Guesses, now)
 		if err != nil && !isGone(err) {
-			r.s.log.ErrorContext(ctx, "wrong guesses not recorded", "request", id, "error", err)
+			r.s.log.ErrorContext(ctx, "wrong guesses not recorded", slog.String("request", id.String()), slog.Any("error", err))
 		}
 	}
 }

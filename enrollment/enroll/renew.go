@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -22,7 +23,7 @@ func (s *Service) Renew(ctx context.Context, r Renewal) (Issued, error) {
 	issued, err := s.renew(ctx, r)
 	if err != nil && !errors.Is(err, ErrRefused) {
 		s.counters.add(func(m *Metrics) { m.Failed++ })
-		s.log.ErrorContext(ctx, "renewal failed", "skin", r.Skin, "source", r.Source, "error", err)
+		s.log.ErrorContext(ctx, "renewal failed", slog.String("skin", r.Skin), slog.Any("source", r.Source), slog.Any("error", err))
 	}
 	return issued, err
 }
@@ -32,8 +33,9 @@ func (s *Service) renew(ctx context.Context, r Renewal) (Issued, error) {
 	if wait := s.sources.wait(r.Source, now); wait > 0 {
 		return Issued{}, s.limited(r.Skin, r.Source, wait)
 	}
+	about := &directory.Request{}
 	refuse := func(reason Reason, detail string) (Issued, error) {
-		return Issued{}, s.refuse(ctx, r.Skin, r.Source, nil, &Refusal{Reason: reason, Detail: detail})
+		return Issued{}, s.refuse(ctx, r.Skin, r.Source, about, &Refusal{Reason: reason, Detail: detail})
 	}
 	old, err := s.renewable(ctx, r.Certificate, now)
 	if why := (*notRenewable)(nil); errors.As(err, &why) {
@@ -43,9 +45,9 @@ func (s *Service) renew(ctx context.Context, r Renewal) (Issued, error) {
 	if err != nil {
 		return Issued{}, err
 	}
-	about := &directory.Request{Device: old.Device}
+	about.Device = old.Device
 	if err := s.policy.CheckKey(r.Key); err != nil {
-		return Issued{}, s.refuse(ctx, r.Skin, r.Source, about, &Refusal{Reason: KeyRefused, Detail: err.Error()})
+		return refuse(KeyRefused, err.Error())
 	}
 	hash, err := otp.HashPublicKey(r.Key)
 	if err != nil {
@@ -91,8 +93,8 @@ func (s *Service) renew(ctx context.Context, r Renewal) (Issued, error) {
 		return Issued{}, err
 	}
 	s.counters.add(func(m *Metrics) { m.Renewed++ })
-	s.log.InfoContext(ctx, "certificate renewed", "device", device.Name, "skin", r.Skin, "source", r.Source,
-		"serial", ca.SerialString(c.SerialNumber), "renews", old.Serial, "not_after", c.NotAfter)
+	s.log.InfoContext(ctx, "certificate renewed", slog.String("device", device.Name), slog.String("skin", r.Skin), slog.Any("source", r.Source),
+		slog.String("serial", ca.SerialString(c.SerialNumber)), slog.String("renews", old.Serial), slog.Time("not_after", c.NotAfter))
 	return s.issued(c, device.Name, device.User, false), nil
 }
 
@@ -135,6 +137,7 @@ func (s *Service) renewedBefore(ctx context.Context, r Renewal, device directory
 		return Issued{}, fmt.Errorf("recorded certificate %s: %w", recorded.Serial, err)
 	}
 	s.counters.add(func(m *Metrics) { m.Again++ })
-	s.log.InfoContext(ctx, "certificate given again", "device", device.Name, "skin", r.Skin, "source", r.Source, "serial", recorded.Serial)
+	s.log.InfoContext(ctx, "certificate given again", slog.String("device", device.Name), slog.String("skin", r.Skin),
+		slog.Any("source", r.Source), slog.String("serial", recorded.Serial))
 	return s.issued(c, device.Name, device.User, true), nil
 }

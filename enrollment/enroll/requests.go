@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net/netip"
 	"slices"
@@ -59,7 +60,8 @@ func (s *Service) CreateRequest(ctx context.Context, by directory.By, n NewReque
 		err = s.directory.CreateRequest(ctx, by, q, s.policy.OpenPerUser)
 		if err == nil {
 			s.counters.add(func(m *Metrics) { m.Requests++ })
-			s.log.InfoContext(ctx, "enrollment request made", "request", q.ID, "device", q.Device, "user", q.User, "by", by.Name, "expires", q.Expires)
+			s.log.InfoContext(ctx, "enrollment request made", slog.String("request", q.ID.String()), slog.String("device", q.Device), slog.String("user", q.User),
+				slog.String("by", by.Name), slog.Time("expires", q.Expires))
 			q.Secret = nil
 			return q, code, nil
 		}
@@ -161,7 +163,8 @@ func (s *Service) Certify(ctx context.Context, by directory.By, r ca.Request) (I
 		return Issued{}, err
 	}
 	s.counters.add(func(m *Metrics) { m.Certified++ })
-	s.log.InfoContext(ctx, "certificate issued", "profile", r.Profile, "name", c.Subject.CommonName, "serial", ca.SerialString(c.SerialNumber), "by", by.Name)
+	s.log.InfoContext(ctx, "certificate issued", slog.Any("profile", r.Profile), slog.String("name", c.Subject.CommonName),
+		slog.String("serial", ca.SerialString(c.SerialNumber)), slog.String("by", by.Name))
 	return Issued{Certificate: c, Chain: s.issuer.Chain()}, nil
 }
 
@@ -175,7 +178,8 @@ func (s *Service) Revoke(ctx context.Context, by directory.By, serial *big.Int, 
 	}
 	s.counters.add(func(m *Metrics) { m.Revoked++ })
 	s.trust.forget()
-	s.log.InfoContext(ctx, "certificate revoked", "serial", ca.SerialString(serial), "reason", reason, "by", by.Name)
+	s.log.InfoContext(ctx, "certificate revoked", slog.String("serial", ca.SerialString(serial)), slog.String("reason", reason.String()),
+		slog.String("by", by.Name))
 	return nil
 }
 
@@ -190,7 +194,7 @@ func (s *Service) CloseDevice(ctx context.Context, by directory.By, device strin
 	}
 	s.counters.add(func(m *Metrics) { m.Closed++ })
 	s.trust.forget()
-	s.log.InfoContext(ctx, "device closed", "device", device, "reason", reason, "by", by.Name)
+	s.log.InfoContext(ctx, "device closed", slog.String("device", device), slog.String("reason", reason.String()), slog.String("by", by.Name))
 	return nil
 }
 

@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/directory"
@@ -37,7 +38,7 @@ func (s *Service) Run(ctx context.Context) {
 			s.Sweep(ctx)
 		case <-publish.C:
 			if _, err := s.Trust(ctx); err != nil && ctx.Err() == nil {
-				s.log.ErrorContext(ctx, "revocation list not published", "error", err)
+				s.log.ErrorContext(ctx, "revocation list not published", slog.Any("error", err))
 			}
 		}
 	}
@@ -49,7 +50,7 @@ func (s *Service) Sweep(ctx context.Context) {
 		n, err := s.directory.Expire(ctx, self, s.now(), sweepBatch)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.log.ErrorContext(ctx, "expired requests not closed", "error", err)
+				s.log.ErrorContext(ctx, "expired requests not closed", slog.Any("error", err))
 			}
 			return
 		}

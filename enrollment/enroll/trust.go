@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"crypto/x509"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -85,7 +86,8 @@ func (s *Service) publish(ctx context.Context, now time.Time, force bool) (direc
 		Force: force, Sign: s.issuer.SignList, By: self,
 	})
 	if err == nil {
-		s.log.InfoContext(ctx, "revocation list published", "number", l.Number, "complete", l.CompleteNumber, "entries", l.Entries)
+		s.log.InfoContext(ctx, "revocation list published", slog.Int64("number", l.Number), slog.Int64("complete", l.CompleteNumber),
+			slog.Int64("entries", l.Entries))
 	}
 	return l, err
 }

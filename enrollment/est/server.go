@@ -109,7 +109,7 @@ func (s *server) simpleenroll(w http.ResponseWriter, r *http.Request) {
 	login, err := otp.ParseLogin(user, password)
 	if err != nil {
 		// As a wrong password: a stranger learns the form of ours elsewhere.
-		s.Log.Info("not a login", "skin", "est", "source", source(r), "reason", err)
+		s.Log.Info("not a login", slog.String("skin", "est"), slog.Any("source", source(r)), slog.Any("reason", err))
 		unauthorized(w)
 		return
 	}
@@ -203,7 +203,7 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // broken is for what isn't the client's fault.
 func (s *server) broken(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() == nil {
-		s.Log.Error("enrollment undecided", "skin", "est", "source", source(r), "error", err)
+		s.Log.Error("enrollment undecided", slog.String("skin", "est"), slog.Any("source", source(r)), slog.Any("error", err))
 	}
 	retryAfter(w, time.Minute)
 	fail(w, http.StatusServiceUnavailable, "the server can't decide now; try again later")

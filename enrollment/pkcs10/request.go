@@ -193,6 +193,7 @@ func directoryString(values cryptobyte.String) (string, bool) {
 			}
 		}
 		return string(text), true
+	default:
+		return "", false
 	}
-	return "", false
 }

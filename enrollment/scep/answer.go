@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"net/netip"
 
 	"github.com/roamgate/roamgate/enrollment/cms"
@@ -47,7 +48,7 @@ func (s *server) answer(ctx context.Context, m *message, source netip.Addr) ([]b
 	}
 	request, scheme, err := s.open(m, ra)
 	if err != nil {
-		s.Log.Info("envelope refused", "skin", "scep", "source", source, "error", err)
+		s.Log.Info("envelope refused", slog.String("skin", "scep"), slog.Any("source", source), slog.Any("error", err))
 		if errors.Is(err, errScheme) {
 			return m.failed(ra, refusal{badAlg, "this cipher or key transport is not supported"})
 		}

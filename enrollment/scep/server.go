@@ -107,7 +107,7 @@ func (s *server) pkiOperation(w http.ResponseWriter, r *http.Request) {
 	}
 	m, err := parseMessage(data, s.Legacy)
 	if err != nil {
-		s.Log.Info("message refused", "skin", "scep", "source", source(r), "error", err)
+		s.Log.Info("message refused", slog.String("skin", "scep"), slog.Any("source", source(r)), slog.Any("error", err))
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
@@ -138,7 +138,7 @@ func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 // broken is for what isn't the client's fault.
 func (s *server) broken(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() == nil {
-		s.Log.Error("enrollment undecided", "skin", "scep", "source", source(r), "error", err)
+		s.Log.Error("enrollment undecided", slog.String("skin", "scep"), slog.Any("source", source(r)), slog.Any("error", err))
 	}
 	retryAfter(w, time.Minute)
 	fail(w, http.StatusServiceUnavailable, "the server can't decide now; try again later")

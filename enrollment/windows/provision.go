@@ -1,7 +1,7 @@
 package windows
 
 import (
-	"crypto/sha1" //nolint:gosec // the certificate store's name for a certificate
+	"crypto/sha1" // the certificate store's name for a certificate
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/xml"

@@ -118,7 +118,8 @@ func (s *server) fault(w http.ResponseWriter, r *http.Request, e *envelope, err 
 	if f.Type == "EnrollmentServer" && r.Context().Err() == nil {
 		level = slog.LevelError
 	}
-	s.Log.Log(r.Context(), level, "fault", "skin", "windows", "source", source(r), "type", f.Type, "trace", f.Trace, "error", err)
+	s.Log.LogAttrs(r.Context(), level, "fault", slog.String("skin", "windows"), slog.Any("source", source(r)),
+		slog.String("type", f.Type), slog.String("trace", f.Trace), slog.Any("error", err))
 	if err := send(w, http.StatusInternalServerError, "fault", answer{Action: actionTokenReply, RelatesTo: e.messageID, Body: f}); err != nil {
 		http.Error(w, "the server is broken", http.StatusInternalServerError)
 	}

@@ -28,6 +28,8 @@ func SQLiteFile(t testing.TB, path string) *sql.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
+	db.SetMaxOpenConns(8)
+	db.SetMaxIdleConns(8)
 	t.Cleanup(func() { db.Close() })
 	return db
 }

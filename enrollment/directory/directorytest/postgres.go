@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -28,6 +29,7 @@ type Postgres struct {
 	bin       string
 	attr      *syscall.SysProcAttr
 	command   *exec.Cmd
+	life      io.Closer // the server ends when it is closed
 	databases atomic.Int32
 }
 
@@ -35,10 +37,10 @@ type Postgres struct {
 // skipped; where ROAMGATE_INTEGRATION is 1 it fails.
 func StartPostgres(t testing.TB) *Postgres {
 	t.Helper()
-	p := &Postgres{t: t, bin: postgresBin(t), attr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}}
+	p := &Postgres{t: t, bin: postgresBin(t), attr: &syscall.SysProcAttr{}}
 	// Not t.TempDir: a socket's path is short, and another user has to get in.
 	var err error
-	if p.dir, err = os.MkdirTemp("", "roamgate-pg-"); err != nil {
+	if p.dir, err = os.MkdirTemp("", "roamgate-pg-"); err != nil { //nolint:usetesting // see above
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(p.dir) })
@@ -104,15 +106,30 @@ func (p *Postgres) run(name string, args ...string) {
 	}
 }
 
+// watched ends the program when its standard input does, which is also when the
+// test process dies, in whatever way. SIGQUIT ends the children of PostgreSQL
+// too, without a checkpoint; SIGKILL would leave them and their shared memory.
+func (p *Postgres) watched(name string, args ...string) *exec.Cmd {
+	const script = `"$0" "$@" & read -r _; kill -QUIT $!; wait $!`
+	c := p.tool(name)
+	c.Path, c.Args = "/bin/sh", append([]string{"sh", "-c", script, c.Path}, args...)
+	return c
+}
+
 // Start the server, again after Kill, and wait until it answers.
 func (p *Postgres) Start() {
 	p.t.Helper()
 	var log bytes.Buffer
 	// A killed process loses nothing that the kernel has: no need to wait for
 	// the disk.
-	p.command = p.tool("postgres", "-D", filepath.Join(p.dir, "data"), "-k", p.dir,
+	p.command = p.watched("postgres", "-D", filepath.Join(p.dir, "data"), "-k", p.dir,
 		"-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=150", "-c", "shared_buffers=32MB")
 	p.command.Stderr = &log
+	life, err := p.command.StdinPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.life = life
 	if err := p.command.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -141,9 +158,7 @@ func (p *Postgres) Kill() {
 	if p.command == nil {
 		return
 	}
-	// SIGQUIT ends its children too, without a checkpoint; SIGKILL would leave
-	// them and their shared memory behind.
-	_ = p.command.Process.Signal(syscall.SIGQUIT)
+	_ = p.life.Close()
 	_ = p.command.Wait()
 	p.command = nil
 }
@@ -179,6 +194,7 @@ func (p *Postgres) Open(t testing.TB, database string) *sql.DB {
 		t.Fatal(err)
 	}
 	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20)
 	t.Cleanup(func() { db.Close() })
 	return db
 }

@@ -1,0 +1,7 @@
+package sessiontest
+
+import "testing"
+
+func TestMemory(t *testing.T) {
+	Run(t, func(*testing.T) Feeder { return NewMemory() })
+}
