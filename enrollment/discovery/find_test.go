@@ -199,8 +199,8 @@ func TestLimitsHoldBeforeOthersAreAsked(t *testing.T) {
 	}
 }
 
-// An instance that doesn't answer takes no longer than the deadline, and isn't
-// taken for one that doesn't have the request.
+// An instance that doesn't answer is waited for until the deadline and keeps
+// nobody from being found at another.
 func TestInstanceThatHangs(t *testing.T) {
 	one, two, three := install(t, "one.example"), install(t, "two.example"), install(t, "three.example")
 	here := one.as("one.example", "")
@@ -213,7 +213,7 @@ func TestInstanceThatHangs(t *testing.T) {
 	hanging.StartTLS()
 	t.Cleanup(func() { close(stuck); hanging.Close() })
 	published, err := New(Options{
-		Local: Local{Name: "one.example", Prover: one}, Identity: one.identity, Deadline: 500 * time.Millisecond,
+		Local: Local{Name: "one.example", Prover: one}, Identity: one.identity, Deadline: 3 * time.Second,
 		Others: []Instance{two.listen(t, "two.example", here), three.as("three.example", hanging.URL)},
 	})
 	if err != nil {
@@ -225,8 +225,26 @@ func TestInstanceThatHangs(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0].Name != "two.example" {
 		t.Errorf("a request of another: %v, %v", found, err)
 	}
+}
+
+// An instance that can't be asked isn't taken for one that doesn't have the
+// request.
+func TestInstanceThatIsDown(t *testing.T) {
+	one, two := install(t, "one.example"), install(t, "two.example")
+	other := two.listen(t, "two.example", one.as("one.example", ""))
+	two.listener.Close()
+	published, err := New(Options{Local: Local{Name: "one.example", Prover: one}, Identity: one.identity, Others: []Instance{other}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(published.Close)
+	ours := otp.New()
+	one.codes = []otp.Code{ours}
+	if found, err := published.Find(t.Context(), signed(ours), device); err != nil || len(found) != 1 {
+		t.Errorf("a request of ours: %v, %v", found, err)
+	}
 	if _, err := published.Find(t.Context(), signed(otp.New()), device); !errors.Is(err, ErrIncomplete) {
-		t.Errorf("a request that the hanging one may have: %v", err)
+		t.Errorf("a request that the other one may have: %v", err)
 	}
 }
 

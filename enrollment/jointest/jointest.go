@@ -56,6 +56,8 @@ type Options struct {
 	Name          string
 	Policy        enroll.Policy
 	Configuration *enroll.Configuration
+	// Directory is SQLite in a file unless given.
+	Directory *directory.SQL
 	// Seen and changed before the handler sees it; may be nil.
 	Wrap func(http.Handler) http.Handler
 }
@@ -87,8 +89,11 @@ func New(t testing.TB, o Options) *Instance {
 	if o.Configuration != nil {
 		configuration = *o.Configuration
 	}
+	if o.Directory == nil {
+		o.Directory = directorytest.SQLite(t)
+	}
 	i.Service, err = enroll.New(t.Context(), enroll.Options{
-		Directory: directorytest.SQLite(t), Issuer: a.Issuer(), SealKey: bytes.Repeat([]byte{7}, enroll.SealKeySize),
+		Directory: o.Directory, Issuer: a.Issuer(), SealKey: bytes.Repeat([]byte{7}, enroll.SealKeySize),
 		Policy: o.Policy, Configuration: configuration, Now: i.clock,
 	})
 	if err != nil {
