@@ -1,0 +1,222 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/syncml"
+)
+
+// State is what is known of a device's nodes, as far as policies have to do with
+// them, and which commands wait for it. It is stored as JSON. The zero State is
+// that of a device that was never told anything.
+type State struct {
+	// Version of the document that the commands were computed from.
+	Version int64 `json:"version"`
+	// Serial of the last commands that were made.
+	Serial   int64           `json:"serial"`
+	Nodes    map[string]Node `json:"nodes,omitempty"`
+	Commands []Command       `json:"commands,omitempty"`
+}
+
+// Node is what a device confirmed about one.
+type Node struct {
+	// Have is the digest of the value that the device confirmed; empty if none.
+	Have string `json:"have,omitempty"`
+	// Format of that value.
+	Format string `json:"format,omitempty"`
+	// Present: the node is there, whatever its value. Gone: it isn't. If neither,
+	// nobody knows.
+	Present bool `json:"present,omitempty"`
+	Gone    bool `json:"gone,omitempty"`
+	// Sent: a value may have been sent, and there was no answer.
+	Sent bool `json:"sent,omitempty"`
+	// After and Leave are those of the setting that was confirmed or sent.
+	After After  `json:"after,omitempty"`
+	Leave string `json:"leave,omitempty"`
+	// Failed is the digest of a change that the device refused with Code, At a
+	// time. Tries counts answers that asked for another command.
+	Failed string    `json:"failed,omitempty"`
+	Code   int       `json:"code,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+	Tries  int       `json:"tries,omitempty"`
+}
+
+// ours: policies have given it a value that has to be taken care of.
+func (n Node) ours() bool { return n.Have != "" || n.Sent }
+
+// maxTries of Add and Replace in turn, when a device answers that the node is
+// there to the one and that it isn't to the other.
+const maxTries = 4
+
+// digest of what a device would see.
+func (s Setting) digest() string {
+	if s.Absent {
+		return "absent"
+	}
+	sum := sha256.Sum256([]byte(s.Format + "\x00" + s.Type + "\x00" + s.Data))
+	return base64.RawStdEncoding.EncodeToString(sum[:15])
+}
+
+// Next computes what has to be sent so that the device has the result, and
+// returns the new state; s stays as it is. claimed are the IDs of commands that
+// were sent and not answered. A change that the device refused is made again
+// after retry. Commands that are still right keep their IDs.
+func (s State) Next(r Result, version int64, claimed []string, now time.Time, retry time.Duration) State {
+	out := State{Version: version, Serial: s.Serial, Nodes: maps.Clone(s.Nodes)}
+	if out.Nodes == nil {
+		out.Nodes = map[string]Node{}
+	}
+	changes := out.changes(r, now, retry)
+	if s.outdated(changes, r, claimed) {
+		// What was sent and isn't wanted any more may have been executed.
+		for _, c := range s.Commands {
+			if slices.Contains(claimed, c.ID) {
+				out.sent(c)
+			}
+		}
+		changes = out.changes(r, now, retry)
+	}
+	out.Commands = commands(changes, r.atomic)
+	for i, c := range out.Commands {
+		old := slices.IndexFunc(s.Commands, func(o Command) bool { return o.same(c) })
+		if old >= 0 {
+			out.Commands[i].ID = s.Commands[old].ID
+			continue
+		}
+		out.Serial++
+		out.Commands[i].ID = fmt.Sprintf("p%d", out.Serial)
+	}
+	return out
+}
+
+// outdated: a command that was sent isn't among those that would be made now.
+func (s State) outdated(changes []Change, r Result, claimed []string) bool {
+	fresh := commands(changes, r.atomic)
+	return slices.ContainsFunc(s.Commands, func(c Command) bool {
+		return slices.Contains(claimed, c.ID) && !slices.ContainsFunc(fresh, c.same)
+	})
+}
+
+func (s State) sent(c Command) {
+	for _, change := range c.Changes {
+		n := s.Nodes[change.Setting.URI]
+		n.Have, n.Present, n.Gone = "", false, false
+		if change.Verb != syncml.Delete {
+			n.Sent, n.After, n.Leave, n.Format = true, change.Setting.After, change.Setting.Leave, change.Setting.Format
+		}
+		s.Nodes[change.Setting.URI] = n
+	}
+}
+
+// changes that lead to the result: what is removed first, then by URI, so that
+// interior nodes come before what is in them.
+func (s State) changes(r Result, now time.Time, retry time.Duration) []Change {
+	wanted := map[string]Value{}
+	within := map[string]bool{} // nodes above wanted ones
+	for _, v := range r.Values {
+		wanted[v.Setting.URI] = v
+		for parent := range parents(v.Setting.URI) {
+			within[parent] = within[parent] || !v.Setting.Absent
+		}
+	}
+	var removals, settings []Change
+	removed := map[string]bool{}
+	for _, uri := range slices.Sorted(maps.Keys(s.Nodes)) {
+		if _, ok := wanted[uri]; ok || underOne(uri, removed) || underAbsent(uri, wanted) {
+			continue
+		}
+		c, ok := s.giveUp(uri, within[uri])
+		if !ok {
+			continue
+		}
+		if c.Verb == syncml.Delete {
+			removed[uri] = true
+		}
+		removals = append(removals, c)
+	}
+	for _, v := range r.Values { // by URI
+		if c, ok := s.change(v); ok {
+			settings = append(settings, c)
+		}
+	}
+	due := func(c Change) bool {
+		n := s.Nodes[c.Setting.URI]
+		return n.Failed != c.digest() || !now.Before(n.At.Add(retry))
+	}
+	return slices.DeleteFunc(append(removals, settings...), func(c Change) bool { return !due(c) })
+}
+
+// giveUp what no set wants any more. It forgets nodes of which nothing is left to do.
+func (s State) giveUp(uri string, within bool) (Change, bool) {
+	n := s.Nodes[uri]
+	switch {
+	case !n.ours(), n.After == Keep:
+		delete(s.Nodes, uri)
+		return Change{}, false
+	case n.After == Leave:
+		left := Setting{URI: uri, Format: n.Format, Data: n.Leave}
+		return Change{Verb: syncml.Replace, Setting: left, Last: true}, true
+	case within: // an interior node that others need
+		return Change{}, false
+	}
+	return Change{Verb: syncml.Delete, Setting: Setting{URI: uri, Absent: true}, Last: true}, true
+}
+
+// change that makes a node what it shall be; false if it is.
+func (s State) change(v Value) (Change, bool) {
+	want := v.Setting
+	n := s.Nodes[want.URI]
+	c := Change{Setting: want, Set: v.Set}
+	switch {
+	case want.Absent:
+		c.Verb = syncml.Delete
+		return c, !n.Gone
+	case n.Have == want.digest():
+		if n.After != want.After || n.Leave != want.Leave {
+			n.After, n.Leave = want.After, want.Leave
+			s.Nodes[want.URI] = n
+		}
+		return Change{}, false
+	case n.Have != "" && (n.Format == "node") != (want.Format == "node"):
+		// It can't become the other; the next step adds it.
+		return Change{Verb: syncml.Delete, Setting: Setting{URI: want.URI, Absent: true}}, true
+	case n.Present && want.Format == "node":
+		n.Have, n.Format, n.After, n.Leave = want.digest(), want.Format, Keep, "" // it was there before us
+		s.Nodes[want.URI] = n
+		return Change{}, false
+	case n.Present:
+		c.Verb = syncml.Replace
+	default:
+		c.Verb = syncml.Add
+	}
+	return c, true
+}
+
+func underOne(uri string, of map[string]bool) bool {
+	for parent := range parents(uri) {
+		if of[parent] {
+			return true
+		}
+	}
+	return false
+}
+
+func underAbsent(uri string, wanted map[string]Value) bool {
+	for parent := range parents(uri) {
+		if wanted[parent].Setting.Absent {
+			return true
+		}
+	}
+	return false
+}
+
+// forget nodes below one that was deleted.
+func (s State) forget(uri string) {
+	maps.DeleteFunc(s.Nodes, func(u string, _ Node) bool { return strings.HasPrefix(u, uri+"/") })
+}
