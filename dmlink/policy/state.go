@@ -73,13 +73,15 @@ func (s State) Next(r Result, version int64, claimed []string, now time.Time, re
 		out.Nodes = map[string]Node{}
 	}
 	changes := out.changes(r, now, retry)
-	if s.outdated(changes, r, claimed) {
-		// What was sent and isn't wanted any more may have been executed.
-		for _, c := range s.Commands {
-			if slices.Contains(claimed, c.ID) {
-				out.sent(c)
-			}
+	// What was sent and isn't wanted any more may have been executed.
+	fresh, unsure := commands(changes, r.atomic), false
+	for _, c := range s.Commands {
+		if slices.Contains(claimed, c.ID) && !slices.ContainsFunc(fresh, c.same) {
+			out.sent(c)
+			unsure = true
 		}
+	}
+	if unsure {
 		changes = out.changes(r, now, retry)
 	}
 	out.Commands = commands(changes, r.atomic)
@@ -95,14 +97,7 @@ func (s State) Next(r Result, version int64, claimed []string, now time.Time, re
 	return out
 }
 
-// outdated: a command that was sent isn't among those that would be made now.
-func (s State) outdated(changes []Change, r Result, claimed []string) bool {
-	fresh := commands(changes, r.atomic)
-	return slices.ContainsFunc(s.Commands, func(c Command) bool {
-		return slices.Contains(claimed, c.ID) && !slices.ContainsFunc(fresh, c.same)
-	})
-}
-
+// sent notes that nobody knows whether a command was executed.
 func (s State) sent(c Command) {
 	for _, change := range c.Changes {
 		n := s.Nodes[change.Setting.URI]
@@ -178,7 +173,8 @@ func (s State) change(v Value) (Change, bool) {
 		c.Verb = syncml.Delete
 		return c, !n.Gone
 	case n.Have == want.digest():
-		if n.After != want.After || n.Leave != want.Leave {
+		there := want.Format == "node" && n.After == Keep // before us
+		if !there && (n.After != want.After || n.Leave != want.Leave) {
 			n.After, n.Leave = want.After, want.Leave
 			s.Nodes[want.URI] = n
 		}
@@ -187,7 +183,7 @@ func (s State) change(v Value) (Change, bool) {
 		// It can't become the other; the next step adds it.
 		return Change{Verb: syncml.Delete, Setting: Setting{URI: want.URI, Absent: true}}, true
 	case n.Present && want.Format == "node":
-		n.Have, n.Format, n.After, n.Leave = want.digest(), want.Format, Keep, "" // it was there before us
+		n.Have, n.Format, n.After, n.Leave = want.digest(), want.Format, Keep, ""
 		s.Nodes[want.URI] = n
 		return Change{}, false
 	case n.Present:
