@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/base64"
 	"maps"
 	"slices"
@@ -78,7 +79,7 @@ func (c Change) op() *syncml.Op {
 	s := c.Setting
 	item := syncml.Item{Target: syncml.Location{URI: s.URI}}
 	if c.Verb != syncml.Delete {
-		item.Meta = syncml.Meta{Format: s.Format, Type: s.Type}
+		item.Meta = syncml.Meta{Format: cmp.Or(s.Format, "chr"), Type: s.Type}
 		switch s.Format {
 		case "node", "null":
 		case "bin":

@@ -19,7 +19,10 @@ type State struct {
 	// Version of the document that the commands were computed from.
 	Version int64 `json:"version"`
 	// Serial of the last commands that were made.
-	Serial   int64           `json:"serial"`
+	Serial int64 `json:"serial"`
+	// Due is when a change that the device refused is to be tried again; zero if
+	// there is none.
+	Due      time.Time       `json:"due,omitzero"`
 	Nodes    map[string]Node `json:"nodes,omitempty"`
 	Commands []Command       `json:"commands,omitempty"`
 }
@@ -101,6 +104,7 @@ func (s State) Next(r Result, version int64, claimed []string, now time.Time, re
 func (s State) sent(c Command) {
 	for _, change := range c.Changes {
 		n := s.Nodes[change.Setting.URI]
+		n.Sent = n.ours()
 		n.Have, n.Present, n.Gone = "", false, false
 		if change.Verb != syncml.Delete {
 			n.Sent, n.After, n.Leave, n.Format = true, change.Setting.After, change.Setting.Leave, change.Setting.Format
@@ -110,8 +114,8 @@ func (s State) sent(c Command) {
 }
 
 // changes that lead to the result: what is removed first, then by URI, so that
-// interior nodes come before what is in them.
-func (s State) changes(r Result, now time.Time, retry time.Duration) []Change {
+// interior nodes come before what is in them. It sets Due.
+func (s *State) changes(r Result, now time.Time, retry time.Duration) []Change {
 	wanted := map[string]Value{}
 	within := map[string]bool{} // nodes above wanted ones
 	for _, v := range r.Values {
@@ -140,11 +144,18 @@ func (s State) changes(r Result, now time.Time, retry time.Duration) []Change {
 			settings = append(settings, c)
 		}
 	}
-	due := func(c Change) bool {
+	s.Due = time.Time{}
+	return slices.DeleteFunc(append(removals, settings...), func(c Change) bool {
 		n := s.Nodes[c.Setting.URI]
-		return n.Failed != c.digest() || !now.Before(n.At.Add(retry))
-	}
-	return slices.DeleteFunc(append(removals, settings...), func(c Change) bool { return !due(c) })
+		due := n.At.Add(retry)
+		if n.Failed != c.digest() || !now.Before(due) {
+			return false
+		}
+		if s.Due.IsZero() || due.Before(s.Due) {
+			s.Due = due
+		}
+		return true
+	})
 }
 
 // giveUp what no set wants any more. It forgets nodes of which nothing is left to do.
@@ -157,7 +168,7 @@ func (s State) giveUp(uri string, within bool) (Change, bool) {
 	case n.After == Leave:
 		left := Setting{URI: uri, Format: n.Format, Data: n.Leave}
 		return Change{Verb: syncml.Replace, Setting: left, Last: true}, true
-	case within: // an interior node that others need
+	case within && n.Format == "node": // an interior node that others need
 		return Change{}, false
 	}
 	return Change{Verb: syncml.Delete, Setting: Setting{URI: uri, Absent: true}, Last: true}, true
@@ -179,11 +190,14 @@ func (s State) change(v Value) (Change, bool) {
 			s.Nodes[want.URI] = n
 		}
 		return Change{}, false
-	case n.Have != "" && (n.Format == "node") != (want.Format == "node"):
+	case n.ours() && (n.Format == "node") != (want.Format == "node"):
 		// It can't become the other; the next step adds it.
 		return Change{Verb: syncml.Delete, Setting: Setting{URI: want.URI, Absent: true}}, true
 	case n.Present && want.Format == "node":
-		n.Have, n.Format, n.After, n.Leave = want.digest(), want.Format, Keep, ""
+		n.Have, n.Format, n.After, n.Leave = want.digest(), want.Format, want.After, ""
+		if !n.Sent {
+			n.After = Keep // it was there before us
+		}
 		s.Nodes[want.URI] = n
 		return Change{}, false
 	case n.Present:

@@ -24,9 +24,9 @@ type Store interface {
 	Device(ctx context.Context, id string) (Marked, error)
 	// Mark devices of which something has changed. Unknown ones are left out.
 	Mark(ctx context.Context, devices ...string) error
-	// Marked returns up to n devices with a mark, the oldest marks first. Others
-	// may be given the same.
-	Marked(ctx context.Context, n int) ([]Marked, error)
+	// Marked returns up to n devices with a mark, the oldest marks first, and
+	// those whose State is Due. Others may be given the same.
+	Marked(ctx context.Context, now time.Time, n int) ([]Marked, error)
 	// Put stores the state of a device, makes its Commands the ones that wait for
 	// the device, in this order and those that wait already under their IDs, and
 	// takes the mark and the outcomes away. ErrChanged if since m was read it was

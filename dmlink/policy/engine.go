@@ -1,0 +1,239 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/syncml"
+)
+
+// Config of an engine; zero fields mean the defaults.
+type Config struct {
+	// Retry is after what time a change that a device refused is tried again. 24
+	// hours.
+	Retry time.Duration
+	// Now is the clock. time.Now.
+	Now func() time.Time
+}
+
+// Engine computes what devices shall have, when something changes, and puts it
+// into a store. It is safe for concurrent use; several servers run one each on
+// one store.
+type Engine struct {
+	store Store
+	retry time.Duration
+	now   func() time.Time
+
+	mu     sync.Mutex
+	newest Version
+	model  *Model
+}
+
+// NewEngine on a store.
+func NewEngine(s Store, c Config) *Engine {
+	if c.Retry == 0 {
+		c.Retry = 24 * time.Hour
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &Engine{store: s, retry: c.Retry, now: c.Now}
+}
+
+// current is the newest version, compiled once.
+func (e *Engine) current(ctx context.Context) (Version, *Model, error) {
+	v, err := e.store.Document(ctx, 0)
+	if err != nil {
+		return v, nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.model == nil || e.newest.Number != v.Number {
+		m, err := Compile(v.Document)
+		if err != nil {
+			return v, nil, fmt.Errorf("version %d: %w", v.Number, err)
+		}
+		e.newest, e.model = v, m
+	}
+	return e.newest, e.model, nil
+}
+
+// Document is the newest version; nothing was saved if its number is 0.
+func (e *Engine) Document(ctx context.Context) (Version, error) {
+	v, _, err := e.current(ctx)
+	return v, err
+}
+
+// Apply makes a document the newest version, after version base. Devices that
+// it may touch are marked; Refresh computes their commands. ErrDocument,
+// ErrChanged.
+func (e *Engine) Apply(ctx context.Context, d Document, base int64, by, comment string) (Version, error) {
+	m, err := Compile(d)
+	if err != nil {
+		return Version{}, err
+	}
+	old, before, err := e.current(ctx)
+	if err != nil {
+		return Version{}, err
+	}
+	if old.Number != base {
+		return Version{}, fmt.Errorf("version %d, which followed %d: %w", old.Number, base, ErrChanged)
+	}
+	v := Version{Number: base + 1, At: e.now(), By: by, Comment: comment, Document: m.Document()}
+	return v, e.store.Save(ctx, v, m.Touched(before))
+}
+
+// Plan says what a document would change, and for whom. It changes nothing.
+func (e *Engine) Plan(ctx context.Context, d Document) (Plan, error) {
+	m, err := Compile(d)
+	if err != nil {
+		return Plan{}, err
+	}
+	_, before, err := e.current(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	var p Plan
+	scopes := m.Touched(before)
+	if len(scopes) == 0 {
+		return p, nil
+	}
+	const page = 500
+	for after := ""; ; {
+		devices, err := e.store.Devices(ctx, scopes, after, page)
+		if err != nil {
+			return p, err
+		}
+		for _, f := range devices {
+			p.add(f.ID, Differences(before.Resolve(f), m.Resolve(f)))
+		}
+		if len(devices) < page {
+			return p, nil
+		}
+		after = devices[len(devices)-1].ID
+	}
+}
+
+// Refresh computes the commands of up to n marked devices, and says how many of
+// them it put. A device that changes meanwhile stays marked.
+func (e *Engine) Refresh(ctx context.Context, n int) (int, error) {
+	marked, err := e.store.Marked(ctx, e.now(), n)
+	if err != nil || len(marked) == 0 {
+		return 0, err
+	}
+	// Read after the marks: a newer document marks again.
+	version, m, err := e.current(ctx)
+	if err != nil {
+		return 0, err
+	}
+	done := 0
+	for _, d := range marked {
+		s := d.State.Record(d.Outcomes, d.At).Next(m.Resolve(d.Facts), version.Number, d.Claimed, e.now(), e.retry)
+		switch err := e.store.Put(ctx, d, s); {
+		case err == nil:
+			done++
+		case !errors.Is(err, ErrChanged) && !errors.Is(err, ErrNoDevice):
+			return done, fmt.Errorf("device %q: %w", d.Facts.ID, err)
+		}
+	}
+	return done, nil
+}
+
+// InventoryChanged marks a device if a filter reads one of these nodes, or
+// SoftwareFact.
+func (e *Engine) InventoryChanged(ctx context.Context, device string, uris ...string) error {
+	_, m, err := e.current(ctx)
+	if err != nil || !m.Reads(uris...) {
+		return err
+	}
+	return e.store.Mark(ctx, device)
+}
+
+// Progress of a value on a device.
+type Progress string
+
+// What is known of a value.
+const (
+	Confirmed Progress = "confirmed"
+	Sent      Progress = "sent"    // no answer yet
+	Waiting   Progress = "waiting" // for the next session
+	Refused   Progress = "refused" // and tried again later
+	Pending   Progress = "pending" // not computed yet
+)
+
+// Explanation of a device's resulting set.
+type Explanation struct {
+	Device  string   `json:"device" yaml:"device"`
+	Unit    string   `json:"unit" yaml:"unit"`
+	Groups  []string `json:"groups,omitempty" yaml:"groups,omitempty"`
+	Version int64    `json:"version" yaml:"version"`
+	Result  Result   `json:"result" yaml:"result"`
+	// Nodes says how far the device is with each value, by URI.
+	Nodes map[string]Status `json:"nodes" yaml:"nodes"`
+	// Removals are nodes that no set wants any more and that wait to be removed
+	// or left with another value.
+	Removals []string `json:"removals,omitempty" yaml:"removals,omitempty"`
+}
+
+// Status of a value on a device.
+type Status struct {
+	Progress Progress `json:"progress" yaml:"progress"`
+	// Code that the device refused it with.
+	Code int       `json:"code,omitempty" yaml:"code,omitempty"`
+	At   time.Time `json:"at,omitzero" yaml:"at,omitempty"`
+}
+
+// Explain which sets apply to a device and why the others don't, which set gave
+// which value and which lost, and what the device has confirmed. It changes
+// nothing. ErrNoDevice.
+func (e *Engine) Explain(ctx context.Context, device string) (Explanation, error) {
+	d, err := e.store.Device(ctx, device)
+	if err != nil {
+		return Explanation{}, err
+	}
+	version, m, err := e.current(ctx)
+	if err != nil {
+		return Explanation{}, err
+	}
+	x := Explanation{Device: d.Facts.ID, Unit: d.Facts.Unit, Groups: d.Facts.Groups, Version: version.Number, Result: m.Resolve(d.Facts), Nodes: map[string]Status{}}
+	s := d.State.Record(d.Outcomes, d.At)
+	waiting := map[string]Progress{}
+	for _, c := range s.Commands {
+		p := Waiting
+		for _, id := range d.Claimed {
+			if id == c.ID {
+				p = Sent
+			}
+		}
+		for _, change := range c.Changes {
+			waiting[change.Setting.URI] = p
+			if change.Last {
+				x.Removals = append(x.Removals, change.Setting.URI)
+			}
+		}
+	}
+	for _, v := range x.Result.Values {
+		x.Nodes[v.Setting.URI] = s.status(v.Setting, waiting[v.Setting.URI])
+	}
+	return x, nil
+}
+
+func (s State) status(want Setting, waiting Progress) Status {
+	n := s.Nodes[want.URI]
+	switch {
+	case want.Absent && n.Gone, !want.Absent && n.Have == want.digest():
+		return Status{Progress: Confirmed, At: n.At}
+	case waiting != "":
+		return Status{Progress: waiting}
+	case n.Failed != "":
+		for _, verb := range []syncml.Verb{syncml.Add, syncml.Replace, syncml.Delete} {
+			if n.Failed == (Change{Verb: verb, Setting: want}).digest() {
+				return Status{Progress: Refused, Code: n.Code, At: n.At}
+			}
+		}
+	}
+	return Status{Progress: Pending}
+}

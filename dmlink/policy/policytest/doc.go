@@ -1,0 +1,3 @@
+// Package policytest has a policy.Store in memory, and the suite that every
+// policy.Store passes.
+package policytest
