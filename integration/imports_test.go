@@ -98,6 +98,17 @@ var importRules = []importRule{{
 	of: []string{"bpf/acl/roster"}, own: []string{"bpf/acl"}, outside: none,
 	why: "who is in which group is the same for BPF and for nftables",
 }, {
+	of: []string{"dmlink/policy"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/tree"},
+	notStd: []string{"net", "net/http", "os", "log/slog", "database/sql"},
+	why:    "which set wins is a function of document and device: neither a database nor a socket is in it, so that a plan and what happens are the same",
+}, {
+	of: []string{"dmlink/policy/standard"}, own: []string{"dmlink/policy"}, notStd: []string{"net/http", "os", "database/sql"},
+	why: "what vendors call their nodes is known in one place, and the rest of policy knows no vendor",
+}, {
+	of: []string{"dmlink/inventory"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/tree"}, outside: xcrypto,
+	notStd: []string{"net", "net/http", "os", "log/slog", "database/sql"},
+	why:    "what devices say is hostile: it is taken apart without a database, a socket or a filter in reach",
+}, {
 	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
 	why: "push shares with the gateway the document it carries and nothing else",
 }, {
@@ -197,7 +208,7 @@ var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
 var testingUsers = []string{
-	"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "enrollment/directory/directorytest", "enrollment/jointest", "enrollment/enrolltest",
+	"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "dmlink/policy/policytest", "dmlink/inventory/inventorytest", "enrollment/directory/directorytest", "enrollment/jointest", "enrollment/enrolltest",
 	"integration/**",
 }
 

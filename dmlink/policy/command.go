@@ -25,9 +25,14 @@ type Change struct {
 	Setting Setting     `json:"setting"`
 	// Set that wants it; empty where none does.
 	Set string `json:"set,omitempty"`
+	// Of is the node that is given up by removing one above.
+	Of string `json:"of,omitempty"`
 	// Last: after it policies have nothing to do with the node any more.
 	Last bool `json:"last,omitempty"`
 }
+
+// node whose state the change is about.
+func (c Change) node() string { return cmp.Or(c.Of, c.Setting.URI) }
 
 func (c Change) digest() string { return string(c.Verb) + " " + c.Setting.digest() }
 
@@ -150,16 +155,17 @@ func succeeded(code int) bool {
 }
 
 func (s State) answer(c Change, code int, at time.Time) {
-	uri := c.Setting.URI
+	uri := c.node()
 	n := s.Nodes[uri]
 	gone := code == syncml.StatusNotFound || code == syncml.StatusGone
 	switch {
 	case c.Verb == syncml.Delete && (succeeded(code) || gone):
-		s.forget(uri)
+		s.forget(c.Setting.URI)
 		n = Node{Gone: true, At: at}
 	case succeeded(code):
-		n = Node{Have: c.Setting.digest(), Format: c.Setting.Format, Present: true, After: c.Setting.After, Leave: c.Setting.Leave, At: at}
-	case c.Verb == syncml.Add && code == syncml.StatusAlreadyExists && n.Tries < maxTries:
+		n = Node{Have: c.Setting.digest(), Format: c.Setting.Format, Present: true, At: at}
+		n.afterwards(c.Setting)
+	case c.Verb == syncml.Add && (code == syncml.StatusAlreadyExists || code == syncml.StatusNotAllowed) && n.Tries < maxTries:
 		n.Present, n.Gone, n.Tries = true, false, n.Tries+1
 	case c.Verb == syncml.Replace && gone && c.Last: // nothing to leave a value in
 		n = Node{Gone: true, At: at}

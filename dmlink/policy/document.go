@@ -67,6 +67,9 @@ type Setting struct {
 	After After `yaml:"after,omitempty" json:"after,omitempty"`
 	// Leave is the value that After: leave leaves, of the same format.
 	Leave string `yaml:"leave,omitempty" json:"leave,omitempty"`
+	// RemoveAt is a node above, which is removed in place of this one: for nodes
+	// that come and go with their parent.
+	RemoveAt string `yaml:"remove_at,omitempty" json:"remove_at,omitempty"`
 }
 
 // After says what becomes of a value that no set wants any more.
@@ -101,7 +104,8 @@ type Link struct {
 
 // Equal compares all that a device would see.
 func (s Setting) Equal(other Setting) bool {
-	s.After, s.Leave, other.After, other.Leave = "", "", "", ""
+	s.After, s.Leave, s.RemoveAt = "", "", ""
+	other.After, other.Leave, other.RemoveAt = "", "", ""
 	return s == other
 }
 
@@ -119,6 +123,9 @@ func (d Document) normal() Document {
 		for j := range s.Settings {
 			if u, err := tree.ParseURI(s.Settings[j].URI); err == nil {
 				s.Settings[j].URI = u.String()
+			}
+			if u, err := tree.ParseURI(s.Settings[j].RemoveAt); err == nil {
+				s.Settings[j].RemoveAt = u.String()
 			}
 			if s.Settings[j].Format == "chr" {
 				s.Settings[j].Format = ""
@@ -235,12 +242,14 @@ func (v Setting) validate() error {
 		return errors.New("expected the URI of a node below the root")
 	case !slices.Contains(formats, v.Format):
 		return fmt.Errorf("format %.32q, expected one of %s", v.Format, strings.Join(formats[1:], ", "))
-	case v.Absent && (v.Format != "" || v.Type != "" || v.Data != "" || v.After != Remove || v.Leave != ""):
+	case v.Absent && (v.Format != "" || v.Type != "" || v.Data != "" || v.After != Remove || v.Leave != "" || v.RemoveAt != ""):
 		return errors.New("a node that shall be absent has no value")
 	case (v.Format == "node" || v.Format == "null") && (v.Data != "" || v.Leave != ""):
 		return fmt.Errorf("format %s has no data", v.Format)
 	case v.After != Remove && v.After != Keep && v.After != Leave:
 		return fmt.Errorf("after %.32q, expected nothing, keep or leave", string(v.After))
+	case v.RemoveAt != "" && (v.After != Remove || len(v.RemoveAt) <= len("./") || !strings.HasPrefix(v.URI, v.RemoveAt+"/")):
+		return fmt.Errorf("remove_at %.128q, expected a node above, and that the value is removed", v.RemoveAt)
 	case v.Leave != "" && v.After != Leave:
 		return errors.New("leave has a value, but after isn't leave")
 	}

@@ -209,9 +209,9 @@ func (e *Engine) Explain(ctx context.Context, device string) (Explanation, error
 			}
 		}
 		for _, change := range c.Changes {
-			waiting[change.Setting.URI] = p
+			waiting[change.node()] = p
 			if change.Last {
-				x.Removals = append(x.Removals, change.Setting.URI)
+				x.Removals = append(x.Removals, change.node())
 			}
 		}
 	}

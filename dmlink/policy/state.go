@@ -39,9 +39,11 @@ type Node struct {
 	Gone    bool `json:"gone,omitempty"`
 	// Sent: a value may have been sent, and there was no answer.
 	Sent bool `json:"sent,omitempty"`
-	// After and Leave are those of the setting that was confirmed or sent.
-	After After  `json:"after,omitempty"`
-	Leave string `json:"leave,omitempty"`
+	// After, Leave and RemoveAt are those of the setting that was confirmed or
+	// sent.
+	After    After  `json:"after,omitempty"`
+	Leave    string `json:"leave,omitempty"`
+	RemoveAt string `json:"remove_at,omitempty"`
 	// Failed is the digest of a change that the device refused with Code, At a
 	// time. Tries counts answers that asked for another command.
 	Failed string    `json:"failed,omitempty"`
@@ -49,6 +51,9 @@ type Node struct {
 	At     time.Time `json:"at,omitzero"`
 	Tries  int       `json:"tries,omitempty"`
 }
+
+// afterwards notes what happens when nobody wants the setting any more.
+func (n *Node) afterwards(s Setting) { n.After, n.Leave, n.RemoveAt = s.After, s.Leave, s.RemoveAt }
 
 // ours: policies have given it a value that has to be taken care of.
 func (n Node) ours() bool { return n.Have != "" || n.Sent }
@@ -103,13 +108,14 @@ func (s State) Next(r Result, version int64, claimed []string, now time.Time, re
 // sent notes that nobody knows whether a command was executed.
 func (s State) sent(c Command) {
 	for _, change := range c.Changes {
-		n := s.Nodes[change.Setting.URI]
+		n := s.Nodes[change.node()]
 		n.Sent = n.ours()
 		n.Have, n.Present, n.Gone = "", false, false
 		if change.Verb != syncml.Delete {
-			n.Sent, n.After, n.Leave, n.Format = true, change.Setting.After, change.Setting.Leave, change.Setting.Format
+			n.Sent, n.Format = true, change.Setting.Format
+			n.afterwards(change.Setting)
 		}
-		s.Nodes[change.Setting.URI] = n
+		s.Nodes[change.node()] = n
 	}
 }
 
@@ -130,12 +136,12 @@ func (s *State) changes(r Result, now time.Time, retry time.Duration) []Change {
 		if _, ok := wanted[uri]; ok || underOne(uri, removed) || underAbsent(uri, wanted) {
 			continue
 		}
-		c, ok := s.giveUp(uri, within[uri])
-		if !ok {
+		c, ok := s.giveUp(uri, within)
+		if !ok || removed[c.Setting.URI] {
 			continue
 		}
 		if c.Verb == syncml.Delete {
-			removed[uri] = true
+			removed[c.Setting.URI] = true
 		}
 		removals = append(removals, c)
 	}
@@ -146,7 +152,7 @@ func (s *State) changes(r Result, now time.Time, retry time.Duration) []Change {
 	}
 	s.Due = time.Time{}
 	return slices.DeleteFunc(append(removals, settings...), func(c Change) bool {
-		n := s.Nodes[c.Setting.URI]
+		n := s.Nodes[c.node()]
 		due := n.At.Add(retry)
 		if n.Failed != c.digest() || !now.Before(due) {
 			return false
@@ -159,7 +165,7 @@ func (s *State) changes(r Result, now time.Time, retry time.Duration) []Change {
 }
 
 // giveUp what no set wants any more. It forgets nodes of which nothing is left to do.
-func (s State) giveUp(uri string, within bool) (Change, bool) {
+func (s State) giveUp(uri string, within map[string]bool) (Change, bool) {
 	n := s.Nodes[uri]
 	switch {
 	case !n.ours(), n.After == Keep:
@@ -168,8 +174,10 @@ func (s State) giveUp(uri string, within bool) (Change, bool) {
 	case n.After == Leave:
 		left := Setting{URI: uri, Format: n.Format, Data: n.Leave}
 		return Change{Verb: syncml.Replace, Setting: left, Last: true}, true
-	case within && n.Format == "node": // an interior node that others need
+	case within[uri] && n.Format == "node", within[n.RemoveAt]: // others need it
 		return Change{}, false
+	case n.RemoveAt != "":
+		return Change{Verb: syncml.Delete, Setting: Setting{URI: n.RemoveAt, Absent: true}, Of: uri, Last: true}, true
 	}
 	return Change{Verb: syncml.Delete, Setting: Setting{URI: uri, Absent: true}, Last: true}, true
 }
@@ -185,8 +193,8 @@ func (s State) change(v Value) (Change, bool) {
 		return c, !n.Gone
 	case n.Have == want.digest():
 		there := want.Format == "node" && n.After == Keep // before us
-		if !there && (n.After != want.After || n.Leave != want.Leave) {
-			n.After, n.Leave = want.After, want.Leave
+		if !there && (n.After != want.After || n.Leave != want.Leave || n.RemoveAt != want.RemoveAt) {
+			n.afterwards(want)
 			s.Nodes[want.URI] = n
 		}
 		return Change{}, false
@@ -194,7 +202,8 @@ func (s State) change(v Value) (Change, bool) {
 		// It can't become the other; the next step adds it.
 		return Change{Verb: syncml.Delete, Setting: Setting{URI: want.URI, Absent: true}}, true
 	case n.Present && want.Format == "node":
-		n.Have, n.Format, n.After, n.Leave = want.digest(), want.Format, want.After, ""
+		n.Have, n.Format = want.digest(), want.Format
+		n.afterwards(want)
 		if !n.Sent {
 			n.After = Keep // it was there before us
 		}

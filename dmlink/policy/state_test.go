@@ -88,9 +88,9 @@ func TestWhatIsSent(t *testing.T) {
 			{},
 		},
 		"a refused value is tried again later, another one at once": {
-			{want: []Setting{a}, waits: []string{"p1 Add ./A=1"}, codes: []int{405}},
+			{want: []Setting{a}, waits: []string{"p1 Add ./A=1"}, codes: []int{500}},
 			{want: []Setting{a}},
-			{want: []Setting{a2}, waits: []string{"p2 Add ./A=2"}, codes: []int{405}},
+			{want: []Setting{a2}, waits: []string{"p2 Add ./A=2"}, codes: []int{500}},
 			{want: []Setting{a2}, after: retry, waits: []string{"p3 Add ./A=2"}, codes: []int{200}},
 		},
 		"a device that says yes and no": {
@@ -147,6 +147,24 @@ func TestWhatIsSent(t *testing.T) {
 			{want: []Setting{{URI: "./N", Format: "node"}}},
 			{},
 		},
+		"a permanent node": {
+			{want: []Setting{a}, waits: []string{"p1 Add ./A=1"}, codes: []int{405}},
+			{want: []Setting{a}, waits: []string{"p2 Replace ./A=1"}, codes: []int{405}},
+			{want: []Setting{a}},
+		},
+		"a node that goes with its parent": {
+			{want: []Setting{{URI: "./C/H/E", Data: "1", RemoveAt: "./C/H"}}, waits: []string{"p1 Add ./C/H/E=1"}, codes: []int{200}},
+			{waits: []string{"p2 Delete ./C/H="}, codes: []int{500}},
+			{},
+			{after: retry, waits: []string{"p3 Delete ./C/H="}, codes: []int{200}},
+			{},
+		},
+		"two nodes that go with one parent": {
+			{want: []Setting{{URI: "./C/H/E", Data: "1", RemoveAt: "./C/H"}, {URI: "./C/H/F", Data: "2", RemoveAt: "./C/H"}}, waits: []string{"p1 Add ./C/H/E=1", "p2 Add ./C/H/F=2"}, codes: []int{200, 200}},
+			{want: []Setting{{URI: "./C/H/F", Data: "2", RemoveAt: "./C/H"}}},
+			{waits: []string{"p3 Delete ./C/H="}, codes: []int{200}},
+			{},
+		},
 		"a leaf becomes an interior node": {
 			{want: []Setting{a}, waits: []string{"p1 Add ./A=1"}, codes: []int{200}},
 			{want: []Setting{{URI: "./A", Format: "node"}}, waits: []string{"p2 Delete ./A="}, codes: []int{200}},
@@ -192,9 +210,9 @@ func TestAtomicSets(t *testing.T) {
 		t.Errorf("after 216, 418: %+v", c)
 	}
 	// The second is refused: the first has no part in it and waits for the retry with it.
-	next = s.Record([]session.Outcome{part(216, 405)}, noon)
-	if n := next.Nodes["./C"]; n.Code != 405 || next.Nodes["./A"].Code != 0 {
-		t.Errorf("after 216, 405: %+v", next.Nodes)
+	next = s.Record([]session.Outcome{part(216, 500)}, noon)
+	if n := next.Nodes["./C"]; n.Code != 500 || next.Nodes["./A"].Code != 0 {
+		t.Errorf("after 216, 500: %+v", next.Nodes)
 	}
 	// No part is to blame: all are.
 	next = s.Record([]session.Outcome{part(215, 216)}, noon)

@@ -160,6 +160,7 @@ func (e *emitter) document(d Document) {
 			e.flag(3, "absent", v.Absent)
 			e.text(3, "after", string(v.After))
 			e.text(3, "leave", v.Leave)
+			e.text(3, "remove_at", v.RemoveAt)
 		}
 	}
 	if len(d.Units) > 0 {
