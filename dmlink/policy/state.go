@@ -108,15 +108,27 @@ func (s State) Next(r Result, version int64, claimed []string, now time.Time, re
 // sent notes that nobody knows whether a command was executed.
 func (s State) sent(c Command) {
 	for _, change := range c.Changes {
-		n := s.Nodes[change.node()]
-		n.Sent = n.ours()
-		n.Have, n.Present, n.Gone = "", false, false
-		if change.Verb != syncml.Delete {
-			n.Sent, n.Format = true, change.Setting.Format
-			n.afterwards(change.Setting)
+		if change.Verb == syncml.Delete {
+			for uri, n := range s.Nodes {
+				if root := change.Setting.URI; uri == root || strings.HasPrefix(uri, root+"/") {
+					n.doubt()
+					s.Nodes[uri] = n
+				}
+			}
+			continue
 		}
+		n := s.Nodes[change.node()]
+		n.doubt()
+		n.Sent, n.Format = true, change.Setting.Format
+		n.afterwards(change.Setting)
 		s.Nodes[change.node()] = n
 	}
+}
+
+// doubt all that the device confirmed.
+func (n *Node) doubt() {
+	n.Sent = n.ours()
+	n.Have, n.Present, n.Gone = "", false, false
 }
 
 // changes that lead to the result: what is removed first, then by URI, so that

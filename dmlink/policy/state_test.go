@@ -131,6 +131,14 @@ func TestWhatIsSent(t *testing.T) {
 			{claimed: []string{"p1"}, waits: []string{"p2 Delete ./A="}, codes: []int{200}},
 			{},
 		},
+		"a subtree that may be gone with its root": {
+			{want: []Setting{{URI: "./N", Format: "node"}, {URI: "./N/A", Data: "1"}}, waits: []string{"p1 Add ./N=", "p2 Add ./N/A=1"}, codes: []int{200, 200}},
+			{waits: []string{"p3 Delete ./N="}},
+			{claimed: []string{"p3"}, want: []Setting{{URI: "./N", Format: "node"}, {URI: "./N/A", Data: "1"}}, waits: []string{"p4 Add ./N=", "p5 Add ./N/A=1"}, codes: []int{200, 418}},
+			{want: []Setting{{URI: "./N", Format: "node"}, {URI: "./N/A", Data: "1"}}, waits: []string{"p6 Replace ./N/A=1"}, codes: []int{200}},
+			{waits: []string{"p7 Delete ./N="}, codes: []int{200}},
+			{},
+		},
 		"a subtree goes with its root": {
 			{want: []Setting{{URI: "./N", Format: "node"}, {URI: "./N/A", Data: "1"}}, waits: []string{"p1 Add ./N=", "p2 Add ./N/A=1"}, codes: []int{200, 200}},
 			{waits: []string{"p3 Delete ./N="}, codes: []int{200}},
@@ -249,6 +257,7 @@ type phone struct{ tree *tree.Tree }
 
 func newPhone() *phone {
 	p := &phone{tree.New(tree.Limits{})}
+	p.tree.ImplicitAdd = true
 	p.tree.Put("./P", tree.Node{Value: tree.Value{Format: "node"}}, noon)
 	p.tree.Put("./P/b", tree.Node{Value: tree.Value{Data: []byte("its own")}}, noon)
 	return p
@@ -302,8 +311,8 @@ func (p *phone) execute(k session.Task) session.Outcome {
 	return o
 }
 
-// randomWish of nodes that meet each other: ./P/c is now a leaf, now an interior
-// node, now not to be there.
+// randomWish of nodes that meet each other: ./P/c now has nodes below it, now
+// isn't to be there.
 func randomWish(r *rand.Rand) Result {
 	var all []Setting
 	for _, uri := range []string{"./P/a", "./P/b", "./P/d"} {
@@ -314,12 +323,10 @@ func randomWish(r *rand.Rand) Result {
 			all = append(all, Setting{URI: uri, Absent: true})
 		}
 	}
-	switch r.IntN(4) {
+	switch r.IntN(3) {
 	case 0:
-		all = append(all, Setting{URI: "./P/c", Data: "leaf"})
-	case 1:
 		all = append(all, Setting{URI: "./P/c", Absent: true})
-	case 2:
+	case 1:
 		all = append(all, Setting{URI: "./P/c", Format: "node"})
 		for _, uri := range []string{"./P/c/x", "./P/c/y"} {
 			if r.IntN(2) == 0 {
