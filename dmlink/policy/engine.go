@@ -67,6 +67,11 @@ func (e *Engine) Document(ctx context.Context) (Version, error) {
 	return v, err
 }
 
+// Version that was the newest once, to look at or to Apply again. ErrNoVersion.
+func (e *Engine) Version(ctx context.Context, number int64) (Version, error) {
+	return e.store.Document(ctx, number)
+}
+
 // Apply makes a document the newest version, after version base. Devices that
 // it may touch are marked; Refresh computes their commands. ErrDocument,
 // ErrChanged.

@@ -219,7 +219,7 @@ func nodesRead(e ast.Expr) (uris []string, all bool) {
 				understood++
 				found[uri] = true
 			}
-		case ast.ComprehensionKind, ast.ListKind, ast.LiteralKind, ast.MapKind, ast.SelectKind, ast.StructKind, ast.UnspecifiedExprKind:
+		default:
 		}
 	}))
 	return slices.Sorted(maps.Keys(found)), uses > understood

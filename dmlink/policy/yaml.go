@@ -76,12 +76,14 @@ func Import(r io.Reader) (Document, error) {
 type references struct{ line int }
 
 func (r *references) Visit(n ast.Node) ast.Visitor {
-	switch n.Type() { //nolint:exhaustive // these two and no others
-	case ast.AnchorType, ast.AliasType:
-		r.line = max(n.GetToken().Position.Line, 1)
-		return nil
+	if t := n.Type(); t != ast.AnchorType && t != ast.AliasType {
+		return r
 	}
-	return r
+	r.line = 1
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		r.line = t.Position.Line
+	}
+	return nil
 }
 
 // tooDeep returns the line where brackets, or dashes on one line, nest deeper than

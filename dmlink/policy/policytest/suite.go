@@ -370,6 +370,9 @@ func testStory(t *testing.T, s Feeder) {
 	expect("b", "Replace ./A=two")
 	s.PutDevice(t, policy.Facts{ID: "b"}) // moved to the top
 	expect("b", "Delete ./A=", "Delete ./B/b=")
+	if v, err := e.Version(ctx, 1); err != nil || v.By != "admin" || len(v.Document.Sets) != 2 {
+		t.Errorf("the first version: %+v, %v", v, err)
+	}
 	x, err := e.Explain(ctx, "a")
 	if err != nil || len(x.Result.Values) != 2 || x.Nodes["./A"].Progress != policy.Confirmed || x.Result.Values[0].Lost[0].Set != "base" {
 		t.Errorf("explained: %+v, %v", x, err)
