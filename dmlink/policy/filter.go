@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -14,17 +15,19 @@ import (
 	"cel.dev/cel-go/common/types/traits"
 )
 
-// Limits of a filter. One that is within them costs at most a fraction of a
-// millisecond a device, whatever the inventory holds.
+// Limits of a filter. The cost is CEL's: about one for each step, and for each
+// ten octets of text. A device with thousands of nodes can be looked through.
 const (
 	maxFilter      = 2048
 	maxFilterDepth = 50
 	maxFilterNodes = 500
-	maxFilterCost  = 20_000
+	maxFilterCost  = 50_000
 	maxRegex       = 500
 	// maxFact bounds what a filter sees of a name or value, and maxFacts how many.
 	maxFact  = 1024
 	maxFacts = 8192
+	// maxVersion is how much of a version is compared.
+	maxVersion = 256
 )
 
 // ErrFilter is wrapped by what is wrong with a filter, and by what went wrong
@@ -69,14 +72,14 @@ func CompileFilter(source string) (Filter, error) {
 	if len(source) > maxFilter {
 		return Filter{}, fmt.Errorf("%w: %d octets, at most %d", ErrFilter, len(source), maxFilter)
 	}
-	checked, issues := filterEnv.Compile(source)
+	checked, issues := filterEnv().Compile(source)
 	if err := issues.Err(); err != nil {
 		return Filter{}, fmt.Errorf("%w: %w", ErrFilter, err)
 	}
 	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) {
 		return Filter{}, fmt.Errorf("%w: its value is of type %s, expected true or false", ErrFilter, t)
 	}
-	program, err := filterEnv.Program(checked, cel.CostLimit(maxFilterCost), cel.EvalOptions(cel.OptOptimize))
+	program, err := filterEnv().Program(checked, cel.CostLimit(maxFilterCost), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
 		return Filter{}, fmt.Errorf("%w: %w", ErrFilter, err)
 	}
@@ -124,7 +127,7 @@ const SoftwareFact = "software"
 func (f Filter) String() string { return f.source }
 
 // filterEnv is the language of filters: one for all.
-var filterEnv = func() *cel.Env {
+var filterEnv = sync.OnceValue(func() *cel.Env {
 	table := cel.MapType(cel.StringType, cel.StringType)
 	env, err := cel.NewEnv(
 		cel.Variable("id", cel.StringType), cel.Variable("user", cel.StringType), cel.Variable("unit", cel.StringType),
@@ -139,7 +142,7 @@ var filterEnv = func() *cel.Env {
 		panic(err) // the declarations above are wrong
 	}
 	return env
-}()
+})
 
 func valueOr(m, key ref.Val) ref.Val {
 	table, ok := m.(traits.Mapper)
@@ -161,7 +164,8 @@ func older(a, b ref.Val) ref.Val {
 	if !ok {
 		return types.MaybeNoSuchOverloadErr(b)
 	}
-	return types.Bool(compareVersions(string(x), string(y)) < 0)
+	short := func(v types.String) string { return string(v[:min(len(v), maxVersion)]) }
+	return types.Bool(compareVersions(short(x), short(y)) < 0)
 }
 
 // compareVersions takes runs of digits as numbers and compares what is between

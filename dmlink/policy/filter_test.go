@@ -62,7 +62,7 @@ func TestFilterRefused(t *testing.T) {
 }
 
 func TestFilterThatFailsDoesNotMatch(t *testing.T) {
-	dear := `[1,2,3,4,5,6,7,8,9].all(a, [1,2,3,4,5,6,7,8,9].all(b, [1,2,3,4,5,6,7,8,9].all(c, [1,2,3,4,5,6,7,8,9].all(d, [1,2,3,4,5,6,7,8,9].all(e, a+b+c+d+e > 0)))))`
+	dear := `[1,2,3,4,5,6,7,8,9].all(a, [1,2,3,4,5,6,7,8,9].all(b, [1,2,3,4,5,6,7,8,9].all(c, [1,2,3,4,5,6,7,8,9].all(d, [1,2,3,4,5,6,7,8,9].all(e, a+b+c+d+e > 0 && id.size() > 0)))))`
 	for source, want := range map[string]string{
 		`inventory["./Not/There"] == "1"`: "no such key",
 		`1 / (id.size() - 7) == 1`:        "division by zero",
