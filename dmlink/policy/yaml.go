@@ -76,6 +76,9 @@ func Import(r io.Reader) (Document, error) {
 type references struct{ line int }
 
 func (r *references) Visit(n ast.Node) ast.Visitor {
+	if n == nil {
+		return nil
+	}
 	if t := n.Type(); t != ast.AnchorType && t != ast.AliasType {
 		return r
 	}
