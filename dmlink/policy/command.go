@@ -167,6 +167,11 @@ func (s State) answer(c Change, code int, at time.Time) {
 		n.afterwards(c.Setting)
 	case c.Verb == syncml.Add && (code == syncml.StatusAlreadyExists || code == syncml.StatusNotAllowed) && n.Tries < maxTries:
 		n.Present, n.Gone, n.Tries = true, false, n.Tries+1
+		if code == syncml.StatusAlreadyExists && c.Setting.Format != "node" {
+			// It may be there because this command was executed before.
+			n.Sent, n.Format = true, c.Setting.Format
+			n.afterwards(c.Setting)
+		}
 	case c.Verb == syncml.Replace && gone && c.Last: // nothing to leave a value in
 		n = Node{Gone: true, At: at}
 	case c.Verb == syncml.Replace && gone && n.Tries < maxTries:

@@ -252,18 +252,18 @@ func TestDataOfCommands(t *testing.T) {
 	}
 }
 
-// phone is a device with a tree.
-type phone struct{ tree *tree.Tree }
+// handset is a device with a tree.
+type handset struct{ tree *tree.Tree }
 
-func newPhone() *phone {
-	p := &phone{tree.New(tree.Limits{})}
+func newHandset() *handset {
+	p := &handset{tree.New(tree.Limits{})}
 	p.tree.ImplicitAdd = true
 	p.tree.Put("./P", tree.Node{Value: tree.Value{Format: "node"}}, noon)
 	p.tree.Put("./P/b", tree.Node{Value: tree.Value{Data: []byte("its own")}}, noon)
 	return p
 }
 
-func (p *phone) do(c syncml.Command) int {
+func (p *handset) do(c syncml.Command) int {
 	op := c.(*syncml.Op)
 	i := op.Items[0]
 	u, err := tree.ParseURI(i.Target.URI)
@@ -283,7 +283,7 @@ func (p *phone) do(c syncml.Command) int {
 	return syncml.StatusNotImplemented
 }
 
-func (p *phone) execute(k session.Task) session.Outcome {
+func (p *handset) execute(k session.Task) session.Outcome {
 	g, ok := k.Command.(*syncml.Group)
 	if !ok {
 		return session.Outcome{Task: k.ID, Code: p.do(k.Command)}
@@ -348,7 +348,7 @@ func randomWish(r *rand.Rand) Result {
 func TestDevicesGetThereInTheEnd(t *testing.T) {
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 7))
-		p := newPhone()
+		p := newHandset()
 		var s State
 		var claimed []string
 		session1 := func(lossy bool) {

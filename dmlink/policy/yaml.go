@@ -82,6 +82,9 @@ func (r *references) Visit(n ast.Node) ast.Visitor {
 	if t := n.Type(); t != ast.AnchorType && t != ast.AliasType {
 		return r
 	}
+	if r.line > 0 {
+		return nil
+	}
 	r.line = 1
 	if t := n.GetToken(); t != nil && t.Position != nil {
 		r.line = t.Position.Line
