@@ -135,7 +135,7 @@ var importRules = []importRule{{
 	of: []string{"enrollment/est", "enrollment/scep", "enrollment/windows"}, own: []string{"enrollment/enroll", "enrollment/otp", "enrollment/cms", "enrollment/pkcs10"},
 	why: "a skin translates: it sees neither the directory nor the CA, and no other skin",
 }, {
-	of: []string{"enrollment/page"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp", "enrollment/profile"}, notStd: []string{"os", "database/sql"},
+	of: []string{"enrollment/page"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp", "enrollment/pkcs10", "enrollment/profile"}, notStd: []string{"os", "database/sql"},
 	why: "the user's page shows and carries: whether a device gets a certificate is decided below, what is in the files beside it",
 }, {
 	of: []string{"enrollment/admin"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp"}, notStd: []string{"os", "database/sql"},
