@@ -32,6 +32,7 @@ import (
 	"github.com/roamgate/roamgate/enrollment/scep"
 	"github.com/roamgate/roamgate/enrollment/windows"
 	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/https"
 )
 
 // faces that the service shows, each behind a listener.
@@ -145,7 +146,7 @@ func (s *enrollmentServer) list(which func(enroll.Trust) []byte) http.HandlerFun
 			return
 		}
 		w.Header().Set("Content-Type", "application/pkix-crl")
-		_, _ = w.Write(der)
+		https.WriteShared(w, der)
 	}
 }
 
