@@ -29,10 +29,10 @@ type Policy struct {
 	// Ed25519 keys are taken; the systems' own clients of Windows, iOS and
 	// Android don't have them.
 	Ed25519 bool
-	// Guesses that are wrong close a request (10,000). The password has 80
-	// bits, so this is far above what a mistyping user needs, and far above
-	// what one source can do in the life of a request: a stranger can't close
-	// it cheaply.
+	// Guesses that are wrong close a request (10,000,000, of 2^80 passwords).
+	// This is far above what a network that is let in with 50 requests a second
+	// can do in the life of a request: who knows an ID, or the name of a user,
+	// can't close requests cheaply.
 	Guesses int64
 	// OpenPerUser bounds a user's open requests (16).
 	OpenPerUser int
@@ -59,7 +59,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	set(&p.Lifetime, ca.DeviceLifetime)
 	set(&p.RenewBefore, p.Lifetime/3)
 	set(&p.Renewals, 4)
-	set(&p.Guesses, 10_000)
+	set(&p.Guesses, 10_000_000)
 	set(&p.OpenPerUser, 16)
 	set(&p.SourceBurst, 20)
 	set(&p.SourceEvery, 3*time.Second)
