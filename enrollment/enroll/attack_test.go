@@ -1,7 +1,10 @@
 package enroll_test
 
 import (
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"math/big"
 	"path/filepath"
 	"testing"
 	"time"
@@ -91,5 +94,56 @@ func TestAttackCloseByANetwork(t *testing.T) {
 	p := newWorld(t, directorytest.SQLite(t), enroll.Policy{}).Policy()
 	if most := int64(p.Valid.Seconds()) * perSecond; most >= p.Guesses {
 		t.Errorf("%d guesses in %s from one network close a request at %d", most, p.Valid, p.Guesses)
+	}
+}
+
+// Gateways read complete lists only: a device that is closed is on one soon,
+// however long the list is.
+func TestAttackLongListIsCompleteSoon(t *testing.T) {
+	w := newWorld(t, directorytest.SQLite(t), enroll.Policy{CompleteUpTo: 1})
+	var serials []*big.Int
+	for i := range 4 {
+		issued, err := w.Enroll(t.Context(), byPassword(w.request(fmt.Sprintf("phone-%d", i)), newKey(t).Public()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		serials = append(serials, issued.Certificate.SerialNumber)
+	}
+	revoke := func(list ...*big.Int) {
+		for _, serial := range list {
+			if err := w.Revoke(t.Context(), admin, serial, ca.KeyCompromise); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	complete := func() (*x509.RevocationList, enroll.Trust) {
+		trust, err := w.Trust(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := x509.ParseRevocationList(trust.CRL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list, trust
+	}
+	revoke(serials[:2]...)
+	if list, _ := complete(); len(list.RevokedCertificateEntries) != 2 {
+		t.Fatalf("%d entries, want 2", len(list.RevokedCertificateEntries))
+	}
+	w.clock.turn(time.Minute)
+	revoke(serials[2:]...)
+	list, trust := complete()
+	if len(list.RevokedCertificateEntries) != 2 || len(trust.Delta) == 0 {
+		t.Fatalf("at once: %d entries, delta of %d octets", len(list.RevokedCertificateEntries), len(trust.Delta))
+	}
+	w.clock.turn(15 * time.Minute)
+	later, trust := complete()
+	if len(later.RevokedCertificateEntries) != 4 || len(trust.Delta) != 0 || later.Number.Cmp(list.Number) <= 0 {
+		t.Errorf("a quarter of an hour later: %d entries, number %v, delta of %d octets", len(later.RevokedCertificateEntries), later.Number, len(trust.Delta))
+	}
+	w.clock.turn(time.Hour)
+	if still, _ := complete(); still.Number.Cmp(later.Number) != 0 {
+		t.Errorf("number %v without a revocation, before %v", still.Number, later.Number)
 	}
 }

@@ -48,9 +48,11 @@ type Policy struct {
 	// CRLLifetime from thisUpdate to nextUpdate (ca.CRLLifetime).
 	CRLLifetime time.Duration
 	// CompleteUpTo is how many entries a complete revocation list may have to
-	// be made anew at each revocation; beyond, there are deltas until it is
-	// half-way to its end (10,000).
-	CompleteUpTo int64
+	// be made anew at each revocation (10,000); beyond, there are deltas, and a
+	// complete one each CompleteEvery (15 minutes), because gateways read no
+	// deltas.
+	CompleteUpTo  int64
+	CompleteEvery time.Duration
 }
 
 func (p Policy) withDefaults() (Policy, error) {
@@ -67,6 +69,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	set(&p.ProofEvery, 20*time.Millisecond)
 	set(&p.CRLLifetime, ca.CRLLifetime)
 	set(&p.CompleteUpTo, 10_000)
+	set(&p.CompleteEvery, 15*time.Minute)
 	switch {
 	case p.Valid < time.Minute || p.Valid > p.MaxValid:
 		return p, fmt.Errorf("a request's life %s is not in 1m..%s", p.Valid, p.MaxValid)
@@ -76,7 +79,7 @@ func (p Policy) withDefaults() (Policy, error) {
 		return p, fmt.Errorf("renewal %s before the end of a lifetime of %s", p.RenewBefore, p.Lifetime)
 	case p.Renewals < 0 || p.Guesses < 1 || p.OpenPerUser < 1 || p.OpenPerUser > maxOpenPerUser || p.SourceBurst < 1 || p.SourceEvery < 0 || p.ProofBurst < 1 || p.ProofEvery < 0:
 		return p, fmt.Errorf("a bound of the policy is out of range")
-	case p.CRLLifetime < time.Minute:
+	case p.CRLLifetime < time.Minute || p.CompleteEvery < 0:
 		return p, fmt.Errorf("lifetime %s of revocation lists is below a minute", p.CRLLifetime)
 	}
 	return p, nil
