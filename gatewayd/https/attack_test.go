@@ -2,7 +2,11 @@ package https
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"runtime"
 	"testing"
@@ -34,6 +38,52 @@ func TestAttackSharedAnswer(t *testing.T) {
 	}
 	if more := allocated() - before; more > uint64(len(list)) {
 		t.Errorf("%d octets for %d answers of %d", more, readers, len(list))
+	}
+}
+
+// A listener that knows better who may come has the same bounds.
+func TestAttackBoundsOfOtherTLS(t *testing.T) {
+	own := certificate(t, "enroll.test")
+	asked := make(chan struct{}, 1)
+	limits := testLimits
+	limits.PerSource = 1
+	s := New(Config{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		TLS: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, VerifyConnection: func(tls.ConnectionState) error {
+			asked <- struct{}{}
+			return nil
+		}},
+		Limits: limits, Logger: slog.New(slog.DiscardHandler),
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan error, 1)
+	go func() { over <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+	})
+	roots := x509.NewCertPool()
+	roots.AddCert(own.Leaf)
+	dial := func() (*tls.Conn, error) {
+		return tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "enroll.test", NextProtos: []string{"h2", "http/1.1"}})
+	}
+	first, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	<-asked
+	if state := first.ConnectionState(); state.NegotiatedProtocol != "http/1.1" || state.Version != tls.VersionTLS13 {
+		t.Errorf("%s in %x", state.NegotiatedProtocol, state.Version)
+	}
+	if second, err := dial(); err == nil {
+		second.Close()
+		t.Error("a second connection of one source")
 	}
 }
 
