@@ -1,0 +1,392 @@
+package alert
+
+import (
+	"container/heap"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/syncml"
+)
+
+var (
+	// ErrNoSecret: the server has no password toward this device, so the device
+	// would believe no notification.
+	ErrNoSecret = errors.New("no secret to sign a notification with")
+	// ErrFull: so many devices wait that this one isn't remembered.
+	ErrFull = errors.New("too many alerts wait")
+)
+
+// Secret that the server signs notifications with: ServerName, ServerPassword
+// and ServerNonce of the device's account.
+type Secret struct {
+	Server          string
+	Password, Nonce []byte
+	// Version of DM that the device speaks.
+	Version syncml.Version
+}
+
+// Secrets of devices.
+type Secrets interface {
+	// Secret of one; the caller erases the password. ErrNoSecret if there is none.
+	Secret(ctx context.Context, device string) (Secret, error)
+}
+
+// Config of an Alerter. Zero numbers mean the default.
+type Config struct {
+	Secrets Secrets
+	// Channels in the order in which they are tried.
+	Channels []Channel
+	// UI that the notifications recommend; Background is usual.
+	UI UIMode
+	// Tries until a device counts as silent: 6.
+	Tries int
+	// First wait after a try: 30 seconds. It doubles up to Most: 15 minutes.
+	First, Most time.Duration
+	// Workers deliver at a time: 16.
+	Workers int
+	// MaxDevices that are remembered: 1,048,576.
+	MaxDevices int
+	// Log; nil for none.
+	Log *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Tries <= 0 {
+		c.Tries = 6
+	}
+	if c.First <= 0 {
+		c.First = 30 * time.Second
+	}
+	if c.Most < c.First {
+		c.Most = max(15*time.Minute, c.First)
+	}
+	if c.Workers <= 0 {
+		c.Workers = 16
+	}
+	if c.MaxDevices <= 0 {
+		c.MaxDevices = 1 << 20
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// state of a wake.
+type state uint8
+
+const (
+	waiting state = iota // in the heap, until at
+	busy                 // being delivered
+	away                 // no channel leads there: until Connected
+	silent               // tries used up: until Connected or Wake
+)
+
+// wake of one device, from Wake until it comes.
+type wake struct {
+	device string
+	// session is the same for all tries, so that two that arrive are one.
+	session uint16
+	state   state
+	at      time.Time
+	place   int // in the heap
+	// tries that were sent, and failures since the last one.
+	tries, failures int
+	// connected while busy; gone from the table while busy.
+	connected, gone bool
+}
+
+// Stats of an Alerter.
+type Stats struct {
+	// Waiting for the next try or in it, Away and Silent are devices now.
+	Waiting, Away, Silent int
+	// Sent and Failed count deliveries, Came devices that came, NoSecret those
+	// that can't be alerted, and Refused what the table had no room for.
+	Sent, Failed, Came, NoSecret, Refused uint64
+}
+
+// Alerter wakes devices. Its methods are safe for concurrent use.
+type Alerter struct {
+	cfg  Config
+	poke chan struct{}
+
+	// mu is never held while something is delivered.
+	mu    sync.Mutex
+	wakes map[string]*wake
+	due   wakeHeap
+	stats Stats
+}
+
+// New alerter, which does nothing before Run.
+func New(cfg Config) *Alerter {
+	return &Alerter{cfg: cfg.withDefaults(), poke: make(chan struct{}, 1), wakes: map[string]*wake{}}
+}
+
+// Wake a device, soon. However often it is said, there is one alert, until the
+// device comes; only one that was silent gets its tries again. Errors: ErrFull.
+func (a *Alerter) Wake(device string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.wakes[device]
+	switch {
+	case w == nil && len(a.wakes) >= a.cfg.MaxDevices:
+		a.stats.Refused++
+		return fmt.Errorf("%w: %d", ErrFull, len(a.wakes))
+	case w == nil:
+		w = &wake{device: device, session: newSession()}
+		a.wakes[device] = w
+	case w.state != silent:
+		return nil
+	}
+	a.now(w)
+	return nil
+}
+
+// Connected says that a device is at a gateway since now: one that waits for
+// this is alerted.
+func (a *Alerter) Connected(device string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.wakes[device]
+	switch {
+	case w == nil:
+	case w.state == busy:
+		w.connected = true
+	case w.state == waiting && w.tries > 0: // it was told a moment ago
+	default:
+		a.now(w)
+	}
+}
+
+// Contacted says that the device has begun a session with the server: there is
+// nothing to wake it for any more.
+func (a *Alerter) Contacted(device string) { a.remove(device, true) }
+
+// Forget a device: it has nothing to fetch any more, or was removed.
+func (a *Alerter) Forget(device string) { a.remove(device, false) }
+
+func (a *Alerter) remove(device string, came bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w := a.wakes[device]
+	if w == nil {
+		return
+	}
+	delete(a.wakes, device)
+	w.gone = true
+	if w.state == waiting {
+		heap.Remove(&a.due, w.place)
+	}
+	if came {
+		a.stats.Came++
+	}
+}
+
+// Stats now.
+func (a *Alerter) Stats() Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.stats
+	for _, w := range a.wakes {
+		switch w.state {
+		case away:
+			s.Away++
+		case silent:
+			s.Silent++
+		default:
+			s.Waiting++
+		}
+	}
+	return s
+}
+
+// now makes w due at once, with all its tries. Under the lock.
+func (a *Alerter) now(w *wake) {
+	w.tries, w.failures = 0, 0
+	a.schedule(w, 0)
+}
+
+// schedule w. Under the lock.
+func (a *Alerter) schedule(w *wake, wait time.Duration) {
+	w.at = time.Now().Add(wait)
+	if w.state == waiting && w.place < len(a.due) && a.due[w.place] == w {
+		heap.Fix(&a.due, w.place)
+	} else {
+		w.state = waiting
+		heap.Push(&a.due, w)
+	}
+	select {
+	case a.poke <- struct{}{}:
+	default:
+	}
+}
+
+// wait after so many tries.
+func (a *Alerter) wait(tries int) time.Duration {
+	d := a.cfg.First
+	for n := 1; n < tries && d < a.cfg.Most; n++ {
+		d *= 2
+	}
+	return min(d, a.cfg.Most)
+}
+
+// Run delivers until ctx ends, and returns when the last delivery has. It is
+// called once.
+func (a *Alerter) Run(ctx context.Context) {
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	slots := make(chan struct{}, a.cfg.Workers)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			w, wait := a.next()
+			if w != nil {
+				workers.Go(func() {
+					a.deliver(ctx, w)
+					<-slots
+				})
+				break
+			}
+			timer.Reset(wait)
+			select {
+			case <-timer.C:
+			case <-a.poke:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// next wake that is due, which is busy from now on, or how long there is none.
+func (a *Alerter) next() (*wake, time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.due) > 0 {
+		w := a.due[0]
+		if wait := time.Until(w.at); wait > 0 {
+			return nil, wait
+		}
+		heap.Pop(&a.due)
+		if w.tries < a.cfg.Tries {
+			w.state, w.connected = busy, false
+			return w, 0
+		}
+		w.state = silent
+		a.cfg.Log.Info("device doesn't answer alerts", "device", w.device, "tries", w.tries)
+	}
+	return nil, time.Hour
+}
+
+// deliver one try of w, which is busy: only its tries are read here, and nobody
+// else writes them.
+func (a *Alerter) deliver(ctx context.Context, w *wake) {
+	result, err := a.try(ctx, w)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch result {
+	case Sent:
+		a.stats.Sent++
+	case Failed:
+		a.stats.Failed++
+	}
+	switch {
+	case w.gone:
+	case errors.Is(err, ErrNoSecret):
+		a.stats.NoSecret++
+		w.gone = true
+		delete(a.wakes, w.device)
+		a.cfg.Log.Warn("device can't be alerted", "device", w.device, "error", err)
+	case result == Sent:
+		w.tries, w.failures = w.tries+1, 0
+		a.schedule(w, a.wait(w.tries))
+	case w.connected:
+		a.now(w)
+	case result == Unreachable:
+		w.state = away
+	default:
+		// A channel that is away takes no try from the device.
+		w.failures++
+		a.schedule(w, a.wait(w.failures))
+		a.cfg.Log.Warn("alert wasn't delivered", "device", w.device, "error", err)
+	}
+}
+
+// try the channels one after the other.
+func (a *Alerter) try(ctx context.Context, w *wake) (Result, error) {
+	secret, err := a.cfg.Secrets.Secret(ctx, w.device)
+	if err != nil {
+		return Failed, fmt.Errorf("secret of %s: %w", w.device, err)
+	}
+	defer clear(secret.Password)
+	nonce := secret.Nonce
+	if w.tries > 0 && w.tries == a.cfg.Tries-1 {
+		nonce = RetryNonce
+	}
+	n := Notification{
+		Version: secret.Version, UI: a.cfg.UI, Initiator: ByServer, SessionID: w.session, Server: secret.Server,
+	}
+	octets, err := n.Append(nil, secret.Password, nonce)
+	if err != nil {
+		return Failed, err
+	}
+	result := Unreachable
+	for _, c := range a.cfg.Channels {
+		switch r := c.Deliver(ctx, w.device, octets); r {
+		case Sent:
+			a.cfg.Log.Debug("alert", "device", w.device, "channel", c.Name(), "session", w.session, "try", w.tries+1)
+			return Sent, nil
+		case Failed:
+			result, err = Failed, fmt.Errorf("channel %s failed", c.Name())
+		case Unreachable:
+		}
+	}
+	return result, err
+}
+
+// newSession draws a SessionID, never zero.
+func newSession() uint16 {
+	var b [2]byte
+	for {
+		_, _ = rand.Read(b[:]) // never fails
+		if id := binary.BigEndian.Uint16(b[:]); id != 0 {
+			return id
+		}
+	}
+}
+
+// wakeHeap has the next one first.
+type wakeHeap []*wake
+
+func (h wakeHeap) Len() int           { return len(h) }
+func (h wakeHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h wakeHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+func (h *wakeHeap) Push(x any) {
+	w := x.(*wake)
+	w.place = len(*h)
+	*h = append(*h, w)
+}
+
+func (h *wakeHeap) Pop() any {
+	last := len(*h) - 1
+	w := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return w
+}
