@@ -30,7 +30,7 @@ const (
 
 // Device is what a gateway knows of one.
 type Device struct {
-	// Address inside the tunnel.
+	// Address inside the tunnel, of a family that the socket sends to.
 	Address netip.Addr
 	// Heard is when the last packet or message of it came that was
 	// authenticated.
@@ -42,7 +42,8 @@ type Conn interface {
 	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
 }
 
-// Listen opens the socket that alerts are sent from. Whatever comes back to it
+// Listen opens the socket that alerts are sent from; [::] sends to both
+// families. Whatever comes back to it
 // is nothing to us, and the kernel drops it when the buffer is full.
 func Listen(at netip.AddrPort) (*net.UDPConn, error) {
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
@@ -60,7 +61,7 @@ type Config struct {
 	// before each try and must not block.
 	Lookup func(device string) (Device, bool)
 	// Report takes results, one for each alert that Send took, and must not
-	// block. Not under a lock.
+	// block. No lock is held meanwhile.
 	Report func(Result)
 	// Port of the devices: 2948.
 	Port uint16

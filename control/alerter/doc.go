@@ -11,6 +11,10 @@
 // That a device is heard from means that it isn't asleep, not that it obeyed:
 // whether it opened a session the manager sees itself.
 //
+// The address that alerts come from lies within the gateway's traffic selectors,
+// best the tunnel's own address; the kernel routes what is sent to the TUN or
+// XFRM interface like all else that is for a device.
+//
 // What doesn't live here: how the manager's octets come (package agent), who is
 // connected (package session), what an alert says (dmlink/alert).
 package alerter

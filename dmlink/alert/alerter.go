@@ -18,6 +18,8 @@ var (
 	// ErrNoSecret: the server has no password toward this device, so the device
 	// would believe no notification.
 	ErrNoSecret = errors.New("no secret to sign a notification with")
+	// ErrNothing: no task waits for the device, so it needn't come.
+	ErrNothing = errors.New("nothing waits")
 	// ErrFull: so many devices wait that this one isn't remembered.
 	ErrFull = errors.New("too many alerts wait")
 )
@@ -31,15 +33,17 @@ type Secret struct {
 	Version syncml.Version
 }
 
-// Secrets of devices.
-type Secrets interface {
-	// Secret of one; the caller erases the password. ErrNoSecret if there is none.
-	Secret(ctx context.Context, device string) (Secret, error)
+// Devices is what the alerter needs of the store.
+type Devices interface {
+	// Look is asked before each try. It returns ErrNothing if no task waits for
+	// the device, in the queue or sent without an outcome, and ErrNoSecret if
+	// there is nothing to sign with. The caller erases the password.
+	Look(ctx context.Context, device string) (Secret, error)
 }
 
 // Config of an Alerter. Zero numbers mean the default.
 type Config struct {
-	Secrets Secrets
+	Devices Devices
 	// Channels in the order in which they are tried.
 	Channels []Channel
 	// UI that the notifications recommend; Background is usual.
@@ -78,6 +82,9 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// settle is how long a device is left alone that was in a session just now.
+const settle = 5 * time.Second
+
 // state of a wake.
 type state uint8
 
@@ -88,27 +95,29 @@ const (
 	silent               // tries used up: until Connected or Wake
 )
 
-// wake of one device, from Wake until it comes.
+// wake of one device, from Wake until it came and nothing waits for it.
 type wake struct {
 	device string
-	// session is the same for all tries, so that two that arrive are one.
+	// session is the same for all tries until the device comes, so that two that
+	// arrive are one.
 	session uint16
 	state   state
 	at      time.Time
 	place   int // in the heap
 	// tries that were sent, and failures since the last one.
 	tries, failures int
-	// connected while busy; gone from the table while busy.
-	connected, gone bool
+	// What was said while busy; gone from the table.
+	woken, connected, contacted, gone bool
 }
 
 // Stats of an Alerter.
 type Stats struct {
 	// Waiting for the next try or in it, Away and Silent are devices now.
 	Waiting, Away, Silent int
-	// Sent and Failed count deliveries, Came devices that came, NoSecret those
-	// that can't be alerted, and Refused what the table had no room for.
-	Sent, Failed, Came, NoSecret, Refused uint64
+	// Sent and Failed count deliveries, Done devices for which nothing waits any
+	// more, NoSecret those that can't be alerted, and Refused what the table had
+	// no room for.
+	Sent, Failed, Done, NoSecret, Refused uint64
 }
 
 // Alerter wakes devices. Its methods are safe for concurrent use.
@@ -128,8 +137,9 @@ func New(cfg Config) *Alerter {
 	return &Alerter{cfg: cfg.withDefaults(), poke: make(chan struct{}, 1), wakes: map[string]*wake{}}
 }
 
-// Wake a device, soon. However often it is said, there is one alert, until the
-// device comes; only one that was silent gets its tries again. Errors: ErrFull.
+// Wake a device for which a task waits: say it when that is committed. However
+// often it is said, there is one alert until the device comes; only one that was
+// silent gets its tries again. Errors: ErrFull.
 func (a *Alerter) Wake(device string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -141,7 +151,10 @@ func (a *Alerter) Wake(device string) error {
 	case w == nil:
 		w = &wake{device: device, session: newSession()}
 		a.wakes[device] = w
-	case w.state != silent:
+	case w.state == busy:
+		w.woken = true
+		return nil
+	case w.state == waiting || w.state == away:
 		return nil
 	}
 	a.now(w)
@@ -164,27 +177,37 @@ func (a *Alerter) Connected(device string) {
 	}
 }
 
-// Contacted says that the device has begun a session with the server: there is
-// nothing to wake it for any more.
-func (a *Alerter) Contacted(device string) { a.remove(device, true) }
-
-// Forget a device: it has nothing to fetch any more, or was removed.
-func (a *Alerter) Forget(device string) { a.remove(device, false) }
-
-func (a *Alerter) remove(device string, came bool) {
+// Contacted says that the device is in a session with the server: it may be said
+// with each message. The wake isn't over with that, because a task may come in
+// the moment in which the session ends without it; but it waits a little, and
+// goes on only if Look has something then.
+func (a *Alerter) Contacted(device string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	w := a.wakes[device]
-	if w == nil {
-		return
+	switch w := a.wakes[device]; {
+	case w == nil:
+	case w.state == busy:
+		w.contacted = true
+	default:
+		a.lookAgain(w)
 	}
-	delete(a.wakes, device)
+}
+
+// Forget a device, which was removed.
+func (a *Alerter) Forget(device string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.wakes[device]; w != nil {
+		a.remove(w)
+	}
+}
+
+// remove w. Under the lock.
+func (a *Alerter) remove(w *wake) {
+	delete(a.wakes, w.device)
 	w.gone = true
 	if w.state == waiting {
 		heap.Remove(&a.due, w.place)
-	}
-	if came {
-		a.stats.Came++
 	}
 }
 
@@ -210,6 +233,12 @@ func (a *Alerter) Stats() Stats {
 func (a *Alerter) now(w *wake) {
 	w.tries, w.failures = 0, 0
 	a.schedule(w, 0)
+}
+
+// lookAgain a while after the device was in a session. Under the lock.
+func (a *Alerter) lookAgain(w *wake) {
+	w.session, w.tries, w.failures = newSession(), 0, 0
+	a.schedule(w, min(settle, a.cfg.First))
 }
 
 // schedule w. Under the lock.
@@ -281,7 +310,8 @@ func (a *Alerter) next() (*wake, time.Duration) {
 		}
 		heap.Pop(&a.due)
 		if w.tries < a.cfg.Tries {
-			w.state, w.connected = busy, false
+			w.state = busy
+			w.woken, w.connected, w.contacted = false, false, false
 			return w, 0
 		}
 		w.state = silent
@@ -290,25 +320,31 @@ func (a *Alerter) next() (*wake, time.Duration) {
 	return nil, time.Hour
 }
 
-// deliver one try of w, which is busy: only its tries are read here, and nobody
-// else writes them.
+// deliver one try of w. While it is busy nobody else changes its session and
+// tries.
 func (a *Alerter) deliver(ctx context.Context, w *wake) {
 	result, err := a.try(ctx, w)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	switch result {
-	case Sent:
+	switch {
+	case result == Sent:
 		a.stats.Sent++
-	case Failed:
+	case result == Failed && !errors.Is(err, ErrNothing) && !errors.Is(err, ErrNoSecret):
 		a.stats.Failed++
 	}
 	switch {
 	case w.gone:
+	case errors.Is(err, ErrNothing) && w.woken:
+		a.now(w) // the task may have come after the look
+	case errors.Is(err, ErrNothing):
+		a.stats.Done++
+		a.remove(w)
 	case errors.Is(err, ErrNoSecret):
 		a.stats.NoSecret++
-		w.gone = true
-		delete(a.wakes, w.device)
+		a.remove(w)
 		a.cfg.Log.Warn("device can't be alerted", "device", w.device, "error", err)
+	case w.contacted:
+		a.lookAgain(w)
 	case result == Sent:
 		w.tries, w.failures = w.tries+1, 0
 		a.schedule(w, a.wait(w.tries))
@@ -326,9 +362,9 @@ func (a *Alerter) deliver(ctx context.Context, w *wake) {
 
 // try the channels one after the other.
 func (a *Alerter) try(ctx context.Context, w *wake) (Result, error) {
-	secret, err := a.cfg.Secrets.Secret(ctx, w.device)
+	secret, err := a.cfg.Devices.Look(ctx, w.device)
 	if err != nil {
-		return Failed, fmt.Errorf("secret of %s: %w", w.device, err)
+		return Failed, fmt.Errorf("what waits for %s: %w", w.device, err)
 	}
 	defer clear(secret.Password)
 	nonce := secret.Nonce

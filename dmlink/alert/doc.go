@@ -23,9 +23,10 @@
 // # What an alerter remembers
 //
 // The table is in memory and bounded. What says that a device has something to
-// fetch is the queue of its tasks: after a restart, or where the table was full,
-// its tasks lie there still, and the caller says Wake again when the device
-// connects. Without any of that a device comes by its schedule.
+// fetch is the queue of its tasks, which is asked before each try. After a
+// restart, or where the table was full, the tasks lie there still: the caller
+// says Wake again, for those that wait or when a device connects. Without any of
+// that a device comes by its schedule.
 //
 // MD5 is what the specification has. A notification that somebody forges makes
 // a device open a session with its own server.

@@ -2,13 +2,17 @@ package dm
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/roamgate/roamgate/control/alerter"
 	"github.com/roamgate/roamgate/dmlink/alert"
 	"github.com/roamgate/roamgate/dmlink/server"
 	"github.com/roamgate/roamgate/dmlink/session"
@@ -16,49 +20,82 @@ import (
 	"github.com/roamgate/roamgate/dmlink/syncml"
 )
 
-// secrets of the accounts that the world has.
-type secrets struct{ *world }
+// tasks and accounts that the world has.
+type tasks struct{ *world }
 
-func (s secrets) Secret(ctx context.Context, device string) (alert.Secret, error) {
+func (s tasks) Look(ctx context.Context, device string) (alert.Secret, error) {
+	waiting, err := s.Next(ctx, device, nil, 1)
+	if err != nil {
+		return alert.Secret{}, err
+	}
+	if len(waiting) == 0 {
+		return alert.Secret{}, alert.ErrNothing
+	}
 	a, err := s.Account(ctx, device)
-	if err != nil || len(a.ServerPassword) == 0 {
-		return alert.Secret{}, alert.ErrNoSecret
+	if err != nil {
+		return alert.Secret{}, err
 	}
 	clear(a.Password)
 	return alert.Secret{Server: a.ServerName, Password: a.ServerPassword, Nonce: a.ServerNonce, Version: syncml.V12}, nil
 }
 
-// udp stands for the tunnel: devices have a socket each.
-type udp struct {
-	conn net.PacketConn
-	mu   sync.Mutex
-	to   map[string]net.Addr
-	sent [][]byte
+// tunnel is the channel through a gateway, without the manager's connection
+// between: the gateway's alerter sends to a device that has a socket on the
+// loopback.
+type tunnel struct {
+	alerter *alerter.Alerter
+
+	mu        sync.Mutex
+	connected bool
+	device    alerter.Device
+	sessions  []uint16 // asked for
 }
 
-func (u *udp) Name() string { return "udp" }
+func (u *tunnel) Name() string { return "tunnel" }
 
-func (u *udp) Deliver(_ context.Context, device string, octets []byte) alert.Result {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	to := u.to[device]
-	if to == nil {
-		return alert.Unreachable
+func (u *tunnel) Deliver(_ context.Context, device string, octets []byte) alert.Result {
+	if n, err := alert.Parse(octets); err == nil {
+		u.mu.Lock()
+		u.sessions = append(u.sessions, n.SessionID)
+		u.mu.Unlock()
 	}
-	if _, err := u.conn.WriteTo(octets, to); err != nil {
+	switch err := u.alerter.Send(device, hex.EncodeToString(octets[:16]), octets); {
+	case errors.Is(err, alerter.ErrNotConnected):
+		return alert.Unreachable
+	case err != nil:
 		return alert.Failed
 	}
-	u.sent = append(u.sent, append([]byte(nil), octets...))
 	return alert.Sent
 }
 
-func (u *udp) connect(device string, to net.Addr) {
+func (u *tunnel) lookup(string) (alerter.Device, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.to[device] = to
+	return u.device, u.connected
 }
 
-func listen(t *testing.T) net.PacketConn {
+func (u *tunnel) connect(connected bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.connected = connected
+}
+
+func (u *tunnel) heard() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.device.Heard = time.Now()
+}
+
+// askedFor says whether the device was asked for what it said first.
+func (u *tunnel) askedFor(message string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return strings.Contains(message, "<Data>1200</Data>") && slices.ContainsFunc(u.sessions, func(id uint16) bool {
+		return strings.Contains(message, fmt.Sprintf("<SessionID>%d</SessionID>", id))
+	})
+}
+
+func listen(t *testing.T) *net.UDPConn {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -68,21 +105,19 @@ func listen(t *testing.T) net.PacketConn {
 	return conn
 }
 
-// heard is what became of one notification.
-type heard struct {
-	Summary
-	err error
-}
-
 // A command waits, and the device is away; it connects, is alerted, and opens
 // the session that it was asked for. Twice, so that the nonce is another one;
 // then with nonces that have come apart.
 func TestAlerted(t *testing.T) {
 	var mu sync.Mutex
-	var said []string // what devices said first
-	var alerter *alert.Alerter
+	var said []string // what the device said first
+	var wakes *alert.Alerter
+	channel := &tunnel{}
 	w := newWorld(t, func(c *server.Config) {
-		c.Seen = func(device string, _ time.Time) { alerter.Contacted(device) }
+		c.Seen = func(device string, _ time.Time) {
+			channel.heard()
+			wakes.Contacted(device)
+		}
 		c.Trace = func(m server.Traced) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -92,25 +127,35 @@ func TestAlerted(t *testing.T) {
 		}
 	})
 	client, cfg := w.device(t, "phone", func(c *Config) { c.Account = accounts["md5 both"]() })
-	channel := &udp{conn: listen(t), to: map[string]net.Addr{}}
-	alerter = alert.New(alert.Config{
-		Secrets: secrets{w}, Channels: []alert.Channel{channel}, UI: alert.Background,
+	phone, gateway := listen(t), listen(t)
+	at := phone.LocalAddr().(*net.UDPAddr).AddrPort()
+	channel.device.Address = at.Addr()
+	channel.alerter = alerter.New(alerter.Config{
+		Conn: gateway, Port: at.Port(), Lookup: channel.lookup, Report: func(alerter.Result) {}, First: 20 * time.Millisecond,
+	})
+	wakes = alert.New(alert.Config{
+		Devices: tasks{w}, Channels: []alert.Channel{channel}, UI: alert.Background,
 		Tries: 3, First: 50 * time.Millisecond,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	defer group.Wait()
 	defer cancel()
-	group.Go(func() { alerter.Run(ctx) })
-
-	phone := listen(t)
-	results := make(chan heard, 64)
+	defer phone.Close()
+	group.Go(func() { wakes.Run(ctx) })
+	group.Go(func() { channel.alerter.Run(ctx) })
+	results := make(chan error)
 	group.Go(func() {
-		if err := client.Serve(ctx, phone, func(s Summary, err error) { results <- heard{s, err} }); err != nil {
+		err := client.Serve(ctx, phone, func(_ Summary, err error) {
+			select {
+			case results <- err:
+			case <-ctx.Done():
+			}
+		})
+		if err != nil {
 			t.Error(err)
 		}
 	})
-	defer phone.Close()
 
 	for round, id := range []string{"first", "second", "after a restore"} {
 		mu.Lock()
@@ -122,44 +167,43 @@ func TestAlerted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		channel.connect(false)
 		w.Put("phone", sessiontest.Task(id, session.Idempotent, "./Settings/A", id))
 		for range 100 {
-			if err := alerter.Wake("phone"); err != nil {
+			if err := wakes.Wake("phone"); err != nil {
 				t.Fatal(err)
 			}
 		}
-		channel.connect("phone", phone.LocalAddr())
-		alerter.Connected("phone")
-		var asked *alert.Notification
-		for asked == nil {
-			h := <-results
-			if errors.Is(h.err, ErrIgnored) {
-				continue // a copy, or one that couldn't be verified
-			}
-			if h.err != nil {
-				t.Fatal(h.err)
-			}
-			channel.mu.Lock()
-			n, err := alert.Parse(channel.sent[len(channel.sent)-1])
-			channel.mu.Unlock()
-			if err != nil {
+		channel.connect(true)
+		wakes.Connected("phone")
+		for done := false; !done; {
+			// There are copies, and those that can't be verified; and sessions in
+			// which there was nothing to do.
+			if err := <-results; err != nil && !errors.Is(err, ErrIgnored) {
 				t.Fatal(err)
 			}
-			asked = n
+			o, _ := w.Outcome("phone", id)
+			done = o != nil
 		}
 		w.answered(t, "phone", id, 200)
 		if got := value(t, cfg.Tree, "./Settings/A"); got != id {
 			t.Errorf("./Settings/A is %q", got)
 		}
 		mu.Lock()
-		if len(said) == 0 || !strings.Contains(said[0], "<Data>1200</Data>") ||
-			!strings.Contains(said[0], "<SessionID>"+client.notified+"</SessionID>") || client.notified == "0" {
-			t.Errorf("round %s, session %d asked for: %q", id, asked.SessionID, said)
+		if len(said) == 0 || !channel.askedFor(said[0]) {
+			t.Errorf("%s: the device wasn't asked for %q", id, said)
 		}
 		mu.Unlock()
-		if s := alerter.Stats(); s.Waiting+s.Away+s.Silent != 0 || s.Came != uint64(round+1) {
-			t.Errorf("round %s: %+v", id, s)
+		// Nothing is left of it.
+		for wakes.Stats().Done != uint64(round+1) {
+			select {
+			case <-time.After(time.Millisecond):
+			case <-results:
+			}
 		}
+	}
+	if s := wakes.Stats(); s.Waiting+s.Away+s.Silent != 0 {
+		t.Errorf("%+v", s)
 	}
 }
 
