@@ -390,7 +390,7 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 // /readyz turns false when the end begins; the metrics stay.
 func TestMonitoring(t *testing.T) {
 	r := newRig(t)
-	h := r.monitoring(metrics.Registry(r.snapshot, "test", "test"))
+	h := r.monitoring(metrics.Registry(metrics.Collector(r.snapshot), "test", "test"))
 	if code, body := get(t, h, "/healthz"); code != http.StatusOK {
 		t.Errorf("healthz: %d %s", code, body)
 	}

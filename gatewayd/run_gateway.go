@@ -61,6 +61,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
+	if err := cfg.Require("gateway"); err != nil {
+		return err
+	}
 	built, err := cfg.Build(started)
 	if err != nil {
 		return err
@@ -269,7 +272,7 @@ func (g *gateway) listenMonitoring(cfg *config.Config, undo *undoStack) error {
 	if err != nil {
 		return fmt.Errorf("metrics.listen: %w", err)
 	}
-	server := g.serveMonitoring(l, metrics.Registry(g.snapshot, version, revision()))
+	server := g.serveMonitoring(l, metrics.Registry(metrics.Collector(g.snapshot), version, revision()))
 	undo.push("", server.Close)
 	return nil
 }

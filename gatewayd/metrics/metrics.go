@@ -193,7 +193,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 
 // Registry with the collector, those of the Go runtime and the process, and
 // what was built.
-func Registry(c Collector, version, revision string) *prometheus.Registry {
+func Registry(c prometheus.Collector, version, revision string) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "gatewayd_build_info",

@@ -103,8 +103,11 @@ gateway that knows it admits the devices of this CA and no others.`,
 	c.PersistentFlags().VarP(&s.output, "output", "o", "table, json or yaml")
 	s.passphrase.add(c.PersistentFlags(), "ca-passphrase", "passphrase of the CA's keys")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{err} })
-	c.AddCommand(s.initCommand(), s.gatewayCommand(), s.deviceCommand(), s.revokeCommand(),
+	c.AddCommand(s.initCommand(), s.deviceCommand(), s.revokeCommand(),
 		s.crlCommand(), s.listCommand(), s.showCommand(), s.caCommand())
+	for _, r := range roles {
+		c.AddCommand(s.roleCommand(r))
+	}
 	return c
 }
 
