@@ -315,7 +315,6 @@ func (a *Alerter) next() (*wake, time.Duration) {
 			return w, 0
 		}
 		w.state = silent
-		a.cfg.Log.Info("device doesn't answer alerts", "device", w.device, "tries", w.tries)
 	}
 	return nil, time.Hour
 }
@@ -324,25 +323,33 @@ func (a *Alerter) next() (*wake, time.Duration) {
 // tries.
 func (a *Alerter) deliver(ctx context.Context, w *wake) {
 	result, err := a.try(ctx, w)
+	nothing := errors.Is(err, ErrNothing)
+	noSecret := errors.Is(err, ErrNoSecret)
+	if err != nil && !nothing {
+		level := slog.LevelDebug // a gateway that is away fails for all its devices
+		if noSecret {
+			level = slog.LevelWarn
+		}
+		a.cfg.Log.LogAttrs(ctx, level, "alert not sent", slog.String("device", w.device), slog.Any("error", err))
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case result == Sent:
 		a.stats.Sent++
-	case result == Failed && !errors.Is(err, ErrNothing) && !errors.Is(err, ErrNoSecret):
+	case result == Failed && !nothing && !noSecret:
 		a.stats.Failed++
 	}
 	switch {
 	case w.gone:
-	case errors.Is(err, ErrNothing) && w.woken:
+	case nothing && w.woken:
 		a.now(w) // the task may have come after the look
-	case errors.Is(err, ErrNothing):
+	case nothing:
 		a.stats.Done++
 		a.remove(w)
-	case errors.Is(err, ErrNoSecret):
+	case noSecret:
 		a.stats.NoSecret++
 		a.remove(w)
-		a.cfg.Log.Warn("device can't be alerted", "device", w.device, "error", err)
 	case w.contacted:
 		a.lookAgain(w)
 	case result == Sent:
@@ -356,7 +363,6 @@ func (a *Alerter) deliver(ctx context.Context, w *wake) {
 		// A channel that is away takes no try from the device.
 		w.failures++
 		a.schedule(w, a.wait(w.failures))
-		a.cfg.Log.Warn("alert wasn't delivered", "device", w.device, "error", err)
 	}
 }
 
@@ -382,7 +388,8 @@ func (a *Alerter) try(ctx context.Context, w *wake) (Result, error) {
 	for _, c := range a.cfg.Channels {
 		switch r := c.Deliver(ctx, w.device, octets); r {
 		case Sent:
-			a.cfg.Log.Debug("alert", "device", w.device, "channel", c.Name(), "session", w.session, "try", w.tries+1)
+			a.cfg.Log.Debug("alert sent", slog.String("device", w.device), slog.String("channel", c.Name()),
+				slog.Int("session", int(w.session)), slog.Int("try", w.tries+1))
 			return Sent, nil
 		case Failed:
 			result, err = Failed, fmt.Errorf("channel %s failed", c.Name())
