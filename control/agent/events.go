@@ -77,7 +77,7 @@ func (e *Events) after(b []gcm.Event, cursor uint64, most int) ([]gcm.Event, <-c
 		marker := gcm.Event{Cursor: e.first - 1, At: time.Now().UTC(), Kind: gcm.Dropped, After: cursor, Count: e.first - from}
 		if from < e.origin {
 			// Who knows what the former run had, that nobody had read.
-			marker.Count, marker.Reason = 0, "restart"
+			marker.Count, marker.Reason = 0, gcm.ReasonRestart
 		}
 		b = append(b, marker)
 		from = e.first

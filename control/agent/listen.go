@@ -67,7 +67,7 @@ func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
 			_ = server.Close()
 		}
 	})
-	err := server.ServeTLS(&boundedListener{Listener: l, sources: map[netip.Prefix]int{}}, "", "")
+	err := server.ServeTLS(newBounded(l), "", "")
 	if !stop() {
 		<-ended
 	}
@@ -83,6 +83,10 @@ type boundedListener struct {
 	mu      sync.Mutex
 	all     int
 	sources map[netip.Prefix]int
+}
+
+func newBounded(l net.Listener) *boundedListener {
+	return &boundedListener{Listener: l, sources: map[netip.Prefix]int{}}
 }
 
 // Accept the next connection that is within the bounds.

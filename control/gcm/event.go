@@ -76,6 +76,11 @@ const (
 	Dropped EventKind = "dropped"
 )
 
+// ReasonRestart of a Dropped event: the gateway was started anew. Its Count is
+// zero, because nobody knows how many were lost with the former run, and its
+// sessions went with it, too.
+const ReasonRestart = "restart"
+
 // Limits of events.
 const (
 	// MaxEvent is the longest line in octets.

@@ -48,14 +48,13 @@ func (l *link) run(ctx context.Context) {
 	defer close(l.done)
 	pause := firstPause
 	for {
-		began := time.Now()
-		err := l.session(ctx)
+		lasted, err := l.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		l.update(func(s *Status) { s.Connected, s.Err = false, err.Error() })
 		l.log.Warn("gateway isn't connected", slog.Any("error", err))
-		if time.Since(began) >= steady {
+		if lasted >= steady {
 			pause = firstPause
 		}
 		if !sleep(ctx, pause/2+rand.N(pause/2)) {
@@ -76,18 +75,20 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// session is one connection, from dialling to whatever ends it.
-func (l *link) session(ctx context.Context) error {
+// session is one connection, from dialling to whatever ends it, and how long the
+// gateway was connected.
+func (l *link) session(ctx context.Context) (time.Duration, error) {
 	c := newClient(l.gateway, l.m.config.Identity.config(l.gateway), l.m.config.Dial)
 	defer c.close()
 	state, err := l.connect(ctx, c)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	connected := time.Now()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	l.update(func(s *Status) {
-		s.Connected, s.Err, s.Since, s.State = true, "", time.Now(), state
+		s.Connected, s.Err, s.Since, s.State = true, "", connected, state
 		s.Sections = map[gcm.Section]SectionStatus{}
 	})
 	l.log.Info("gateway is connected", slog.String("software", state.Software))
@@ -104,7 +105,7 @@ func (l *link) session(ctx context.Context) error {
 	start(func() error { return l.listen(ctx, c, state.Cursor) })
 	<-ctx.Done()
 	all.Wait()
-	return context.Cause(ctx)
+	return time.Since(connected), context.Cause(ctx)
 }
 
 // connect and ask for the state, a few gateways at a time.
@@ -192,7 +193,7 @@ func (l *link) bring(ctx context.Context, c *client, section gcm.Section, has gc
 		switch n := version.Compare(has.Version); {
 		case n < 0:
 			return has, fmt.Errorf("%w of %s: %v, here is %v", ErrAhead, section, has.Version, version)
-		case n == 0 && hash != has.Hash:
+		case n == 0 && hash != has.Hash && version != (gcm.Version{}):
 			return has, fmt.Errorf("%w: %s %v", ErrDiverged, section, version)
 		case n == 0:
 			return has, nil
