@@ -98,8 +98,9 @@ func (l *link) session(ctx context.Context) (time.Duration, error) {
 	}
 	states := map[gcm.Section]chan gcm.SectionState{}
 	for _, section := range gcm.Sections {
-		states[section] = make(chan gcm.SectionState, 1)
-		start(func() error { return l.keep(ctx, c, section, state.Sections[section], states[section]) })
+		polled := make(chan gcm.SectionState, 1)
+		states[section] = polled
+		start(func() error { return l.keep(ctx, c, section, state.Sections[section], polled) })
 	}
 	start(func() error { return l.poll(ctx, c, states) })
 	start(func() error { return l.listen(ctx, c, state.Cursor) })
