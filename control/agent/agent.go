@@ -68,10 +68,12 @@ type Agent struct {
 	heard atomic.Int64
 }
 
-// section is under mu, but for its state, which can be read while something is
-// being put into force.
+// section is under mu. Its state can be read while something is being put into
+// force, and its set by whoever holds view, too: that is held for writing only
+// while it changes.
 type section struct {
 	mu    sync.Mutex
+	view  sync.RWMutex
 	set   *gcm.Set
 	state atomic.Pointer[gcm.SectionState]
 }
@@ -174,7 +176,9 @@ func (a *Agent) Replace(set *gcm.Set) (gcm.SectionState, error) {
 	if err := a.store.replace(set); err != nil {
 		return *s.state.Load(), fmt.Errorf("%w: %w", gcm.ErrStorage, err)
 	}
+	s.view.Lock()
 	s.set = set
+	s.view.Unlock()
 	return a.apply(s, nil), nil
 }
 
@@ -202,6 +206,7 @@ func (a *Agent) Patch(d gcm.Delta) (gcm.SectionState, error) {
 	if err := a.store.patch(d); err != nil {
 		return *s.state.Load(), fmt.Errorf("%w: %w", gcm.ErrStorage, err)
 	}
+	s.view.Lock()
 	if d.Section == gcm.Devices {
 		if err := next.Apply(d); err != nil {
 			// Check took it a moment ago, under the same lock.
@@ -209,6 +214,7 @@ func (a *Agent) Patch(d gcm.Delta) (gcm.SectionState, error) {
 		}
 	}
 	s.set = next
+	s.view.Unlock()
 	return a.apply(s, &d), nil
 }
 
