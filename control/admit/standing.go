@@ -114,12 +114,12 @@ func (p *Policy) renewRevocation(now time.Time, s Standing) *Refusal {
 	}
 	var stale *Refusal
 	for i, l := range s.Path {
-		issuer, configured := p.issuers[l.Issuer]
+		ca, configured := p.issuers[l.Issuer]
 		if !configured && p.roll != nil {
 			// The roll would have to be asked by its key.
 			return refuse(ReasonRevocationUnknown, "an issuer of %s is not configured", s.Device)
 		}
-		refusal := p.checkSubject(now, subject{issuer, string(l.Serial)}, i == 0, s.Device, "its issuer")
+		refusal := p.checkSubject(now, subject{ca, string(l.Serial)}, i == 0, s.Device, "its issuer")
 		switch {
 		case refusal == nil:
 		case refusal.Reason != ReasonStaleList:
