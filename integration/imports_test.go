@@ -159,7 +159,7 @@ var importRules = []importRule{{
 	why:     "a profile is a function of what it is made from, so that it is compared octet by octet and made again the same: files, the clock and randomness are the caller's",
 }, {
 	of:     []string{"enrollment/join"},
-	own:    []string{"enrollment/ca", "enrollment/enroll", "enrollment/otp"},
+	own:    []string{"enrollment/ca", "enrollment/enroll", "enrollment/otp", "enrollment/pkcs10"},
 	notStd: []string{"os", "net"},
 	why:    "the protocol is a skin: messages in, an application out, no policy; no socket and no file, so a test can be on any side of it",
 }, {

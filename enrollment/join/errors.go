@@ -10,7 +10,4 @@ var (
 	ErrVersion = errors.New("no common version of the enrollment protocol")
 	// ErrBinding: not TLS 1.3, or TLS doesn't end here.
 	ErrBinding = errors.New("enrollment needs TLS 1.3 from end to end")
-	// ErrCSR: no PKCS#10 request, one whose signature is wrong, or a key that
-	// can't be looked at within bounds.
-	ErrCSR = errors.New("unacceptable certificate request")
 )

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/enrollment/pkcs10"
 )
 
 // Paths of the messages, all by POST.
@@ -39,7 +40,7 @@ const (
 	maxVersions      = 16
 	maxVersion       = 255
 	maxRequestID     = 32
-	maxCSR           = 16 << 10
+	maxCSR           = pkcs10.MaxSize
 	maxCertificate   = 16 << 10
 	maxChain         = 8
 	maxConfiguration = 64 << 10

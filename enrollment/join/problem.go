@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/enroll"
+	"github.com/roamgate/roamgate/enrollment/pkcs10"
 )
 
 // Problem is how every error is told (RFC 9457), with the type about:blank: the
@@ -78,7 +79,8 @@ func WriteError(w http.ResponseWriter, err error) (internal bool) {
 		WriteProblem(w, http.StatusUnprocessableEntity, detail, 0)
 	case errors.Is(err, errMediaType):
 		WriteProblem(w, http.StatusUnsupportedMediaType, detailType, 0)
-	case errors.Is(err, ErrMessage), errors.Is(err, ErrVersion), errors.Is(err, ErrBinding), errors.Is(err, ErrCSR):
+	case errors.Is(err, ErrMessage), errors.Is(err, ErrVersion), errors.Is(err, ErrBinding),
+		errors.Is(err, pkcs10.ErrFormat), errors.Is(err, pkcs10.ErrAlgorithm), errors.Is(err, pkcs10.ErrSignature):
 		WriteProblem(w, http.StatusBadRequest, shortened(err.Error()), 0)
 	default:
 		WriteProblem(w, http.StatusServiceUnavailable, detailUnavailable, retryUnavailable)

@@ -17,6 +17,7 @@ import (
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/enrollment/pkcs10"
 )
 
 // Enroller is what the handler needs of the enrollment service.
@@ -190,13 +191,13 @@ func (h *handler) certificate(ctx context.Context, p peer, m *CertificateRequest
 	if err != nil {
 		return nil, err
 	}
-	csr, err := ParseCSR(m.CSR)
+	csr, err := pkcs10.Parse(m.CSR)
 	if err != nil {
 		return nil, err
 	}
 	c.Request(m.CSR)
 	issued, err := h.Enroller.Enroll(ctx, enroll.Application{
-		Skin: "join", Source: p.source, ID: m.ID(), Key: csr.PublicKey,
+		Skin: "join", Source: p.source, ID: m.ID(), Key: csr.Key,
 		Proof: enroll.Proof{Verify: func(bound []byte) bool { return c.VerifyRequest(bound, m.MAC) }},
 	})
 	if err != nil {
