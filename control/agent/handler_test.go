@@ -3,7 +3,9 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,6 +57,30 @@ func TestWhoGetsIn(t *testing.T) {
 	}
 	if a.Heard().IsZero() {
 		t.Error("a manager was there, and nobody knows")
+	}
+
+	// The key of a manager was stolen, and another one says so.
+	stolen := i.manager(t)
+	leaf, err := x509.ParseCertificate(stolen.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _ := ask(t, client(t, stolen), http.MethodGet, "https://"+address+gcm.PathState, "", nil); status != http.StatusOK {
+		t.Errorf("before: %d", status)
+	}
+	revocation := gcm.Revocation{
+		Issuer: sha256.Sum256(i.issuer.Certificate().RawSubjectPublicKeyInfo), Serial: string(leaf.SerialNumber.Bytes()), Reason: 1, At: time.Now(),
+	}
+	if _, err := a.Replace(newSet(t, gcm.Devices, gcm.Version{Epoch: 1, Number: 1}, revocation.Record())); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+gcm.PathState, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := client(t, stolen).Do(r); err == nil {
+		response.Body.Close()
+		t.Error("a revoked manager gets in")
 	}
 }
 

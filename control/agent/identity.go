@@ -140,7 +140,7 @@ func (i *Identity) verify(c *tls.Certificate) error {
 		}
 		chain = append(chain, issuer)
 	}
-	if err := verifyChain(chain, i.Roots, x509.ExtKeyUsageServerAuth, i.Agent); err != nil {
+	if _, err := verifyChain(chain, i.Roots, x509.ExtKeyUsageServerAuth, i.Agent); err != nil {
 		return fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
 	if err := c.Leaf.VerifyHostname(i.Host); err != nil {
@@ -150,24 +150,25 @@ func (i *Identity) verify(c *tls.Certificate) error {
 }
 
 // verifyChain says whether a leaf chains to roots, is for a usage and carries a
-// policy.
-func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, usage x509.ExtKeyUsage, policy x509.OID) error {
+// policy. Its path has a root at the end.
+func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, usage x509.ExtKeyUsage, policy x509.OID) ([]*x509.Certificate, error) {
 	if len(chain) == 0 {
-		return errors.New("no certificate")
+		return nil, errors.New("no certificate")
 	}
 	intermediates := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		intermediates.AddCert(c)
 	}
-	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage}}); err != nil {
-		return err
+	paths, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{usage}})
+	if err != nil {
+		return nil, err
 	}
 	// A certificate without usages is for all of them, to package x509.
 	if !slices.Contains(chain[0].ExtKeyUsage, usage) {
-		return errors.New("it isn't for this end of TLS")
+		return nil, errors.New("it isn't for this end of TLS")
 	}
 	if !slices.ContainsFunc(chain[0].Policies, policy.Equal) {
-		return fmt.Errorf("it has the policies %v, not %v", chain[0].Policies, policy)
+		return nil, fmt.Errorf("it has the policies %v, not %v", chain[0].Policies, policy)
 	}
-	return nil
+	return paths[0], nil
 }

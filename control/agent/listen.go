@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -24,7 +25,8 @@ const (
 	idleTimeout   = 3 * time.Minute
 )
 
-// TLS lets in managers of the installation, and nobody else.
+// TLS lets in managers of the installation whose certificates aren't revoked by
+// what was pushed, and nobody else.
 func (a *Agent) TLS() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
@@ -37,8 +39,14 @@ func (a *Agent) TLS() *tls.Config {
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			i := a.config.Identity
-			if err := verifyChain(s.PeerCertificates, i.Roots, x509.ExtKeyUsageClientAuth, i.Manager); err != nil {
+			path, err := verifyChain(s.PeerCertificates, i.Roots, x509.ExtKeyUsageClientAuth, i.Manager)
+			if err != nil {
 				return fmt.Errorf("%w: %w", ErrManager, err)
+			}
+			for n, c := range path[:len(path)-1] {
+				if reason, revoked := a.Revoked(sha256.Sum256(path[n+1].RawSubjectPublicKeyInfo), c.SerialNumber.Bytes()); revoked {
+					return fmt.Errorf("%w: the certificate of %q is revoked, reason %d", ErrManager, c.Subject, reason)
+				}
 			}
 			return nil
 		},

@@ -21,7 +21,7 @@ type Sign func(ctx context.Context, g Gateway, key crypto.PublicKey) ([]byte, er
 // has a connection of its own: that of configuration goes on. Errors:
 // ErrGateway, ErrAnswer, those of sign and of the network.
 func (m *Manager) Certify(ctx context.Context, g Gateway, known *Fingerprint, sign Sign) error {
-	config := m.config.Identity.config(g)
+	config := m.tls(g)
 	if known != nil {
 		config = m.config.Identity.pinned(g, *known)
 	}

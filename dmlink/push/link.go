@@ -78,7 +78,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // session is one connection, from dialling to whatever ends it, and how long the
 // gateway was connected.
 func (l *link) session(ctx context.Context) (time.Duration, error) {
-	c := newClient(l.gateway, l.m.config.Identity.config(l.gateway), l.m.config.Dial)
+	c := newClient(l.gateway, l.m.tls(l.gateway), l.m.config.Dial)
 	defer c.close()
 	state, err := l.connect(ctx, c)
 	if err != nil {

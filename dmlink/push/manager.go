@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -83,6 +84,12 @@ func New(c Config) (*Manager, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Manager{config: c, dials: make(chan struct{}, maxDials), snapshots: make(chan struct{}, maxSnapshots), links: map[string]*link{}}, nil
+}
+
+func (m *Manager) tls(g Gateway) *tls.Config {
+	return m.config.Identity.config(g, func(issuer [32]byte, serial string) bool {
+		return m.config.Documents.Has(gcm.Devices, gcm.RevocationKey(issuer, serial))
+	})
 }
 
 // Add a gateway; it is dialled from now on. Error: ErrExists.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -159,6 +160,20 @@ func TestWhoIsNoGateway(t *testing.T) {
 			t.Errorf("%s was told the ticket keys", g.Name)
 		}
 	}
+	revoked := i.gateway(t, "gateway-6", nil, false)
+	conn, err := tls.Dial("tcp", revoked.Address.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{*i.certificate(t, ca.Request{Profile: ca.Manager, Name: "manager-2"})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := conn.ConnectionState().PeerCertificates[0]
+	conn.Close()
+	commit(t, d, gcm.Devices, gcm.Version{Epoch: 1, Number: 1}, gcm.Revocation{
+		Issuer: sha256.Sum256(i.issuer.Certificate().RawSubjectPublicKeyInfo), Serial: string(leaf.SerialNumber.Bytes()), At: time.Now(),
+	}.Record())
+	if err := m.Add(revoked.Gateway); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a revoked gateway isn't talked to", func() bool { return strings.Contains(statusOf(m, "gateway-6").Err, "is revoked") })
 	if server.asked.Load() != 0 {
 		t.Error("a server that is no gateway was asked")
 	}

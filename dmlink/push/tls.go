@@ -24,7 +24,9 @@ type Identity struct {
 // Fingerprint of a gateway: the SHA-256 of its SubjectPublicKeyInfo.
 type Fingerprint [sha256.Size]byte
 
-func (i *Identity) config(g Gateway) *tls.Config {
+// config to reach a gateway that revoked doesn't know; its issuer is the SHA-256
+// of the SubjectPublicKeyInfo.
+func (i *Identity) config(g Gateway, revoked func(issuer [sha256.Size]byte, serial string) bool) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
@@ -38,6 +40,12 @@ func (i *Identity) config(g Gateway) *tls.Config {
 			if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || !slices.ContainsFunc(leaf.Policies, i.Agent.Equal) {
 				return fmt.Errorf("%w: %s: its certificate has the policies %v, not %v", ErrGateway, g.Name, leaf.Policies, i.Agent)
 			}
+			path := s.VerifiedChains[0]
+			for n, c := range path[:len(path)-1] {
+				if revoked(sha256.Sum256(path[n+1].RawSubjectPublicKeyInfo), string(c.SerialNumber.Bytes())) {
+					return fmt.Errorf("%w: %s: the certificate of %q is revoked", ErrGateway, g.Name, c.Subject)
+				}
+			}
 			return nil
 		},
 	}
@@ -45,7 +53,7 @@ func (i *Identity) config(g Gateway) *tls.Config {
 
 // pinned is for a gateway that has no certificate of the installation yet.
 func (i *Identity) pinned(g Gateway, f Fingerprint) *tls.Config {
-	c := i.config(g)
+	c := i.config(g, nil)
 	// The public key says who it is; VerifyConnection runs all the same.
 	c.InsecureSkipVerify = true
 	c.VerifyConnection = func(s tls.ConnectionState) error {
