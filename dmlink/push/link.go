@@ -212,15 +212,16 @@ func (l *link) bring(ctx context.Context, c *client, section gcm.Section, has gc
 			has, whole = now, false
 			continue
 		}
-		for _, e := range deltas {
+		for n, e := range deltas {
 			now, err := c.put(ctx, http.MethodPatch, section, gcm.DeltaType, e)
-			if errors.Is(err, gcm.ErrBase) || errors.Is(err, gcm.ErrHash) {
-				// It isn't what we thought.
-				has, whole = now, true
-				break
-			}
 			if newer(has, now, err) {
 				has = now
+				break
+			}
+			refused := errors.As(err, new(*refusal)) && n < len(deltas)-1
+			if errors.Is(err, gcm.ErrBase) || errors.Is(err, gcm.ErrHash) || refused && !errors.Is(err, gcm.ErrBusy) {
+				// It isn't what we thought, or it was refused and mended since.
+				has, whole = now, true
 				break
 			}
 			if err != nil {

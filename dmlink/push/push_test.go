@@ -100,7 +100,9 @@ func TestRefusedSectionHoldsBackNoOther(t *testing.T) {
 		return errors.Is(err, gcm.ErrRefused) && strings.Contains(err.Error(), "one reason; another reason")
 	})
 	eventually(t, "devices are taken", func() bool { return g.State().Sections[gcm.Devices].Version.Number == 2 })
-	if err := d.Commit(gcm.Access, gcm.Version{Epoch: 1, Number: 3}, nil, [][]byte{[]byte("bad")}); err != nil {
+	// What was refused is still on the way to what is mended.
+	good := []gcm.Record{gcm.AccessGroup{Name: "good"}.Record()}
+	if err := d.Commit(gcm.Access, gcm.Version{Epoch: 1, Number: 3}, good, [][]byte{[]byte("bad")}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the mended one is taken", func() bool { return g.same(d) })
