@@ -38,6 +38,8 @@ func TestBackOff(t *testing.T) {
 				m := manage(t, c, push.Gateway{Name: "gateway-1", Host: "gateway-1.example.org", Address: netip.MustParseAddrPort("192.0.2.1:7443")})
 				time.Sleep(3 * time.Hour)
 				m.Close()
+				// A try that was given up ends a moment later.
+				time.Sleep(time.Minute)
 				synctest.Wait()
 				mu.Lock()
 				defer mu.Unlock()
@@ -91,6 +93,7 @@ func TestManyGateways(t *testing.T) {
 		}
 		time.Sleep(30 * time.Minute)
 		m.Close()
+		time.Sleep(time.Minute)
 		synctest.Wait()
 		mu.Lock()
 		defer mu.Unlock()

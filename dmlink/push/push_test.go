@@ -26,6 +26,9 @@ func TestRandomCommits(t *testing.T) {
 	c.Dial = n.Dial
 	gateways := []*gateway{i.gateway(t, "gateway-1", nil, false), i.gateway(t, "gateway-2", nil, false), i.gateway(t, "gateway-3", nil, false)}
 	m := manage(t, c, gateways[0].Gateway, gateways[1].Gateway)
+	for _, g := range gateways[:2] {
+		eventually(t, g.Name+" is connected", func() bool { return statusOf(m, g.Name).Connected })
+	}
 	r := rand.New(rand.NewPCG(1, 2))
 	const rounds = 400
 	for number := range uint64(rounds) {
@@ -77,7 +80,7 @@ func TestRandomCommits(t *testing.T) {
 			return s.Connected && s.State.Software == "test"
 		})
 	}
-	if n.dialled() < 4 {
+	if n.dialled() < 5 {
 		t.Errorf("%d connections: they were never cut", n.dialled())
 	}
 }
