@@ -65,6 +65,13 @@ var importRules = []importRule{{
 	of: []string{"dmlink/server"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/wbxml"}, outside: xcrypto,
 	why: "what reads strangers' octets off the network knows neither the database nor what administrators want",
 }, {
+	of: []string{"dmlink/alert"}, own: []string{"dmlink/syncml"}, outside: xcrypto,
+	notStd: []string{"net", "net/http", "os", "database/sql"},
+	why:    "whom to wake and how often doesn't depend on how a notification travels or where secrets are kept",
+}, {
+	of: []string{"control/alerter"}, own: none, outside: none,
+	why: "it carries octets that it can't read: no secret and no message of device management is within reach",
+}, {
 	of: []string{"control/ikecrypto"}, own: []string{"control/ikewire"}, outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
 	why: "key exchange and keys: the only place with another module's arithmetic, which has to be constant-time",
 }, {
@@ -178,8 +185,8 @@ var importRules = []importRule{{
 	outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
 	why:     "the simulated device shares with the gateway the protocol and the transforms, and knows nothing of how a gateway is made",
 }, {
-	of: []string{"bench/device/dm"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/tree"}, outside: xcrypto,
-	why: "the simulated device's DM client shares with the server the messages, and the names of the ways to authenticate",
+	of: []string{"bench/device/dm"}, own: []string{"dmlink/alert", "dmlink/session", "dmlink/syncml", "dmlink/tree"}, outside: xcrypto,
+	why: "the simulated device's DM client shares with the server the messages, notifications too, and the names of the ways to authenticate",
 }, {
 	of: []string{"integration/netns"}, own: none,
 	why: "benchmarks, tests and the demo stand on it: it knows nothing of gateways",
