@@ -105,6 +105,9 @@ var importRules = []importRule{{
 	of: []string{"bpf/acl/roster"}, own: []string{"bpf/acl"}, outside: none,
 	why: "who is in which group is the same for BPF and for nftables",
 }, {
+	of: []string{"control/agent"}, own: []string{"control/gcm"}, outside: append([]string{"go.etcd.io/bbolt", "golang.org/x/sys"}, xcrypto...),
+	why: "what takes a manager's documents from the network doesn't know what they do to the gateway",
+}, {
 	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
 	why: "push shares with the gateway the document it carries and nothing else",
 }, {
@@ -278,6 +281,11 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "enrollment/client", imports: module + "/enrollment/join"},
 		{from: "enrollment/client", imports: module + "/enrollment/enroll", bad: true},
 		{from: "enrollment/discovery", imports: module + "/enrollment/directory", bad: true},
+		{from: "control/agent", imports: module + "/control/gcm"},
+		{from: "control/agent", imports: module + "/control/session", bad: true},
+		{from: "control/agent", imports: module + "/enrollment/ca", bad: true},
+		{from: "dmlink/push", imports: module + "/control/gcm"},
+		{from: "dmlink/push", imports: module + "/control/agent", bad: true},
 		{from: "control/session", imports: "testing", bad: true},
 		{from: "dmlink/wbxml", imports: module + "/dmlink/syncml"},
 		{from: "dmlink/syncml", imports: module + "/dmlink/wbxml", bad: true},
