@@ -144,7 +144,7 @@ func (w *wireCommand) command(depth int) (syncml.Command, error) {
 		return &syncml.Op{Verb: w.Op.Verb, Meta: w.Op.Meta.meta(), Correlator: w.Op.Correlator, Items: items(w.Op.Items)}, nil
 	case w.Alert != nil:
 		return &syncml.Alert{Code: w.Alert.Code, Correlator: w.Alert.Correlator, Items: items(w.Alert.Items)}, nil
-	case depth > maxDepth:
+	case depth >= maxDepth:
 	case w.Atomic != nil:
 		return group(true, *w.Atomic, depth)
 	case w.Sequence != nil:

@@ -42,8 +42,8 @@ func scanText(r row) (s string, err error) { return s, r.Scan(&s) }
 // takes over user, numbers and groups. The account is by certificate until
 // PutAccount.
 func (d *SQL) Enroll(ctx context.Context, v Device) error {
-	if v.Name == "" || v.Enrolled.IsZero() {
-		return fmt.Errorf("%w: a device needs a name and the time of its enrollment", ErrInvalid)
+	if !isName(v.Name) || v.Enrolled.IsZero() {
+		return fmt.Errorf("%w: a device needs a name of at most %d octets and the time of its enrollment", ErrInvalid, maxName)
 	}
 	return d.write(ctx, func(t *tx) error {
 		if _, err := t.exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,

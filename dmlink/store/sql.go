@@ -456,3 +456,8 @@ func blob(b []byte) any {
 func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
+
+// maxName is how long names of devices and IDs of tasks are, in octets.
+const maxName = 300
+
+func isName(s string) bool { return s != "" && len(s) <= maxName && text(s) == s }

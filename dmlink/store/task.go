@@ -50,6 +50,9 @@ func (d *SQL) Put(ctx context.Context, k Task, devices ...string) (id string, n 
 	if k.Kind == "" || k.Created.IsZero() || !k.Expires.After(k.Created) || (k.Group == "") == (len(devices) == 0) {
 		return "", 0, fmt.Errorf("%w: a task needs a kind, an end after its beginning, and either devices or a group", ErrInvalid)
 	}
+	if !isName(k.ID) {
+		return "", 0, fmt.Errorf("%w: task ID %.50q: text of at most %d octets", ErrInvalid, k.ID, maxName)
+	}
 	command, err := marshalCommand(k.Command)
 	if err != nil {
 		return "", 0, err
@@ -282,6 +285,19 @@ func (d *SQL) Expire(ctx context.Context, limit int) (n int, err error) {
 		}
 		n = len(ids)
 		return t.end(ids, Expired)
+	})
+	return n, err
+}
+
+// AfterRestore of a backup: what was sent since isn't known any more, so once-only
+// commands that wait become unknown; their administrators decide. It says how
+// many those were. Devices' sessions may begin when it has returned.
+func (d *SQL) AfterRestore(ctx context.Context) (n int64, err error) {
+	err = d.write(ctx, func(t *tx) error {
+		var err error
+		n, err = t.exec(`UPDATE dm_command SET state = 'unknown', ended_us = $1
+			WHERE state = 'waiting' AND task_id IN (SELECT id FROM dm_task WHERE once = 1)`, d.now().UnixMicro())
+		return err
 	})
 	return n, err
 }

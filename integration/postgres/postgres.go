@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -96,6 +97,18 @@ func (p *Server) tool(name string, args ...string) *exec.Cmd {
 	return c
 }
 
+// Dump a database into a file, as an operator would.
+func (p *Server) Dump(database, name string) {
+	p.t.Helper()
+	p.run("pg_dump", "-h", p.dir, "-U", "roamgate", "-Fc", "-f", filepath.Join(p.dir, name), database)
+}
+
+// Restore what was dumped into a database that is empty.
+func (p *Server) Restore(name, database string) {
+	p.t.Helper()
+	p.run("pg_restore", "-h", p.dir, "-U", "roamgate", "-d", database, "--exit-on-error", filepath.Join(p.dir, name))
+}
+
 func (p *Server) run(name string, args ...string) {
 	p.t.Helper()
 	if out, err := p.tool(name, args...).CombinedOutput(); err != nil {
@@ -158,6 +171,46 @@ func (p *Server) Kill() {
 	_ = p.life.Close()
 	_ = p.command.Wait()
 	p.command = nil
+}
+
+// KillHard ends the server's first process by SIGKILL, and waits until its
+// children have noticed. It may be started again.
+func (p *Server) KillHard() {
+	p.t.Helper()
+	data := filepath.Join(p.dir, "data")
+	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		p.t.Fatal(err)
+	}
+	// Those of its folder; they hold its shared memory.
+	for deadline := time.Now().Add(time.Minute); p.lives(data); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatal("children of PostgreSQL outlive it")
+		}
+	}
+	p.Kill()
+}
+
+func (p *Server) lives(data string) bool {
+	p.t.Helper()
+	folders, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, f := range folders {
+		if cwd, err := os.Readlink(f); err == nil && cwd == data {
+			return true
+		}
+	}
+	return false
 }
 
 // Name is the data source name of a database.

@@ -120,7 +120,7 @@ CREATE TABLE dm_wipe (
     trouble     TEXT NOT NULL DEFAULT '',
     closed_us   BIGINT
 );
-CREATE INDEX dm_wipe_due ON dm_wipe (state, due_us) WHERE state <> 'closed';
+CREATE INDEX dm_wipe_due ON dm_wipe (state, due_us);
 
 CREATE TABLE dm_outbox (
     id          BIGSERIAL PRIMARY KEY,
