@@ -32,4 +32,10 @@
 // Each method that changes something is one transaction. A wipe that a device
 // confirmed, the end of its account and the record for gateways are there
 // together or not at all.
+//
+// # Backup
+//
+// SQLite: `VACUUM INTO 'file'`, while servers run. PostgreSQL: pg_dump -Fc. After
+// restoring call AfterRestore before devices come: the backup doesn't know what
+// was sent since it was made. Secrets of accounts need the same seal key.
 package store
