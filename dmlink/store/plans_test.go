@@ -40,6 +40,39 @@ func TestPlansPostgres(t *testing.T) {
 	plansPostgres(t, d.DB, recordPostgres(t, p), "SET enable_seqscan = off")
 }
 
+// A check-in of a device that has nothing to do is one statement, on indices: the
+// session asks for the account and nothing else.
+func TestEmptyCheckIn(t *testing.T) {
+	r := &recorder{texts: map[string]int{}}
+	plain := storetest.SQLite(t)
+	s := plain.Store(t, nil)
+	if err := s.Enroll(t.Context(), store.Device{Name: "a", Enrolled: storetest.Noon}); err != nil {
+		t.Fatal(err)
+	}
+	var path string
+	if err := plain.DB.QueryRowContext(t.Context(), `SELECT file FROM pragma_database_list WHERE name = 'main'`).Scan(&path); err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(&connector{plain.DB.Driver(), storetest.SQLiteName(path), r})
+	defer db.Close()
+	heard := storetest.Database{DB: db, Dialect: store.SQLite}.Store(t, nil)
+	before := r.calls
+	a, err := heard.Account(t.Context(), "a")
+	if err != nil || !a.Idle {
+		t.Errorf("account %+v, %v", a, err)
+	}
+	if n := r.calls - before; n != 1 {
+		t.Errorf("%d statements", n)
+	}
+	for text := range r.texts {
+		for _, line := range explain(t, plain.DB, "EXPLAIN QUERY PLAN "+text, 3, "a") {
+			if !strings.HasPrefix(line, "SEARCH") && !strings.Contains(line, "SUBQUERY") {
+				t.Errorf("%s:\n%s", text, line)
+			}
+		}
+	}
+}
+
 func recordSQLite(t *testing.T) *recorder {
 	r := &recorder{texts: map[string]int{}}
 	t.Run("suite", func(t *testing.T) {
@@ -152,6 +185,7 @@ func explain(t *testing.T, db interface {
 type recorder struct {
 	mu    sync.Mutex
 	texts map[string]int
+	calls int
 }
 
 var parameter = regexp.MustCompile(`\$(\d+)`)
@@ -171,6 +205,7 @@ func (r *recorder) hear(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.texts[text] = n
+	r.calls++
 }
 
 func (r *recorder) statements(t *testing.T) map[string]int {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 	"strconv"
 
 	"github.com/roamgate/roamgate/dmlink/session"
@@ -58,20 +57,26 @@ func (d *SQL) Next(ctx context.Context, device string, except []string, n int) (
 // Claim implements session.Queue. Claims of one count share a statement: one for
 // all, unless a session ended badly before.
 func (d *SQL) Claim(ctx context.Context, device string, claims []session.Claim) ([]bool, error) {
-	counts := map[int][]int64{}
+	attempts := map[int64]int{}
+	alike := map[int][]int64{}
+	var all []int64
 	for _, c := range claims {
-		if id, ok := commandID(c.Task); ok {
-			counts[c.Attempt] = append(counts[c.Attempt], id)
+		id, ok := commandID(c.Task)
+		if _, twice := attempts[id]; !ok || twice {
+			continue
 		}
+		attempts[id] = c.Attempt
+		alike[c.Attempt] = append(alike[c.Attempt], id)
+		all = append(all, id)
 	}
 	won := map[int64]bool{}
 	err := d.write(ctx, func(t *tx) error {
 		clear(won)
-		for attempt, ids := range counts {
-			if err := t.lock(ids); err != nil {
-				return err
-			}
-			now := d.now().UnixMicro()
+		if err := t.lock(all); err != nil {
+			return err
+		}
+		now := d.now().UnixMicro()
+		for attempt, ids := range alike {
 			granted, err := query(t.ctx, t, scanID, `UPDATE dm_command SET attempt = attempt + 1, claimed_us = $1
 				WHERE device_name = $2 AND state = 'waiting' AND attempt = $3 AND expires_us > $4 AND `+t.among("id", "BIGINT", 5)+` RETURNING id`,
 				now, device, int64(attempt), now, several(t, ids))
@@ -89,10 +94,9 @@ func (d *SQL) Claim(ctx context.Context, device string, claims []session.Claim) 
 	}
 	granted := make([]bool, len(claims))
 	for i, c := range claims {
-		if id, ok := commandID(c.Task); ok {
-			// The same task twice in one call is granted once.
-			granted[i] = won[id] && slices.Contains(counts[c.Attempt], id)
-			delete(won, id)
+		if id, ok := commandID(c.Task); ok && won[id] && attempts[id] == c.Attempt {
+			granted[i] = true
+			delete(won, id) // the same task twice in one call is granted once
 		}
 	}
 	return granted, nil

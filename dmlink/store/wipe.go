@@ -52,27 +52,30 @@ func (t *tx) orderWipe(k Task, v Device) error {
 }
 
 // wiped: the device has said so, about this command. A word about an enrollment
-// that is over ends nothing.
+// that is over ends nothing. An order that was cancelled too late is an order.
 func (t *tx) wiped(device string, command int64) error {
 	v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), device))
 	if err != nil {
 		return err
 	}
+	var task string
 	var created int64
-	if err := t.row(`SELECT created_us FROM dm_task WHERE id = (SELECT task_id FROM dm_command WHERE id = $1)`, command).Scan(&created); err != nil {
+	if err := t.row(`SELECT id, created_us FROM dm_task WHERE id = (SELECT task_id FROM dm_command WHERE id = $1)`, command).Scan(&task, &created); err != nil {
 		return err
 	}
 	if !v.Open || created < v.Enrolled.UnixMicro() {
 		return nil
 	}
-	return t.closing(v, WipedReason)
+	return t.closing(v, task, WipedReason)
 }
 
 // closing ends a device here and leaves the rest to whoever takes due wipes.
-func (t *tx) closing(v Device, reason string) error {
-	now := t.d.now()
-	if _, err := t.exec(`UPDATE dm_wipe SET state = 'closing', reason = $1, due_us = $2 WHERE device_name = $3 AND state = 'ordered'`,
-		reason, now.UnixMicro(), v.Name); err != nil {
+func (t *tx) closing(v Device, task, reason string) error {
+	now := t.d.now().UnixMicro()
+	if _, err := t.exec(`INSERT INTO dm_wipe (device_name, task_id, state, reason, enrolled_us, expires_us, due_us)
+			VALUES ($1, $2, 'closing', $3, $4, $5, $6)
+			ON CONFLICT (device_name) DO UPDATE SET task_id = excluded.task_id, state = 'closing', reason = excluded.reason, due_us = excluded.due_us`,
+		v.Name, task, reason, v.Enrolled.UnixMicro(), now, now); err != nil {
 		return err
 	}
 	return t.closeDevice(v.Name, reason)
@@ -104,17 +107,17 @@ func (d *SQL) Wipes(ctx context.Context, state WipeState, after string, limit in
 func (d *SQL) ExpireWipes(ctx context.Context, limit int) (n int, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		n = 0
-		names, err := query(t.ctx, t, scanText, `SELECT device_name FROM dm_wipe WHERE state = 'ordered' AND due_us <= $1
+		wipes, err := query(t.ctx, t, scanWipe, `SELECT `+wipeColumns+` WHERE state = 'ordered' AND due_us <= $1
 			ORDER BY due_us LIMIT $2`+t.skipLocked("dm_wipe"), d.now().UnixMicro(), page(limit))
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), name))
+		for _, w := range wipes {
+			v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), w.Device))
 			if err != nil {
 				return err
 			}
-			if err := t.closing(v, ExpiredReason); err != nil {
+			if err := t.closing(v, w.Task, ExpiredReason); err != nil {
 				return err
 			}
 			n++

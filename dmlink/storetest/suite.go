@@ -42,7 +42,10 @@ func Run(t *testing.T, open func(*testing.T) Database) {
 		{"wipe, confirmed", (*suite).wipeConfirmed},
 		{"wipe, expired", (*suite).wipeExpired},
 		{"wipe, and enrolled anew", (*suite).wipeAnew},
+		{"wipe, cancelled too late", (*suite).wipeCancelled},
 		{"wipes are shared", (*suite).wipesShared},
+		{"schedules", (*suite).schedules},
+		{"after a backup", (*suite).restored},
 		{"outbox", (*suite).outbox},
 		{"pages", (*suite).pages},
 	} {
@@ -286,6 +289,45 @@ func (s *suite) told() {
 	}
 	// Nobody we know.
 	s.must(s.Record(ctx, "nobody", session.Report{At: s.clock.Now(), Alerts: []session.Alert{{Code: 1226}}, InfoDigest: []byte("x")}))
+}
+
+// The best rank of a device's groups decides, then what is for all.
+func (s *suite) schedules() {
+	ctx := s.t.Context()
+	s.enroll("a", "g", "h")
+	want := func(want string) {
+		s.t.Helper()
+		if got, err := s.ScheduleOf(ctx, "a"); err != nil || got != want {
+			s.t.Errorf("schedule %q, %v, want %q", got, err, want)
+		}
+	}
+	want("")
+	s.must(s.PutSchedule(ctx, "", -5, "all"))
+	s.must(s.PutSchedule(ctx, "other", -5, "other"))
+	want("all")
+	s.must(s.PutSchedule(ctx, "g", 2, "g"))
+	want("g")
+	s.must(s.PutSchedule(ctx, "h", 1, "old"))
+	s.must(s.PutSchedule(ctx, "h", 1, "h"))
+	want("h")
+	s.must(s.DeleteSchedule(ctx, "h"))
+	want("g")
+}
+
+// Whatever is once-only and waits may have been sent since the backup.
+func (s *suite) restored() {
+	s.enroll("a")
+	_, once := s.put(s.order(session.OnceOnly, exec("./A")), "a")
+	_, blind := s.put(s.order(session.Queryable, exec("./A")), "a")
+	_, again := s.put(s.order(session.Idempotent, exec("./A")), "a")
+	n, err := s.AfterRestore(s.t.Context())
+	s.must(err)
+	if n != 2 {
+		s.t.Errorf("%d are unknown now", n)
+	}
+	s.state(once, "a", store.Unknown)
+	s.state(blind, "a", store.Unknown)
+	s.state(again, "a", store.Waiting)
 }
 
 func (s *suite) messages() {

@@ -163,16 +163,34 @@ func (s *suite) wipeAnew() {
 	}
 }
 
+// The order was taken back when the device had it already.
+func (s *suite) wipeCancelled() {
+	ctx := s.t.Context()
+	s.enroll("a")
+	command, task := s.orderWipe("a")
+	s.claim("a", command, 0)
+	_, err := s.Cancel(ctx, task)
+	s.must(err)
+	_, err = s.Wipe(ctx, "a")
+	s.want(err, store.ErrNotFound)
+	s.record("a", session.Outcome{Task: command, State: session.Answered, Code: 200})
+	if w := s.wipe("a", store.WipeClosing); w.Task != task {
+		s.t.Errorf("wipe %+v", w)
+	}
+	if v, err := s.Device(ctx, "a"); err != nil || v.Open {
+		s.t.Errorf("device %+v, %v", v, err)
+	}
+}
+
 // Several servers take each wipe once.
 func (s *suite) wipesShared() {
 	const devices = 40
 	for i := range devices {
-		command, _ := func() (string, string) {
-			s.enroll(fmt.Sprint("d", i))
-			return s.orderWipe(fmt.Sprint("d", i))
-		}()
-		s.claim(fmt.Sprint("d", i), command, 0)
-		s.record(fmt.Sprint("d", i), session.Outcome{Task: command, State: session.Answered, Code: 200})
+		name := fmt.Sprint("d", i)
+		s.enroll(name)
+		command, _ := s.orderWipe(name)
+		s.claim(name, command, 0)
+		s.record(name, session.Outcome{Task: command, State: session.Answered, Code: 200})
 	}
 	var mu sync.Mutex
 	taken := map[string]int{}

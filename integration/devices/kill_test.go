@@ -284,11 +284,11 @@ func (d *device) session(run dm.Config) error {
 	return err
 }
 
-// settle: nothing goes wrong any more. Session IDs that a dead server had are of
-// no importance, those that a living one has may cost a try.
+// settle: nothing goes wrong any more. A server's connections to a database that
+// was killed before may cost tries, one each.
 func (d *device) settle() {
 	var err error
-	for range 4 {
+	for range 20 {
 		if err = d.session(d.cfg); err != nil {
 			continue
 		}
