@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/roamgate/roamgate/bench/device"
 	"github.com/roamgate/roamgate/bench/flow"
+	"github.com/roamgate/roamgate/bench/load"
 	"github.com/roamgate/roamgate/bench/report"
 	"github.com/roamgate/roamgate/bench/swarm"
 )
@@ -24,7 +26,10 @@ type espFlags struct {
 	sizes   []int
 	imix    bool
 	search  bool
+	from    float64
+	known   bool // --from was given
 	loss    float64
+	latency time.Duration
 	plan    swarm.Plan
 	timeout time.Duration
 }
@@ -45,12 +50,14 @@ A receiver behind the gateway counts:
   bench flow receive --at 10.2.0.2:5202 --quiet-after 1h
 
 It is asked through a tunnel of its own. --search finds the highest rate of
-which less than --loss is lost. Needs CAP_NET_RAW; the way to the gateway and
-the virtual addresses are IPv4.`,
+which less than --loss is lost, from below. With --gso each tunnel's packets go
+as one message of a burst of packets (UDP_SEGMENT). Needs CAP_NET_RAW; the way to
+the gateway and the virtual addresses are IPv4.`,
 		Example: `  bench esp --gateway 10.1.0.1 --gateway-id gw.example --root root.crt --ca root.crt --ca-key root.key \
       --to 10.2.0.2:5202 --devices 1000 --imix --search`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			e.known = c.Flags().Changed("from")
 			if err := e.check(); err != nil {
 				return err
 			}
@@ -71,9 +78,12 @@ the virtual addresses are IPv4.`,
 	l.BoolVar(&e.imix, "imix", false, "the simple Internet mix: 64, 594 and 1,400 octets as 7:4:1")
 	l.Float64Var(&e.plan.Rate, "rate", 0, "packets a second; 0: as fast as it goes")
 	l.IntVar(&e.plan.Burst, "burst", 1, "packets of one tunnel in a row")
+	l.BoolVar(&e.plan.GSO, "gso", false, "a burst is one message; packets have one size")
 	l.DurationVar(&e.plan.Duration, "duration", 5*time.Second, "how long, with --search each trial")
 	l.BoolVar(&e.search, "search", false, "find the highest rate without loss")
+	l.Float64Var(&e.from, "from", 10000, "`rate` at which --search begins; one that is about the result is found in few trials")
 	l.Float64Var(&e.loss, "loss", 0.01, "share of packets that may get lost for a rate to count")
+	l.DurationVar(&e.latency, "latency", 100*time.Millisecond, "p99 of one way above which a rate doesn't count: queues grow")
 	l.DurationVar(&e.timeout, "timeout", 10*time.Second, "after which a handshake has failed")
 	if err := c.MarkFlagRequired("to"); err != nil {
 		panic(err)
@@ -94,6 +104,8 @@ func (e *espFlags) check() (err error) {
 		return fmt.Errorf("%w: --sizes: %w", errUsage, err)
 	case e.plan.Burst < 1 || e.plan.Duration <= 0 || e.plan.Rate < 0:
 		return fmt.Errorf("%w: --burst and --duration must be above 0, --rate not below", errUsage)
+	case e.from < 1:
+		return fmt.Errorf("%w: --from: at least 1", errUsage)
 	case e.loss <= 0 || e.loss >= 1:
 		return fmt.Errorf("%w: --loss is a share between 0 and 1", errUsage)
 	}
@@ -128,7 +140,7 @@ func (e *espFlags) run(ctx context.Context, f *fleet, r *report.Report, say func
 		return err
 	}
 	defer s.Close()
-	t := trial{swarm: s, plan: e.plan, asker: asker, from: info.Summary.VirtualIPs[0], say: say}
+	t := trial{swarm: s, plan: e.plan, asker: asker, from: info.Summary.VirtualIPs[0], gateway: f.gatewayPID, say: say}
 	if _, err := t.ask(ctx); err != nil {
 		return err
 	}
@@ -142,6 +154,10 @@ func (e *espFlags) run(ctx context.Context, f *fleet, r *report.Report, say func
 	r.Add("received", result.received, "packets/s")
 	r.Add("inner throughput", result.received*e.plan.Mix.Mean()*8/1e9, "Gb/s")
 	r.Add("lost", 100*result.loss(), "%")
+	if f.gatewayPID != 0 && result.cost > 0 {
+		r.Add("gateway's processor time a packet", float64(result.cost), "ns")
+		r.Add("gateway's processors in use", result.busy, "")
+	}
 	r.Latencies = append(r.Latencies, result.latency)
 	return nil
 }
@@ -165,6 +181,13 @@ func (e *espFlags) member(ctx context.Context, f *fleet, number uint64, connecte
 		return nil, err
 	}
 	cfg.Forward = m
+	cfg.Listen = func() (device.Socket, error) {
+		s, err := f.listen()
+		if conn, ok := s.(*net.UDPConn); ok {
+			m.Socket(conn)
+		}
+		return s, err
+	}
 	d, err := device.New(cfg)
 	if err != nil {
 		return nil, err
@@ -179,33 +202,47 @@ func (e *espFlags) member(ctx context.Context, f *fleet, number uint64, connecte
 	return m, nil
 }
 
+// searchTolerance is how near the result of --search is to a rate that was too much.
+const searchTolerance = 0.04
+
+// keptPace is the share of a rate that has to be offered for it to count as
+// offered.
+const keptPace = 0.97
+
 // rate of one trial, or of the best one.
 func (e *espFlags) rate(ctx context.Context, t *trial) (best outcome, err error) {
-	got, err := t.run(ctx, e.plan.Rate)
-	if err != nil || !e.search || got.loss() < e.loss {
-		return got, err
+	if !e.search {
+		return t.run(ctx, e.plan.Rate)
 	}
-	low, high := 0.0, got.sent
-	for try := got.received; high-low > 0.03*high; try = (low + high) / 2 {
-		if got, err = t.run(ctx, try); err != nil {
-			return best, err
+	s := load.Search{From: e.from, Known: e.known, Tolerance: searchTolerance}
+	err = s.Run(func(rate float64) (load.Verdict, error) {
+		got, err := t.run(ctx, rate)
+		switch {
+		case err != nil:
+			return 0, err
+		case got.loss() >= e.loss, got.latency.P99 > float64(e.latency.Microseconds()):
+			return load.Fails, t.drain(ctx)
 		}
-		if got.loss() < e.loss {
-			if got.received > best.received {
-				best = got
-			}
-			low = math.Max(low, try)
-		} else {
-			high = math.Min(high, try)
+		if got.received > best.received {
+			best = got
 		}
-	}
-	return best, nil
+		if got.sent < keptPace*rate {
+			t.say("the generator can't offer more")
+			return load.Behind, nil
+		}
+		return load.Stands, nil
+	})
+	return best, err
 }
 
 // outcome of a trial, in packets a second.
 type outcome struct {
 	sent, received float64
 	latency        report.Latency
+	// Of the gateway, if its process is known: processor time for a packet that
+	// arrived, and how many processors it kept busy.
+	cost time.Duration
+	busy float64
 }
 
 func (o outcome) loss() float64 {
@@ -220,6 +257,7 @@ type trial struct {
 	plan    swarm.Plan
 	asker   *device.Device
 	from    netip.Addr
+	gateway int // process ID, or 0
 	say     func(string)
 	seconds float64
 	port    uint16
@@ -235,11 +273,19 @@ func (t *trial) run(ctx context.Context, rate float64) (outcome, error) {
 	}
 	plan := t.plan
 	plan.Rate = rate
+	busy, err := gatewayTime(t.gateway)
+	if err != nil {
+		return outcome{}, err
+	}
 	sent, err := t.swarm.Send(ctx, plan)
 	if err != nil {
 		return outcome{}, err
 	}
 	time.Sleep(settle)
+	spent, err := gatewayTime(t.gateway)
+	if err != nil {
+		return outcome{}, err
+	}
 	after, err := t.ask(ctx)
 	if err != nil {
 		return outcome{}, err
@@ -250,9 +296,26 @@ func (t *trial) run(ctx context.Context, rate float64) (outcome, error) {
 		sent:     float64(sent.Packets) / seconds,
 		received: float64(after.Packets-after.Twice-(before.Packets-before.Twice)) / seconds,
 		latency:  after.Latency,
+		busy:     (spent - busy).Seconds() / seconds,
+	}
+	if o.received > 0 {
+		o.cost = time.Duration(float64(spent-busy) / (o.received * seconds))
 	}
 	t.say(fmt.Sprintf("offered %.0f/s, received %.0f/s, lost %.2f %%", o.sent, o.received, 100*o.loss()))
 	return o, nil
+}
+
+// drain waits until what an overloaded gateway has queued is through, or a while.
+func (t *trial) drain(ctx context.Context) error {
+	last := uint64(math.MaxUint64)
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(settle) {
+		a, err := t.ask(ctx)
+		if err != nil || a.Packets == last {
+			return err
+		}
+		last = a.Packets
+	}
+	return nil
 }
 
 // ask the receiver what it counted. A question or its answer may get lost.

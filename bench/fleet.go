@@ -9,9 +9,11 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/bench/device"
 	"github.com/roamgate/roamgate/bench/identity"
@@ -33,7 +35,8 @@ type fleetFlags struct {
 	devices          uint64
 	profile          string
 	ike, esp         string
-	local            string
+	local            []string
+	gatewayPID       int
 }
 
 func (f *fleetFlags) flags(c *cobra.Command) {
@@ -52,7 +55,8 @@ func (f *fleetFlags) flags(c *cobra.Command) {
 	l.StringVar(&f.profile, "profile", device.StrongSwan.Name, "what `client` they speak as: "+profileNames())
 	l.StringVar(&f.ike, "ike", "", "`proposal` for IKE instead of the client's, such as aes128gcm16-prfsha256-curve25519")
 	l.StringVar(&f.esp, "esp", "", "`proposal` for ESP, such as aes128gcm16")
-	l.StringVar(&f.local, "local", "", "IP `address` to come from")
+	l.StringSliceVar(&f.local, "local", nil, "IP `address` to come from; of several, devices take turns")
+	l.IntVar(&f.gatewayPID, "gateway-pid", 0, "its `process` on this machine, to report what it uses")
 	for _, name := range []string{"gateway", "gateway-id", "root"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err)
@@ -69,8 +73,10 @@ type fleet struct {
 	verify        device.Verify
 	source        identity.Source
 	profile       *device.Profile
-	local         netip.Addr
+	local         []netip.Addr
+	turn          atomic.Uint64 // of local
 	devices       uint64
+	gatewayPID    int
 }
 
 // build checks the flags, the target before all.
@@ -85,12 +91,18 @@ func (f *fleetFlags) build() (*fleet, error) {
 	out := &fleet{
 		gateway: netip.AddrPortFrom(addr, f.port), natt: netip.AddrPortFrom(addr, f.nattPort),
 		gatewayID: &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte(f.gatewayID)},
-		devices:   f.devices,
+		devices:   f.devices, gatewayPID: f.gatewayPID,
 	}
-	if f.local != "" {
-		if out.local, err = netip.ParseAddr(f.local); err != nil {
+	for _, text := range f.local {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
 			return nil, fmt.Errorf("%w: --local: %w", errUsage, err)
 		}
+		out.local = append(out.local, a)
+	}
+	allowFiles(2*f.devices + 1024)
+	if _, err := gatewayTime(f.gatewayPID); err != nil {
+		return nil, fmt.Errorf("%w: --gateway-pid: %w", errUsage, err)
 	}
 	if out.profile, err = f.profileOf(); err != nil {
 		return nil, err
@@ -190,14 +202,24 @@ func (f *fleet) listen() (device.Socket, error) {
 		network = "udp6"
 	}
 	var local *net.UDPAddr
-	if f.local.IsValid() {
-		local = net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local, 0))
+	if n := uint64(len(f.local)); n > 0 {
+		local = net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local[f.turn.Add(1)%n], 0))
 	}
 	conn, err := net.ListenUDP(network, local)
 	if err != nil {
 		return nil, err // not a typed nil
 	}
 	return conn, nil
+}
+
+// allowFiles raises how many files this process may have open, where it may: each
+// device has a socket. Where it may not, sockets that can't be opened say so.
+func allowFiles(n uint64) {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= n {
+		return
+	}
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: max(n, limit.Max)})
 }
 
 // reasonOf a failed connection, one of few.

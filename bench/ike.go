@@ -106,14 +106,26 @@ func handshakes(ctx context.Context, f *fleet, plan *load.Plan, timeout time.Dur
 		}
 		return nil
 	}
-	watch, stop := context.WithCancel(ctx)
-	series := follow(watch, "handshakes", result, plan, say)
+	used, err := watch(f.gatewayPID)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(ctx)
+	series := follow(watching, "handshakes", result, plan, say)
 	offered := plan.Run(ctx, op, result)
 	stop()
 	summarize(r, "handshake", result, offered)
 	r.Series = append(r.Series, <-series)
-	return nil
+	if keep {
+		time.Sleep(keptSettle)
+	} else {
+		gone.wait() // deletions are part of what it costs
+	}
+	return used.report(r, "handshake", result.Done.Load())
 }
+
+// keptSettle is how long a gateway has to tidy up before its memory is looked at.
+const keptSettle = 2 * time.Second
 
 // closer ends devices in the background: who measures how long they take to
 // come doesn't wait until they have gone.
@@ -139,9 +151,13 @@ func (c *closer) close(d *device.Device) {
 	}()
 }
 
+// wait until all have gone.
 func (c *closer) wait() {
 	for range cap(c.places) {
 		c.places <- struct{}{}
+	}
+	for range cap(c.places) {
+		<-c.places
 	}
 }
 

@@ -77,8 +77,12 @@ type returner struct {
 	ticket *ike.Ticket
 }
 
+// returnerQueue is how many datagrams wait for a device that carries no packets:
+// there may be a hundred thousand at once.
+const returnerQueue = 8
+
 // returns counts how devices came back that had no ticket's worth.
-type returns struct{ refused, ticketless atomic.Uint64 }
+type returns struct{ refused, ticketless, again atomic.Uint64 }
 
 func (p *planFlags) resume(ctx context.Context, f *fleet, plan *load.Plan, storm bool, r *report.Report, say func(string)) error {
 	if err := f.issue(ctx, say); err != nil {
@@ -97,7 +101,7 @@ func (p *planFlags) resume(ctx context.Context, f *fleet, plan *load.Plan, storm
 		defer cancel()
 		d := &returner{number: number}
 		returners[number] = d
-		if _, err := d.connect(ctx, f); err != nil {
+		if _, err := d.connect(ctx, f, false); err != nil {
 			return err
 		}
 		if d.ticket == nil {
@@ -113,28 +117,44 @@ func (p *planFlags) resume(ctx context.Context, f *fleet, plan *load.Plan, storm
 	op := func(ctx context.Context, number uint64) error {
 		ctx, cancel := context.WithTimeout(ctx, p.timeout)
 		defer cancel()
-		return returners[number%f.devices].comeBack(ctx, f, &n)
+		d := returners[number%f.devices]
+		for {
+			err := d.comeBack(ctx, f, &n, storm)
+			if !storm || !errors.Is(err, errSilence) || ctx.Err() != nil {
+				return err
+			}
+			n.again.Add(1)
+		}
 	}
-	watch, stop := context.WithCancel(ctx)
-	series := follow(watch, "resumptions", result, plan, say)
+	used, err := watch(f.gatewayPID)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(ctx)
+	series := follow(watching, "resumptions", result, plan, say)
 	offered := plan.Run(ctx, op, result)
 	stop()
 	summarize(r, "resumption", result, offered)
 	if storm {
 		r.Add("until the last was back", offered.Seconds(), "s")
+		r.Add("gave up and began again", float64(n.again.Load()), "")
 	}
 	r.Add("devices", float64(f.devices), "")
 	r.Add("ticket refused, began in full", float64(n.refused.Load()), "")
 	r.Add("without a ticket, began in full", float64(n.ticketless.Load()), "")
 	r.Series = append(r.Series, <-series)
-	return nil
+	return used.report(r, "resumption", result.Done.Load())
 }
 
-func (d *returner) comeBack(ctx context.Context, f *fleet, n *returns) error {
+// errSilence: a device gave up, because nobody answered it.
+var errSilence = errors.New(string(ike.CloseTimeout))
+
+// comeBack of a device. keep its ticket if nobody answers.
+func (d *returner) comeBack(ctx context.Context, f *fleet, n *returns, keep bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	without := d.ticket == nil
-	info, err := d.connect(ctx, f)
+	info, err := d.connect(ctx, f, keep)
 	switch {
 	case err != nil:
 	case without:
@@ -146,20 +166,26 @@ func (d *returner) comeBack(ctx context.Context, f *fleet, n *returns) error {
 }
 
 // connect, by the ticket if there is one, take the next one and vanish. A ticket
-// serves once, also when nothing came of it: whether the gateway has seen it
-// isn't known.
-func (d *returner) connect(ctx context.Context, f *fleet) (device.Info, error) {
+// serves once, also when nothing came of it: whether the gateway has seen it isn't
+// known. With keep it may serve again where nobody answered: if it was used up, the
+// gateway says so.
+func (d *returner) connect(ctx context.Context, f *fleet, keep bool) (device.Info, error) {
 	cfg, err := f.config(d.number)
 	if err != nil {
 		return device.Info{}, err
 	}
 	cfg.Tickets, cfg.Ticket = true, d.ticket
+	cfg.Queue = returnerQueue
 	client, err := device.New(cfg)
 	if err != nil {
 		return device.Info{}, err
 	}
 	info, err := client.Connect(ctx)
 	client.Vanish()
+	var closed *device.ClosedError
+	if keep && errors.As(err, &closed) && (closed.Reason == ike.CloseTimeout || closed.Reason == ike.CloseHalfOpenTimeout) {
+		return info, errSilence
+	}
 	d.forget()
 	d.ticket = client.Ticket()
 	return info, reasonOf(err)

@@ -90,14 +90,18 @@ func (p *planFlags) roam(ctx context.Context, f *fleet, plan *load.Plan, r *repo
 		defer cancel()
 		return roamers[number%f.devices].move(ctx, f)
 	}
-	watch, stop := context.WithCancel(ctx)
-	series := follow(watch, "moves", result, plan, say)
+	used, err := watch(f.gatewayPID)
+	if err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(ctx)
+	series := follow(watching, "moves", result, plan, say)
 	offered := plan.Run(ctx, op, result)
 	stop()
 	summarize(r, "move", result, offered)
 	r.Add("devices", float64(f.devices), "")
 	r.Series = append(r.Series, <-series)
-	return nil
+	return used.report(r, "move", result.Done.Load())
 }
 
 func (m *roamer) move(ctx context.Context, f *fleet) error {

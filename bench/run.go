@@ -18,14 +18,15 @@ import (
 
 // output is where the results go.
 type output struct {
-	json, html string
-	quiet      bool
+	json, html, markdown string
+	quiet                bool
 }
 
 func (o *output) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.json, "json", "", "write the results to this `file` as JSON; - is standard output")
 	f.StringVar(&o.html, "html", "", "write the results to this `file` as one HTML page with plots")
+	f.StringVar(&o.markdown, "markdown", "", "write the results to this `file` as Markdown")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress")
 }
 
@@ -53,9 +54,9 @@ func (o *output) measure(c *cobra.Command, args []string, m measurement) error {
 
 func (o *output) write(stdout io.Writer, r *report.Report) error {
 	if o.json == "-" {
-		return errors.Join(r.WriteJSON(stdout), toFile(o.html, r.WriteHTML))
+		return errors.Join(r.WriteJSON(stdout), toFile(o.html, r.WriteHTML), toFile(o.markdown, r.WriteMarkdown))
 	}
-	return errors.Join(r.WriteText(stdout), toFile(o.json, r.WriteJSON), toFile(o.html, r.WriteHTML))
+	return errors.Join(r.WriteText(stdout), toFile(o.json, r.WriteJSON), toFile(o.html, r.WriteHTML), toFile(o.markdown, r.WriteMarkdown))
 }
 
 // toFile replaces a file as a whole; an empty name is none.

@@ -34,7 +34,10 @@ then measures the gateway. Run it in a network namespace of its own.`,
 			if err != nil {
 				return err
 			}
-			cfg := tunnel.Config{Interface: name, PathMTU: pathMTU, Local: fleet.local}
+			cfg := tunnel.Config{Interface: name, PathMTU: pathMTU}
+			if len(fleet.local) > 0 {
+				cfg.Local = fleet.local[0]
+			}
 			for _, h := range hosts {
 				a, err := netip.ParseAddr(h)
 				if err != nil {

@@ -202,3 +202,18 @@ func (l *accessLayer) counters() acl.Counters {
 	}
 	return counters
 }
+
+// alongside is groups, and those of before that are no longer among them, where
+// there is room for both.
+func alongside(groups, before []acl.Group) []acl.Group {
+	all := slices.Clone(groups)
+	for _, b := range before {
+		if !slices.ContainsFunc(groups, func(g acl.Group) bool { return g.Name == b.Name }) {
+			all = append(all, b)
+		}
+	}
+	if len(all) > acl.MaxGroups {
+		return groups
+	}
+	return all
+}

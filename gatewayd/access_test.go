@@ -112,6 +112,15 @@ func TestReloadOfGroups(t *testing.T) {
 	if g := r.lists.groups; len(g) != 1 || len(g[0]) != 2 || g[0][0].Name != "staff" || g[0][0].List == nil || g[0][1].Name != "" {
 		t.Errorf("lists were told %+v", g)
 	}
+	// A group that goes is there until nobody is led to it.
+	r.edit(t, "name: staff", "name: team")
+	if _, err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if g := r.lists.groups[1:]; len(g) != 2 || len(g[0]) != 3 || g[0][2].Name != "staff" || g[0][2].List == nil || len(g[1]) != 2 || g[1][0].Name != "team" {
+		t.Errorf("lists were told %+v", g)
+	}
+	r.lists.groups = r.lists.groups[2:]
 	r.sessions.refuse = errors.New("no")
 	r.edit(t, "deny any", "allow any")
 	if _, err := r.Reload(); err == nil {

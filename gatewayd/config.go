@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 func (g *global) configCommand() *cobra.Command {
@@ -36,20 +37,42 @@ Every error is listed with line, key, what was found and what was expected.`,
 			if err != nil {
 				return err
 			}
-			built, err := cfg.Build(time.Now())
+			warnings, err := checkFiles(cfg, time.Now())
 			if err != nil {
 				return err
 			}
-			if _, err := innerMTU(cfg); err != nil {
-				return err
-			}
-			for _, w := range built.Warnings {
+			for _, w := range warnings {
 				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", w)
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: ok\n", file)
 			return err
 		},
 	}
+}
+
+// checkFiles that the sections of a configuration name.
+func checkFiles(cfg *config.Config, now time.Time) (warnings []string, err error) {
+	if cfg.ForGateway() {
+		built, err := cfg.Build(now)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := innerMTU(cfg); err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, built.Warnings...)
+	}
+	if cfg.Has("enrollment") {
+		built, err := cfg.BuildEnrollment(now)
+		if err != nil {
+			return nil, err
+		}
+		if err := database.Check(databaseOf(cfg)); err != nil {
+			return nil, cfg.Problem("enrollment.database.postgres", err.Error())
+		}
+		warnings = append(warnings, built.Warnings...)
+	}
+	return warnings, nil
 }
 
 func (g *global) configShow() *cobra.Command {

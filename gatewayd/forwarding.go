@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/nft"
 	"github.com/roamgate/roamgate/dataplane/userspace"
 	"github.com/roamgate/roamgate/dataplane/xfrm"
 	"github.com/roamgate/roamgate/gatewayd/config"
@@ -26,6 +27,19 @@ type forwarding struct {
 	// build makes the backend, once routes and forwarding are in place. bound:
 	// a layer behind the interface checks where packets come from.
 	build func(events chan<- dataplane.Event, bound bool) (dataplane.Backend, error)
+	// kernel is who was built, where the kernel forwards.
+	kernel *xfrm.Backend
+}
+
+// abilities of the kernel by their names in metrics, and what became of offloads;
+// nothing where it doesn't forward.
+func (f *forwarding) abilities() (able map[string]bool, offloads map[string]uint64) {
+	if f.kernel == nil {
+		return nil, nil
+	}
+	a, o := f.kernel.Abilities(), f.kernel.Offloads()
+	return map[string]bool{"ipv6": a.IPv6, "direction": a.Direction, "udp_gro": a.GRO, "crypto_offload": a.Offload},
+		map[string]uint64{"taken": o.Taken, "refused": o.Refused, "others": o.Others}
 }
 
 // forwardWith decides who forwards and makes the interface. probe is asked what
@@ -76,6 +90,10 @@ func forwardHere(c *config.Config, mtu int, why string, logger *slog.Logger, und
 		return nil, err
 	}
 	undo.push("interface "+device.name(), device.Close)
+	// An earlier run may have forwarded in the kernel and been killed.
+	if err := nft.UnclampMSS(device.name()); err != nil {
+		return nil, fmt.Errorf("MSS rules of an earlier run: %w", err)
+	}
 	return &forwarding{name: device.name(), why: why, build: func(events chan<- dataplane.Event, _ bool) (dataplane.Backend, error) {
 		children := maxChildren(c.Gateway.Limits.Sessions)
 		return userspace.New(userspace.Config{
@@ -93,18 +111,30 @@ func forwardInKernel(c *config.Config, mtu int, why string, logger *slog.Logger,
 		return nil, err
 	}
 	undo.push("interface "+inside.Name(), inside.Close)
-	return &forwarding{name: inside.Name(), why: why, inKernel: true, build: func(events chan<- dataplane.Event, bound bool) (dataplane.Backend, error) {
+	if err := nft.ClampMSS(inside.Name(), mtu); err != nil {
+		logger.Warn("the MSS of TCP is not clamped: hosts inside have to be told of the MTU by ICMP", slog.Int("mtu", mtu), slog.Any("error", err))
+	} else {
+		undo.push("MSS rules", func() error { return nft.UnclampMSS(inside.Name()) })
+	}
+	f := &forwarding{name: inside.Name(), why: why, inKernel: true}
+	f.build = func(events chan<- dataplane.Event, bound bool) (dataplane.Backend, error) {
 		var outside []xfrm.Local
 		for _, at := range locals(c.Gateway.External) {
 			outside = append(outside, xfrm.Local(at))
 		}
-		return xfrm.New(xfrm.Config{
+		var err error
+		f.kernel, err = xfrm.New(xfrm.Config{
 			Locals: outside, Outside: c.Gateway.External.Interface,
 			Inside: inside.Name(), IfID: interfaceID, Pools: c.Gateway.Static.Inside(), Common: commonSelectors(c),
 			CopyDSCP: c.Gateway.Tunnel.CopyDSCP, Offload: c.Gateway.Offload, SourceBinding: bound,
 			MaxChildren: maxChildren(c.Gateway.Limits.Sessions), Logger: logger,
 		}, events)
-	}}, nil
+		if err != nil {
+			return nil, err
+		}
+		return f.kernel, nil
+	}
+	return f, nil
 }
 
 // commonSelectors are what devices are given, unless they ask for less: with them

@@ -81,7 +81,7 @@ type gateway struct {
 	leases   leases
 	backend  forwarder
 	lists    accessLists
-	why      string // this backend
+	forward  *forwarding
 	records  *records.Writer
 	tickets  *ticketkeys.Keeper
 	routes   routes
@@ -147,7 +147,7 @@ func (g *gateway) Status() local.Status {
 		Version: version, PID: os.Getpid(), Started: g.started, State: g.state(),
 		Config: g.config.Name(), Loaded: g.loaded,
 		NeedRestart: append([]string{}, g.needRestart...), Warnings: append([]string{}, g.built.Warnings...),
-		Backend: g.backend.Features().Name, BackendReason: g.why, Listen: g.listen,
+		Backend: g.backend.Features().Name, BackendReason: g.forward.why, Listen: g.listen,
 		Access: g.lists.how(), Interface: g.config.Gateway.Tunnel.Name, MTU: g.mtu,
 		Sessions: stats.Established, MaxSessions: g.config.Gateway.Limits.Sessions, HalfOpen: stats.HalfOpen,
 		Leases: local.LeaseCounts{
@@ -342,6 +342,7 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		RecordsWritten: r.Written, RecordErrors: r.Errors,
 		Handshake: cumulative(stats.Handshake),
 	}
+	s.Kernel, s.Offloads = g.forward.abilities()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.MaxSessions = g.config.Gateway.Limits.Sessions
@@ -463,11 +464,18 @@ func (g *gateway) change(file *config.Config, built *config.Built) error {
 	if err := g.leases.Reconfigure(built.Leases); err != nil {
 		return errors.Join(err, g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
-	if err := g.lists.SetGroups(built.Groups); err != nil {
+	// What the policy at work leads to is there until it is replaced.
+	groups := alongside(built.Groups, before.Groups)
+	if err := g.lists.SetGroups(groups); err != nil {
 		return errors.Join(err, g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
 	}
 	if err := g.sessions.Update(settings(built, g.backend.Features(), g.tickets.Ring())); err != nil {
 		return errors.Join(err, g.lists.SetGroups(before.Groups), g.leases.Reconfigure(before.Leases), g.inform.use(before.Inform, pools), g.routes.add(pools))
+	}
+	if len(groups) > len(built.Groups) {
+		if err := g.lists.SetGroups(built.Groups); err != nil {
+			g.logger.Error("groups that are no longer configured stay", slog.Any("error", err))
+		}
 	}
 	// The configuration was checked as the program would: this can't be refused.
 	if err := g.guard.use(file.Gateway.Guard.Settings()); err != nil {

@@ -194,7 +194,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.gateway = &gateway{
-		tickets:  keys,
+		forward: &forwarding{}, tickets: keys,
 		sessions: r.sessions, leases: r.leases, backend: r.backend,
 		lists: r.lists, records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},
@@ -390,7 +390,7 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 // /readyz turns false when the end begins; the metrics stay.
 func TestMonitoring(t *testing.T) {
 	r := newRig(t)
-	h := r.monitoring(metrics.Registry(r.snapshot, "test", "test"))
+	h := r.monitoring(metrics.Registry(metrics.Collector(r.snapshot), "test", "test"))
 	if code, body := get(t, h, "/healthz"); code != http.StatusOK {
 		t.Errorf("healthz: %d %s", code, body)
 	}

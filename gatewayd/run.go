@@ -18,5 +18,18 @@ configuration. Needs CAP_NET_ADMIN and CAP_NET_BIND_SERVICE.`,
 			return runGateway(c.Context(), g.config, c.ErrOrStderr())
 		},
 	}
-	return group("run", "Run a role", gateway)
+	enrollment := &cobra.Command{
+		Use:   "enrollment",
+		Short: "Run the enrollment server",
+		Long: `Run the enrollment server until SIGTERM or SIGINT: devices turn a one-time
+password into a certificate, administrators make requests and revoke. SIGHUP
+reads certificates and limits again. Needs CAP_NET_BIND_SERVICE for port 443.`,
+		Example: `  gatewayd run enrollment
+  gatewayd run enrollment --config ./enrollment.yaml`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runEnrollment(c.Context(), g.config, c.ErrOrStderr())
+		},
+	}
+	return group("run", "Run a role", gateway, enrollment)
 }

@@ -61,6 +61,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
+	if err := cfg.Require("gateway"); err != nil {
+		return err
+	}
 	built, err := cfg.Build(started)
 	if err != nil {
 		return err
@@ -85,6 +88,8 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	for _, at := range locals(cfg.Gateway.External) {
 		g.listen = append(g.listen, at.IKE, at.Encap)
 	}
+
+	defer letGarbageGather()()
 
 	// All configuration is read. Below this line the machine is touched; each
 	// touch puts on the stack how to take it back.
@@ -209,7 +214,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return err
 	}
 	filter.keep()
-	g.backend, g.sessions, g.leases, g.guard, g.lists, g.why = backend, sessions, registry, filter, lists, forward.why
+	g.backend, g.sessions, g.leases, g.guard, g.lists, g.forward = backend, sessions, registry, filter, lists, forward
 
 	if err := g.listenMonitoring(cfg, &undo); err != nil {
 		return err
@@ -267,7 +272,7 @@ func (g *gateway) listenMonitoring(cfg *config.Config, undo *undoStack) error {
 	if err != nil {
 		return fmt.Errorf("metrics.listen: %w", err)
 	}
-	server := g.serveMonitoring(l, metrics.Registry(g.snapshot, version, revision()))
+	server := g.serveMonitoring(l, metrics.Registry(metrics.Collector(g.snapshot), version, revision()))
 	undo.push("", server.Close)
 	return nil
 }

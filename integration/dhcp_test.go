@@ -29,9 +29,15 @@ var dhcpCookie = []byte{0x63, 0x82, 0x53, 0x63}
 //
 //	dev1 (simulated) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd, 10.9.0.1 in the tunnel) -- lan
 //	     10.9.0.x:68 .......... 255.255.255.255:67
-func TestInformTellsTheRoutes(t *testing.T) {
+func TestInformTellsTheRoutes(t *testing.T) { informTellsTheRoutes(t, newScenario) }
+
+// The same where the kernel opens what comes through the tunnel.
+func TestXFRMInformTellsTheRoutes(t *testing.T) { informTellsTheRoutes(t, inKernel) }
+
+func informTellsTheRoutes(t *testing.T, start func(*testing.T, options) *scenario) {
+	t.Helper()
 	server := netip.MustParseAddr("10.9.0.1")
-	s := newScenario(t, options{configure: func(s *scenario) {
+	s := start(t, options{configure: func(s *scenario) {
 		s.conf.Extra = fmt.Sprintf("  tunnel: {address: %s}\n", server)
 		s.conf.Networks = append(s.conf.Networks, netip.MustParsePrefix("10.40.0.0/13"))
 		s.conf.DNS = []netip.Addr{netip.MustParseAddr("10.2.0.53")}

@@ -107,11 +107,29 @@ var importRules = []importRule{{
 	of: []string{"bpf/acl"}, own: none, outside: none,
 	why: "what an access list means is shared by all that enforce it, by the configuration and by the pushed document",
 }, {
+	of: []string{"bpf/acl/roster"}, own: []string{"bpf/acl"}, outside: none,
+	why: "who is in which group is the same for BPF and for nftables",
+}, {
 	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
 	why: "push shares with the gateway the document it carries and nothing else",
 }, {
 	of: []string{"enrollment/**"}, notOwn: []string{"dmlink/**", "control/**", "dataplane/**", "gatewayd/**"},
 	why: "roles declare the narrow interface they need; gatewayd wires them",
+}, {
+	of: []string{"enrollment/otp"}, own: none, outside: none, notStd: []string{"os", "net", "time"},
+	why: "what a person is given is the same for server, client and page",
+}, {
+	of: []string{"enrollment/ca"}, own: none,
+	outside: append([]string{"software.sslmate.com/src/go-pkcs12", "github.com/miekg/pkcs11"}, append([]string{"golang.org/x/sys"}, xcrypto...)...),
+	notStd:  []string{"database/sql", "net/http"},
+	why:     "whoever signs knows neither who asks nor which database remembers it",
+}, {
+	of: []string{"enrollment/directory"}, own: []string{"enrollment/ca", "enrollment/otp"}, notStd: []string{"net/http"},
+	why: "the record doesn't know how a decision came about",
+}, {
+	of:  []string{"enrollment/enroll"},
+	own: []string{"enrollment/ca", "enrollment/directory", "enrollment/otp"}, notStd: []string{"net/http", "encoding/xml", "encoding/pem", "database/sql", "os"},
+	why: "the decision is one for all protocols: none of them is in it",
 }, {
 	of: []string{"control/**"}, notOwn: []string{"dmlink/**", "enrollment/**", "gatewayd/**"},
 	why: "a gateway stands alone in the perimeter network: the CA and the store are never in its process by an import",
@@ -122,10 +140,47 @@ var importRules = []importRule{{
 	of: []string{"control/dhcp"}, own: none, outside: []string{"golang.org/x/sys"},
 	why: "it answers hostile octets from a configuration: no session, no lease and no packet of another kind is behind an answer",
 }, {
+	of: []string{"enrollment/cms", "enrollment/pkcs10"}, own: none, outside: xcrypto,
+	notStd: []string{"net", "net/http", "os", "time", "log/slog"},
+	why:    "codecs of what strangers send: octets in, values out",
+}, {
+	of: []string{"enrollment/est", "enrollment/scep", "enrollment/windows"}, own: []string{"enrollment/enroll", "enrollment/otp", "enrollment/cms", "enrollment/pkcs10"},
+	why: "a skin translates: it sees neither the directory nor the CA, and no other skin",
+}, {
+	of: []string{"enrollment/page"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp", "enrollment/profile"}, notStd: []string{"os", "database/sql"},
+	why: "the user's page shows and carries: whether a device gets a certificate is decided below, what is in the files beside it",
+}, {
+	of: []string{"enrollment/admin"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp"}, notStd: []string{"os", "database/sql"},
+	why: "an operation of administrators is a call of the service or a look into the directory",
+}, {
+	of: []string{"enrollment/delivery"}, own: []string{"enrollment/ca", "enrollment/profile"}, notStd: []string{"os", "net", "net/http", "net/smtp", "crypto/rand"},
+	why: "it makes texts and files; who sends them is another matter",
+}, {
+	of: []string{"gatewayd/https"}, own: none, outside: none,
+	why: "what stands between strangers and handlers knows none of them",
+}, {
+	of: []string{"gatewayd/database"}, own: none,
+	why: "drivers and connection strings; tables belong to their packages",
+}, {
 	of: []string{"enrollment/profile"}, own: none,
 	outside: append([]string{"github.com/smallstep/pkcs7", "software.sslmate.com/src/go-pkcs12", "rsc.io/qr"}, xcrypto...),
 	notStd:  []string{"os", "time", "crypto/rand", "math/rand", "math/rand/v2"},
 	why:     "a profile is a function of what it is made from, so that it is compared octet by octet and made again the same: files, the clock and randomness are the caller's",
+}, {
+	of:     []string{"enrollment/join"},
+	own:    []string{"enrollment/ca", "enrollment/enroll", "enrollment/otp", "enrollment/pkcs10"},
+	notStd: []string{"os", "net"},
+	why:    "the protocol is a skin: messages in, an application out, no policy; no socket and no file, so a test can be on any side of it",
+}, {
+	of:     []string{"enrollment/client"},
+	own:    []string{"enrollment/join", "enrollment/discovery", "enrollment/otp"},
+	notOwn: []string{"enrollment/profile"},
+	notStd: []string{"os", "log/slog"},
+	why:    "a device's side knows the messages and nothing of how a server decides; files and words for people are the command's",
+}, {
+	of:  []string{"enrollment/discovery"},
+	own: []string{"enrollment/join", "enrollment/ca", "enrollment/otp"},
+	why: "who has a request is asked by the protocol's own proof, never by reading a directory",
 }, {
 	of:      []string{"bench/device"},
 	own:     []string{"control/ike", "control/ikewire", "control/ikecrypto", "dataplane", "dataplane/esp"},
@@ -156,7 +211,10 @@ var gopacketUsers = []string{"bench/**", "integration/**"}
 var benchUsers = []string{"bench/**", "integration/**"}
 
 // testingUsers are packages that exist for tests.
-var testingUsers = []string{"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "integration/**"}
+var testingUsers = []string{
+	"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "enrollment/directory/directorytest", "enrollment/jointest", "enrollment/enrolltest",
+	"integration/**",
+}
 
 type goPackage struct {
 	ImportPath, Name, Dir string
@@ -210,6 +268,11 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "control/dhcp", imports: "golang.org/x/sys/unix"},
 		{from: "control/dhcp", imports: module + "/control/lease", bad: true},
 		{from: "control/dhcp", imports: "github.com/vishvananda/netlink", bad: true},
+		{from: "enrollment/scep", imports: module + "/enrollment/cms"},
+		{from: "enrollment/scep", imports: module + "/enrollment/directory", bad: true},
+		{from: "enrollment/est", imports: module + "/enrollment/ca", bad: true},
+		{from: "enrollment/windows", imports: module + "/enrollment/est", bad: true},
+		{from: "enrollment/cms", imports: "net/http", bad: true},
 		{from: "enrollment/profile", imports: "software.sslmate.com/src/go-pkcs12"},
 		{from: "enrollment/profile", imports: "golang.org/x/crypto/pbkdf2"},
 		{from: "enrollment/profile", imports: module + "/enrollment/ca", bad: true},
@@ -217,6 +280,12 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "enrollment/profile", imports: "os", bad: true},
 		{from: "enrollment/profile", imports: "time", bad: true},
 		{from: "enrollment/profile", imports: "crypto/rand", bad: true},
+		{from: "enrollment/join", imports: module + "/enrollment/enroll"},
+		{from: "enrollment/join", imports: module + "/enrollment/directory", bad: true},
+		{from: "enrollment/join", imports: "net", bad: true},
+		{from: "enrollment/client", imports: module + "/enrollment/join"},
+		{from: "enrollment/client", imports: module + "/enrollment/enroll", bad: true},
+		{from: "enrollment/discovery", imports: module + "/enrollment/directory", bad: true},
 		{from: "control/session", imports: "testing", bad: true},
 		{from: "dmlink/wbxml", imports: module + "/dmlink/syncml"},
 		{from: "dmlink/syncml", imports: module + "/dmlink/wbxml", bad: true},

@@ -107,6 +107,45 @@ func (r rekeying) run(t *testing.T) {
 	s.allKnown(t)
 }
 
+// A client that is told to rekey its Child SA again and again, and a gateway that
+// does so by octets, meet in every way: they cross, one refuses, one deletes what
+// the other replaces. After each burst packets flow in both directions.
+//
+//	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd) 10.2.0.1 -- 10.2.0.2 lan
+func TestRekeyStorm(t *testing.T) {
+	s := newScenario(t, options{configure: func(s *scenario) { s.conf.ESPSoft = 4 << 20 }})
+	client := s.client(t, s.top.Devices[0], s.root.device(t, "dev1", keyECDSA(t)),
+		proposals("aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519"))
+	address := s.connect(t, client)
+	up, err := traffic.StartTCP(s.ctx, client.Namespace(), s.top.LAN, netns.LANHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	down, err := traffic.StartTCP(s.ctx, s.top.LAN, client.Namespace(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		for range 12 {
+			// An error is that there is nothing to rekey at this moment.
+			_ = client.RekeyChild(s.ctx, peer.FirstChild)
+			time.Sleep(20 * time.Millisecond)
+		}
+		for _, stream := range []*traffic.Stream{up, down} {
+			before := stream.Sent()
+			s.eventually(t, "packets to flow", func() (bool, string) {
+				now := stream.Sent()
+				return now > before+1<<20, fmt.Sprintf("%d octets, %d before\n%s", now, before, client.LogTail(30))
+			})
+		}
+	}
+	for _, stream := range []*traffic.Stream{up, down} {
+		if _, err := stream.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // streams runs TCP in both directions between a device and the host inside,
 // until the returned function is called, which compares the content.
 func (s *scenario) streams(t *testing.T, dev *netns.Namespace, address netip.Addr) (finish func()) {

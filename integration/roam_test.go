@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -206,7 +207,31 @@ func (s *scenario) hasAddress(t *testing.T, client *peer.Charon, address netip.A
 //	dev1 (strongSwan, frozen, moved and thawed) 10.1.0.2, 10.1.0.3 -- 10.1.0.1 gw (gatewayd) -- lan
 func TestFrozenClientReturnsElsewhere(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	s := newScenario(t, options{configure: func(s *scenario) { s.conf.Idle = time.Second }})
+	frozenElsewhere(t, 5*time.Second)
+}
+
+// soakFrozenEnv is how long strongSwan sleeps, where ten minutes are too long.
+const soakFrozenEnv = "ROAMGATE_SOAK_FROZEN"
+
+// The same after ten minutes of real time: several times what strongSwan and the
+// gateway take to give up a peer that doesn't answer.
+func TestSoakFrozenClientReturnsElsewhere(t *testing.T) {
+	if os.Getenv("ROAMGATE_SOAK") == "" {
+		t.Skip("takes minutes: run `make soak`")
+	}
+	t.Parallel() // it waits most of the time
+	asleep := 10 * time.Minute
+	if text := os.Getenv(soakFrozenEnv); text != "" {
+		var err error
+		if asleep, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("%s: %v", soakFrozenEnv, err)
+		}
+	}
+	frozenElsewhere(t, asleep)
+}
+
+func frozenElsewhere(t *testing.T, asleep time.Duration) {
+	s := newScenario(t, options{patience: asleep + 4*time.Minute, configure: func(s *scenario) { s.conf.Idle = time.Second }})
 	dev := s.top.Devices[0]
 	if _, err := dev.Sysctl("net.ipv4.conf."+netns.HostLink+".promote_secondaries", "1"); err != nil {
 		t.Fatal(err)
@@ -218,16 +243,21 @@ func TestFrozenClientReturnsElsewhere(t *testing.T) {
 	if err := client.Freeze(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Second)
+	time.Sleep(asleep)
+	if now := s.sessions(t); len(now) != 1 || now[0].ID != session || now[0].Remote.Addr() != dev.Address {
+		t.Errorf("sessions while it sleeps %s, want %s", spell(now), session)
+	}
 	err := errors.Join(dev.AddAddress(netns.HostLink, netip.PrefixFrom(another, 24)),
 		dev.DelAddress(netns.HostLink, netip.PrefixFrom(dev.Address, 24)), client.Thaw())
 	if err != nil {
 		t.Fatal(err)
 	}
+	woke := time.Now()
 	s.eventually(t, "the session at the other address", func() (bool, string) {
 		now := s.sessions(t)
 		return len(now) == 1 && now[0].ID == session && now[0].Remote.Addr() == another, spell(now)
 	})
+	t.Logf("asleep for %v; the session was at the other address %v after it woke up", asleep, time.Since(woke).Round(time.Millisecond))
 	s.ping(t, client, address)
 	s.hasAddress(t, client, address)
 }

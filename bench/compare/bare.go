@@ -10,64 +10,32 @@ import (
 	"errors"
 	"runtime"
 	"slices"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/bench/process"
 )
 
-// Cryptography is how much of the gateway's processor time for a handshake is
-// public key cryptography that no responder can do without, in per cent: what is
-// missing to 100 is everything else. Both are measured while the load is on,
-// because a processor's speed depends on what its neighbours do. A gateway that
-// remembers what it has verified can come to more than its work was.
-func Cryptography(count int) Measurement {
-	return Measurement{Name: "cryptography in the gateway's processor time a handshake", Unit: "%", Handshakes: true, run: func(ctx context.Context, l *lab, pid int) (float64, error) {
-		loaded, stop := context.WithCancel(ctx)
-		defer stop()
-		type measured struct {
-			cost time.Duration
-			err  error
-		}
-		bare := make(chan measured, 1)
-		go func() {
-			cost, err := bareUntil(loaded)
-			bare <- measured{cost, err}
-		}()
-		whole, err := l.processorTimeEach(ctx, pid, count)
-		stop()
-		b := <-bare
-		if err = errors.Join(err, b.err); err != nil {
-			return 0, err
-		}
-		return 100 * float64(b.cost) / float64(whole), nil
-	}}
-}
-
-// processorTimeEach is what the gateway takes for each of count handshakes.
-func (l *lab) processorTimeEach(ctx context.Context, pid, count int) (time.Duration, error) {
-	before, err := processorTime(pid)
-	if err != nil {
-		return 0, err
+// besideBare runs f and returns what the public key cryptography of a handshake that
+// no responder can do without costs meanwhile, on the gateway's processor if it has
+// one: a processor's speed depends on what its neighbours do.
+func (l *lab) besideBare(ctx context.Context, f func() error) (time.Duration, error) {
+	loaded, stop := context.WithCancel(ctx)
+	defer stop()
+	type measured struct {
+		cost time.Duration
+		err  error
 	}
-	r, err := l.handshakes(ctx, "--count", strconv.Itoa(count), "--duration", "0s")
-	if err != nil {
-		return 0, err
-	}
-	after, err := processorTime(pid)
-	if err != nil {
-		return 0, err
-	}
-	done, err := r.figure("handshakes")
-	switch {
-	case err != nil:
-		return 0, err
-	case done == 0:
-		return 0, errors.New("no handshake")
-	case after <= before:
-		return 0, errors.New("too few handshakes for a clock of 10 ms")
-	}
-	return time.Duration(float64(after-before) / done), nil
+	bare := make(chan measured, 1)
+	go func() {
+		cost, err := l.bareUntil(loaded)
+		bare <- measured{cost, err}
+	}()
+	err := f()
+	stop()
+	b := <-bare
+	return b.cost, errors.Join(err, b.err)
 }
 
 const (
@@ -78,13 +46,18 @@ const (
 )
 
 // bareUntil is the median of bursts, at least one, until ctx ends.
-func bareUntil(ctx context.Context) (time.Duration, error) {
+func (l *lab) bareUntil(ctx context.Context) (time.Duration, error) {
 	b, err := newBare()
 	if err != nil {
 		return 0, err
 	}
-	runtime.LockOSThread() // the clock is the thread's
-	defer runtime.UnlockOSThread()
+	// The clock is the thread's, and so is the processor: nobody else gets it.
+	runtime.LockOSThread()
+	if l.apart {
+		if err := process.PinThread(l.gateway); err != nil {
+			return 0, err
+		}
+	}
 	var costs []time.Duration
 	for {
 		before, err := threadTime()

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,42 +48,54 @@ func (p *Plan) Run(ctx context.Context, r *report.Report, say func(string)) erro
 	if err != nil {
 		return err
 	}
-	values := make(map[string]map[string][]float64) // measurement, contestant
-	for _, m := range p.Measurements {
-		values[m.Name] = make(map[string][]float64)
+	values := make(map[Figure]map[string][]float64) // contestant
+	known := make(map[string]map[string]float64)    // contestant, measurement
+	for _, c := range there {
+		known[c.name] = make(map[string]float64)
 	}
+	rounds := report.Table{Name: "rounds", Columns: []string{"round", "took s", "stolen %"}}
 	repeated := 0
 	for round := 0; round < p.Rounds && ctx.Err() == nil; round++ {
-		before := report.ReadUsage()
-		results := make(map[string]map[string]float64)
+		began, before := time.Now(), report.ReadUsage()
+		results := make(map[string]map[Figure]float64)
 		for _, c := range there {
 			say(fmt.Sprintf("round %d of %d: %s", round+1, p.Rounds, c.name))
-			got, err := p.turn(ctx, c, say)
+			got, err := p.turn(ctx, c, known[c.name], say)
 			if err != nil && ctx.Err() == nil {
 				r.Notes = append(r.Notes, fmt.Sprintf("round %d, %s: %v", round+1, c.name, err))
 			}
 			results[c.name] = got
 		}
-		if steal, _ := report.ReadUsage().Since(before); steal > report.Steals && repeated < p.Repeats {
+		steal, _ := report.ReadUsage().Since(before)
+		row := []string{fmt.Sprint(round + 1), fmt.Sprintf("%.0f", time.Since(began).Seconds()), fmt.Sprintf("%.1f", 100*steal)}
+		if steal > report.Steals && repeated < p.Repeats {
 			repeated++
 			round--
-			r.Notes = append(r.Notes, fmt.Sprintf("a round with %.1f %% of the time stolen was repeated", 100*steal))
+			row[0] += ", repeated"
+			rounds.Rows = append(rounds.Rows, row)
 			continue
 		}
 		if ctx.Err() != nil {
 			break // half a round compares nothing
 		}
+		rounds.Rows = append(rounds.Rows, row)
 		for name, got := range results {
-			for m, v := range got {
-				values[m][name] = append(values[m][name], v)
+			for f, v := range got {
+				if values[f] == nil {
+					values[f] = make(map[string][]float64)
+				}
+				values[f][name] = append(values[f][name], v)
 			}
 		}
 	}
 	for _, m := range p.Measurements {
-		if t, ok := table(m, there, values[m.Name]); ok {
-			r.Tables = append(r.Tables, t)
+		for _, f := range m.Figures {
+			if t, ok := table(f, there, values[f]); ok {
+				r.Tables = append(r.Tables, t)
+			}
 		}
 	}
+	r.Tables = append(r.Tables, rounds)
 	return nil
 }
 
@@ -114,40 +127,53 @@ func (p *Plan) present(r *report.Report) (there []contestant, err error) {
 }
 
 // turn measures one contestant: all measurements through one tunnel, and those
-// of handshakes at a gateway of their own.
-func (p *Plan) turn(ctx context.Context, c contestant, say func(string)) (map[string]float64, error) {
-	got := make(map[string]float64)
+// of gateways at one of their own. A measurement that fails ends neither.
+func (p *Plan) turn(ctx context.Context, c contestant, known map[string]float64, say func(string)) (map[Figure]float64, error) {
+	got := make(map[Figure]float64)
 	var errs []error
-	for _, handshakes := range []bool{false, true} {
+	for _, gateway := range []bool{false, true} {
 		var mine []Measurement
 		for _, m := range p.Measurements {
-			if m.Handshakes == handshakes {
+			if m.Gateway == gateway && m.takes(c) {
 				mine = append(mine, m)
 			}
 		}
-		if len(mine) == 0 || handshakes && c.serve == nil {
+		if len(mine) == 0 {
 			continue
 		}
-		errs = append(errs, p.stand(ctx, c, handshakes, func(l *lab, pid int) error {
+		errs = append(errs, p.stand(ctx, c, gateway, func(l *lab, pid int) error {
+			t := &turn{lab: l, pid: pid, known: known}
+			var errs []error
 			for _, m := range mine {
 				say(c.name + ": " + m.Name)
-				bounded, cancel := context.WithTimeout(ctx, patience)
-				v, err := m.run(bounded, l, pid)
+				bounded, cancel := context.WithTimeout(ctx, cmp.Or(m.patience, patience))
+				values, err := m.run(bounded, t)
 				cancel()
 				if err != nil {
-					return fmt.Errorf("%s: %w", m.Name, err)
+					errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
+					continue
 				}
-				got[m.Name] = v
+				for i, v := range values {
+					got[m.Figures[i]] = v
+				}
 			}
-			return nil
+			return errors.Join(errs...)
 		}))
 	}
 	return got, errors.Join(errs...)
 }
 
+// takes says whether a contestant takes part.
+func (m *Measurement) takes(c contestant) bool {
+	if m.Gateway && c.serve == nil || !m.Gateway && c.connect == nil {
+		return false
+	}
+	return (m.Variants || !c.variant) && (len(m.Only) == 0 || slices.Contains(m.Only, c.name))
+}
+
 // stand sets a contestant up, and takes it away again.
-func (p *Plan) stand(ctx context.Context, c contestant, handshakes bool, f func(l *lab, pid int) error) (err error) {
-	l, err := newLab(p.Programs)
+func (p *Plan) stand(ctx context.Context, c contestant, gateway bool, f func(l *lab, pid int) error) (err error) {
+	l, err := newLab(p.Programs, gateway)
 	if err != nil {
 		return err
 	}
@@ -155,7 +181,7 @@ func (p *Plan) stand(ctx context.Context, c contestant, handshakes bool, f func(
 	bounded, cancel := context.WithTimeout(ctx, setUp)
 	defer cancel()
 	pid := 0
-	if handshakes {
+	if gateway {
 		pid, err = c.serve(bounded, l)
 	} else {
 		err = c.connect(bounded, l)
@@ -166,10 +192,10 @@ func (p *Plan) stand(ctx context.Context, c contestant, handshakes bool, f func(
 	return f(l, pid)
 }
 
-// table of a measurement: a row a contestant, with the ratio of medians to each
-// other one. false if nobody was measured.
-func table(m Measurement, there []contestant, values map[string][]float64) (report.Table, bool) {
-	t := report.Table{Name: m.Name, Columns: []string{"", "median " + m.Unit, "min", "max", "rounds"}}
+// table of a figure: a row a contestant, with the ratio of medians to each other
+// one, and all values. false if nobody was measured.
+func table(f Figure, there []contestant, values map[string][]float64) (report.Table, bool) {
+	t := report.Table{Name: f.Name, Columns: []string{"", strings.TrimSpace("median " + f.Unit), "min", "max"}}
 	var measured []string
 	for _, c := range there {
 		if len(values[c.name]) > 0 {
@@ -179,12 +205,21 @@ func table(m Measurement, there []contestant, values map[string][]float64) (repo
 	}
 	for _, name := range measured {
 		v := values[name]
-		row := []string{name, show(median(v)), show(slices.Min(v)), show(slices.Max(v)), fmt.Sprint(len(v))}
+		row := []string{name, show(median(v)), show(slices.Min(v)), show(slices.Max(v))}
 		for _, other := range measured {
-			row = append(row, fmt.Sprintf("%.2f", median(v)/median(values[other])))
+			ratio := ""
+			if m := median(values[other]); m != 0 {
+				ratio = fmt.Sprintf("%.2f", median(v)/m)
+			}
+			row = append(row, ratio)
 		}
-		t.Rows = append(t.Rows, row)
+		var all []string
+		for _, x := range v {
+			all = append(all, show(x))
+		}
+		t.Rows = append(t.Rows, append(row, strings.Join(all, " ")))
 	}
+	t.Columns = append(t.Columns, "rounds")
 	return t, len(measured) > 0
 }
 

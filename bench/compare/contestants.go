@@ -11,9 +11,11 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/roamgate/roamgate/bench/process"
 	"github.com/roamgate/roamgate/integration/netns"
 	"github.com/roamgate/roamgate/integration/peer"
 )
@@ -25,8 +27,10 @@ type contestant struct {
 	available func(p *Programs) error
 	// connect sets it up: afterwards dev reaches lan.
 	connect func(ctx context.Context, l *lab) error
-	// serve sets up a gateway only, for handshakes; nil if it has none.
+	// serve sets up a gateway only; nil if it has none.
 	serve func(ctx context.Context, l *lab) (pid int, err error)
+	// variant of another contestant: it takes part where that matters.
+	variant bool
 }
 
 // Names of the contestants.
@@ -35,6 +39,11 @@ const (
 	Gatewayd   = "gatewayd"
 	WireGuard  = "wireguard-go"
 	StrongSwan = "strongswan"
+
+	// Bundles is gatewayd with gateway.external.bundles, Guarded with the XDP
+	// program before it.
+	Bundles = "gatewayd-bundles"
+	Guarded = "gatewayd-guard"
 )
 
 // Algorithms for all: the ones that everybody is fast with.
@@ -44,10 +53,12 @@ const (
 )
 
 var contestants = []contestant{
-	{Plain, func(*Programs) error { return nil }, connectPlain, nil},
-	{Gatewayd, gatewaydAvailable, connectGatewayd, serveGatewayd},
-	{WireGuard, wireGuardAvailable, connectWireGuard, nil},
-	{StrongSwan, func(*Programs) error { return peer.Available() }, connectStrongSwan, serveStrongSwan},
+	{name: Plain, available: func(*Programs) error { return nil }, connect: connectPlain},
+	{name: Gatewayd, available: gatewaydAvailable, connect: connectGatewayd, serve: serveGatewayd},
+	{name: Bundles, available: bundlesAvailable, serve: serveBundles, variant: true},
+	{name: Guarded, available: gatewaydAvailable, serve: serveGuarded, variant: true},
+	{name: WireGuard, available: wireGuardAvailable, connect: connectWireGuard},
+	{name: StrongSwan, available: func(*Programs) error { return peer.Available() }, connect: connectStrongSwan, serve: serveStrongSwan},
 }
 
 // inside is behind the gateway.
@@ -62,8 +73,8 @@ func find(program *string, name string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", ErrMissing, *program)
 	}
-	*program = path
-	return nil
+	*program, err = filepath.Abs(path) // it is run in another folder
+	return err
 }
 
 // connectPlain is no tunnel at all: what the machine can forward.
@@ -76,6 +87,11 @@ func connectPlain(_ context.Context, l *lab) error {
 
 func gatewaydAvailable(p *Programs) error { return find(&p.Gatewayd, "gatewayd") }
 
+func bundlesAvailable(p *Programs) error {
+	ethtool := ""
+	return errors.Join(gatewaydAvailable(p), find(&ethtool, "ethtool"))
+}
+
 // gatewaydConfig: one address comes with a thousand devices here, which no site
 // would be let do; and no other contestant has a filter before it.
 const gatewaydConfig = `state_dir: state
@@ -83,27 +99,67 @@ runtime_dir: run
 log: {level: warn}
 metrics: {listen: "off"}
 gateway:
-  external: {interface: %s, address: %s}
+  external: {interface: %s, address: %s, bundles: %v}
   internal: {interface: %s}
   identity: {id: %s, credentials: [{certificate: gw.crt, key: gw.key}]}
   trust: {roots: [ca.crt]}
   limits:
+    sessions: 200000
     half_open: {max: 60000, cookie_at: 30000}
     half_open_per_prefix: {max: 60000, cookie_at: 30000}
-  guard: {mode: off}
+  guard: %s
   ike: {proposals: [%s]}
   esp: {proposals: [%s]}
   static:
-    pools: [10.9.0.0/16]
+    pools: [10.8.0.0/15]
     networks: [%s]
 `
 
+// gatewaydOptions in which its variants differ.
+type gatewaydOptions struct {
+	bundles bool
+	guard   string
+}
+
+const noGuard = "{mode: off}"
+
+// crowdGuard lets a thousand devices of one address in, as limits above do.
+const crowdGuard = `
+    mode: auto
+    pins: ""
+    rates:
+      init: {per_second: 100000, burst: 100000}
+      init_wide: {per_second: 100000, burst: 100000}
+      init_narrow: {per_second: 100000, burst: 100000}`
+
 func serveGatewayd(ctx context.Context, l *lab) (pid int, err error) {
-	conf := fmt.Sprintf(gatewaydConfig, netns.OutsideLink, netns.GatewayOutside, netns.InsideLink, gatewayID, ikeProposal, espProposal, inside)
+	return l.serve(ctx, gatewaydOptions{guard: noGuard})
+}
+
+// serveBundles: network cards put segments of a flow together (GRO), a veth has to
+// be told to.
+func serveBundles(ctx context.Context, l *lab) (pid int, err error) {
+	if _, err := l.run(ctx, l.Gateway, "ethtool", "-K", netns.OutsideLink, "gro", "on"); err != nil {
+		return 0, err
+	}
+	return l.serve(ctx, gatewaydOptions{bundles: true, guard: noGuard})
+}
+
+func serveGuarded(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serve(ctx, gatewaydOptions{guard: crowdGuard})
+}
+
+func (l *lab) serve(ctx context.Context, o gatewaydOptions) (pid int, err error) {
+	conf := fmt.Sprintf(gatewaydConfig, netns.OutsideLink, netns.GatewayOutside, o.bundles, netns.InsideLink, gatewayID, o.guard, ikeProposal, espProposal, inside)
 	if err := os.WriteFile(l.path("gatewayd.yaml"), []byte(conf), 0o600); err != nil {
 		return 0, err
 	}
-	p, err := l.start(l.Gateway, "gatewayd", l.Gatewayd, "run", "gateway", "--config", "gatewayd.yaml")
+	program, args := l.onGateway(l.Gatewayd, "run", "gateway", "--config", "gatewayd.yaml")
+	if o.bundles { // needs /sys as the namespace sees it
+		args = append([]string{"-m", "sh", "-c", `mount -t sysfs sysfs /sys && exec "$0" "$@"`, program}, args...)
+		program = "unshare"
+	}
+	p, err := l.start(l.Gateway, "gatewayd", program, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -237,7 +293,7 @@ const strongSwanGateway = `connections {
 }
 pools {
   pool {
-    addrs = 10.9.0.0/16
+    addrs = 10.8.0.0/15
   }
 }
 `
@@ -262,9 +318,14 @@ func (l *lab) charon(ctx context.Context, ns *netns.Namespace, name string) (*pe
 	if err := os.Mkdir(l.path(name), 0o700); err != nil {
 		return nil, err
 	}
-	c, err := peer.Start(ctx, ns, l.path(name))
+	c, err := peer.Start(ctx, ns, l.path(name), peer.Crowd)
 	if err != nil {
 		return nil, err
+	}
+	if l.apart {
+		if err := process.Pin(c.PID(), l.gateway); err != nil {
+			return nil, err
+		}
 	}
 	l.running = append(l.running, func() { _ = c.Stop() })
 	// A log with every message would be part of what is measured.

@@ -25,6 +25,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/bench/process"
 	"github.com/roamgate/roamgate/integration/netns"
 )
 
@@ -41,6 +44,10 @@ type lab struct {
 	*netns.Topology
 	Programs
 	dir string
+	// processors of gateway and generator, each its own; apart is false where both
+	// run anywhere.
+	apart              bool
+	gateway, generator int
 	// stop in reverse order.
 	running []func()
 }
@@ -51,13 +58,17 @@ const (
 	clientID  = "dev.example"
 )
 
-// newLab lays namespaces. The folder goes with close.
-func newLab(p Programs) (*lab, error) {
+// newLab lays namespaces. apart: the gateway gets a processor of its own, and what
+// loads it another, if there are two. The folder goes with close.
+func newLab(p Programs, apart bool) (*lab, error) {
 	dir, err := os.MkdirTemp("", "cmp")
 	if err != nil {
 		return nil, err
 	}
 	l := &lab{Programs: p, dir: dir}
+	if mine := processors(); apart && len(mine) > 1 {
+		l.apart, l.gateway, l.generator = true, mine[0], mine[1]
+	}
 	if l.Topology, err = netns.Lay(netns.Options{Prefix: "cmp"}); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -65,6 +76,34 @@ func newLab(p Programs) (*lab, error) {
 		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
+}
+
+// processors that this process may run on.
+func processors() (list []int) {
+	var set unix.CPUSet
+	if unix.SchedGetaffinity(0, &set) != nil {
+		return nil
+	}
+	for i := 0; len(list) < set.Count(); i++ {
+		if set.IsSet(i) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+func (l *lab) onGateway(program string, args ...string) (string, []string) {
+	if !l.apart {
+		return program, args
+	}
+	return process.Pinned(l.gateway, program, args)
+}
+
+func (l *lab) onGenerator(program string, args ...string) (string, []string) {
+	if !l.apart {
+		return program, args
+	}
+	return process.Pinned(l.generator, program, args)
 }
 
 func (l *lab) close() error {
@@ -159,6 +198,12 @@ func (l *lab) says(ctx context.Context, p *netns.Process, name, text string) err
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// sysfs writes below /sys as a namespace sees it.
+func (l *lab) sysfs(ctx context.Context, ns *netns.Namespace, file, value string) error {
+	_, err := l.run(ctx, ns, "unshare", "-m", "sh", "-c", `mount -t sysfs sysfs /sys && echo "$1" >"/sys/$2"`, "sh", value, file)
+	return err
 }
 
 // run a command in a namespace to its end.

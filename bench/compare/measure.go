@@ -11,19 +11,42 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/bench/flow"
+	"github.com/roamgate/roamgate/bench/load"
 	"github.com/roamgate/roamgate/integration/netns"
 )
 
 // Measurement of one contestant, in one set-up.
 type Measurement struct {
-	// Name for tables, such as "TCP up, 4 flows".
+	// Name for progress and errors.
 	Name string
-	// Unit of what it returns.
-	Unit string
-	// Handshakes need a gateway only; others a tunnel.
-	Handshakes bool
-	run        func(ctx context.Context, l *lab, pid int) (float64, error)
+	// Figures that it gives, a table each.
+	Figures []Figure
+	// Gateway: it needs a gateway only; others a tunnel from dev to lan. The gateway
+	// has one processor then, and what loads it another.
+	Gateway bool
+	// Only these contestants take part; empty: all that can. Variants of one take
+	// part only if Variants is set.
+	Only     []string
+	Variants bool
+	// patience is how long it may take; 0: as long as all others.
+	patience time.Duration
+	// run returns as many values as there are figures.
+	run func(ctx context.Context, t *turn) ([]float64, error)
 }
+
+// Figure of a measurement.
+type Figure struct{ Name, Unit string }
+
+// turn of a contestant.
+type turn struct {
+	*lab
+	pid int // of the gateway, where there is nothing else
+	// known rates of earlier rounds, by measurement; searches begin there.
+	known     map[string]float64
+	receiving bool // the receiver in lan stands
+}
+
+func one(name, unit string) []Figure { return []Figure{{name, unit}} }
 
 // TCP by iperf3, in Gb/s that the receiver saw.
 func TCP(down bool, flows int, duration time.Duration) Measurement {
@@ -35,8 +58,9 @@ func TCP(down bool, flows int, duration time.Duration) Measurement {
 	if flows == 1 {
 		name = "TCP " + way
 	}
-	return Measurement{Name: name, Unit: "Gb/s", run: func(ctx context.Context, l *lab, _ int) (float64, error) {
-		return l.iperf(ctx, down, flows, duration)
+	return Measurement{Name: name, Figures: one(name, "Gb/s"), run: func(ctx context.Context, t *turn) ([]float64, error) {
+		v, err := t.iperf(ctx, down, flows, duration)
+		return []float64{v}, err
 	}}
 }
 
@@ -60,7 +84,10 @@ func (l *lab) iperf(ctx context.Context, down bool, flows int, duration time.Dur
 	if err != nil {
 		return 0, err
 	}
-	<-server.Done()
+	// Its one client has gone. Sometimes it doesn't notice.
+	if err := server.Stop(5 * time.Second); ctx.Err() != nil {
+		return 0, errors.Join(ctx.Err(), err)
+	}
 	var result struct {
 		Error string
 		End   struct {
@@ -81,38 +108,52 @@ func (l *lab) iperf(ctx context.Context, down bool, flows int, duration time.Dur
 // UDP is the highest rate in thousands of packets a second of which less than
 // one in a hundred got lost.
 func UDP(name string, mix flow.Mix, gso bool, trial time.Duration) Measurement {
-	return Measurement{Name: "UDP " + name, Unit: "kpps", run: func(ctx context.Context, l *lab, _ int) (float64, error) {
-		return l.highest(ctx, mix, gso, trial)
+	name = "UDP " + name
+	return Measurement{Name: name, Figures: one(name, "kpps"), run: func(ctx context.Context, t *turn) ([]float64, error) {
+		v, err := t.highest(ctx, name, mix, gso, trial)
+		return []float64{v / 1e3}, err
 	}}
 }
 
-// lossAllowed is how much of a rate may get lost for it to count.
-const lossAllowed = 0.01
+const (
+	// lossAllowed is how much of a rate may get lost for it to count.
+	lossAllowed = 0.01
+	// keptPace is how much of it has to be offered.
+	keptPace = 0.97
+	// firstRate that is tried, in packets a second.
+	firstRate = 10000
+)
 
-// highest finds the rate by halving an interval, from what arrives when as much
-// is sent as the sender can.
-func (l *lab) highest(ctx context.Context, mix flow.Mix, gso bool, trial time.Duration) (float64, error) {
-	t, err := l.offer(ctx, mix, gso, 0, trial)
-	if err != nil {
-		return 0, err
-	}
-	low, high := 0.0, t.sent
-	if t.loss() < lossAllowed {
-		return t.received / 1e3, nil
-	}
-	try := t.received // what came through when it was flooded is a good guess
-	for high-low > 0.05*high {
-		if t, err = l.offer(ctx, mix, gso, try, trial); err != nil {
+// highest rate in packets a second, as they came.
+func (t *turn) highest(ctx context.Context, name string, mix flow.Mix, gso bool, trial time.Duration) (best float64, err error) {
+	s := t.search(name, firstRate)
+	err = s.Run(func(rate float64) (load.Verdict, error) {
+		o, err := t.offer(ctx, mix, gso, rate, trial)
+		switch {
+		case err != nil:
 			return 0, err
+		case o.loss() >= lossAllowed:
+			return load.Fails, nil
 		}
-		if t.loss() < lossAllowed {
-			low = math.Max(low, t.received)
-		} else {
-			high = math.Min(high, try)
+		best = math.Max(best, o.received)
+		if o.sent < keptPace*rate {
+			return load.Behind, nil
 		}
-		try = (low + high) / 2
+		return load.Stands, nil
+	})
+	if err == nil {
+		t.known[name] = best
 	}
-	return low / 1e3, nil
+	return best, err
+}
+
+// search from the result of an earlier round, or from a first rate.
+func (t *turn) search(name string, first float64) load.Search {
+	s := load.Search{From: first, Tolerance: 0.05}
+	if known := t.known[name]; known > 0 {
+		s.From, s.Known = known, true
+	}
+	return s
 }
 
 // outcome of a trial, in packets a second.
@@ -126,6 +167,9 @@ func (o outcome) loss() float64 {
 }
 
 const flowPort = "5202"
+
+// overtime is how long what was sent may take to arrive.
+const overtime = 200 * time.Millisecond
 
 // offer sends from dev to lan at a rate; 0 is as fast as it goes.
 func (l *lab) offer(ctx context.Context, mix flow.Mix, gso bool, rate float64, trial time.Duration) (o outcome, err error) {
@@ -161,59 +205,11 @@ func (l *lab) offer(ctx context.Context, mix flow.Mix, gso bool, rate float64, t
 		return o, err
 	}
 	seconds := sent.Took.Seconds()
-	return outcome{float64(sent.Packets) / seconds, float64(got.Packets-got.Twice) / seconds}, nil
-}
-
-// Handshakes a second, closed loop.
-func Handshakes(duration time.Duration) Measurement {
-	return Measurement{Name: "handshakes", Unit: "1/s", Handshakes: true, run: func(ctx context.Context, l *lab, _ int) (float64, error) {
-		r, err := l.handshakes(ctx, "--duration", duration.String())
-		if err != nil {
-			return 0, err
-		}
-		return r.figure("rate")
-	}}
-}
-
-// GatewayCPU is the gateway's processor time for one handshake in microseconds:
-// what it costs, whoever else shares the processors.
-func GatewayCPU(count int) Measurement {
-	return Measurement{Name: "gateway's processor time a handshake", Unit: "us", Handshakes: true, run: func(ctx context.Context, l *lab, pid int) (float64, error) {
-		each, err := l.processorTimeEach(ctx, pid, count)
-		return float64(each) / float64(time.Microsecond), err
-	}}
-}
-
-func (l *lab) handshakes(ctx context.Context, more ...string) (*ran, error) {
-	args := append([]string{"ike", "--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID,
-		"--root", "ca.crt", "--ca", "ca.crt", "--ca-key", "ca.key", "--devices", "5000",
-		"--ike", "aes128gcm16-prfsha256-curve25519", "--esp", espProposal, "--quiet", "--json", "-"}, more...)
-	return l.bench(ctx, args...)
-}
-
-// Tunnels is the highest rate in thousands of packets a second through the
-// tunnels of many devices of which less than one in a hundred got lost.
-func Tunnels(devices int, trial time.Duration) Measurement {
-	return Measurement{
-		Name: fmt.Sprintf("IMIX through %d tunnels", devices), Unit: "kpps", Handshakes: true,
-		run: func(ctx context.Context, l *lab, _ int) (float64, error) {
-			at := netns.LANHost.String() + ":" + flowPort
-			p, err := l.start(l.LAN, "receive", l.Bench, "flow", "receive", "--at", at, "--quiet-after", "1h")
-			if err != nil {
-				return 0, err
-			}
-			if err := l.says(ctx, p, "receive", "listening"); err != nil {
-				return 0, err
-			}
-			r, err := l.bench(ctx, "esp", "--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID,
-				"--root", "ca.crt", "--ca", "ca.crt", "--ca-key", "ca.key", "--devices", strconv.Itoa(devices),
-				"--ike", "aes128gcm16-prfsha256-curve25519", "--esp", espProposal, "--to", at, "--imix", "--search",
-				"--duration", trial.String(), "--quiet", "--json", "-")
-			if err != nil {
-				return 0, err
-			}
-			v, err := r.figure("received")
-			return v / 1e3, err
-		},
+	// What is still on its way long after it was sent stood in a queue without a
+	// bound: that isn't a rate that something stands.
+	whole := max(seconds, got.Span.Seconds())
+	if whole > seconds+overtime.Seconds() {
+		got.Packets, got.Twice = uint64(float64(got.Packets)*seconds/whole), 0
 	}
+	return outcome{float64(sent.Packets) / seconds, float64(got.Packets-got.Twice) / seconds}, nil
 }

@@ -111,7 +111,8 @@ func (d *Device) run(socket Socket) {
 	if d.cfg.TUN != nil {
 		go d.fromTUN()
 	}
-	for d.publish(); !d.over; d.publish() {
+	for !d.over {
+		d.publish()
 		d.arm(time.Now())
 		select {
 		case p := <-d.inbox:
@@ -134,7 +135,8 @@ func (d *Device) run(socket Socket) {
 	d.end()
 }
 
-// end leaves nothing behind but what waits for Receive.
+// end leaves nothing behind but what waits for Receive. Whoever hears of it may
+// listen at the same address.
 func (d *Device) end() {
 	d.timer.Stop()
 	_ = d.socket.Close()

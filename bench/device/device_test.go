@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,38 @@ func TestStrangersAreRefused(t *testing.T) {
 			if _, err := d.Connect(w.Context()); !errors.As(err, &closed) || closed.Reason != ike.CloseRefused {
 				w.Errorf("%s: %v, want it refused", what, err)
 			}
+		}
+	})
+}
+
+// slowSocket takes its time to close.
+type slowSocket struct {
+	Socket
+	closed atomic.Bool
+}
+
+func (s *slowSocket) Close() error {
+	time.Sleep(time.Second)
+	s.closed.Store(true)
+	return s.Socket.Close()
+}
+
+// TestEndedDeviceHasNoSocket: whoever hears that a device ended can listen where
+// it did.
+func TestEndedDeviceHasNoSocket(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		var socket *slowSocket
+		listen := w.net.listener("10.1.0.2")
+		d := w.device(func(c *Config) {
+			c.Verify = VerifyGateway(w.gateway.roots, "elsewhere.example")
+			c.Listen = func() (Socket, error) {
+				s, err := listen()
+				socket = &slowSocket{Socket: s}
+				return socket, err
+			}
+		})
+		if _, err := d.Connect(w.Context()); err == nil || !socket.closed.Load() {
+			w.Errorf("Connect: %v; socket closed %t, want an error and true", err, socket.closed.Load())
 		}
 	})
 }

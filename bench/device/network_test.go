@@ -86,7 +86,9 @@ func (e *endpoint) Close() error {
 		close(e.closed)
 		e.net.mu.Lock()
 		defer e.net.mu.Unlock()
-		delete(e.net.hosts, e.addr)
+		if e.net.hosts[e.addr] == e { // not who came after
+			delete(e.net.hosts, e.addr)
+		}
 	})
 	return nil
 }

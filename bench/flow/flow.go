@@ -96,12 +96,15 @@ type Received struct {
 	Highest uint64 `json:"highest"`
 	// Foreign datagrams weren't ours.
 	Foreign uint64 `json:"foreign"`
+	// Span from the first to the last.
+	Span time.Duration `json:"span_ns"`
 }
 
 // tally keeps Received.
 type tally struct {
 	Received
-	seen [1024 / 64]uint64
+	first time.Duration
+	seen  [1024 / 64]uint64
 }
 
 func (t *tally) take(number uint64) {

@@ -136,6 +136,10 @@ func (r *Receiver) take(t *tally, bundle []byte, size int, now time.Duration) (a
 			asked = true
 			continue
 		}
+		if t.Packets == 0 {
+			t.first = now
+		}
+		t.Span = now - t.first
 		t.take(number)
 		if number%sampled == 0 {
 			r.latency.Record(now - at)

@@ -125,3 +125,17 @@ func TestParseStat(t *testing.T) {
 		t.Errorf("used %f of the machine", own)
 	}
 }
+
+func TestMarkdown(t *testing.T) {
+	r := &Report{Bench: "compare", Tables: []Table{{Name: "TCP up", Columns: []string{"", "median Gb/s"}, Rows: [][]string{{"a|b", "1.5"}}}}, Notes: []string{"c is\nmissing"}}
+	r.Add("rate", 12, "1/s")
+	var b bytes.Buffer
+	if err := r.WriteMarkdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| TCP up | median Gb/s |\n|---|---|\n| a\\|b | 1.5 |\n", "| rate | 12 1/s |", "- c is missing\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+}

@@ -12,8 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/esp"
@@ -29,6 +32,14 @@ type Member struct {
 	next     uint64
 	virtual  netip.Addr
 	path     dataplane.Path
+	conn     *net.UDPConn
+}
+
+// Socket is the one that the device speaks by, for a swarm that sends by it.
+func (m *Member) Socket(conn *net.UDPConn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conn = conn
 }
 
 // NewMember has no Child SA yet.
@@ -113,13 +124,15 @@ func (m *Member) ready() error {
 }
 
 // put makes b an ESP packet that carries a UDP datagram in an IP packet of size
-// octets to a host, whose payload fill writes, and returns it.
+// octets to a host, whose payload fill begins, at most filled octets, and returns
+// it. What follows is zero.
 func (m *Member) put(b []byte, size int, to netip.AddrPort, fill func(payload []byte)) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	inner := b[m.seal.HeaderLen():][:size]
-	ipUDP(inner, m.virtual, to, fromPort)
+	clear(inner[ipUDPLen:])
 	fill(inner[ipUDPLen:])
+	ipUDP(inner, m.virtual, to, fromPort, true)
 	packet := m.seal.Seal(b, size, protoIPv4, m.spi, m.next)
 	m.next++
 	return packet
@@ -130,26 +143,46 @@ const (
 	ipUDPLen  = 28
 	// fromPort is the inner source port.
 	fromPort = 5202
+	// filled octets of a payload at most.
+	filled = 64
 )
 
-// ipUDP writes an IPv4 header and a UDP header without a checksum, which UDP
-// over IPv4 may do (RFC 768).
-func ipUDP(b []byte, from netip.Addr, to netip.AddrPort, port uint16) {
+// ipUDP writes an IPv4 header, with DF, and a UDP header before a payload. Without
+// a sum the UDP checksum is zero, which UDP over IPv4 may do (RFC 768); with it
+// the payload has at most filled octets that aren't zero.
+func ipUDP(b []byte, from netip.Addr, to netip.AddrPort, port uint16, sum bool) {
 	src, dst := from.As4(), to.Addr().As4()
 	copy(b, []byte{0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0})
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 	copy(b[12:], src[:])
 	copy(b[16:], dst[:])
-	binary.BigEndian.PutUint16(b[10:], checksum(b[:20]))
+	binary.BigEndian.PutUint16(b[10:], checksum(0, b[:20]))
 	binary.BigEndian.PutUint16(b[20:], port)
 	binary.BigEndian.PutUint16(b[22:], to.Port())
 	binary.BigEndian.PutUint16(b[24:], uint16(len(b)-20))
 	b[26], b[27] = 0, 0
+	if !sum {
+		return
+	}
+	// Pseudo header: addresses, protocol, length.
+	initial := uint32(unix.IPPROTO_UDP) + uint32(len(b)-20)
+	for i := 12; i < 20; i += 2 {
+		initial += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	end := min(len(b), ipUDPLen+filled)
+	if end%2 == 1 {
+		end-- // an odd octet counts as the high one of two
+		initial += uint32(b[end]) << 8
+	}
+	if c := checksum(initial, b[20:end]); c != 0 {
+		binary.BigEndian.PutUint16(b[26:], c)
+	} else {
+		b[26], b[27] = 0xff, 0xff
+	}
 }
 
-// checksum of RFC 1071 over an even number of octets.
-func checksum(b []byte) uint16 {
-	var sum uint32
+// checksum of RFC 1071 over an even number of octets, and what was added before.
+func checksum(sum uint32, b []byte) uint16 {
 	for i := 0; i < len(b); i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))
 	}
@@ -162,7 +195,7 @@ func checksum(b []byte) uint16 {
 // Packet is an IPv4 packet with a UDP datagram.
 func Packet(from netip.Addr, to netip.AddrPort, port uint16, payload []byte) []byte {
 	b := make([]byte, ipUDPLen+len(payload))
-	ipUDP(b, from, to, port)
+	ipUDP(b, from, to, port, false)
 	copy(b[ipUDPLen:], payload)
 	return b
 }

@@ -25,6 +25,9 @@ type Plan struct {
 	Duration time.Duration
 	// Burst is how many packets of one tunnel come one after the other.
 	Burst int
+	// GSO: each burst is one message, of packets of one size, by the socket of its
+	// device, which the kernel cuts as late as it can (UDP_SEGMENT).
+	GSO bool
 }
 
 // Swarm is members that send by one raw socket, each from its own outer address
@@ -33,6 +36,7 @@ type Swarm struct {
 	members  []*Member
 	raw      *ipv4.RawConn
 	messages []ipv4.Message
+	bundle   []byte // see gso
 	numbers  uint64
 	at, run  int // whose turn it is, and how many packets it has had
 	size     int // index into the mix
@@ -103,7 +107,14 @@ func (s *Swarm) Send(ctx context.Context, p Plan) (sent flow.Sent, err error) {
 		return sent, errors.New("no duration, or no burst")
 	}
 	pace := flow.Pace{Rate: p.Rate, Duration: p.Duration, Least: 1, Most: batchLen}
-	return pace.Run(ctx, func(n int) (done, refused int, err error) { return s.batch(p, n) })
+	if !p.GSO {
+		return pace.Run(ctx, func(n int) (done, refused int, err error) { return s.batch(p, n) })
+	}
+	if err := s.prepareGSO(p); err != nil {
+		return sent, err
+	}
+	pace.Least, pace.Most = p.Burst, p.Burst
+	return pace.Run(ctx, func(int) (done, refused int, err error) { return s.gso(p) })
 }
 
 // batch seals and sends n packets, of one tunnel after the other.
@@ -121,7 +132,7 @@ func (s *Swarm) batch(p Plan, n int) (done, refused int, err error) {
 		s.numbers++
 		outer := buffer[:ipUDPLen+len(packet)]
 		// ESP in UDP has no use for a UDP checksum (RFC 3948 section 2.1).
-		ipUDP(outer, m.path.Local.Addr(), m.path.Remote, m.path.Local.Port())
+		ipUDP(outer, m.path.Local.Addr(), m.path.Remote, m.path.Local.Port(), false)
 		s.messages[i].Buffers[0] = outer
 	}
 	return flow.WriteAll(s.raw, s.messages[:n])

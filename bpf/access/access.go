@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/bpf/acl/roster"
 )
 
 // Errors.
@@ -50,12 +51,8 @@ type Access struct {
 
 	mu       sync.Mutex
 	closed   bool
-	groups   map[string]*group
-	former   map[*group]struct{} // not in force, but devices are still in them
-	slots    slots               // of groups
-	bySPI    map[uint32]*device
-	byKey    map[string]*device
-	byAddr   map[programAddress]*device
+	table    *roster.Table[groupState, deviceState]
+	slots    slots // of groups
 	devices  slots
 	links    []link.Link // in, out
 	pinned   bool
@@ -109,8 +106,7 @@ func Open(c Config) (*Access, error) {
 	}
 	a := &Access{
 		config: c, list: spec.Maps[programMapLists].InnerMap,
-		groups: make(map[string]*group), former: make(map[*group]struct{}), slots: slots{max: acl.MaxGroups},
-		bySPI: make(map[uint32]*device), byKey: make(map[string]*device), byAddr: make(map[programAddress]*device), devices: slots{max: n},
+		table: roster.New[groupState, deviceState](), slots: slots{max: acl.MaxGroups}, devices: slots{max: n},
 	}
 	if err := spec.LoadAndAssign(&a.programs, nil); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)

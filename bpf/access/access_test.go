@@ -429,16 +429,16 @@ func TestAddressPassedOn(t *testing.T) {
 	if got, _ := a.run(t, acl.In, p, 0); got != acl.VerdictPass {
 		t.Errorf("who has its former address: %v, want pass", got)
 	}
-	if a.bySPI[2] == a.bySPI[3] {
+	if a.table.Device(2) == a.table.Device(3) {
 		t.Error("two devices are one: with BindSA either may use the other's address")
 	}
 	a.admit(t, 4, "quarantine", device6, device4)
-	if a.bySPI[2] != a.bySPI[4] {
+	if a.table.Device(2) != a.table.Device(4) {
 		t.Error("a rekeyed Child SA is another device")
 	}
 	a.admit(t, 4, "staff", netip.MustParseAddr("10.9.0.78")) // an SPI with another address
-	if err := a.Remove([]uint32{2, 3, 4}); err != nil || len(a.byKey)+len(a.byAddr)+len(a.bySPI) != 0 {
-		t.Errorf("left: %v %v %v, %v", a.byKey, a.byAddr, a.bySPI, err)
+	if err := a.Remove([]uint32{2, 3, 4}); err != nil || a.table.Len() != 0 {
+		t.Errorf("%d devices are left, %v", a.table.Len(), err)
 	}
 }
 
@@ -451,7 +451,7 @@ func TestSlotOfAGroupThatWasLeft(t *testing.T) {
 	a.admit(t, 1, "a", device4)
 	for i, name := range []string{"b", "c", "d", "e", "f"} {
 		if err := a.SetGroups([]acl.Group{{Name: name}}); err != nil {
-			t.Fatalf("%s: %v (former %d)", name, err, len(a.former))
+			t.Fatalf("%s: %v", name, err)
 		}
 		a.admit(t, uint32(i+2), name, device4) // rekeyed before Regroup
 		if err := a.Remove([]uint32{uint32(i + 1)}); err != nil {

@@ -4,24 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/bpf/acl/roster"
 )
 
-// device is what has the same virtual addresses: the Child SAs of a session, and
-// of the one that replaces it.
-type device struct {
-	key       string // acl.Device.Key
-	slot      uint32
-	group     *group
-	spis      int
-	addresses []netip.Addr // but those that another device took over
-}
+// device is what has the same virtual addresses; what the enforcer keeps of it
+// is its slot in the maps.
+type (
+	device      = roster.Device[groupState, deviceState]
+	deviceState struct{ slot uint32 }
+)
 
 func addressOf(a netip.Addr) programAddress { return programAddress{Octets: a.As16()} }
 
@@ -37,7 +34,7 @@ func (a *Access) Add(devices []acl.Device) []error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	errs := make([]error, len(devices))
-	var w writes
+	w := writes{dead: make(map[netip.Addr]struct{})}
 	for i, d := range devices {
 		if errs[i] = a.add(&w, i, d); errs[i] != nil {
 			continue
@@ -49,14 +46,8 @@ func (a *Access) Add(devices []acl.Device) []error {
 			_ = a.remove([]uint32{devices[i].SPI}) // what there is of it
 		}
 	}
-	// Nothing leads to these any more.
-	if err := a.release(w.gone); err != nil {
+	if err := errors.Join(a.release(w.dead, w.gone), a.retire()); err != nil {
 		errs[len(errs)-1] = errors.Join(errs[len(errs)-1], err)
-	}
-	for _, g := range w.left {
-		if err := a.retire(g); err != nil {
-			errs[len(errs)-1] = errors.Join(errs[len(errs)-1], err)
-		}
 	}
 	return errs
 }
@@ -79,72 +70,49 @@ type writes struct {
 	at        []uint32
 	ofAddress []int
 
-	gone []*device // that lost their last Child SA
-	left []*group  // by a device
+	gone []*device               // that lost their last Child SA
+	dead map[netip.Addr]struct{} // that lead nowhere in the end
 }
 
 func (a *Access) add(w *writes, i int, d acl.Device) error {
 	if a.closed {
 		return ErrClosed
 	}
-	g := a.groups[d.Group]
-	if g == nil {
-		return fmt.Errorf("%w: %q", acl.ErrGroup, d.Group)
+	p, err := a.table.Plan(d)
+	if err != nil {
+		return err
 	}
-	key, former := d.Key(), a.bySPI[d.SPI]
-	known := former
-	if former == nil || former.key != key {
-		known = a.byKey[key]
-	}
-	if known == nil {
+	known := p.Device
+	if p.New {
 		slot, ok := a.devices.take()
 		if !ok {
 			return fmt.Errorf("%w: %d devices", acl.ErrFull, a.config.MaxDevices)
 		}
-		known = &device{key: key, slot: slot}
-		if key != "" {
-			a.byKey[key] = known
-		}
+		known.Own.slot = slot
 		w.fresh, w.zeroes, w.ofFresh = append(w.fresh, slot), append(w.zeroes, programUsage{}), append(w.ofFresh, i)
 	}
-	if former != known {
-		a.bySPI[d.SPI] = known
-		known.spis++
-		if former != nil {
-			if former.spis--; former.spis == 0 {
-				w.gone = append(w.gone, a.forget(former))
-			}
-		}
-		if a.config.BindSA {
-			w.spis, w.owner, w.ofSPI = append(w.spis, spiOf(d.SPI)), append(w.owner, known.slot), append(w.ofSPI, i)
-		}
+	a.table.Commit(p)
+	if p.Other && a.config.BindSA {
+		w.spis, w.owner, w.ofSPI = append(w.spis, spiOf(d.SPI)), append(w.owner, known.Own.slot), append(w.ofSPI, i)
 	}
-	for _, addr := range d.Addresses {
-		key := addressOf(addr)
-		if owner := a.byAddr[key]; owner == known {
-			continue
-		} else if owner != nil {
-			owner.addresses = slices.DeleteFunc(owner.addresses, func(x netip.Addr) bool { return x == addr })
-		}
-		a.byAddr[key] = known
-		known.addresses = append(known.addresses, addr)
-		w.addresses, w.at, w.ofAddress = append(w.addresses, key), append(w.at, known.slot), append(w.ofAddress, i)
+	for _, m := range p.Moves {
+		w.lead(i, m)
 	}
-	if old := known.group; old != nil && old != g {
-		w.left = append(w.left, old)
+	if p.Gone != nil {
+		w.gone = append(w.gone, p.Gone)
 	}
-	a.join(known, g)
-	w.slots, w.devices, w.ofSlot = append(w.slots, known.slot), append(w.devices, programDevice{Group: g.slot}), append(w.ofSlot, i)
+	w.slots, w.devices, w.ofSlot = append(w.slots, known.Own.slot), append(w.devices, programDevice{Group: p.Group.Own.slot}), append(w.ofSlot, i)
 	return nil
 }
 
-// join changes a device's group on this side of the maps.
-func (a *Access) join(d *device, g *group) {
-	old := d.group
-	d.group = g
-	g.devices++
-	if old != nil {
-		old.devices--
+// lead an address to a device, or nowhere, after all that is there already.
+func (w *writes) lead(i int, m roster.Move[groupState, deviceState]) {
+	switch {
+	case m.To == nil:
+		w.dead[m.Address] = struct{}{}
+	case m.From != m.To:
+		delete(w.dead, m.Address)
+		w.addresses, w.at, w.ofAddress = append(w.addresses, addressOf(m.Address)), append(w.at, m.To.Own.slot), append(w.ofAddress, i)
 	}
 }
 
@@ -204,21 +172,18 @@ func take[K any](m *ebpf.Map, keys []K) error {
 func (a *Access) Regroup(spi uint32, name string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	d, g := a.bySPI[spi], a.groups[name]
-	switch {
-	case a.closed:
+	if a.closed {
 		return ErrClosed
-	case g == nil || d == nil:
-		return fmt.Errorf("%w: %q for SPI %08x", acl.ErrGroup, name, spi)
-	case d.group == g:
-		return nil
 	}
-	if err := a.programs.Devices.Put(d.slot, programDevice{Group: g.slot}); err != nil {
+	d, g, err := a.table.Regroup(spi, name)
+	if err != nil || d.Group == g {
 		return err
 	}
-	old := d.group
-	a.join(d, g)
-	return a.retire(old)
+	if err := a.programs.Devices.Put(d.Own.slot, programDevice{Group: g.Own.slot}); err != nil {
+		return err
+	}
+	a.table.Join(d, g)
+	return a.retire()
 }
 
 // Remove forgets Child SAs, and devices with their last one. Unknown SPIs are
@@ -233,47 +198,30 @@ func (a *Access) Remove(spis []uint32) error {
 }
 
 func (a *Access) remove(spis []uint32) error {
+	known, gone, moves := a.table.Remove(spis)
 	var keys [][4]byte
-	var gone []*device
-	for _, spi := range spis {
-		d := a.bySPI[spi]
-		if d == nil {
-			continue
-		}
-		delete(a.bySPI, spi)
-		if a.config.BindSA {
+	if a.config.BindSA {
+		for _, spi := range known {
 			keys = append(keys, spiOf(spi))
 		}
-		if d.spis--; d.spis == 0 {
-			gone = append(gone, a.forget(d))
-		}
 	}
-	return errors.Join(take(a.programs.Sas, keys), a.release(gone))
+	w := writes{dead: make(map[netip.Addr]struct{})}
+	for _, m := range moves {
+		w.lead(0, m)
+	}
+	err := take(a.programs.Sas, keys)
+	return errors.Join(err, w.flush(&a.programs)[0], a.release(w.dead, gone), a.retire())
 }
 
-// forget a device on this side of the maps, but for its addresses and its slot.
-func (a *Access) forget(d *device) *device {
-	if a.byKey[d.key] == d {
-		delete(a.byKey, d.key)
+// release addresses, and then the slots to which nothing leads any more.
+func (a *Access) release(dead map[netip.Addr]struct{}, gone []*device) error {
+	keys := make([]programAddress, 0, len(dead))
+	for addr := range dead {
+		keys = append(keys, addressOf(addr))
 	}
-	return d
-}
-
-// release addresses, and slots when nothing leads to them any more.
-func (a *Access) release(gone []*device) error {
-	var addresses []programAddress
+	err := take(a.programs.Addresses, keys)
 	for _, d := range gone {
-		for _, addr := range d.addresses {
-			key := addressOf(addr)
-			delete(a.byAddr, key)
-			addresses = append(addresses, key)
-		}
-	}
-	err := take(a.programs.Addresses, addresses)
-	for _, d := range gone {
-		d.group.devices--
-		err = errors.Join(err, a.retire(d.group))
-		a.devices.give(d.slot)
+		a.devices.give(d.Own.slot)
 	}
 	return err
 }
@@ -303,12 +251,8 @@ func (a *Access) Usage(yield func(Usage) bool) error {
 		return ErrClosed
 	}
 	var all []known
-	seen := make(map[*device]bool, len(a.bySPI))
-	for _, d := range a.bySPI {
-		if !seen[d] {
-			seen[d] = true
-			all = append(all, known{d.slot, d.group.Name, slices.Clone(d.addresses)})
-		}
+	for _, d := range a.table.Devices() {
+		all = append(all, known{d.Own.slot, d.Group.Name, a.table.Addresses(d)})
 	}
 	a.mu.Unlock()
 	var clock unix.Timespec

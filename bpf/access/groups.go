@@ -1,7 +1,6 @@
 package access
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,15 +11,18 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/bpf/acl/roster"
 )
 
 // group that is in force, or was when its devices came into it.
-type group struct {
-	acl.Group
-	slot    uint32
-	devices int
-	fresh   bool // never was in force: there is nothing in its slot
-}
+type (
+	group      = roster.Group[groupState]
+	groupState struct {
+		acl.Group
+		slot  uint32
+		fresh bool // never was in force: there is nothing in its slot
+	}
+)
 
 // rule and rules as in access.c.
 type rule struct {
@@ -74,8 +76,8 @@ func (a *Access) SetGroups(groups []acl.Group) error {
 			m.Close()
 		}
 	}()
-	for _, g := range groups {
-		if old := next[g.Name].List; g.List == nil || old != nil && slices.Equal(old.Rules(), g.List.Rules()) {
+	for i, g := range groups {
+		if old := next[i].Own.List; g.List == nil || old != nil && slices.Equal(old.Rules(), g.List.Rules()) {
 			continue
 		}
 		if lists[g.Name], err = a.build(g.List); err != nil {
@@ -84,51 +86,38 @@ func (a *Access) SetGroups(groups []acl.Group) error {
 			return fmt.Errorf("access list of group %q: %w", g.Name, err)
 		}
 	}
-	for _, g := range groups {
-		if err := a.publish(next[g.Name], g, lists[g.Name]); err != nil {
+	for i, g := range groups {
+		if err := a.publish(&next[i].Own, g, lists[g.Name]); err != nil {
 			return fmt.Errorf("access list of group %q: %w", g.Name, err)
 		}
 	}
-	for _, g := range next {
-		delete(a.former, g)
-	}
-	for name, g := range a.groups {
-		if next[name] == nil {
-			a.former[g] = struct{}{}
-			err = errors.Join(err, a.retire(g))
-		}
-	}
-	a.groups = next
-	return err
+	a.table.Use(next)
+	return a.retire()
 }
 
 // place gives each group a slot: that which it has, or had if there are devices
 // in it yet.
-func (a *Access) place(groups []acl.Group) (map[string]*group, error) {
-	next := make(map[string]*group, len(groups))
-	former := make(map[string]*group, len(a.former))
-	for g := range a.former {
-		former[g.Name] = g
-	}
-	for _, g := range groups {
-		if old := cmp.Or(a.groups[g.Name], former[g.Name]); old != nil {
-			next[g.Name] = old
-			continue
+func (a *Access) place(groups []acl.Group) ([]*group, error) {
+	var next []*group
+	for _, to := range groups {
+		g := a.table.Find(to.Name)
+		if g == nil {
+			slot, ok := a.slots.take()
+			if !ok {
+				a.unplace(next)
+				return nil, fmt.Errorf("%w: groups that were taken out of force still have devices", acl.ErrFull)
+			}
+			g = &group{Name: to.Name, Own: groupState{slot: slot, fresh: true}}
 		}
-		slot, ok := a.slots.take()
-		if !ok {
-			a.unplace(next)
-			return nil, fmt.Errorf("%w: groups that were taken out of force still have devices", acl.ErrFull)
-		}
-		next[g.Name] = &group{Group: acl.Group{Name: g.Name}, slot: slot, fresh: true}
+		next = append(next, g)
 	}
 	return next, nil
 }
 
-func (a *Access) unplace(next map[string]*group) {
+func (a *Access) unplace(next []*group) {
 	for _, g := range next {
-		if g.fresh {
-			a.slots.give(g.slot)
+		if g.Own.fresh {
+			a.slots.give(g.Own.slot)
 		}
 	}
 }
@@ -164,7 +153,7 @@ func (a *Access) build(l *acl.List) (*ebpf.Map, error) {
 // publish is one write for the list and one for the rest. A group that gets its
 // first list has it before it stops to be open, so that no packet is judged
 // without either.
-func (a *Access) publish(g *group, to acl.Group, list *ebpf.Map) error {
+func (a *Access) publish(g *groupState, to acl.Group, list *ebpf.Map) error {
 	entry := programGroup{}
 	entry.DeviceCost, entry.DeviceBurst = costOf(to.Device)
 	entry.TotalCost, entry.TotalBurst = costOf(to.Total)
@@ -187,18 +176,19 @@ func (a *Access) publish(g *group, to acl.Group, list *ebpf.Map) error {
 	return nil
 }
 
-// retire frees the slot of a former group when no device is in it.
-func (a *Access) retire(g *group) error {
-	if _, former := a.former[g]; !former || g.devices > 0 {
-		return nil
+// retire frees the slots of former groups in which no device is.
+func (a *Access) retire() error {
+	var errs []error
+	for _, g := range a.table.Retire() {
+		slot := g.Own.slot
+		a.slots.give(slot)
+		errs = append(errs, a.programs.Groups.Put(slot, programGroup{}))
+		if g.Own.List != nil {
+			errs = append(errs, a.programs.Lists.Delete(slot))
+		}
+		errs = append(errs, a.programs.GroupUsages.Put(slot, programGroupUsage{}))
 	}
-	delete(a.former, g)
-	a.slots.give(g.slot)
-	err := a.programs.Groups.Put(g.slot, programGroup{})
-	if g.List != nil {
-		err = errors.Join(err, a.programs.Lists.Delete(g.slot))
-	}
-	return errors.Join(err, a.programs.GroupUsages.Put(g.slot, programGroupUsage{}))
+	return errors.Join(errs...)
 }
 
 // costShift as in access.c.

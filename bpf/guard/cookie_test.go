@@ -321,6 +321,23 @@ func TestInitRatesByPrefix(t *testing.T) {
 	}
 }
 
+// What one source sends too much takes nothing from its neighbours.
+func TestInitRateOfANeighbour(t *testing.T) {
+	g := loaded(t, func(c *Config) { c.Rates.InitNarrow, c.Rates.InitWide = exhausted, Rate{PerSecond: 1, Burst: 2} })
+	setKeys(t, g, 7)
+	for i, c := range []struct {
+		address string
+		want    Verdict
+	}{
+		{"192.0.2.1", Init}, {"192.0.2.1", CookieSent}, {"192.0.2.1", CookieSent}, {"192.0.2.2", Init}, {"192.0.2.3", CookieSent},
+	} {
+		from := netip.AddrPortFrom(netip.MustParseAddr(c.address), 500)
+		if got, _ := run(t, g, udp4(500, first()).with(func(f *frame) { f.from = from }).bytes()); got != c.want {
+			t.Errorf("%d, %s: %v, want %v", i, c.address, got, c.want)
+		}
+	}
+}
+
 // A valid cookie has buckets of its own: a flood without doesn't touch them, and
 // one source can't take all.
 func TestValidCookiesHaveTheirRates(t *testing.T) {

@@ -76,13 +76,15 @@ INLINE u32 esp(struct xdp_md *ctx, const struct settings *s, struct packet *p, u
 	return VERDICT_ESP_UNKNOWN;
 }
 
-// is_within the rates for first messages without a cookie. The global bucket
-// is looked at first, so that a flood from everywhere doesn't turn over the
-// table of sources, and paid last.
+// is_within the rates for first messages without a cookie. They are looked at
+// from wide to narrow, so that a flood doesn't turn over the table of sources,
+// and paid from narrow to wide: what one source has too much takes nothing from
+// its neighbours.
 INLINE bool is_within(struct packet *p, const struct settings *s, u64 now)
 {
-	return take_global(s, RATE_INIT, now, true) && take_source(p, s, RATE_INIT_WIDE, now) &&
-	       take_source(p, s, RATE_INIT_NARROW, now) && take_global(s, RATE_INIT, now, false);
+	return take_global(s, RATE_INIT, now, true) && take_source(p, s, RATE_INIT_WIDE, now, true) &&
+	       take_source(p, s, RATE_INIT_NARROW, now, false) && take_source(p, s, RATE_INIT_WIDE, now, false) &&
+	       take_global(s, RATE_INIT, now, false);
 }
 
 // first_message: a cookie that was made for it opens buckets of its own;
@@ -101,7 +103,7 @@ VERIFIED_ALONE u32 first_message(struct xdp_md *ctx, const struct settings *s, s
 	if (cookies && notify) {
 		whole = !p->more && scan(ctx, &m);
 		if (whole && is_valid(ctx, s, p, &m)) {
-			if (take_source(p, s, RATE_COOKIE_NARROW, now) && take_global(s, RATE_COOKIE, now, false))
+			if (take_source(p, s, RATE_COOKIE_NARROW, now, false) && take_global(s, RATE_COOKIE, now, false))
 				return VERDICT_INIT_COOKIE;
 			return VERDICT_INIT_LIMITED;
 		}

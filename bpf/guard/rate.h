@@ -39,11 +39,12 @@ INLINE bool take_global(const struct settings *s, u32 name, u64 now, bool peek)
 	return take(&b->due, &s->rates[name], now);
 }
 
-// take_source from the bucket of the packet's source prefix: wide is an IPv4 /24
+// take_source from the bucket of the packet's source prefix, and with peek only
+// look: wide is an IPv4 /24
 // or IPv6 /56, otherwise an IPv4 address or IPv6 /64. The table forgets whom it
 // heard of longest ago, so a flood from everywhere empties it, and meets the
 // global bucket.
-VERIFIED_ALONE u32 take_source(struct packet *p, const struct settings *s, u32 name, u64 now)
+VERIFIED_ALONE u32 take_source(struct packet *p, const struct settings *s, u32 name, u64 now, bool peek)
 {
 	struct source key = {.rate = name};
 	bool wide = name == RATE_INIT_WIDE;
@@ -62,9 +63,11 @@ VERIFIED_ALONE u32 take_source(struct packet *p, const struct settings *s, u32 n
 	}
 	word = bpf_map_lookup_elem(&sources, &key);
 	if (word)
-		return take(word, &s->rates[name], now);
+		return peek ? within(READ_ONCE(*word), &s->rates[name], now) : take(word, &s->rates[name], now);
 	if (!s->rates[name].interval)
 		return false;
+	if (peek)
+		return true;
 	first = now + s->rates[name].interval;
 	// Another CPU may have been faster: one packet too many passes then.
 	bpf_map_update_elem(&sources, &key, &first, BPF_NOEXIST);

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
+	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/dataplane"
 )
 
@@ -152,6 +153,9 @@ func (m *Machine) forgetChild(c *child) bool {
 		return false
 	}
 	m.children = append(m.children[:i:i], m.children[i+1:]...)
+	if m.in.awaits == c {
+		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
+	}
 	return true
 }
 

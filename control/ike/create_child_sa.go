@@ -51,7 +51,7 @@ func (m *Machine) createChildRequest(now time.Time, inner []ikewire.Payload) {
 		}
 	}
 	switch {
-	case m.rekey.open, len(m.children) >= 2*m.cfg.MaxChildren, !m.pace.allow(now, 2*m.cfg.MaxChildren):
+	case m.rekey.open, len(m.children) >= 2*m.cfg.MaxChildren, !m.pace.allow(now, 2*m.cfg.MaxChildren) && !o.crosses():
 		// A peer that rekeys has to delete what it replaced.
 		m.respondNotify(x, ikewire.NotifyTemporaryFailure)
 	case o.old == nil && len(m.children) >= m.cfg.MaxChildren:
@@ -64,6 +64,15 @@ func (m *Machine) createChildRequest(now time.Time, inner []ikewire.Payload) {
 	}
 }
 
+// crosses: both sides rekey the same Child SA. The first such request is
+// answered as usual (RFC 7296 section 2.25.1), however many came before: a
+// refusal that arrives between our own request and our DELETE has strongSwan
+// (seen in 5.9.8) forget that the Child SA was replaced, and send by none (its
+// issue 1896).
+func (o *childOffer) crosses() bool {
+	return o.old != nil && o.old.state == childRekeying && o.old.heir == nil && !o.old.contended
+}
+
 // findRekeyed finds the Child SA that the peer means: it names the SPI by
 // which it is sent to, our outbound one.
 func (m *Machine) findRekeyed(n *ikewire.Notify, o *childOffer) bool {
@@ -71,10 +80,15 @@ func (m *Machine) findRekeyed(n *ikewire.Notify, o *childOffer) bool {
 		o.old = m.byOutbound(dataplane.SPI(binary.BigEndian.Uint32(n.SPI)))
 	}
 	switch {
+	case o.old == nil && m.makesChild(), o.old != nil && o.old.state == childInstalling:
+		// Made in answer to a request of ours: we don't have it yet.
+		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
 	case o.old == nil:
 		m.respond(ikewire.CreateChildSA, []ikewire.Payload{&ikewire.Notify{
 			Protocol: n.Protocol, SPI: n.SPI, NotifyType: ikewire.NotifyChildSANotFound,
 		}})
+	case o.old.state == childDeleting && !m.rekey.open:
+		m.in.awaits = o.old
 	case o.old.state == childDeleting || o.old.state == childReplaced:
 		m.respondNotify(ikewire.CreateChildSA, ikewire.NotifyTemporaryFailure)
 	default:

@@ -339,7 +339,7 @@ func (w *world) apply(s *side, m *Machine, o Apply) {
 		if s.apply != nil {
 			err = s.apply(o)
 		}
-		w.stepMachine(s, m, Applied{ID: o.ID, Err: err})
+		w.answer(s, m, Applied{ID: o.ID, Err: err})
 	}
 }
 
@@ -442,20 +442,25 @@ func (w *world) connect() {
 	w.deliver()
 }
 
+// soonest is whose deadline comes first before end, nil if nobody's does.
+func (w *world) soonest(end time.Time) (due time.Time, who *side, which *Machine) {
+	due = end
+	for _, s := range []*side{w.dev, w.gw} {
+		for _, m := range s.machines() {
+			over := m.state == stateDead || s.done && m == s.m
+			if t := m.Deadline(); !over && !t.IsZero() && t.Before(due) {
+				due, who, which = t, s, m
+			}
+		}
+	}
+	return due, who, which
+}
+
 // pass lets time pass up to d, with every Tick that falls due.
 func (w *world) pass(d time.Duration) {
 	end := w.now.Add(d)
 	for {
-		due := end
-		var who *side
-		var which *Machine
-		for _, s := range []*side{w.dev, w.gw} {
-			for _, m := range s.machines() {
-				if t := m.Deadline(); (!s.done || m != s.m) && !t.IsZero() && t.Before(due) {
-					due, who, which = t, s, m
-				}
-			}
-		}
+		due, who, which := w.soonest(end)
 		if who == nil {
 			w.now = end
 			return

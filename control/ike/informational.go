@@ -105,7 +105,12 @@ func (m *Machine) peerDeleted(now time.Time) {
 	case m.superseded:
 		reason = CloseRekeyed
 	}
+	computing := m.rekey.computing
+	successor := m.waiting[computing]
 	m.closed(now, reason, "", true)
+	if successor != nil { // the peer has it, so it has to be made to be deleted
+		m.waiting = map[WorkID]func(time.Time, Input){computing: successor}
+	}
 	if next := m.heir; next != nil && next.request.held { // the peer has it, or would have nothing
 		if len(next.tasks) == 0 {
 			next.unhold(now)

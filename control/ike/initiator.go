@@ -38,6 +38,14 @@ func (m *Machine) startInit(now time.Time) {
 }
 
 func (m *Machine) newExchange(group uint16) {
+	m.keyPair(group, func(now time.Time, kx ikecrypto.KeyExchange) {
+		m.handshake.exchange = kx
+		m.sendInit(now)
+	})
+}
+
+// keyPair makes one for a request of ours. The IKE SA ends if it can't.
+func (m *Machine) keyPair(group uint16, then func(now time.Time, kx ikecrypto.KeyExchange)) {
 	rand, allow := m.cfg.Rand, m.suiteAllow(group)
 	m.work("key exchange", func() any {
 		kx, err := allow.NewKeyExchange(group, rand)
@@ -48,8 +56,7 @@ func (m *Machine) newExchange(group uint16) {
 			m.closed(now, CloseInternal, e.err.Error(), false)
 			return
 		}
-		m.handshake.exchange = e.kx
-		m.sendInit(now)
+		then(now, e.kx)
 	})
 }
 

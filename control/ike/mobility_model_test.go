@@ -196,16 +196,7 @@ func (m *model) deliverAll() {
 // passModel is pass over this network.
 func (m *model) passModel(d time.Duration) {
 	for end := m.now.Add(d); ; {
-		due := end
-		var who *side
-		var which *Machine
-		for _, s := range []*side{m.dev, m.gw} {
-			for _, x := range s.machines() {
-				if t := x.Deadline(); !t.IsZero() && t.Before(due) && x.state != stateDead {
-					due, who, which = t, s, x
-				}
-			}
-		}
+		due, who, which := m.soonest(end)
 		if who == nil {
 			m.now = end
 			return

@@ -33,7 +33,7 @@ func (m *Machine) rekeyChild(now time.Time, old *child) {
 			old.state = childReplaced // by the peer, while this waited
 			m.finish(now)
 			return
-		case old.state != childRekeying || m.rekey.open || m.superseded:
+		case old.state != childRekeying || m.rekey.open || m.superseded || m.isHeir(old):
 			m.postpone(now, old)
 			m.finish(now)
 			return
@@ -47,6 +47,17 @@ func (m *Machine) rekeyChild(now time.Time, old *child) {
 			m.offerChild(now, old, spi)
 		})
 	})
+}
+
+// isHeir: the peer made it in place of another and hasn't deleted that one. It
+// may not have our answer yet, and know nothing of this one.
+func (m *Machine) isHeir(c *child) bool {
+	return slices.ContainsFunc(m.children, func(old *child) bool { return old.heir == c })
+}
+
+// makesChild: a rekeying of ours is under way, or about to be.
+func (m *Machine) makesChild() bool {
+	return slices.ContainsFunc(m.children, func(c *child) bool { return c.state == childRekeying })
 }
 
 // postpone tries again later, if there is still something to rekey.
@@ -76,17 +87,8 @@ func (m *Machine) offerChild(now time.Time, old *child, spi dataplane.SPI) {
 		return
 	}
 	old.group = m.offered(old.group)
-	group, allow, rand := old.group, m.suiteAllow(old.group), m.cfg.Rand
-	m.work("key exchange", func() any {
-		kx, err := allow.NewKeyExchange(group, rand)
-		return ephemeral{kx, err}
-	}, func(now time.Time, result any) {
-		e := result.(ephemeral)
-		if e.err != nil {
-			m.closed(now, CloseInternal, e.err.Error(), false)
-			return
-		}
-		a.kx = e.kx
+	m.keyPair(old.group, func(now time.Time, kx ikecrypto.KeyExchange) {
+		a.kx = kx
 		m.sendChildOffer(now, a)
 	})
 }

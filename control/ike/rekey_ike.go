@@ -221,8 +221,8 @@ func (m *Machine) takeUp(now time.Time) {
 // rekeyIKE begins.
 func (m *Machine) rekeyIKE(now time.Time) {
 	m.begin(now, func(now time.Time) {
-		if m.state != stateEstablished || m.superseded {
-			m.finish(now)
+		if m.state != stateEstablished || m.superseded || m.rekey.open {
+			m.finish(now) // or one is under way: its keys are being computed
 			return
 		}
 		if m.childrenBusy() {
@@ -254,17 +254,8 @@ func (m *Machine) prepareRekey(now time.Time, a ikeAttempt, group uint16) {
 	if !m.random(now, a.nonce) {
 		return
 	}
-	allow, rand := m.suiteAllow(group), m.cfg.Rand
-	m.work("key exchange", func() any {
-		kx, err := allow.NewKeyExchange(group, rand)
-		return ephemeral{kx, err}
-	}, func(now time.Time, result any) {
-		e := result.(ephemeral)
-		if e.err != nil {
-			m.closed(now, CloseInternal, e.err.Error(), false)
-			return
-		}
-		a.kx = e.kx
+	m.keyPair(group, func(now time.Time, kx ikecrypto.KeyExchange) {
+		a.kx = kx
 		m.offerRekey(now, a)
 	})
 }
@@ -335,7 +326,7 @@ func (m *Machine) rekeyAnswered(now time.Time, a ikeAttempt, inner []ikewire.Pay
 		r := result.(initKeys)
 		m.rekey.computing = 0
 		switch {
-		case m.state == stateDeleting:
+		case m.state == stateDeleting, m.state == stateLingering:
 			m.endRekeyed(now, suite, r, a.spi, spi)
 		case r.err != nil:
 			m.rekeyFailed(now, r.err.Error(), false)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -363,6 +364,155 @@ func TestRekeyMatrix(t *testing.T) {
 		}
 	}
 	t.Logf("%d cases", n)
+}
+
+// TestCrossedRekeyIsNotRefused: both sides rekey the Child SA, and the device
+// did so too often before. Refused between the gateway's request and its DELETE
+// it would forget that the Child SA was replaced, if it were strongSwan.
+func TestCrossedRekeyIsNotRefused(t *testing.T) {
+	w := newWorld(t, options{})
+	w.connect()
+	w.log.Reset()
+	w.gw.m.pace = pace{began: true, at: w.now}
+	w.step(w.dev, Rekey{Inbound: 0xd001})
+	w.step(w.gw, Rekey{Inbound: 0xa001})
+	w.deliver()
+	w.pass(2 * passage)
+	w.one("crossed")
+	if strings.Contains(w.log.String(), "TEMPORARY_FAILURE") {
+		t.Errorf("refused\n%s", w.log.String())
+	}
+	w.gw.m.pace = pace{began: true, at: w.now}
+	w.step(w.dev, Rekey{Inbound: w.dev.m.children[0].inbound})
+	w.deliver()
+	if !strings.Contains(w.log.String(), "TEMPORARY_FAILURE") {
+		t.Error("the pace holds for nobody")
+	}
+}
+
+// TestRefusalWaitsForDelete: the device wants to rekey what the gateway is
+// deleting. It hears so when it has taken the DELETE, not before.
+func TestRefusalWaitsForDelete(t *testing.T) {
+	w := newWorld(t, options{})
+	w.connect()
+	w.log.Reset()
+	w.step(w.dev, Rekey{Inbound: 0xd001})
+	late := w.wire[0]
+	w.wire = nil
+	w.drop[w.sent+3] = true // the DELETE
+	w.step(w.gw, Rekey{Inbound: 0xa001})
+	w.deliver()
+	w.give(late)
+	w.deliver()
+	if w.gw.m.in.awaits == nil || strings.Contains(w.log.String(), "TEMPORARY_FAILURE") {
+		t.Errorf("answered before the device has the DELETE\n%s", w.log.String())
+	}
+	w.pass(time.Minute)
+	if !strings.Contains(w.log.String(), "TEMPORARY_FAILURE") {
+		t.Errorf("not answered\n%s", w.log.String())
+	}
+	w.one("refused")
+}
+
+// TestHeirIsNotRekeyed: the device may know nothing yet of a Child SA that it
+// asked for. A request to rekey it would end in CHILD_SA_NOT_FOUND, and the
+// device would send by what is no longer received.
+func TestHeirIsNotRekeyed(t *testing.T) {
+	w := newWorld(t, options{})
+	w.connect()
+	w.step(w.dev, Rekey{Inbound: 0xd001})
+	w.lose = func(o Send) bool { return o.Local.Addr() == gwAddr }
+	w.deliver()
+	w.lose = nil
+	heir := w.gw.m.children[1].inbound
+	w.step(w.gw, Rekey{Inbound: heir})
+	w.deliver()
+	w.pass(time.Minute)
+	w.one("heir")
+	if w.gw.m.children[0].inbound == heir {
+		t.Errorf("not rekeyed when the device had it\n%s", w.log.String())
+	}
+}
+
+// TestRekeyOfWhatIsBeingMade: the device wants to rekey the Child SA that it
+// just made in answer to the gateway, which has the answer, but not yet its keys.
+// Told CHILD_SA_NOT_FOUND the device would drop it.
+func TestRekeyOfWhatIsBeingMade(t *testing.T) {
+	for _, late := range []Input{WorkDone{}, Applied{}} {
+		w := newWorld(t, options{})
+		w.connect()
+		w.log.Reset()
+		w.gw.m.children[0].group = ikewire.GroupECP256
+		asked := false
+		w.hold = func(s *side, in Input) bool {
+			return s == w.gw && asked && fmt.Sprintf("%T", in) == fmt.Sprintf("%T", late)
+		}
+		w.step(w.gw, Rekey{Inbound: 0xa001})
+		asked = true
+		w.deliver()
+		made := w.dev.m.children[1]
+		w.request(w.dev, ikewire.CreateChildSA,
+			&ikewire.Notify{Protocol: ikewire.ProtocolESP, NotifyType: ikewire.NotifyRekeySA, SPI: binary.BigEndian.AppendUint32(nil, uint32(made.inbound))},
+			&ikewire.SA{Proposals: []ikewire.Proposal{espProposal(espChoice{algorithm: espGCM, sayESN: true}, 1, 0xd0ff)}},
+			&ikewire.Nonce{Data: make([]byte, 32)}, tsPayload(true, made.local), tsPayload(false, made.remote))
+		if log := w.log.String(); !strings.Contains(log, "TEMPORARY_FAILURE") || strings.Contains(log, "CHILD_SA_NOT_FOUND") {
+			t.Errorf("%T late: not told to try again\n%s", late, log)
+		}
+		w.release()
+		w.deliver()
+		w.pass(time.Minute)
+		w.one("made")
+	}
+}
+
+// TestTwoOrdersToRekeyIKE: the device rekeys, too. The second order finds the
+// first computing the keys of the new IKE SA, and comes to nothing.
+func TestTwoOrdersToRekeyIKE(t *testing.T) {
+	for n := range byte(8) {
+		w := newWorld(t, options{dev: seed(n), gw: seed(100 + n)})
+		w.connect()
+		w.log.Reset()
+		w.drop[w.sent+4] = true // the gateway's answer
+		w.step(w.gw, Rekey{})
+		w.step(w.gw, Rekey{})
+		w.step(w.dev, Rekey{})
+		w.hold = func(s *side, in Input) bool {
+			done, _ := in.(WorkDone)
+			keys, ok := done.Result.(initKeys)
+			return ok && s == w.gw && keys.public == nil // of its own, not those of its answer
+		}
+		w.deliver()
+		w.release()
+		w.deliver()
+		w.pass(20 * time.Minute)
+		w.one("twice")
+		if n := strings.Count(w.log.String(), "gw    REKEYED"); n != 1 {
+			t.Errorf("rekeyed %d times\n%s", n, w.log.String())
+		}
+	}
+}
+
+// TestDeletedWhileSuccessorIsComputed: both rekey the IKE SA, the device wins
+// and deletes the old one while the gateway still computes its own new one. The
+// device has that too, and is told that it goes.
+func TestDeletedWhileSuccessorIsComputed(t *testing.T) {
+	for n := range byte(8) {
+		w := newWorld(t, options{dev: seed(n), gw: seed(100 + n)})
+		w.connect()
+		w.log.Reset()
+		for _, s := range []*side{w.dev, w.gw} {
+			s.m.rekey.due = w.now
+			w.step(s, Tick{})
+		}
+		w.deliverOne()
+		w.deliverOne()
+		w.hold = func(s *side, in Input) bool { _, ok := in.(WorkDone); return ok && s == w.gw }
+		w.deliver()
+		w.release()
+		w.deliver()
+		w.pass(30 * time.Second)
+		w.one("computed late")
+	}
 }
 
 // seed makes nonces, and so the outcome of collisions, differ.

@@ -18,8 +18,15 @@ type window struct {
 	fresh bool   // last was made in this Step
 	about ikewire.ExchangeType
 	from  path // where the request came from, and the answer goes
-	last  [][]byte
-	parts *ikecrypto.Reassembly // of the next request; nil if there is none
+	// awaits is the Child SA that the peer wants to rekey while our DELETE for it
+	// is under way: the refusal, TEMPORARY_FAILURE, goes out when it is gone. The
+	// two would otherwise be taken in any order by a peer with several threads,
+	// and the wrong one makes some lose the successor (see crosses). Nobody waits
+	// for the other: a peer answers requests while one of its own is open (RFC
+	// 7296 section 2.3).
+	awaits *child
+	last   [][]byte
+	parts  *ikecrypto.Reassembly // of the next request; nil if there is none
 	// forget is when last and parts are dropped.
 	forget time.Time
 }
@@ -208,7 +215,7 @@ func (m *Machine) respond(x ikewire.ExchangeType, payloads []ikewire.Payload) {
 	}
 	m.in.last, m.in.fresh = messages, true
 	m.in.next++
-	m.in.busy = false
+	m.in.busy, m.in.awaits = false, nil
 	m.send(messages, m.in.from)
 }
 

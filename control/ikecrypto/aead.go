@@ -36,11 +36,11 @@ type aead struct {
 	key        [maxAEADKey]byte
 }
 
-func newAEAD(encryption uint16, key []byte) (*aead, error) {
+// newAEAD takes a key whose length was checked.
+func newAEAD(encryption uint16, key []byte) *aead {
 	a := &aead{encryption: encryption, keyLen: uint8(len(key))}
 	copy(a.key[:], key)
-	_, err := a.cipher()
-	return a, err
+	return a
 }
 
 func (a *aead) cipher() (c cipher.AEAD, err error) {

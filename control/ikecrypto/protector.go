@@ -57,7 +57,7 @@ func NewProtector(s Suite, encKey, integKey []byte, rand io.Reader) (Protector, 
 	}
 	p := &protector{}
 	if integLen == 0 {
-		p.transform, err = newAEAD(s.Encryption, encKey)
+		p.transform = newAEAD(s.Encryption, encKey)
 	} else {
 		p.transform, err = newCBC(s, encKey, integKey, rand)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -17,8 +18,11 @@ func (id KeyID) String() string { return hex.EncodeToString(id[:]) }
 
 // Key seals tickets from From on, until the next one does.
 type Key struct {
-	ID     KeyID
-	From   time.Time
+	ID   KeyID
+	From time.Time
+	// Keep is how long it opens after that, in whole seconds: the longest lifetime
+	// that a gateway with this key may have given to a ticket.
+	Keep   time.Duration
 	Secret [32]byte
 }
 
@@ -26,7 +30,8 @@ type Key struct {
 type Schedule struct {
 	// Period is how long a key seals.
 	Period time.Duration
-	// Keep is how long it opens after that: the longest lifetime of a ticket.
+	// Keep is how long it opens after that at least: the lifetime of this
+	// gateway's tickets. Another one's, by the same keys, may be longer.
 	Keep time.Duration
 }
 
@@ -43,25 +48,29 @@ const maxKeys = 4096
 // no memory with k. Errors: those of rand.
 func (k Keys) Advance(now time.Time, s Schedule, rand io.Reader) (next Keys, changed bool, err error) {
 	now = now.Truncate(time.Second)
+	keep := (s.Keep + time.Second - 1).Truncate(time.Second)
 	for i, key := range k {
 		// It sealed until the key after it began.
 		sealed := key.From.Add(s.Period)
 		if i+1 < len(k) && k[i+1].From.After(key.From) {
 			sealed = k[i+1].From
 		}
-		if now.Before(sealed.Add(s.Keep)) {
+		if now.Before(sealed) && key.Keep < keep {
+			key.Keep, changed = keep, true
+		}
+		if now.Before(sealed.Add(key.Keep)) {
 			next = append(next, key)
 		}
 	}
-	changed = len(next) != len(k)
+	changed = changed || len(next) != len(k)
 	if next.at(now) == nil || !now.Before(next.at(now).From.Add(s.Period)) && !next.after(now) {
-		if next, err = next.add(now, rand); err != nil {
+		if next, err = next.add(now, keep, rand); err != nil {
 			return nil, false, err
 		}
 		changed = true
 	}
 	if !next.after(now) {
-		if next, err = next.add(next.at(now).From.Add(s.Period), rand); err != nil {
+		if next, err = next.add(next.at(now).From.Add(s.Period), keep, rand); err != nil {
 			return nil, false, err
 		}
 		changed = true
@@ -69,8 +78,8 @@ func (k Keys) Advance(now time.Time, s Schedule, rand io.Reader) (next Keys, cha
 	return next, changed, nil
 }
 
-func (k Keys) add(from time.Time, rand io.Reader) (Keys, error) {
-	key := Key{From: from}
+func (k Keys) add(from time.Time, keep time.Duration, rand io.Reader) (Keys, error) {
+	key := Key{From: from, Keep: keep}
 	for _, b := range [][]byte{key.ID[:], key.Secret[:]} {
 		if _, err := io.ReadFull(rand, b); err != nil {
 			return nil, fmt.Errorf("draw a ticket key: %w", err)
@@ -116,16 +125,19 @@ func (k Keys) Erase() {
 }
 
 // keysHeader is the first line of a set in text.
-const keysHeader = "roamgate ticket keys 1\n"
+const keysHeader = "roamgate ticket keys 2\n"
 
 // Append writes the set as text: a header, then a key a line, its ID, the time
-// from which it seals, and its secret, all in hexadecimal but for the time.
+// from which it seals, for how many seconds it opens after that, and its secret;
+// ID and secret in hexadecimal.
 func (k Keys) Append(b []byte) []byte {
 	b = append(b, keysHeader...)
 	for _, key := range k {
 		b = hex.AppendEncode(b, key.ID[:])
 		b = append(b, ' ')
 		b = key.From.UTC().AppendFormat(b, time.RFC3339)
+		b = append(b, ' ')
+		b = strconv.AppendInt(b, int64(key.Keep/time.Second), 10)
 		b = append(b, ' ')
 		b = hex.AppendEncode(b, key.Secret[:])
 		b = append(b, '\n')
@@ -154,16 +166,17 @@ func ParseKeys(text []byte) (k Keys, err error) {
 		}
 		fields := bytes.Split(row, []byte{' '})
 		var key Key
-		if len(fields) != 3 || len(fields[0]) != 2*len(key.ID) || len(fields[2]) != 2*len(key.Secret) {
-			return k, fmt.Errorf("%w: line %d is not ID, time and secret", ErrKeys, line)
+		if len(fields) != 4 || len(fields[0]) != 2*len(key.ID) || len(fields[3]) != 2*len(key.Secret) {
+			return k, fmt.Errorf("%w: line %d is not ID, time, seconds and secret", ErrKeys, line)
 		}
 		_, errID := hex.Decode(key.ID[:], fields[0])
-		_, errSecret := hex.Decode(key.Secret[:], fields[2])
+		_, errSecret := hex.Decode(key.Secret[:], fields[3])
 		from, errFrom := time.Parse(time.RFC3339, string(fields[1]))
-		key.From = from
+		seconds, errKeep := strconv.ParseUint(string(fields[2]), 10, 31)
+		key.From, key.Keep = from, time.Duration(seconds)*time.Second
 		switch {
-		case errID != nil || errSecret != nil || errFrom != nil:
-			return k, fmt.Errorf("%w: line %d is not ID, time and secret", ErrKeys, line)
+		case errID != nil || errSecret != nil || errFrom != nil || errKeep != nil:
+			return k, fmt.Errorf("%w: line %d is not ID, time, seconds and secret", ErrKeys, line)
 		case len(k) > 0 && key.From.Before(k[len(k)-1].From):
 			return k, fmt.Errorf("%w: line %d is out of order", ErrKeys, line)
 		case k.find(key.ID) != nil:
@@ -178,5 +191,7 @@ func ParseKeys(text []byte) (k Keys, err error) {
 
 // Same says whether two sets have the same keys.
 func (k Keys) Same(other Keys) bool {
-	return slices.EqualFunc(k, other, func(a, b Key) bool { return a.ID == b.ID && a.From.Equal(b.From) && a.Secret == b.Secret })
+	return slices.EqualFunc(k, other, func(a, b Key) bool {
+		return a.ID == b.ID && a.From.Equal(b.From) && a.Keep == b.Keep && a.Secret == b.Secret
+	})
 }

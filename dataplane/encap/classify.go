@@ -17,6 +17,29 @@ const (
 // MarkerLen is the length of the non-ESP marker in octets.
 const MarkerLen = 4
 
+// Places and numbers of an IKE header (RFC 7296 section 3.1; RFC 5723 section
+// 4.3.1 for the second exchange).
+const (
+	ikeHeaderLen     = 28
+	ikeFirstPayload  = 16
+	ikeExchange      = 18
+	ikeSAInit        = 34
+	ikeSessionResume = 38
+	ikePayloadNotify = 41
+)
+
+// FromStranger says whether an IKE message asks for a new IKE SA and begins with
+// no notify, which a cookie would be (RFC 7296 section 2.6): whoever can't be
+// served at once asks again, and has lost nothing. It looks at two octets of what
+// anybody can send, so it is good for an order, and for nothing else.
+func FromStranger(message []byte) bool {
+	if len(message) < ikeHeaderLen {
+		return true
+	}
+	exchange := message[ikeExchange]
+	return (exchange == ikeSAInit || exchange == ikeSessionResume) && message[ikeFirstPayload] != ikePayloadNotify
+}
+
 // Classify tells what came to the port for UDP encapsulation and returns the
 // IKE message or ESP packet in it, a slice of payload. Four zero octets are the
 // non-ESP marker (RFC 3948 section 2.2), which is taken off.

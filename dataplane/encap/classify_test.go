@@ -50,3 +50,30 @@ func FuzzClassify(f *testing.F) {
 		}
 	})
 }
+
+// Whoever asks for the first time waits behind those who come with a cookie, or
+// with the SPI of an IKE SA.
+func TestFromStranger(t *testing.T) {
+	message := func(exchange, first byte) []byte {
+		b := make([]byte, ikeHeaderLen+4)
+		b[ikeExchange], b[ikeFirstPayload] = exchange, first
+		return b
+	}
+	for name, c := range map[string]struct {
+		message []byte
+		want    bool
+	}{
+		"IKE_SA_INIT":           {message(34, 33), true},
+		"IKE_SA_INIT, a cookie": {message(34, 41), false},
+		"IKE_SESSION_RESUME":    {message(38, 40), true},
+		"IKE_AUTH":              {message(35, 46), false},
+		"IKE_AUTH in fragments": {message(35, 53), false},
+		"INFORMATIONAL":         {message(37, 46), false},
+		"less than a header":    {message(35, 46)[:27], true},
+		"nothing":               {nil, true},
+	} {
+		if got := FromStranger(c.message); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -43,18 +43,30 @@ func KeyLen(alg dataplane.Algorithm) (encryption, integrity int, err error) {
 	return encryption, integrity, nil
 }
 
+// Check says whether New takes these keys, without making anything of them. Errors:
+// those of New.
+func Check(alg dataplane.Algorithm, keys dataplane.Keys) error {
+	encryption, integrity, err := KeyLen(alg)
+	if err != nil {
+		return err
+	}
+	if len(keys.Encryption) != encryption || len(keys.Integrity) != integrity {
+		return fmt.Errorf("%w: ESP %v takes %d and %d octets, got %d and %d", dataplane.ErrKeyLength,
+			alg, encryption, integrity, len(keys.Encryption), len(keys.Integrity))
+	}
+	if alg.Encryption == dataplane.EncryptionTripleDES {
+		_, err = newTripleDES(keys.Encryption) // knows weak keys
+	}
+	return err
+}
+
 // New makes the transform of one direction of an SA. It copies what it needs of
 // keys, and the copy can't be erased: ciphers and crypto/hmac expand keys into
 // memory of their own. Errors: dataplane.ErrAlgorithm, dataplane.ErrKeyLength,
 // and dataplane.ErrInvalid for a weak key, wrapped.
 func New(alg dataplane.Algorithm, keys dataplane.Keys, esn bool) (Transform, error) {
-	encryption, integrity, err := KeyLen(alg)
-	if err != nil {
+	if err := Check(alg, keys); err != nil {
 		return nil, err
-	}
-	if len(keys.Encryption) != encryption || len(keys.Integrity) != integrity {
-		return nil, fmt.Errorf("%w: ESP %v takes %d and %d octets, got %d and %d", dataplane.ErrKeyLength,
-			alg, encryption, integrity, len(keys.Encryption), len(keys.Integrity))
 	}
 	switch alg.Encryption {
 	case dataplane.EncryptionAESGCM16:

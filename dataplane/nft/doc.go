@@ -14,6 +14,10 @@
 //	chain out (postrouting)  packets to the interface: destination address -> chain of its group
 //	chains g0_in, g0_out ... the rules of a list in the order in which they count
 //
-// What lives here: the table. What doesn't: what a list means (package acl), who
+// Beside it, in a table of their own, are the rules that clamp the MSS of TCP in
+// front of an xfrm interface (ClampMSS), as the userspace data plane does by
+// itself.
+//
+// What lives here: the tables. What doesn't: what a list means (package acl), who
 // belongs to which group.
 package nft

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/bpf/acl/roster"
 )
 
 // Errors.
@@ -42,32 +43,20 @@ type Access struct {
 	table  *nftables.Table
 	maps   [acl.NumDirections][2]*nftables.Set // IPv4, IPv6
 
-	mu      sync.Mutex
-	closed  bool
-	groups  map[string]*group
-	former  map[*group]struct{} // not in force, but devices are still in them
-	number  int
-	bySPI   map[uint32]*device
-	byKey   map[string]*device
-	byAddr  map[netip.Addr]*device
-	devices int
+	mu     sync.Mutex
+	closed bool
+	roster *roster.Table[groupState, struct{}]
+	number int // of the next group
 }
 
 // group that is in force, or was when its devices came into it.
-type group struct {
-	acl.Group
-	number  int
-	devices int
-	chains  [acl.NumDirections]*nftables.Chain
-}
-
-// device is what has the same virtual addresses.
-type device struct {
-	key       string // acl.Device.Key
-	group     *group
-	spis      int
-	addresses []netip.Addr // but those that another device took over
-}
+type (
+	group      = roster.Group[groupState]
+	groupState struct {
+		list   *acl.List
+		chains [acl.NumDirections]*nftables.Chain
+	}
+)
 
 // TableName of an interface's table, of family inet.
 func TableName(ifname string) string { return "gatewayd-access-" + ifname }
@@ -96,8 +85,7 @@ func transact(f func(*nftables.Conn) error) error {
 func Open(c Config) (*Access, error) {
 	a := &Access{
 		config: c, table: &nftables.Table{Name: TableName(c.Interface), Family: nftables.TableFamilyINet},
-		groups: make(map[string]*group), former: make(map[*group]struct{}),
-		bySPI: make(map[uint32]*device), byKey: make(map[string]*device), byAddr: make(map[netip.Addr]*device),
+		roster: roster.New[groupState, struct{}](),
 	}
 	err := transact(func(conn *nftables.Conn) error {
 		replace(conn, a.table)
@@ -171,14 +159,10 @@ func (a *Access) Close() error {
 // isn't an error if there is nothing, nor if there is no nftables.
 func Clear(ifname string) error {
 	table := &nftables.Table{Name: TableName(ifname), Family: nftables.TableFamilyINet}
-	err := transact(func(conn *nftables.Conn) error {
+	return absent(transact(func(conn *nftables.Conn) error {
 		conn.DelTable(table)
 		return nil
-	})
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil
-	}
-	return err
+	}))
 }
 
 // SetGroups puts groups in force, all or, with an error, none of them. Groups
@@ -194,42 +178,33 @@ func (a *Access) SetGroups(groups []acl.Group) error {
 	if a.closed {
 		return ErrClosed
 	}
-	former := make(map[string]*group, len(a.former))
-	for g := range a.former {
-		former[g.Name] = g
-	}
-	next := make(map[string]*group, len(groups))
+	var next []*group
 	number := a.number
 	err := transact(func(conn *nftables.Conn) error {
 		for _, to := range groups {
-			g := a.groups[to.Name]
-			if g == nil {
-				g = former[to.Name]
-			}
+			g := a.roster.Find(to.Name)
 			switch {
 			case g == nil:
-				g = &group{number: number}
-				for d := range g.chains {
-					g.chains[d] = conn.AddChain(&nftables.Chain{Name: fmt.Sprintf("g%d_%v", number, acl.Direction(d)), Table: a.table})
+				g = &group{Name: to.Name}
+				for d := range g.Own.chains {
+					g.Own.chains[d] = conn.AddChain(&nftables.Chain{Name: fmt.Sprintf("g%d_%v", number, acl.Direction(d)), Table: a.table})
 				}
 				number++
-			case same(g.List, to.List):
-				next[to.Name] = g
+			case same(g.Own.list, to.List):
+				next = append(next, g)
 				continue
 			default:
-				for _, chain := range g.chains {
+				for _, chain := range g.Own.chains {
 					conn.FlushChain(chain)
 				}
 			}
-			next[to.Name] = g
-			for d, chain := range g.chains {
+			next = append(next, g)
+			for d, chain := range g.Own.chains {
 				a.rules(conn, chain, acl.Direction(d), to.List)
 			}
 		}
-		for name, g := range a.groups {
-			if next[name] == nil && g.devices == 0 {
-				drop(conn, g)
-			}
+		for _, g := range a.roster.Unused(next) {
+			drop(conn, g)
 		}
 		return nil
 	})
@@ -237,16 +212,11 @@ func (a *Access) SetGroups(groups []acl.Group) error {
 		return err
 	}
 	a.number = number
-	for _, to := range groups {
-		next[to.Name].Group = to
-		delete(a.former, next[to.Name])
+	for i, to := range groups {
+		next[i].Own.list = to.List
 	}
-	for name, g := range a.groups {
-		if next[name] == nil && g.devices > 0 {
-			a.former[g] = struct{}{}
-		}
-	}
-	a.groups = next
+	a.roster.Use(next)
+	a.roster.Retire() // those that were dropped above
 	return nil
 }
 
@@ -255,7 +225,7 @@ func same(a, b *acl.List) bool {
 }
 
 func drop(conn *nftables.Conn, g *group) {
-	for _, chain := range g.chains {
+	for _, chain := range g.Own.chains {
 		conn.FlushChain(chain)
 		conn.DelChain(chain)
 	}
@@ -265,7 +235,7 @@ func drop(conn *nftables.Conn, g *group) {
 func (a *Access) element(d acl.Direction, addr netip.Addr, g *group) (*nftables.Set, []nftables.SetElement) {
 	e := nftables.SetElement{Key: addr.AsSlice()}
 	if g != nil {
-		e.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.chains[d].Name}
+		e.VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: g.Own.chains[d].Name}
 	}
 	set := a.maps[d][0]
 	if addr.Is6() {
@@ -305,80 +275,47 @@ func (a *Access) add(to acl.Device) error {
 	if a.closed {
 		return ErrClosed
 	}
-	g := a.groups[to.Group]
-	if g == nil {
-		return fmt.Errorf("%w: %q", acl.ErrGroup, to.Group)
-	}
-	key, former := to.Key(), a.bySPI[to.SPI]
-	d := former
-	if former == nil || former.key != key {
-		d = a.byKey[key]
-	}
-	if d == nil {
-		if a.devices >= a.config.MaxDevices {
-			return fmt.Errorf("%w: %d devices", acl.ErrFull, a.config.MaxDevices)
-		}
-		d = &device{key: key}
-	}
-	err := transact(func(conn *nftables.Conn) error {
-		var errs []error
-		for _, addr := range to.Addresses {
-			var from *group
-			if owner := a.byAddr[addr]; owner != nil {
-				from = owner.group
-			}
-			if from != g {
-				errs = append(errs, a.lead(conn, addr, from, g))
-			}
-		}
-		return errors.Join(errs...)
-	})
+	p, err := a.roster.Plan(to)
 	if err != nil {
 		return err
 	}
-	for _, addr := range to.Addresses {
-		owner := a.byAddr[addr]
-		if owner == d {
-			continue
-		}
-		if owner != nil {
-			owner.addresses = slices.DeleteFunc(owner.addresses, func(x netip.Addr) bool { return x == addr })
-		}
-		a.byAddr[addr] = d
-		d.addresses = append(d.addresses, addr)
+	if p.New && a.roster.Len() >= a.config.MaxDevices {
+		return fmt.Errorf("%w: %d devices", acl.ErrFull, a.config.MaxDevices)
 	}
-	if former != d {
-		a.bySPI[to.SPI] = d
-		if d.spis++; d.spis == 1 {
-			a.devices++
-			if key != "" {
-				a.byKey[key] = d
-			}
-		}
-		if former != nil {
-			if former.spis--; former.spis == 0 {
-				err = a.release([]*device{former})
-			}
-		}
+	if err := a.follow(p.Moves); err != nil {
+		return err
 	}
-	return errors.Join(err, a.join(d, g))
+	a.roster.Commit(p)
+	return a.retire()
 }
 
-// join changes the group of a device; its addresses have been led already.
-func (a *Access) join(d *device, g *group) error {
-	old := d.group
-	if d.group = g; g != nil {
-		g.devices++
-	}
-	if old == nil {
+// follow leads addresses to where they are now, in one transaction.
+func (a *Access) follow(moves []roster.Move[groupState, struct{}]) error {
+	moves = slices.DeleteFunc(moves, func(m roster.Move[groupState, struct{}]) bool { return m.FromGroup == m.ToGroup })
+	if len(moves) == 0 {
 		return nil
 	}
-	old.devices--
-	if _, former := a.former[old]; !former || old.devices > 0 {
+	return transact(func(conn *nftables.Conn) error {
+		var errs []error
+		for _, m := range moves {
+			errs = append(errs, a.lead(conn, m.Address, m.FromGroup, m.ToGroup))
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// retire drops former groups in which no device is.
+func (a *Access) retire() error {
+	gone := a.roster.Retire()
+	if len(gone) == 0 {
 		return nil
 	}
-	delete(a.former, old)
-	return transact(func(conn *nftables.Conn) error { drop(conn, old); return nil })
+	return transact(func(conn *nftables.Conn) error {
+		for _, g := range gone {
+			drop(conn, g)
+		}
+		return nil
+	})
 }
 
 // Regroup puts the device of a Child SA into another group, from the next packet
@@ -387,26 +324,25 @@ func (a *Access) join(d *device, g *group) error {
 func (a *Access) Regroup(spi uint32, name string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	d, g := a.bySPI[spi], a.groups[name]
-	switch {
-	case a.closed:
+	if a.closed {
 		return ErrClosed
-	case g == nil || d == nil:
-		return fmt.Errorf("%w: %q for SPI %08x", acl.ErrGroup, name, spi)
-	case d.group == g:
-		return nil
 	}
-	err := transact(func(conn *nftables.Conn) error {
+	d, g, err := a.roster.Regroup(spi, name)
+	if err != nil || d.Group == g {
+		return err
+	}
+	err = transact(func(conn *nftables.Conn) error {
 		var errs []error
-		for _, addr := range d.addresses {
-			errs = append(errs, a.lead(conn, addr, d.group, g))
+		for _, addr := range a.roster.Addresses(d) {
+			errs = append(errs, a.lead(conn, addr, d.Group, g))
 		}
 		return errors.Join(errs...)
 	})
 	if err != nil {
 		return err
 	}
-	return a.join(d, g)
+	a.roster.Join(d, g)
+	return a.retire()
 }
 
 // Remove forgets Child SAs, and devices with their last one. Unknown SPIs are
@@ -417,45 +353,8 @@ func (a *Access) Remove(spis []uint32) error {
 	if a.closed {
 		return nil
 	}
-	var gone []*device
-	for _, spi := range spis {
-		d := a.bySPI[spi]
-		if d == nil {
-			continue
-		}
-		delete(a.bySPI, spi)
-		if d.spis--; d.spis > 0 {
-			continue
-		}
-		gone = append(gone, d)
-	}
-	return a.release(gone)
-}
-
-// release devices that lost their last Child SA.
-func (a *Access) release(gone []*device) error {
-	for _, d := range gone {
-		for _, addr := range d.addresses {
-			delete(a.byAddr, addr)
-		}
-		if a.byKey[d.key] == d {
-			delete(a.byKey, d.key)
-		}
-		a.devices--
-	}
-	err := transact(func(conn *nftables.Conn) error {
-		var errs []error
-		for _, d := range gone {
-			for _, addr := range d.addresses {
-				errs = append(errs, a.lead(conn, addr, d.group, nil))
-			}
-		}
-		return errors.Join(errs...)
-	})
-	for _, d := range gone {
-		err = errors.Join(err, a.join(d, nil))
-	}
-	return err
+	_, _, moves := a.roster.Remove(spis)
+	return errors.Join(a.follow(moves), a.retire())
 }
 
 // Counters of all packets since Open. Errors are those of the kernel.

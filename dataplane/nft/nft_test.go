@@ -121,18 +121,18 @@ func TestAddressPassedOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	add(3, "staff", old4)
-	if g := a.bySPI[2].group.Name; g != "quarantine" {
+	if g := a.roster.Device(2).Group.Name; g != "quarantine" {
 		t.Errorf("the quarantined device is in %q", g)
 	}
 	if w.Pass(acl.In, acltest.Packet{Device: acltest.Device4, Remote: acltest.Host4, Protocol: acl.UDP, Port: 53})[0] {
 		t.Error("the quarantined device passes")
 	}
-	if add(4, "quarantine", acltest.Device6, acltest.Device4); a.bySPI[2] != a.bySPI[4] {
+	if add(4, "quarantine", acltest.Device6, acltest.Device4); a.roster.Device(2) != a.roster.Device(4) {
 		t.Error("a rekeyed Child SA is another device")
 	}
 	add(4, "staff", netip.MustParseAddr("10.9.0.78")) // an SPI with another address
-	if err := a.Remove([]uint32{2, 3, 4, 9}); err != nil || len(a.byKey)+len(a.byAddr)+len(a.bySPI)+a.devices != 0 {
-		t.Errorf("left: %v %v %v, %v", a.byKey, a.byAddr, a.bySPI, err)
+	if err := a.Remove([]uint32{2, 3, 4, 9}); err != nil || a.roster.Len() != 0 {
+		t.Errorf("%d devices are left, %v", a.roster.Len(), err)
 	}
 }
 

@@ -40,7 +40,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	}
 	b := &Backend{config: config, directory: newDirectory(n, config.MaxChildren)}
 	queue := newIKEQueue()
-	b.transport = &transport{queue: queue, locals: all[0], closed: make(chan struct{})}
+	b.transport = &transport{queue: queue, sockets: all[0].pairs(), closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			for _, l := range b.loops {
@@ -78,7 +78,7 @@ func (b *Backend) steerSockets() error {
 	for i := range b.config.Locals {
 		fds := make([]int, len(b.loops))
 		for n, l := range b.loops {
-			fds[n] = l.locals[i].encap.FD()
+			fds[n] = l.locals[i].Encap.FD()
 		}
 		if err := b.config.Steering.Sockets(fds); err != nil {
 			return err
@@ -94,7 +94,7 @@ func (b *Backend) steered() bool { return b.config.Steering != nil && len(b.loop
 func (b *Backend) Locals() []Local {
 	var bound []Local
 	for _, at := range b.loops[0].locals {
-		bound = append(bound, Local{IKE: at.ike.Local(), Encap: at.encap.Local()})
+		bound = append(bound, Local{IKE: at.IKE.Local(), Encap: at.Encap.Local()})
 	}
 	return bound
 }

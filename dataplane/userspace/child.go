@@ -24,7 +24,7 @@ func prepare(c *dataplane.Child, ls locals, pathMTU int) (*prepared, error) {
 		return nil, err
 	}
 	for _, keys := range []dataplane.Keys{c.Inbound.Keys, c.Outbound.Keys} {
-		if _, err := esp.New(c.Algorithm, keys, c.ESN); err != nil {
+		if err := esp.Check(c.Algorithm, keys); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +79,7 @@ func (l *loop) child(s *sa) dataplane.Child {
 		Outbound:  dataplane.SA{SPI: dataplane.SPI(s.outboundSPI), Keys: out.Clone()},
 		Algorithm: p.algorithm, ESN: s.esn, VirtualIPs: s.virtualIPs(),
 		Local: slices.Clone(p.local), Remote: slices.Clone(p.remote),
-		Path:  dataplane.Path{Local: l.locals[s.at].encap.Local(), Remote: s.peer.addrPort()},
+		Path:  dataplane.Path{Local: l.locals[s.at].Encap.Local(), Remote: s.peer.addrPort()},
 		Group: p.group, Hard: s.hard, Soft: s.soft,
 	}
 	if s.remoteVirtual {

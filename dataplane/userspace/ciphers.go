@@ -39,7 +39,7 @@ func (db *sadb) transforms(s *sa) *transforms {
 func (db *sadb) makeTransforms(s *sa) *transforms {
 	alg := db.policies.at(s.policy).algorithm
 	in, out := db.keys.get(s.keys, alg)
-	// prepare has made them once of the same keys: there is no error.
+	// prepare has checked the same keys: there is no error.
 	open, errOpen := esp.New(alg, in, s.esn)
 	seal, errSeal := esp.New(alg, out, s.esn)
 	if errOpen != nil || errSeal != nil {

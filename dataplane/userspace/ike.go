@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -10,8 +11,12 @@ import (
 	"github.com/roamgate/roamgate/dataplane/encap"
 )
 
-// ikeQueueLen bounds the IKE messages that wait for their reader.
-const ikeQueueLen = 256
+// ikeQueueLen bounds the IKE messages that wait for their reader. Strangers may
+// fill half of it: a flood of them finds it full and the others don't.
+const (
+	ikeQueueLen = 256
+	strangers   = ikeQueueLen / 2
+)
 
 // ikeMessage is a place in the queue, with its buffer.
 type ikeMessage struct {
@@ -38,6 +43,9 @@ func newIKEQueue() *ikeQueue {
 
 // put copies a message into the queue; false if there is no room.
 func (q *ikeQueue) put(data []byte, local, remote netip.AddrPort, marker bool) bool {
+	if len(q.full) >= strangers && encap.FromStranger(data) {
+		return false
+	}
 	select {
 	case m := <-q.free:
 		m.length = copy(m.data, data)
@@ -62,7 +70,7 @@ type transport struct {
 	// mu: senders hold it shared, so that no socket is closed, and its number
 	// given to another file, under a system call.
 	mu      sync.RWMutex
-	locals  locals
+	sockets encap.Pairs
 	closed  chan struct{}
 	refused atomic.Uint64
 }
@@ -95,8 +103,6 @@ func (t *transport) Receive(batch []dataplane.Datagram) (int, error) {
 	return len(batch), nil
 }
 
-var nonESPMarker [encap.MarkerLen]byte
-
 func (t *transport) Send(batch []dataplane.Datagram) (int, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -115,14 +121,11 @@ func (t *transport) Send(batch []dataplane.Datagram) (int, error) {
 }
 
 func (t *transport) send(d *dataplane.Datagram) error {
-	socket := t.locals.forMessage(d)
-	if socket == nil {
-		return fmt.Errorf("%w: IKE message from %v, which is not ours", dataplane.ErrInvalid, d.Local)
+	err := t.sockets.SendIKE(d.Data, d.Local, d.Remote, d.Marker)
+	if errors.Is(err, encap.ErrForeign) {
+		return fmt.Errorf("%w: %w", dataplane.ErrInvalid, err)
 	}
-	if d.Marker {
-		return socket.Send([][]byte{nonESPMarker[:], d.Data}, d.Remote)
-	}
-	return socket.Send([][]byte{d.Data}, d.Remote)
+	return err
 }
 
 // close makes Receive and Send return ErrClosed, and returns once nobody is in

@@ -41,7 +41,7 @@ const (
 
 // inbound handles one batch from a socket for UDP encapsulation.
 func (l *loop) inbound(at *local) (worked bool) {
-	n := l.receiver.Receive(at.encap)
+	n := l.receiver.Receive(at.Encap)
 	for i := range n {
 		if i%touchAhead == 0 {
 			l.touch(i, min(i+touchAhead, n))
@@ -66,23 +66,26 @@ func (l *loop) flushInside() {
 // needed: with many SAs they are in no cache.
 func (l *loop) touch(from, to int) {
 	for i := from; i < to; i++ {
-		b := l.receiver.Payload(i)
-		if len(b) < espFixedLen {
-			continue
-		}
-		spi := binary.BigEndian.Uint32(b)
-		if s := l.tables[memberOf(dataplane.SPI(spi))].at(slotOf(dataplane.SPI(spi))); s != nil {
-			l.touched += uint32(s.spi) + uint32(s.counters.lastIn) + uint32(s.activation)
-		}
+		l.touchState(l.receiver.Payload(i))
+	}
+}
+
+func (l *loop) touchState(packet []byte) {
+	if len(packet) < espFixedLen {
+		return
+	}
+	spi := dataplane.SPI(binary.BigEndian.Uint32(packet))
+	if s := l.tables[memberOf(spi)].at(slotOf(spi)); s != nil {
+		l.touched += uint32(s.spi) + uint32(s.counters.lastIn) + uint32(s.activation)
 	}
 }
 
 // ikeInbound handles one batch from a socket that has IKE only.
 func (l *loop) ikeInbound(at *local) (worked bool) {
-	if at.ike == nil {
+	if at.IKE == nil {
 		return false
 	}
-	n := l.receiver.Receive(at.ike)
+	n := l.receiver.Receive(at.IKE)
 	for i := range n {
 		d := l.receiver.Datagram(i)
 		switch {
@@ -92,7 +95,7 @@ func (l *loop) ikeInbound(at *local) (worked bool) {
 			l.drop(dataplane.ReasonShort)
 		case l.isInside(d.Remote.Addr()):
 			l.drop(dataplane.ReasonOuterInside)
-		case !l.ikeQueue.put(d.Payload, at.ike.Local(), d.Remote, false):
+		case !l.ikeQueue.put(d.Payload, at.IKE.Local(), d.Remote, false):
 			l.drop(dataplane.ReasonIKEQueueFull)
 		}
 	}
@@ -107,7 +110,7 @@ func (l *loop) fromEncap(at *local, d *encap.Datagram) {
 	case encap.KindIKE:
 		if l.isInside(d.Remote.Addr()) {
 			l.drop(dataplane.ReasonOuterInside)
-		} else if !l.ikeQueue.put(payload, at.encap.Local(), d.Remote, true) {
+		} else if !l.ikeQueue.put(payload, at.Encap.Local(), d.Remote, true) {
 			l.drop(dataplane.ReasonIKEQueueFull)
 		}
 	case encap.KindKeepalive: // it did its work in the NAT
@@ -137,7 +140,7 @@ func (l *loop) fromESP(at *local, d *encap.Datagram) {
 	if s == nil {
 		l.drop(dataplane.ReasonUnknownSPI)
 		if l.unknownSPI.take(l.now) {
-			l.tell(dataplane.UnknownSPI{SPI: spi, Local: at.encap.Local(), Remote: d.Remote, Encapsulation: dataplane.EncapsulationUDP})
+			l.tell(dataplane.UnknownSPI{SPI: spi, Local: at.Encap.Local(), Remote: d.Remote, Encapsulation: dataplane.EncapsulationUDP})
 		}
 		return
 	}
@@ -186,7 +189,7 @@ func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, le
 	// late from where it was. Once in a while is enough, and a device that
 	// shows two addresses in turn must not fill the channel.
 	if advanced && moved && (s.hinted == 0 || l.now-s.hinted >= hintInterval) {
-		if l.tell(dataplane.AddressChanged{Inbound: s.spi, Local: at.encap.Local(), Remote: d.Remote}) {
+		if l.tell(dataplane.AddressChanged{Inbound: s.spi, Local: at.Encap.Local(), Remote: d.Remote}) {
 			s.hinted = l.now
 		}
 	}

@@ -1,7 +1,6 @@
 package userspace
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/roamgate/roamgate/dataplane"
@@ -12,15 +11,15 @@ import (
 // from the one for UDP encapsulation. Only the loop touches sender.
 type local struct {
 	number     uint8
-	ike, encap *encap.Socket // ike: of the first loop only
+	encap.Pair // IKE: of the first loop only
 	sender     *encap.Sender
 }
 
 func (at *local) sockets() []*encap.Socket {
-	if at.ike == nil {
-		return []*encap.Socket{at.encap}
+	if at.IKE == nil {
+		return []*encap.Socket{at.Encap}
 	}
-	return []*encap.Socket{at.encap, at.ike}
+	return []*encap.Socket{at.Encap, at.IKE}
 }
 
 // locals are few, so they are looked through.
@@ -41,7 +40,7 @@ func listen(addrs []Local, loops int, device string, sendBuffer int) (_ []locals
 		if err != nil {
 			return nil, err
 		}
-		first := &local{number: uint8(i), ike: ike}
+		first := &local{number: uint8(i), Pair: encap.Pair{IKE: ike}}
 		all[0] = append(all[0], first)
 		group, err := encap.ListenGroup(a.Encap, device, loops)
 		if err != nil {
@@ -53,7 +52,7 @@ func listen(addrs []Local, loops int, device string, sendBuffer int) (_ []locals
 				at = &local{number: uint8(i)}
 				all[n] = append(all[n], at)
 			}
-			at.encap = s
+			at.Encap = s
 			at.sender = encap.NewSender(s, sendBatch, sendBuffer)
 		}
 	}
@@ -70,35 +69,20 @@ func (ls locals) forPath(path dataplane.Path) (int, error) {
 		return 0, fmt.Errorf("%w: ESP without UDP", dataplane.ErrInvalid)
 	}
 	for i, at := range ls {
-		if at.encap.Local() == path.Local {
+		if at.Encap.Local() == path.Local {
 			return i, nil
 		}
 	}
 	return 0, fmt.Errorf("%w: path from %v, which is not ours", dataplane.ErrInvalid, path.Local)
 }
 
-// forMessage is the socket that an IKE message leaves by, nil if there is none.
-func (ls locals) forMessage(d *dataplane.Datagram) *encap.Socket {
-	for _, at := range ls {
-		s := at.ike
-		if d.Marker {
-			s = at.encap
-		}
-		if s.Local() == d.Local {
-			return s
-		}
+// pairs of sockets, without senders.
+func (ls locals) pairs() encap.Pairs {
+	pairs := make(encap.Pairs, len(ls))
+	for i, at := range ls {
+		pairs[i] = at.Pair
 	}
-	return nil
+	return pairs
 }
 
-func (ls locals) close() error {
-	var errs []error
-	for _, at := range ls {
-		for _, s := range []*encap.Socket{at.ike, at.encap} {
-			if s != nil {
-				errs = append(errs, s.Close())
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
+func (ls locals) close() error { return ls.pairs().Close() }

@@ -19,7 +19,7 @@ type run struct {
 	// of says which change each message is for, and whose child.
 	of []part
 	// touched children by change, so that what came after a refusal fails, too.
-	touched map[int]*child
+	touched []*child
 }
 
 // part of a change.
@@ -31,6 +31,8 @@ type part struct {
 	gone bool
 	// makes is the SA that the message makes; the zero value for others.
 	makes stateID
+	// offloaded is that SA where the hardware is to have it.
+	offloaded *state
 	// answer takes what the kernel says beside an acknowledgement.
 	answer func(m message)
 }
@@ -43,7 +45,27 @@ func (p *part) refuse(err error) {
 }
 
 func (b *Backend) newRun(changes int) *run {
-	return &run{b: b, errs: make([]error, changes), touched: make(map[int]*child)}
+	r := &run{b: b, errs: make([]error, changes), touched: make([]*child, changes), q: b.spare.q, of: b.spare.of}
+	b.spare = spare{}
+	return r
+}
+
+// spare is the memory of the last run, for the next one.
+type spare struct {
+	q  batch
+	of []part
+}
+
+// spareOctets is how much of it is kept.
+const spareOctets = 1 << 20
+
+// giveBack memory of a run that has nothing to send.
+func (r *run) giveBack(of []part) {
+	clear(of)
+	if cap(r.q.buf) <= spareOctets && len(r.of) == 0 {
+		r.b.spare = spare{r.q, of[:0]}
+		r.q, r.of = batch{}, nil
+	}
 }
 
 // note says what the message is for that was appended last.
@@ -122,7 +144,7 @@ func (b *Backend) newChild(c *dataplane.Child) (*child, error) {
 
 // choosePolicies works out the policies of a child.
 func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
-	local, err := localSides(c.Local)
+	local, err := b.sidesOf(c.Local)
 	if err != nil {
 		return err
 	}
@@ -141,7 +163,7 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 	if b.config.binding() == bindPolicies || len(pooled) == 0 {
 		return nil // nothing else lets it in; pools may have come later
 	}
-	common, err := localSides(b.config.Common)
+	common, err := b.sidesOf(b.config.Common)
 	if err != nil {
 		return err
 	}
@@ -166,10 +188,8 @@ func (b *Backend) choosePolicies(n *child, c *dataplane.Child) error {
 func (r *run) put(i int, c *child, in, out replay, counters dataplane.ChildCounters) {
 	b := r.b
 	r.touched[i] = c
-	r.q.newSA(msgNewSA, b.inboundState(c, in, lifetime{bytes: counters.BytesIn, packets: counters.PacketsIn}))
-	r.note(part{change: i, child: c, what: "inbound SA", makes: c.inboundID()})
-	r.q.newSA(msgNewSA, b.outboundState(c, out, lifetime{bytes: counters.BytesOut, packets: counters.PacketsOut}))
-	r.note(part{change: i, child: c, what: "outbound SA", makes: c.outboundID()})
+	r.makeSA(i, c, "inbound SA", b.inboundState(c, in, lifetime{bytes: counters.BytesIn, packets: counters.PacketsIn}))
+	r.makeSA(i, c, "outbound SA", b.outboundState(c, out, lifetime{bytes: counters.BytesOut, packets: counters.PacketsOut}))
 	for _, key := range c.inwardKeys() {
 		b.hold(c, key)
 		r.policy(i, c, key)
@@ -189,10 +209,12 @@ func (r *run) policy(i int, c *child, key policyKey) {
 		p.gone = true
 		r.q.delPolicy(key, r.b.config.IfID)
 	case held.made:
-		r.q.putPolicy(msgUpdPolicy, policyFor(key, held.decider(), r.b.config.IfID))
+		now := policyFor(key, held.decider(), r.b.config.IfID)
+		r.q.putPolicy(msgUpdPolicy, &now)
 	default:
 		held.made = true
-		r.q.putPolicy(msgNewPolicy, policyFor(key, held.decider(), r.b.config.IfID))
+		first := policyFor(key, held.decider(), r.b.config.IfID)
+		r.q.putPolicy(msgNewPolicy, &first)
 	}
 	r.note(p)
 }
@@ -289,14 +311,8 @@ func (r *run) flush() {
 	if r.q.len() == 0 {
 		return
 	}
-	of := r.of
-	r.of = nil
 	refused := make(map[*child]int)
-	errs := r.b.conn.do(&r.q, func(i int, m message) {
-		if of[i].answer != nil {
-			of[i].answer(m)
-		}
-	})
+	of, errs := r.send()
 	for i, err := range errs {
 		p := of[i]
 		p.refuse(err)
@@ -311,11 +327,12 @@ func (r *run) flush() {
 		}
 	}
 	for i, c := range r.touched {
-		if first, ok := refused[c]; ok && i > first && r.errs[i] == nil {
+		if first, ok := refused[c]; ok && c != nil && i > first && r.errs[i] == nil {
 			r.errs[i] = dataplane.ErrUnknownSPI
 		}
 	}
 	clear(r.touched)
+	r.giveBack(of)
 	for c := range refused {
 		r.b.discard(c)
 	}

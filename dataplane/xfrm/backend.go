@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/encap"
 )
 
 const (
@@ -30,7 +31,7 @@ type Backend struct {
 	features  dataplane.Features
 	events    chan<- dataplane.Event
 	epoch     time.Time
-	locals    locals
+	locals    encap.Pairs
 	transport *transport
 	conn      *conn
 	// obituaries hears, while somebody wants to know, what became of SAs that
@@ -40,6 +41,7 @@ type Backend struct {
 	stats      *os.File // /proc/net/xfrm_stat of our namespace
 	inside     *insideStats
 	offload    int // index of the interface, 0 for none
+	offloads   map[dataplane.Encapsulation]bool
 	lost       atomic.Uint64
 
 	mu sync.Mutex
@@ -51,8 +53,13 @@ type Backend struct {
 	before   thresholds
 	base     statistics // counts of others, from before
 	seen     dropCounts // sums over SAs
-	exported bool
-	closed   bool
+	counts   Offloads
+	// refusedBefore: the log knows.
+	refusedBefore bool
+	exported      bool
+	spare         spare
+	sides         [2]knownSides
+	closed        bool
 }
 
 type rest struct {
@@ -73,6 +80,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	b := &Backend{
 		config: config, events: events, epoch: config.Now(), model: newModel(),
 		reserved: make(map[dataplane.SPI]struct{}), rests: make(map[dataplane.SPI]struct{}),
+		offloads: make(map[dataplane.Encapsulation]bool),
 	}
 	defer func() {
 		if err != nil {
@@ -123,6 +131,7 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 		return nil, err
 	}
 	b.abilities.GRO = gro
+	b.tellLacks()
 	config.Logger.Info("XFRM backend", slog.Any("abilities", b.abilities), slog.Int("left_by_earlier_run", left))
 	return b, nil
 }
@@ -180,7 +189,7 @@ func (b *Backend) sharedSelectors() ([]selector, error) {
 func (b *Backend) Locals() []Local {
 	bound := make([]Local, len(b.locals))
 	for i, at := range b.locals {
-		bound[i] = Local{IKE: at.ike.Local(), Encap: at.encap.Local()}
+		bound[i] = Local{IKE: at.IKE.Local(), Encap: at.Encap.Local()}
 	}
 	return bound
 }
@@ -264,7 +273,7 @@ func (b *Backend) isInside(a netip.Addr) bool {
 // from here, or leads to where nobody outside can be: the kernel would seal its
 // own packets again and again. Errors: dataplane.ErrInvalid, wrapped.
 func (b *Backend) checkPath(path dataplane.Path, own []netip.Addr) error {
-	if err := b.locals.check(path); err != nil {
+	if err := startsHere(b.locals, path); err != nil {
 		return err
 	}
 	remote := path.Remote.Addr()
@@ -325,7 +334,7 @@ func (b *Backend) release() error {
 		b.transport.end()
 		errs = append(errs, b.transport.close())
 	}
-	errs = append(errs, b.locals.close())
+	errs = append(errs, b.locals.Close())
 	if b.stats != nil {
 		errs = append(errs, b.stats.Close())
 	}

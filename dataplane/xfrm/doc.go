@@ -38,7 +38,7 @@
 // ICMP); an unknown SPI is counted, but not told by an event. Limits hold for
 // each direction, as the kernel's lifetimes do. MAPPING doesn't say whether a
 // packet was the newest, so a late one may look like a move, and it doesn't exist
-// for raw ESP. TCP's MSS is not clamped: path MTU discovery has to work inside.
+// for raw ESP. TCP's MSS is clamped in front of the interface (nft.ClampMSS).
 //
 //	uapi.go, wire.go                 numbers, batches of messages, attributes
 //	state.go, policy.go, aevent.go   messages; parse.go what comes back

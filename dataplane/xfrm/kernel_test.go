@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -280,62 +276,4 @@ func TestXFRMMoveUnderLoad(t *testing.T) {
 		t.Errorf("%v packets came to the addresses, %+v", places, counters)
 	}
 	t.Logf("%d moves, %d packets sent, %d counted, %v arrived", moves, sent, counters.PacketsOut, places)
-}
-
-// installsVariable says how many Child SAs TestXFRMInstallRate installs, where
-// the default is too few.
-const installsVariable = "ROAMGATE_INSTALLS"
-
-// TestXFRMInstallRate installs Child SAs through the backend, and the same two
-// SAs and one policy each by `ip -batch`, one after the other in one kernel.
-func TestXFRMInstallRate(t *testing.T) {
-	netns.NeedKernelIPsec(t)
-	installs := 2000
-	if said := os.Getenv(installsVariable); said != "" {
-		var err error
-		installs, err = strconv.Atoi(said)
-		check(t, err)
-	}
-	g := newGround(t, newField(t))
-	g.config.Pools, g.config.MaxChildren = []netip.Prefix{netip.MustParsePrefix("10.128.0.0/16")}, installs
-	g.start(t, make(chan dataplane.Event, 16))
-	virtual, remote := netip.MustParseAddr("10.128.0.1"), netip.MustParseAddr("198.18.0.1")
-	children := make([]dataplane.Child, installs)
-	var script strings.Builder
-	for i := range children {
-		c := childOf(t, g, virtual, netip.AddrPortFrom(remote, 4500))
-		children[i] = c
-		const end = " mode tunnel aead 'rfc4106(gcm(aes))' 0x%x 128 encap espinudp 4500 4500 0.0.0.0 if_id 0x99 flag esn replay-window 1024"
-		fmt.Fprintf(&script, "xfrm state add src %v dst %v proto esp spi %#x reqid %d"+end+" sel src %v\n", remote, g.here4, uint32(c.Inbound.SPI), i+1, c.Inbound.Keys.Encryption, virtual)
-		fmt.Fprintf(&script, "xfrm state add src %v dst %v proto esp spi %#x reqid %d"+end+" flag af-unspec\n", g.here4, remote, uint32(c.Outbound.SPI), i+1, c.Outbound.Keys.Encryption)
-		fmt.Fprintf(&script, "xfrm policy add dst %v/32 dir out if_id 0x99 tmpl src %v dst %v proto esp spi %#x reqid %d mode tunnel\n", virtual, g.here4, remote, uint32(c.Outbound.SPI), i+1)
-		virtual, remote = virtual.Next(), remote.Next()
-	}
-	file := filepath.Join(t.TempDir(), "batch")
-	check(t, os.WriteFile(file, []byte(strings.ReplaceAll(script.String(), "'", "")), 0o600))
-
-	ours := time.Now()
-	for at := 0; at < installs; at += 100 {
-		install(t, g.backend, children[at:min(at+100, installs)]...)
-	}
-	oursTook := time.Since(ours)
-	for at := 0; at < installs; at += 100 {
-		var changes []dataplane.Change
-		for _, c := range children[at:min(at+100, installs)] {
-			changes = append(changes, dataplane.Remove{Inbound: c.Inbound.SPI})
-		}
-		check(t, g.backend.Apply(changes)...)
-	}
-	theirs := time.Now()
-	out, err := g.Run(t.Context(), exec.Command("ip", "-batch", file))
-	took := time.Since(theirs)
-	if err != nil {
-		t.Fatalf("ip -batch: %v\n%.500s", err, out)
-	}
-	_, states := census(t, g.backend, 0x99)
-	t.Logf("%d Child SAs (2 SAs and a policy each): backend %v (%.0f/s), ip -batch %v (%.0f/s, %d SAs): %.2f times as fast",
-		installs, oursTook, float64(installs)/oursTook.Seconds(), took, float64(installs)/took.Seconds(), states, took.Seconds()/oursTook.Seconds())
-	if states == 0 {
-		t.Error("ip -batch installed nothing: there is nothing to compare with")
-	}
 }

@@ -77,6 +77,10 @@ type model struct {
 const (
 	reqidFirst uint32 = 0x52_000000
 	reqidMask  uint32 = 0x00_FFFFFF
+	// reqidStep is odd, so that all come in their turn. The kernel's table of SAs
+	// is by addresses and reqid, joined by XOR: were they counted, devices with
+	// addresses that count, too, would share a place.
+	reqidStep = 0x9E3779B1
 )
 
 func ourReqid(r uint32) bool { return r&^reqidMask == reqidFirst }
@@ -130,7 +134,7 @@ func (m *model) add(c *child) {
 
 func (m *model) drawReqid() uint32 {
 	for {
-		r := reqidFirst | m.nextReqid&reqidMask
+		r := reqidFirst | m.nextReqid*reqidStep&reqidMask
 		m.nextReqid++
 		if _, used := m.reqids[r]; !used {
 			m.reqids[r] = struct{}{}
@@ -207,8 +211,8 @@ func (k *claim) release(c *child) {
 func (k *claim) decider() *child { return k.holders[len(k.holders)-1] }
 
 // policyFor is what the kernel is to have for a claim that somebody holds.
-func policyFor(key policyKey, c *child, ifID uint32) *policy {
-	p := &policy{policyKey: key, ifID: ifID, priority: key.sel.priority()}
+func policyFor(key policyKey, c *child, ifID uint32) policy {
+	p := policy{policyKey: key, ifID: ifID, priority: key.sel.priority()}
 	switch {
 	case key.dir == dirOut:
 		p.template = template{src: c.Path.Local.Addr(), dst: c.Path.Remote.Addr(), spi: c.Outbound.SPI, reqid: c.reqid}

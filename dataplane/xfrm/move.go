@@ -55,7 +55,7 @@ func (b *Backend) move(change dataplane.Move) error {
 	}
 	var err error
 	switch now := change.Path; {
-	case b.offload != 0 && old.Remote.Addr() != now.Remote.Addr(),
+	case b.abilities.Offload && old.Remote.Addr() != now.Remote.Addr(),
 		old.Local.Addr() != now.Local.Addr() || old.Encapsulation != now.Encapsulation ||
 			old.Encapsulation == dataplane.EncapsulationUDP && old.Local.Port() != now.Local.Port():
 		err = b.rebuild(c, now)
@@ -89,10 +89,11 @@ func (b *Backend) retarget(c *child, path dataplane.Path) error {
 // is a hard limit of packets below its own.
 func (b *Backend) updateOutbound(q *batch, c *child, limit uint64) {
 	s := b.outboundState(c, replay{}, lifetime{})
+	s.offload = 0 // stays what it is
 	if hard := &s.limits.hard.Packets; limit != 0 && (*hard == 0 || limit < *hard) {
 		*hard = limit
 	}
-	q.newSA(msgUpdSA, s)
+	q.newSA(msgUpdSA, &s)
 }
 
 // updateInbound appends an update of the outer source that the kernel needs not
@@ -102,11 +103,12 @@ func (b *Backend) updateOutbound(q *batch, c *child, limit uint64) {
 func (b *Backend) updateInbound(q *batch, c *child) {
 	quiet := c.quiet
 	s := b.inboundState(c, replay{}, lifetime{})
+	s.offload = 0 // stays what it is
 	c.quiet = quiet
 	if c.quiet.Addr() != c.Path.Remote.Addr() {
 		s.src, s.sport = c.quiet.Addr(), 0
 	}
-	q.newSA(msgUpdSA, s)
+	q.newSA(msgUpdSA, &s)
 }
 
 // follow goes to another address of the peer without a moment in which there is
@@ -138,7 +140,8 @@ func (b *Backend) follow(c *child, path dataplane.Path) error {
 	b.dropOutbound(c)
 	c.Path = path
 	last.out += skip
-	q.newSA(msgNewSA, b.outboundState(c, last, used))
+	successor := b.outboundState(c, last, used)
+	q.newSA(msgNewSA, &successor)
 	if err := errors.Join(b.conn.do(&q, nil)...); err != nil {
 		c.Path = old
 		b.outbounds[oldID] = c
@@ -210,7 +213,8 @@ func (b *Backend) rewrite(r *run, c *child) {
 // number may be ahead of the other, never behind.
 func (b *Backend) outboundReplay(c *child) (last replay, used lifetime, err error) {
 	var q batch
-	q.getReplay(b.outboundState(c, replay{}, lifetime{}))
+	s := b.outboundState(c, replay{}, lifetime{})
+	q.getReplay(&s)
 	answered := false
 	errs := b.conn.do(&q, func(_ int, m message) {
 		last, used, answered = parseAE(m.body)
@@ -239,13 +243,11 @@ func (b *Backend) rebuild(c *child, path dataplane.Path) error {
 	b.countDrops(c, &last.in)
 	c.dropCounts = dropCounts{} // the new SA counts from 0
 	q := b.newRun(1)
-	q.q.newSA(msgNewSA, b.inboundState(c, last.in.replay, last.in.lifetime))
-	q.note(part{child: c, what: "inbound SA", makes: c.inboundID()})
-	q.q.newSA(msgNewSA, b.outboundState(c, last.out.replay, last.out.lifetime))
-	q.note(part{child: c, what: "outbound SA", makes: c.outboundID()})
+	q.makeSA(0, c, "inbound SA", b.inboundState(c, last.in.replay, last.in.lifetime))
+	q.makeSA(0, c, "outbound SA", b.outboundState(c, last.out.replay, last.out.lifetime))
 	b.rewrite(q, c)
-	errs := b.conn.do(&q.q, nil)
-	for i, p := range q.of {
+	of, errs := q.send()
+	for i, p := range of {
 		p.refuse(errs[i])
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -19,6 +19,7 @@ type report struct {
 	lastUsed uint64 // Unix seconds, 0 never
 	// hardPackets is the kernel's hard limit, ^0 for none.
 	hardPackets uint64
+	offloaded   bool // the hardware has it
 	// Packets that were dropped for their sequence number: left of the window,
 	// and seen before.
 	tooOld, replayed uint32
@@ -51,6 +52,8 @@ func parseInfo(info, attrs []byte) (r report, ok bool) {
 			r.lastUsed = native.Uint64(value)
 		case kind == attrReplayESN && len(value) >= lenReplayESN:
 			r.replay = parseReplay(value)
+		case kind == attrOffload:
+			r.offloaded = true
 		}
 	}
 	return r, true

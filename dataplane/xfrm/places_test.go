@@ -110,17 +110,17 @@ func TestNeighboursOutboundSPI(t *testing.T) {
 }
 
 // localsAt is a socket on loopback, at a port that was drawn.
-func localsAt(t *testing.T) locals {
+func localsAt(t *testing.T) encap.Pairs {
 	t.Helper()
 	socket, err := encap.Listen(netip.MustParseAddrPort("127.0.0.1:0"), "")
 	check(t, err)
 	t.Cleanup(func() { socket.Close() })
-	return locals{{encap: socket}}
+	return encap.Pairs{{Encap: socket}}
 }
 
 // onLoopback is c with a path from the sockets of b.
 func onLoopback(b *Backend, c dataplane.Child) *dataplane.Child {
-	c.Path.Local = b.locals[0].encap.Local()
+	c.Path.Local = b.locals[0].Encap.Local()
 	return &c
 }
 

@@ -45,6 +45,22 @@ func (a Abilities) LogValue() slog.Value {
 		slog.Bool("udp_gro", a.GRO), slog.Bool("crypto_offload", a.Offload))
 }
 
+// tellLacks says what is done without, because this kernel doesn't have it.
+func (b *Backend) tellLacks() {
+	for _, l := range []struct {
+		has  bool
+		what string
+	}{
+		{b.abilities.IPv6, "ESP over IPv6"},
+		{b.abilities.Direction, "direction of SAs (Linux 6.10): outbound ones have a replay window that nobody uses"},
+		{b.abilities.GRO, "GRO of ESP in UDP (Linux 6.7, with esp4_offload and esp6_offload): it is opened packet by packet"},
+	} {
+		if !l.has {
+			b.config.Logger.Info("this kernel lacks something of XFRM", slog.String("without", l.what))
+		}
+	}
+}
+
 // probeID is the interface ID that a probe uses for a moment.
 const probeID = 0x7E57_0001
 

@@ -1,12 +1,6 @@
 package xfrm
 
-import (
-	"fmt"
-	"log/slog"
-	"net"
-
-	"github.com/roamgate/roamgate/dataplane"
-)
+import "github.com/roamgate/roamgate/dataplane"
 
 const (
 	// lowHalf: without ESN the sequence numbers end here.
@@ -17,7 +11,7 @@ const (
 )
 
 // inboundState describes the inbound SA of a child.
-func (b *Backend) inboundState(c *child, r replay, l lifetime) *state {
+func (b *Backend) inboundState(c *child, r replay, l lifetime) state {
 	r.out = 0
 	s := b.stateOf(c, &c.Inbound, r, l)
 	s.id, s.src = c.inboundID(), c.Path.Remote.Addr()
@@ -33,7 +27,7 @@ func (b *Backend) inboundState(c *child, r replay, l lifetime) *state {
 
 // outboundState describes the outbound SA. Where its sequence numbers end is a
 // hard limit of the kernel, so that it is told.
-func (b *Backend) outboundState(c *child, r replay, l lifetime) *state {
+func (b *Backend) outboundState(c *child, r replay, l lifetime) state {
 	s := b.stateOf(c, &c.Outbound, replay{out: r.out}, l)
 	s.outbound = true
 	s.id, s.src = c.outboundID(), c.Path.Local.Addr()
@@ -46,33 +40,13 @@ func (b *Backend) outboundState(c *child, r replay, l lifetime) *state {
 	return s
 }
 
-func (b *Backend) stateOf(c *child, sa *dataplane.SA, r replay, l lifetime) *state {
+func (b *Backend) stateOf(c *child, sa *dataplane.SA, r replay, l lifetime) state {
 	if l.packets != 0 {
 		l.used = uint64(b.config.Now().Unix())
 	}
-	return &state{
+	return state{
 		reqid: c.reqid, ifID: b.config.IfID, alg: c.Algorithm, keys: sa.Keys, esn: c.ESN,
 		limits: limits{c.Soft, c.Hard}, replay: r, lifetime: l,
-		copyDSCP: b.config.CopyDSCP, directed: b.abilities.Direction, offload: b.offload,
+		copyDSCP: b.config.CopyDSCP, directed: b.abilities.Direction, offload: b.offloadOf(c.Path.Encapsulation),
 	}
-}
-
-// openOffload finds out whether the hardware takes an SA; where it doesn't, the
-// processor does the work.
-func (b *Backend) openOffload() error {
-	if b.config.Offload == "" {
-		return nil
-	}
-	i, err := net.InterfaceByName(b.config.Offload)
-	if err != nil {
-		return fmt.Errorf("%w: offload: %w", ErrConfig, err)
-	}
-	s := trial(documentation4, b.features.Algorithms[0])
-	s.offload = i.Index
-	if err := try(b.conn, s); err != nil {
-		b.config.Logger.Warn("no crypto offload: the hardware or its driver refuses", slog.String("interface", i.Name), slog.Any("error", err))
-		return nil
-	}
-	b.offload, b.abilities.Offload = i.Index, true
-	return nil
 }

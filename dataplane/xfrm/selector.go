@@ -21,6 +21,8 @@ type side struct {
 	first, last uint16 // ports
 }
 
+func (s side) anyPort() bool { return s.first == 0 && s.last == 0xFFFF }
+
 // localSides are the prefixes of traffic selectors.
 func localSides(selectors []dataplane.Selector) ([]side, error) {
 	var sides []side
@@ -34,6 +36,28 @@ func localSides(selectors []dataplane.Selector) ([]side, error) {
 		}
 	}
 	return sides, nil
+}
+
+// knownSides are those of selectors that were asked for: nearly all Child SAs have
+// one of two kinds.
+type knownSides struct {
+	selectors []dataplane.Selector
+	sides     []side
+}
+
+// sidesOf is localSides, which isn't worked out anew for each Child SA. The sides
+// are only read.
+func (b *Backend) sidesOf(selectors []dataplane.Selector) ([]side, error) {
+	for _, k := range b.sides {
+		if k.sides != nil && slices.Equal(k.selectors, selectors) {
+			return k.sides, nil
+		}
+	}
+	sides, err := localSides(selectors)
+	if err == nil {
+		b.sides = [2]knownSides{{slices.Clone(selectors), sides}, b.sides[0]}
+	}
+	return sides, err
 }
 
 // remoteSides are what traffic selectors allow to virtual addresses. What they
@@ -64,7 +88,7 @@ func cross(remote, local []side) ([]selector, error) {
 	var all []selector
 	for _, r := range remote {
 		for _, l := range local {
-			all = append(all, pair(r, l)...)
+			all = appendPair(all, r, l)
 			if len(all) > maxSelectors {
 				return nil, errTooFine()
 			}
@@ -78,15 +102,17 @@ func errTooFine() error {
 	return fmt.Errorf("%w: traffic selectors that take more than %d XFRM policies", dataplane.ErrInvalid, maxSelectors)
 }
 
-func pair(r, l side) []selector {
+func appendPair(all []selector, r, l side) []selector {
 	if r.prefix.Addr().BitLen() != l.prefix.Addr().BitLen() || r.proto != 0 && l.proto != 0 && r.proto != l.proto {
-		return nil
+		return all
 	}
 	base := selector{src: r.prefix, dst: l.prefix, proto: max(r.proto, l.proto)}
-	if base.proto == unix.IPPROTO_ICMP || base.proto == unix.IPPROTO_ICMPV6 {
-		return icmpPair(base, max(r.first, l.first), min(r.last, l.last))
+	switch {
+	case base.proto == unix.IPPROTO_ICMP || base.proto == unix.IPPROTO_ICMPV6:
+		return append(all, icmpPair(base, max(r.first, l.first), min(r.last, l.last))...)
+	case r.anyPort() && l.anyPort():
+		return append(all, base)
 	}
-	var all []selector
 	for _, source := range masksOf(r.first, r.last) {
 		for _, destination := range masksOf(l.first, l.last) {
 			s := base

@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -18,7 +19,7 @@ const ikeBatch = 64
 // transport is the dataplane.IKETransport over the backend's sockets. The kernel
 // has taken ESP and keepalives off already.
 type transport struct {
-	locals locals
+	locals encap.Pairs
 	inside func(netip.Addr) bool
 	wake   int // eventfd, readable once it is closed
 
@@ -41,7 +42,7 @@ type transport struct {
 
 var _ dataplane.IKETransport = (*transport)(nil)
 
-func newTransport(ls locals, inside func(netip.Addr) bool) (*transport, error) {
+func newTransport(ls encap.Pairs, inside func(netip.Addr) bool) (*transport, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("eventfd: %w", err)
@@ -49,7 +50,7 @@ func newTransport(ls locals, inside func(netip.Addr) bool) (*transport, error) {
 	t := &transport{locals: ls, inside: inside, wake: wake, receiver: encap.NewReceiver(ikeBatch)}
 	t.poll = append(t.poll, unix.PollFd{Fd: int32(wake), Events: unix.POLLIN})
 	for _, at := range ls {
-		for _, s := range []*encap.Socket{at.ike, at.encap} {
+		for _, s := range []*encap.Socket{at.IKE, at.Encap} {
 			t.poll = append(t.poll, unix.PollFd{Fd: int32(s.FD()), Events: unix.POLLIN})
 		}
 	}
@@ -102,9 +103,9 @@ func (t *transport) fetch() error {
 				continue
 			}
 			at := t.locals[i/2]
-			t.from, t.marker = at.ike, i%2 == 1
+			t.from, t.marker = at.IKE, i%2 == 1
 			if t.marker {
-				t.from = at.encap
+				t.from = at.Encap
 			}
 			t.taken, t.arrived = 0, t.receiver.Receive(t.from)
 			if t.arrived > 0 {
@@ -149,8 +150,6 @@ func (t *transport) take(d *dataplane.Datagram) bool {
 	return false
 }
 
-var nonESPMarker [encap.MarkerLen]byte
-
 func (t *transport) Send(batch []dataplane.Datagram) (int, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -167,14 +166,11 @@ func (t *transport) Send(batch []dataplane.Datagram) (int, error) {
 }
 
 func (t *transport) send(d *dataplane.Datagram) error {
-	socket := t.locals.forMessage(d.Local, d.Marker)
-	if socket == nil {
-		return fmt.Errorf("%w: IKE message from %v, which is not ours", dataplane.ErrInvalid, d.Local)
+	err := t.locals.SendIKE(d.Data, d.Local, d.Remote, d.Marker)
+	if errors.Is(err, encap.ErrForeign) {
+		return fmt.Errorf("%w: %w", dataplane.ErrInvalid, err)
 	}
-	if d.Marker {
-		return socket.Send([][]byte{nonESPMarker[:], d.Data}, d.Remote)
-	}
-	return socket.Send([][]byte{d.Data}, d.Remote)
+	return err
 }
 
 // end makes Receive and Send return ErrClosed, and returns once nobody is in a

@@ -24,7 +24,7 @@ func (b *batch) len() int { return len(b.starts) }
 
 // reset forgets the messages, and the keys in them.
 func (b *batch) reset() {
-	clear(b.buf[:cap(b.buf)])
+	clear(b.buf)
 	b.buf, b.starts = b.buf[:0], b.starts[:0]
 }
 

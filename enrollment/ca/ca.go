@@ -6,12 +6,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -23,6 +23,12 @@ const (
 	ChainFile   = "chain.pem"
 	CRLFile     = "crl.pem"
 	JournalFile = "issued.jsonl"
+	// InstanceFile and RequestFile are there for an issuing CA whose
+	// certificate comes from elsewhere.
+	InstanceFile = "instance.oid"
+	RequestFile  = "issuing.csr"
+	// issuingKey is the base of the names under which the key may lie.
+	issuingKey = "issuing"
 )
 
 // Lifetimes of the CA's own certificates.
@@ -49,11 +55,8 @@ type Options struct {
 // CA issues and revokes. It is safe for concurrent use, and other processes
 // may use the same directory.
 type CA struct {
-	dir      string
-	root     *x509.Certificate
-	issuing  *x509.Certificate
-	instance x509.OID
-	signer   crypto.Signer // nil: read only
+	dir    string
+	issuer *Issuer
 
 	mu      sync.Mutex // held together with the journal's lock
 	journal *journal
@@ -62,35 +65,47 @@ type CA struct {
 // Create makes a new CA with an empty revocation list. Until it returns, the
 // directory does not exist, or is the one that was there.
 func Create(now time.Time, o Options) (*CA, error) {
+	var signer crypto.Signer
+	err := create(now, &o, func(dir string) (err error) {
+		signer, err = fill(now, dir, o)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return OpenSigner(o.Dir, signer)
+}
+
+// create makes a directory with what fill puts into it, in one step.
+func create(now time.Time, o *Options, fill func(dir string) error) error {
 	if o.InstanceOID.Equal(x509.OID{}) {
 		o.InstanceOID = NewInstanceOID()
 	}
 	if o.Name == "" {
 		o.Name = "Roamgate"
 	}
-	dir := filepath.Clean(o.Dir)
-	parent := filepath.Dir(dir)
+	o.Dir = filepath.Clean(o.Dir)
+	parent := filepath.Dir(o.Dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	if !o.Replace {
-		if err := checkVacant(dir); err != nil {
-			return nil, err
+		if err := checkVacant(o.Dir); err != nil {
+			return err
 		}
 	}
-	temporary, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".*")
+	temporary, err := os.MkdirTemp(parent, "."+filepath.Base(o.Dir)+".*")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer os.RemoveAll(temporary)
-	signer, err := fill(now, temporary, o)
-	if err != nil {
-		return nil, err
+	if err := os.Chmod(temporary, 0o755); err != nil {
+		return err
 	}
-	if err := put(now, temporary, dir, o.Replace); err != nil {
-		return nil, err
+	if err := fill(temporary); err != nil {
+		return err
 	}
-	return OpenSigner(dir, signer)
+	return put(now, temporary, o.Dir, o.Replace)
 }
 
 func checkVacant(dir string) error {
@@ -124,22 +139,15 @@ func put(now time.Time, from, to string, replace bool) error {
 
 // fill writes all files of a new CA and returns its issuing key.
 func fill(now time.Time, dir string, o Options) (crypto.Signer, error) {
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return nil, err
-	}
 	rootKey, err := GenerateKey(o.Key)
 	if err != nil {
 		return nil, err
 	}
-	issuingKey, err := GenerateKey(o.Key)
+	signer, err := GenerateKey(o.Key)
 	if err != nil {
 		return nil, err
 	}
-	// Two installations must not have CAs of the same name: clients look for
-	// an issuer by name.
-	var tag [4]byte
-	rand.Read(tag[:])
-	name := fmt.Sprintf("%s %x", o.Name, tag)
+	name := uniqueName(o.Name)
 
 	template := authorityTemplate(now, name+" Root CA", rootLifetime)
 	template.MaxPathLen = 1
@@ -150,14 +158,14 @@ func fill(now time.Time, dir string, o Options) (crypto.Signer, error) {
 	template = authorityTemplate(now, name+" Issuing CA", issuingLifetime)
 	template.MaxPathLenZero = true
 	template.Policies = []x509.OID{o.InstanceOID}
-	issuing, err := signAuthority(template, root, issuingKey, rootKey)
+	issuing, err := signAuthority(template, root, signer, rootKey)
 	if err != nil {
 		return nil, err
 	}
 	if err := writeKey(filepath.Join(dir, "root"), rootKey, root, o.Passphrase); err != nil {
 		return nil, err
 	}
-	if err := writeKey(filepath.Join(dir, "issuing"), issuingKey, issuing, o.Passphrase); err != nil {
+	if err := writeKey(filepath.Join(dir, issuingKey), signer, issuing, o.Passphrase); err != nil {
 		return nil, err
 	}
 	for file, certificates := range map[string][]*x509.Certificate{
@@ -170,7 +178,7 @@ func fill(now time.Time, dir string, o Options) (crypto.Signer, error) {
 	if err := WriteFile(filepath.Join(dir, JournalFile), nil, 0o600, false); err != nil {
 		return nil, err
 	}
-	a, err := OpenSigner(dir, issuingKey)
+	a, err := OpenSigner(dir, signer)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +193,15 @@ func fill(now time.Time, dir string, o Options) (crypto.Signer, error) {
 		}
 		return a.publish(now)
 	})
-	return issuingKey, err
+	return signer, err
+}
+
+// uniqueName: two installations must not have CAs of the same name, because
+// clients look for an issuer by name.
+func uniqueName(name string) string {
+	var tag [4]byte
+	rand.Read(tag[:])
+	return fmt.Sprintf("%s %x", name, tag)
 }
 
 func authorityTemplate(now time.Time, name string, lifetime time.Duration) *x509.Certificate {
@@ -221,7 +237,7 @@ func Open(dir string, passphrase func() ([]byte, error)) (*CA, error) {
 	if _, err := readCertificate(dir, IssuingFile); err != nil {
 		return nil, err
 	}
-	signer, err := readKey(filepath.Join(dir, "issuing"), passphrase)
+	signer, err := readKey(filepath.Join(dir, issuingKey), passphrase)
 	if err != nil {
 		return nil, err
 	}
@@ -239,26 +255,58 @@ func OpenSigner(dir string, signer crypto.Signer) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := issuing.CheckSignatureFrom(root); err != nil {
-		return nil, fmt.Errorf("%s is not issued by %s: %w", IssuingFile, RootFile, err)
+	chain, err := readCertificates(dir, ChainFile)
+	if err != nil {
+		return nil, err
 	}
-	if len(issuing.Policies) != 1 {
-		return nil, fmt.Errorf("%s: %d certificate policies, want the instance OID", IssuingFile, len(issuing.Policies))
+	if !chain[0].Equal(issuing) || !chain[len(chain)-1].Equal(root) {
+		return nil, fmt.Errorf("%w: %s does not lead from %s to %s", ErrChain, ChainFile, IssuingFile, RootFile)
 	}
-	if signer != nil {
-		public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
-		if !ok || !public.Equal(issuing.PublicKey) {
-			return nil, fmt.Errorf("%w: it does not belong to %s", ErrKey, IssuingFile)
-		}
+	instance, err := readInstance(dir, issuing)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := NewIssuer(signer, chain, instance)
+	if err != nil {
+		return nil, err
 	}
 	j, err := openJournal(filepath.Join(dir, JournalFile))
 	if err != nil {
 		return nil, err
 	}
-	return &CA{dir: dir, root: root, issuing: issuing, instance: issuing.Policies[0], signer: signer, journal: j}, nil
+	return &CA{dir: dir, issuer: issuer, journal: j}, nil
+}
+
+// readInstance: the instance OID is the policy of an issuing CA that we made.
+// Whoever signed another one may have left it out or put theirs there; so it
+// is in a file beside it.
+func readInstance(dir string, issuing *x509.Certificate) (x509.OID, error) {
+	text, err := os.ReadFile(filepath.Join(dir, InstanceFile))
+	switch {
+	case err == nil:
+		oid, err := x509.ParseOID(strings.TrimSpace(string(text)))
+		if err != nil {
+			return oid, fmt.Errorf("%s: %q is not an OID", filepath.Join(dir, InstanceFile), text)
+		}
+		return oid, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return x509.OID{}, err
+	case len(issuing.Policies) != 1:
+		return x509.OID{}, fmt.Errorf("%s: %d certificate policies, want the instance OID", IssuingFile, len(issuing.Policies))
+	}
+	return issuing.Policies[0], nil
 }
 
 func readCertificate(dir, file string) (*x509.Certificate, error) {
+	all, err := readCertificates(dir, file)
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// readCertificates of a file, at least one.
+func readCertificates(dir, file string) ([]*x509.Certificate, error) {
 	path := filepath.Join(dir, file)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -267,15 +315,11 @@ func readCertificate(dir, file string) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, fmt.Errorf("%s is not a certificate in PEM", path)
-	}
-	c, err := x509.ParseCertificate(block.Bytes)
+	all, err := DecodeCertificates(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return c, nil
+	return all, nil
 }
 
 // Close lets go of the journal.
@@ -285,13 +329,13 @@ func (a *CA) Close() error { return a.journal.file.Close() }
 func (a *CA) Dir() string { return a.dir }
 
 // Root certificate.
-func (a *CA) Root() *x509.Certificate { return a.root }
+func (a *CA) Root() *x509.Certificate { return a.issuer.Root() }
 
 // Issuing CA's certificate.
-func (a *CA) Issuing() *x509.Certificate { return a.issuing }
+func (a *CA) Issuing() *x509.Certificate { return a.issuer.Certificate() }
 
 // InstanceOID that every device certificate carries as its policy.
-func (a *CA) InstanceOID() x509.OID { return a.instance }
+func (a *CA) InstanceOID() x509.OID { return a.issuer.InstanceOID() }
 
 // locked runs f while no other user of the directory, here or in another
 // process, is at it.
@@ -305,26 +349,22 @@ func (a *CA) locked(f func() error) error {
 	return f()
 }
 
+// Issuer signs without the journal: for whoever keeps the record elsewhere,
+// after HandOver.
+func (a *CA) Issuer() *Issuer { return a.issuer }
+
 // Issue makes a certificate. It is in the journal, and the journal on disk,
 // before it is returned; so it can be revoked even if the reply was lost. The
 // revocation list is renewed on the way when it is half-way to its end.
 func (a *CA) Issue(now time.Time, r Request) (*x509.Certificate, error) {
-	if a.signer == nil {
-		return nil, fmt.Errorf("%w: opened without one", ErrKey)
-	}
-	template, err := a.template(now, r)
-	if err != nil {
-		return nil, err
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.issuing, r.PublicKey, a.signer)
-	if err != nil {
-		return nil, err
-	}
-	c, err := x509.ParseCertificate(der)
+	c, err := a.issuer.Sign(now, r)
 	if err != nil {
 		return nil, err
 	}
 	err = a.locked(func() error {
+		if err := a.journal.ours(); err != nil {
+			return err
+		}
 		err := a.journal.append(entry{
 			Time: now.UTC(), Event: eventIssue, Serial: SerialString(c.SerialNumber), Profile: r.Profile,
 			Name: c.Subject.CommonName, NotBefore: c.NotBefore, NotAfter: c.NotAfter, SHA256: fingerprint(c),

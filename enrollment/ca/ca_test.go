@@ -157,7 +157,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 	for name, r := range map[string]ca.Request{
 		"no key":           {Profile: ca.Device, Name: "a"},
-		"Ed25519":          {Profile: ca.Device, Name: "a", PublicKey: ed},
+		"gateway, Ed25519": {Profile: ca.Gateway, DNSNames: []string{"a"}, PublicKey: ed},
 		"RSA-1024":         {Profile: ca.Device, Name: "a", PublicKey: short.Public()},
 		"P-224":            {Profile: ca.Device, Name: "a", PublicKey: p224.Public()},
 		"no profile":       {Name: "a", PublicKey: key},

@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -32,6 +31,12 @@ const (
 	CessationOfOperation Reason = 5
 	PrivilegeWithdrawn   Reason = 9
 )
+
+// Valid says whether it is one of Reasons.
+func (r Reason) Valid() bool {
+	_, ok := reasonNames[r]
+	return ok
+}
 
 // Reasons in the order in which help shows them.
 var Reasons = []Reason{Unspecified, KeyCompromise, AffiliationChanged, Superseded, CessationOfOperation, PrivilegeWithdrawn}
@@ -83,13 +88,16 @@ func ParseSerial(s string) (*big.Int, error) {
 // revoked before; the list is checked and published again all the same, so
 // that a revocation cut off by a crash can simply be repeated.
 func (a *CA) Revoke(now time.Time, serial *big.Int, reason Reason) error {
-	if a.signer == nil {
+	if a.issuer.signer == nil {
 		return fmt.Errorf("%w: opened without one", ErrKey)
 	}
-	if _, ok := reasonNames[reason]; !ok {
+	if !reason.Valid() {
 		return fmt.Errorf("%w: revocation reason %d", ErrRequest, int(reason))
 	}
 	return a.locked(func() error {
+		if err := a.journal.ours(); err != nil {
+			return err
+		}
 		text := SerialString(serial)
 		issued, ok := a.journal.bySerial[text]
 		if !ok {
@@ -110,10 +118,12 @@ func (a *CA) Revoke(now time.Time, serial *big.Int, reason Reason) error {
 
 // PublishCRL writes a new revocation list, due or not.
 func (a *CA) PublishCRL(now time.Time) error {
-	if a.signer == nil {
-		return fmt.Errorf("%w: opened without one", ErrKey)
-	}
-	return a.locked(func() error { return a.publish(now) })
+	return a.locked(func() error {
+		if err := a.journal.ours(); err != nil {
+			return err
+		}
+		return a.publish(now)
+	})
 }
 
 // CRL is the published list. It is an fs.ErrNotExist if there is none.
@@ -156,31 +166,35 @@ func (a *CA) publishIfDue(now time.Time) error {
 // never used for another list, whatever happens between the two writes. The
 // lock is held.
 func (a *CA) publish(now time.Time) error {
-	template := &x509.RevocationList{
-		Number:     big.NewInt(a.journal.number + 1),
-		ThisUpdate: now.UTC(),
-		NextUpdate: now.Add(CRLLifetime).UTC(),
-	}
+	list := List{Number: a.journal.number + 1, ThisUpdate: now, NextUpdate: now.Add(CRLLifetime)}
 	for _, issued := range a.journal.issued {
-		// An entry stays on a list beyond the end of its certificate (RFC 5280
-		// section 3.3); a whole lifetime of the list is long enough.
-		if issued.RevokedAt.IsZero() || issued.NotAfter.Add(CRLLifetime).Before(now) {
+		if issued.RevokedAt.IsZero() || !StaysListed(issued.NotAfter, now) {
 			continue
 		}
 		serial, err := ParseSerial(issued.Serial)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrJournal, err)
 		}
-		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{
-			SerialNumber: serial, RevocationTime: issued.RevokedAt, ReasonCode: int(issued.Reason),
-		})
+		list.Revoked = append(list.Revoked, Revocation{serial, issued.RevokedAt, issued.Reason})
 	}
-	der, err := x509.CreateRevocationList(rand.Reader, template, a.issuing, a.signer)
+	der, err := a.issuer.SignList(list)
 	if err != nil {
 		return err
 	}
-	if err := a.journal.append(entry{Time: now.UTC(), Event: eventCRL, Number: a.journal.number + 1, NotAfter: template.NextUpdate}); err != nil {
+	if err := a.journal.append(entry{Time: now.UTC(), Event: eventCRL, Number: list.Number, NotAfter: list.NextUpdate.UTC()}); err != nil {
 		return err
 	}
-	return WriteFile(filepath.Join(a.dir, CRLFile), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644, true)
+	return WriteFile(filepath.Join(a.dir, CRLFile), EncodeList(der), 0o644, true)
+}
+
+// StaysListed says whether a revoked certificate that ends at notAfter is still
+// on a list of now: its entry stays beyond its end (RFC 5280 section 3.3); a
+// whole lifetime of the list is long enough.
+func StaysListed(notAfter, now time.Time) bool {
+	return !notAfter.Add(CRLLifetime).Before(now)
+}
+
+// EncodeList is a revocation list in PEM.
+func EncodeList(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }

@@ -1,11 +1,16 @@
 // Package ca is the certification authority of an installation: a root, an
 // issuing CA below it, and the record of what was issued and revoked.
 //
-// It signs through crypto.Signer, so the issuing key may lie in a file or
-// behind a token. It holds no policy of who may have a certificate: that is
-// decided by whoever calls Issue.
+// Issuer signs certificates, revocation lists and deltas, and remembers
+// nothing. CA is an Issuer with a record in a directory of files; an enrollment
+// server has the same Issuer and its record in a database. One CA has one
+// record: HandOver moves it.
 //
-// Its directory:
+// It signs through crypto.Signer, so the issuing key may lie in a file or
+// behind a token (PKCS #11, built with the tag pkcs11). It holds no policy of
+// who may have a certificate: that is decided by whoever calls.
+//
+// The directory of files:
 //
 //	root.pem      root certificate: what clients and gateways trust
 //	issuing.pem   certificate of the issuing CA
@@ -14,6 +19,8 @@
 //	issuing.key   passphrase, root.p12 and issuing.p12 in their place
 //	crl.pem       revocation list of the issuing CA
 //	issued.jsonl  the journal, mode 0600
+//	issuing.csr   for an issuing CA that is signed elsewhere: its request, and
+//	instance.oid  its instance OID, whatever policies its certificate has
 //
 // The root key is needed for a new issuing CA only and may be moved to where
 // no network reaches it.

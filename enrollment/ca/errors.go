@@ -21,4 +21,11 @@ var (
 	ErrRevoked = errors.New("certificate was revoked already")
 	// ErrJournal: the journal is damaged, other than by half a line at its end.
 	ErrJournal = errors.New("journal is damaged")
+	// ErrChain: certificates of CAs that don't belong together or can't be one.
+	ErrChain = errors.New("not the chain of an issuing CA")
+	// ErrHandedOver: the record of this CA is kept elsewhere since HandOver;
+	// the text says where.
+	ErrHandedOver = errors.New("the record of this CA is kept elsewhere")
+	// ErrPKCS11: the token, its module, or that this binary has no PKCS#11.
+	ErrPKCS11 = errors.New("PKCS#11")
 )

@@ -1,10 +1,12 @@
 package ca_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
 )
@@ -59,4 +61,34 @@ func issuedIn(dir string) ([]ca.Issued, error) {
 	}
 	defer a.Close()
 	return a.Issued()
+}
+
+// FuzzDecodeCertificates: what an administrator imports, and lists that others
+// made.
+func FuzzDecodeCertificates(f *testing.F) {
+	a, err := ca.Create(now, ca.Options{Dir: filepath.Join(f.TempDir(), "pki")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer a.Close()
+	list, err := a.Issuer().SignList(ca.List{Number: 2, Base: 1, ThisUpdate: now, NextUpdate: now.Add(time.Hour)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(ca.EncodeCertificates(a.Issuing(), a.Root()), list)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), []byte{0x30})
+	f.Fuzz(func(t *testing.T, text, der []byte) {
+		if chain, err := ca.DecodeCertificates(text); err == nil {
+			again, err := ca.DecodeCertificates(ca.EncodeCertificates(chain...))
+			if err != nil || len(again) != len(chain) {
+				t.Errorf("%d certificates, read back as %d, %v", len(chain), len(again), err)
+			}
+			_, _ = ca.NewIssuer(nil, chain, a.InstanceOID())
+		}
+		if list, err := x509.ParseRevocationList(der); err == nil {
+			if base, err := ca.BaseOf(list); err == nil && base < 0 {
+				t.Errorf("base %d", base)
+			}
+		}
+	})
 }

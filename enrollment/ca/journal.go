@@ -3,6 +3,7 @@ package ca
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,8 @@ const (
 	eventIssue  event = "issue"
 	eventRevoke event = "revoke"
 	eventCRL    event = "crl"
+	// eventHandOver ends a journal: the record is kept elsewhere from there on.
+	eventHandOver event = "hand-over"
 )
 
 // entry of the journal. Its JSON names are an interface: auditors read them.
@@ -40,6 +43,8 @@ type entry struct {
 	Number int64 `json:"number,omitempty"`
 	// InstanceOID: init.
 	InstanceOID string `json:"instance_oid,omitempty"`
+	// To is who keeps the record: hand-over.
+	To string `json:"to,omitempty"`
 }
 
 // Issued is what the journal knows of one certificate.
@@ -66,6 +71,16 @@ type journal struct {
 	// after it.
 	number int64
 	behind bool
+	// handedOver to whom; empty while the record is kept here.
+	handedOver string
+}
+
+// ours is an ErrHandedOver where the record is kept elsewhere.
+func (j *journal) ours() error {
+	if j.handedOver != "" {
+		return fmt.Errorf("%w: by %s", ErrHandedOver, j.handedOver)
+	}
+	return nil
 }
 
 func openJournal(path string) (*journal, error) {
@@ -129,8 +144,16 @@ func (j *journal) catchUp() error {
 }
 
 func (j *journal) take(e entry) error {
+	if j.handedOver != "" {
+		return fmt.Errorf("event %q after the hand-over", e.Event)
+	}
 	switch e.Event {
 	case eventInit:
+	case eventHandOver:
+		if e.To == "" {
+			return errors.New("hand-over to nobody")
+		}
+		j.handedOver = e.To
 	case eventIssue:
 		if _, ok := j.bySerial[e.Serial]; ok || e.Serial == "" {
 			return fmt.Errorf("serial %q was issued before", e.Serial)

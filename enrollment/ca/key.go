@@ -3,6 +3,7 @@ package ca
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -47,8 +48,10 @@ func GenerateKey(algorithm KeyAlgorithm) (crypto.Signer, error) {
 	return nil, fmt.Errorf("%w: %q is none of %v", ErrKey, algorithm, KeyAlgorithms)
 }
 
-// checkPublicKey bounds what a certificate is issued for.
-func checkPublicKey(key crypto.PublicKey) error {
+// checkPublicKey bounds what a certificate is issued for. Ed25519 is for
+// devices: a gateway or server with it would shut out clients that can't
+// verify it.
+func checkPublicKey(profile Profile, key crypto.PublicKey) error {
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
 		switch key.Curve {
@@ -60,6 +63,9 @@ func checkPublicKey(key crypto.PublicKey) error {
 		if bits := key.N.BitLen(); bits < 2048 || bits > 8192 {
 			return fmt.Errorf("%w: RSA of %d bits, want 2048..8192", ErrKey, bits)
 		}
+		return nil
+	}
+	if _, ok := key.(ed25519.PublicKey); ok && profile == Device {
 		return nil
 	}
 	return fmt.Errorf("%w: %T, want ECDSA or RSA", ErrKey, key)
@@ -97,6 +103,29 @@ func EncodeCertificates(certificates ...*x509.Certificate) []byte {
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
 	return out
+}
+
+// DecodeCertificates is the inverse; it wants at least one, and nothing else.
+func DecodeCertificates(data []byte) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for {
+		block, rest := pem.Decode(data)
+		if block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("%w: %s between certificates in PEM", ErrChain, block.Type)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrChain, err)
+		}
+		all, data = append(all, c), rest
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: no certificate in PEM", ErrChain)
+	}
+	return all, nil
 }
 
 const keyIterations = 600_000

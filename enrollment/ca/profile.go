@@ -3,6 +3,7 @@ package ca
 import (
 	"crypto"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -25,12 +26,27 @@ const (
 	// Gateway: serverAuth and ipsecIKE, its names and addresses as alternative
 	// names, no instance OID: a gateway is no device.
 	Gateway Profile = "gateway"
+	// Server: serverAuth for TLS, names and addresses as alternative names.
+	Server Profile = "server"
+	// Peer is a server that is also a client of servers of other instances:
+	// serverAuth and clientAuth, and the instance's policy of peers.
+	Peer Profile = "peer"
+	// Admin: clientAuth, and the instance's policy of administrators, whose
+	// name is the common name.
+	Admin Profile = "admin"
+	// RA is the registration authority of SCEP (RFC 8894 section 3.1.1.4): RSA,
+	// signs and is encrypted to.
+	RA Profile = "ra"
 )
+
+// Profiles in the order in which help shows them.
+var Profiles = []Profile{Device, Gateway, Server, Peer, Admin, RA}
 
 // Lifetimes of what is issued.
 const (
 	DeviceLifetime  = 90 * 24 * time.Hour
 	GatewayLifetime = 397 * 24 * time.Hour
+	AdminLifetime   = 90 * 24 * time.Hour
 	// backdate allows for clocks that are behind ours.
 	backdate = time.Hour
 )
@@ -39,11 +55,11 @@ const (
 type Request struct {
 	Profile   Profile
 	PublicKey crypto.PublicKey
-	// Name of a device: 1 to 64 of letters, digits, '.', '_', '-' and '@',
-	// taken in lower case. Unused for a gateway.
+	// Name of a device, administrator or RA: 1 to 64 of letters, digits, '.',
+	// '_', '-' and '@', taken in lower case. Unused for the others.
 	Name string
-	// DNSNames and Addresses of a gateway, at least one of them; the first
-	// name, or else the first address, is its common name.
+	// DNSNames and Addresses of a gateway, server or peer, at least one of
+	// them; the first name, or else the first address, is its common name.
 	DNSNames  []string
 	Addresses []netip.Addr
 	// Lifetime; zero is that of the profile. No certificate outlives its
@@ -51,7 +67,37 @@ type Request struct {
 	Lifetime time.Duration
 }
 
-var ipsecIKE = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 17} // RFC 4945 section 5.1.3.12
+// PolicyOID is the certificate policy that a profile carries, if any: that of
+// devices is the instance OID itself, which gateways look for. Those of peers
+// and administrators lie below it, so that they are admitted by no gateway,
+// and a device is admitted by no administration.
+func PolicyOID(instance x509.OID, p Profile) (x509.OID, bool) {
+	arc := ""
+	switch p {
+	case Device:
+		return instance, true
+	case Peer:
+		arc = ".1"
+	case Admin:
+		arc = ".2"
+	default:
+		return x509.OID{}, false
+	}
+	oid, err := x509.ParseOID(instance.String() + arc)
+	return oid, err == nil
+}
+
+// Has says whether a certificate carries the policy of a profile. It does not
+// say who issued it.
+func Has(c *x509.Certificate, instance x509.OID, p Profile) bool {
+	oid, ok := PolicyOID(instance, p)
+	return ok && slices.ContainsFunc(c.Policies, oid.Equal)
+}
+
+var (
+	ipsecIKE = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 17} // RFC 4945 section 5.1.3.12
+	cmcRA    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 28} // RFC 6402 section 2.10
+)
 
 // CheckRequest says whether Issue would take a request, as far as that can be
 // told without a CA.
@@ -60,31 +106,9 @@ func CheckRequest(r Request) error {
 	return err
 }
 
-// template turns a request into a certificate to be signed.
-func (a *CA) template(now time.Time, r Request) (*x509.Certificate, error) {
-	c, lifetime, err := prepare(r)
-	if err != nil {
-		return nil, err
-	}
-	if r.Profile == Device {
-		c.Policies = []x509.OID{a.instance}
-	}
-	c.NotBefore, c.NotAfter = now.Add(-backdate), now.Add(lifetime)
-	if c.NotBefore.Before(a.issuing.NotBefore) {
-		c.NotBefore = a.issuing.NotBefore
-	}
-	if c.NotAfter.After(a.issuing.NotAfter) {
-		c.NotAfter = a.issuing.NotAfter
-	}
-	if !c.NotAfter.After(now) {
-		return nil, fmt.Errorf("%w: the issuing certificate ended at %s", ErrRequest, a.issuing.NotAfter.Format(time.RFC3339))
-	}
-	return c, nil
-}
-
 // prepare fills in what does not depend on the CA and the time.
 func prepare(r Request) (*x509.Certificate, time.Duration, error) {
-	if err := checkPublicKey(r.PublicKey); err != nil {
+	if err := checkPublicKey(r.Profile, r.PublicKey); err != nil {
 		return nil, 0, err
 	}
 	keyID, err := subjectKeyID(r.PublicKey)
@@ -96,25 +120,49 @@ func prepare(r Request) (*x509.Certificate, time.Duration, error) {
 		SubjectKeyId:          keyID,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
-		UnknownExtKeyUsage:    []asn1.ObjectIdentifier{ipsecIKE},
 	}
-	lifetime := r.Lifetime
+	lifetime := GatewayLifetime
 	switch r.Profile {
 	case Device:
-		err = deviceTemplate(c, r)
-		if lifetime == 0 {
-			lifetime = DeviceLifetime
+		lifetime = DeviceLifetime
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{ipsecIKE}
+		// The answer to a SCEP renewal is encrypted to the certificate that
+		// asked for it (RFC 8894 section 2.2).
+		if _, ok := r.PublicKey.(*rsa.PublicKey); ok {
+			c.KeyUsage |= x509.KeyUsageKeyEncipherment
 		}
+		err = nameTemplate(c, r)
 	case Gateway:
-		err = gatewayTemplate(c, r)
-		if lifetime == 0 {
-			lifetime = GatewayLifetime
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{ipsecIKE}
+		err = hostTemplate(c, r)
+	case Server:
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		err = hostTemplate(c, r)
+	case Peer:
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+		err = hostTemplate(c, r)
+	case Admin:
+		lifetime = AdminLifetime
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		err = nameTemplate(c, r)
+	case RA:
+		if _, ok := r.PublicKey.(*rsa.PublicKey); !ok {
+			err = fmt.Errorf("%w: an RA needs an RSA key, got %T", ErrKey, r.PublicKey)
+			break
 		}
+		c.KeyUsage |= x509.KeyUsageKeyEncipherment
+		c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{cmcRA}
+		err = nameTemplate(c, r)
 	default:
 		err = fmt.Errorf("%w: profile %q", ErrRequest, r.Profile)
 	}
 	if err != nil {
 		return nil, 0, err
+	}
+	if r.Lifetime != 0 {
+		lifetime = r.Lifetime
 	}
 	if lifetime < time.Minute {
 		return nil, 0, fmt.Errorf("%w: lifetime %s is below a minute", ErrRequest, lifetime)
@@ -122,13 +170,12 @@ func prepare(r Request) (*x509.Certificate, time.Duration, error) {
 	return c, lifetime, nil
 }
 
-func deviceTemplate(c *x509.Certificate, r Request) error {
-	name, err := deviceName(r.Name)
+func nameTemplate(c *x509.Certificate, r Request) error {
+	name, err := DeviceName(r.Name)
 	if err != nil {
 		return err
 	}
 	c.Subject.CommonName = name
-	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	if strings.Contains(name, "@") {
 		c.EmailAddresses = []string{name}
 	} else {
@@ -137,9 +184,9 @@ func deviceTemplate(c *x509.Certificate, r Request) error {
 	return nil
 }
 
-func gatewayTemplate(c *x509.Certificate, r Request) error {
+func hostTemplate(c *x509.Certificate, r Request) error {
 	if len(r.DNSNames)+len(r.Addresses) == 0 {
-		return fmt.Errorf("%w: a gateway needs a name or an address", ErrRequest)
+		return fmt.Errorf("%w: a %s needs a host name or an address", ErrRequest, r.Profile)
 	}
 	for _, name := range r.DNSNames {
 		if err := checkHost(name); err != nil {
@@ -161,18 +208,17 @@ func gatewayTemplate(c *x509.Certificate, r Request) error {
 	} else {
 		// The common name has 64 characters at most; the alternative names
 		// are what counts.
-		c.Subject.CommonName = "gateway"
+		c.Subject.CommonName = string(r.Profile)
 	}
-	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	return nil
 }
 
 // maxName is ub-common-name of RFC 5280 appendix A.1.
 const maxName = 64
 
-// deviceName is the canonical form: what is issued here must be a name that a
-// gateway admits.
-func deviceName(name string) (string, error) {
+// DeviceName is the canonical form of a name, or an ErrRequest: what is issued
+// here must be a name that a gateway admits.
+func DeviceName(name string) (string, error) {
 	name = strings.ToLower(name)
 	host := name
 	if local, domain, ok := strings.Cut(name, "@"); ok {

@@ -32,9 +32,10 @@ type Application struct {
 type Proof struct {
 	// Password, where a protocol brings it in plain inside TLS or CMS.
 	Password *otp.Password
-	// Verify says whether an authentication code was made under the key of a
-	// request (otp.Password.Key). It compares in constant time and keeps no
-	// reference to the key.
+	// Verify says whether an authentication code was made under the request's
+	// key bound to the public key that asks (otp.Bind). It compares in constant
+	// time and keeps no reference to the key. It is also called with keys that
+	// nobody knows.
 	Verify func(key []byte) bool
 }
 
@@ -58,6 +59,9 @@ type Issued struct {
 	// Again is set if this certificate had been issued before to the same key:
 	// its answer was lost.
 	Again bool
+	// Key is what Proof.Verify was called with, to authenticate the answer; its
+	// receiver erases it. Nil if the proof was a password.
+	Key []byte
 	// RenewFrom is when the device should ask for its next one.
 	RenewFrom time.Time
 }

@@ -28,12 +28,16 @@ const (
 	NotRenewable Reason = "not_renewable"
 )
 
+// Reasons in the order above.
+var Reasons = []Reason{Unknown, WrongPassword, Expired, Used, Cancelled, Exhausted, Limited, KeyRefused, NotRenewable}
+
 // Secret says whether the difference to other secret reasons would tell a
 // stranger something: which requests and users exist, and in which state.
 func (r Reason) Secret() bool {
 	switch r {
 	case Unknown, WrongPassword, Expired, Used, Cancelled, Exhausted:
 		return true
+	case Limited, KeyRefused, NotRenewable:
 	}
 	return false
 }

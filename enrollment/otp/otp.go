@@ -1,9 +1,11 @@
 package otp
 
 import (
+	"crypto"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -140,4 +142,30 @@ func group(s string) string {
 		b.WriteString(s[i:min(i+4, len(s))])
 	}
 	return b.String()
+}
+
+// bindLabel separates keys that are bound to a public key.
+const bindLabel = "roamgate enrollment bound key 1"
+
+// Bind derives from the key of a request (Password.Key) one that is good for a
+// single public key: HKDF-SHA-256 with the SHA-256 hash of its
+// SubjectPublicKeyInfo in DER as salt. A server keeps it, in place of the
+// request's key, once the request was used with that public key; it can't be
+// used to apply with another. The caller erases it.
+func Bind(key, publicKeyHash []byte) []byte {
+	bound, err := hkdf.Key(sha256.New, key, publicKeyHash, bindLabel, KeySize)
+	if err != nil {
+		panic(err) // only for a length that HKDF can't give
+	}
+	return bound
+}
+
+// HashPublicKey is the SHA-256 hash of a key's SubjectPublicKeyInfo in DER.
+func HashPublicKey(key crypto.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(der)
+	return sum[:], nil
 }

@@ -85,3 +85,15 @@ func (c Code) Blocks() string {
 	}
 	return b.String()
 }
+
+// Link makes the code of an https URL that a phone's camera opens in a browser.
+func Link(where string) (Code, error) {
+	if !isWebURL(where, "https") || len(where) > maxQR {
+		return Code{}, fmt.Errorf("%w: want an https URL of at most %d characters", ErrQR, maxQR)
+	}
+	code, err := qr.Encode(where, qr.M)
+	if err != nil {
+		return Code{}, fmt.Errorf("%w: %w", ErrQR, err)
+	}
+	return Code{where, code}, nil
+}

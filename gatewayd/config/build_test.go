@@ -140,7 +140,7 @@ func TestBuildIKE(t *testing.T) {
 		"dns: []", "dns: [10.2.0.53]", "domains: []\n    # Networks behind", "domains: [corp.example.com]\n    # Networks behind",
 		"sha1_signatures: false", "sha1_signatures: true", "modp_1024: false", "modp_1024: true",
 		"address: \"\"", "address: 10.9.255.254",
-		"file: \"\"", "file: sessions.jsonl", "interim: 0s", "interim: 5m")
+		"    file: \"\"", "    file: sessions.jsonl", "interim: 0s", "interim: 5m")
 	if err != nil {
 		t.Fatal(err)
 	}

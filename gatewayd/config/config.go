@@ -9,14 +9,16 @@ import (
 // Config is the whole file. A field tagged `restart` keeps its value until the
 // gateway is started anew; all others follow a reload.
 type Config struct {
-	StateDir   string  `yaml:"state_dir" restart:"yes"`
-	RuntimeDir string  `yaml:"runtime_dir" restart:"yes"`
-	Log        Log     `yaml:"log"`
-	Metrics    Metrics `yaml:"metrics" restart:"yes"`
-	Admin      Admin   `yaml:"admin" restart:"yes"`
-	Debug      Debug   `yaml:"debug" restart:"yes"`
-	Gateway    Gateway `yaml:"gateway"`
-	Profile    Profile `yaml:"profile"`
+	StateDir   string     `yaml:"state_dir" restart:"yes"`
+	RuntimeDir string     `yaml:"runtime_dir" restart:"yes"`
+	Log        Log        `yaml:"log"`
+	Metrics    Metrics    `yaml:"metrics" restart:"yes"`
+	Admin      Admin      `yaml:"admin" restart:"yes"`
+	Debug      Debug      `yaml:"debug" restart:"yes"`
+	Gateway    Gateway    `yaml:"gateway"`
+	Enrollment Enrollment `yaml:"enrollment"`
+	Client     Client     `yaml:"client"`
+	Profile    Profile    `yaml:"profile"`
 
 	// name of the file, for messages and for paths relative to it.
 	name  string

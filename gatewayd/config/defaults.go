@@ -82,6 +82,7 @@ func Default() *Config {
 			Static: Static{UnknownDevices: UnknownAdmit},
 			Guard:  defaultGuard(),
 		},
-		Profile: Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
+		Enrollment: defaultEnrollment(),
+		Profile:    Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}
 }

@@ -13,10 +13,24 @@ import (
 //go:embed sample.yaml
 var Sample []byte
 
-// YAML is the effective configuration, defaults included. It holds names of
-// key files, never keys.
+// YAML is the effective configuration, defaults included, without the sections
+// of roles that the file doesn't have. It holds names of key files, never keys.
 func (c *Config) YAML() ([]byte, error) {
-	return yaml.MarshalWithOptions(c, yaml.IndentSequence(true))
+	var shown yaml.MapSlice
+	v := reflect.ValueOf(*c)
+	for i := range v.NumField() {
+		key := v.Type().Field(i).Tag.Get("yaml")
+		if key == "" || isRole(key) && !c.Has(key) {
+			continue
+		}
+		shown = append(shown, yaml.MapItem{Key: key, Value: v.Field(i).Interface()})
+	}
+	return yaml.MarshalWithOptions(shown, yaml.IndentSequence(true))
+}
+
+// isRole says whether a section is checked only where the file has it.
+func isRole(section string) bool {
+	return section == "gateway" || section == "enrollment" || section == "client"
 }
 
 // JSON is the same as YAML returns, in JSON.

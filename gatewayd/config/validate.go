@@ -44,20 +44,32 @@ func (c *Config) validate() Problems {
 	v := &validator{Config: c}
 	v.required("state_dir", c.StateDir, "a folder such as "+SystemStateDir)
 	v.required("runtime_dir", c.RuntimeDir, "a folder such as "+SystemRuntimeDir)
-	v.interfaces(&c.Gateway)
-	v.identity(&c.Gateway.Identity)
-	v.trust(&c.Gateway.Trust)
-	v.ike(&c.Gateway.IKE)
-	v.esp(&c.Gateway.ESP)
-	v.algorithms(&c.Gateway)
-	v.redirect(&c.Gateway)
-	v.records(&c.Gateway.Records)
-	v.resumption(&c.Gateway.Resumption)
-	v.limits(&c.Gateway.Limits)
-	v.guard(&c.Gateway.Guard)
-	v.static(&c.Gateway.Static)
+	if c.ForGateway() {
+		v.gateway(&c.Gateway)
+	}
+	if c.Has("enrollment") {
+		v.enrollment(&c.Enrollment)
+	}
+	if c.Has("client") {
+		v.client(&c.Client)
+	}
 	v.profile(&c.Profile)
 	return v.problems
+}
+
+func (v *validator) gateway(g *Gateway) {
+	v.interfaces(g)
+	v.identity(&g.Identity)
+	v.trust(&g.Trust)
+	v.ike(&g.IKE)
+	v.esp(&g.ESP)
+	v.algorithms(g)
+	v.redirect(g)
+	v.records(&g.Records)
+	v.resumption(&g.Resumption)
+	v.limits(&g.Limits)
+	v.guard(&g.Guard)
+	v.static(&g.Static)
 }
 
 func (v *validator) interfaces(g *Gateway) {

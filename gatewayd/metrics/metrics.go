@@ -28,6 +28,10 @@ type Snapshot struct {
 	Drops map[string]map[string]uint64
 	// Guard counts packets by verdict; nil without a guard.
 	Guard map[string]uint64
+	// Kernel says what the kernel that forwards can do, by name, and Offloads
+	// counts its SAs by where they were made; nil where it doesn't forward.
+	Kernel   map[string]bool
+	Offloads map[string]uint64
 	// RekeyedIKE and Moved count IKE SAs that another took over from, and changes
 	// of a session's path.
 	RekeyedIKE, Moved uint64
@@ -88,6 +92,8 @@ var (
 	accessPackets     = desc("access_packets_total", "Inner packets that access lists judged, by direction and verdict.", "direction", "verdict")
 	drops             = desc("drops_total", "Packets and messages that were dropped, by layer and reason.", "layer", "reason")
 	guardPackets      = desc("guard_packets_total", "Packets that the guard saw, by verdict.", "verdict")
+	kernelAbility     = desc("kernel_ability", "Whether the kernel that forwards can do what not every kernel can, by name.", "ability")
+	offloads          = desc("offload_sas_total", "SAs of the kernel by who does their cryptography: taken by the hardware, refused by it, or others.", "result")
 	bytesTotal        = desc("bytes_total", "Bytes of inner packets; in: from devices.", "direction")
 	packetsTotal      = desc("packets_total", "Inner packets; in: from devices.", "direction")
 	leases            = desc("leases", "Leases by state.", "state")
@@ -104,7 +110,7 @@ var (
 )
 
 var all = []*prometheus.Desc{
-	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops, guardPackets,
+	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops, guardPackets, kernelAbility, offloads,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
 	rekeyedIKE, moved, legacy, tickets, work, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
 }
@@ -140,10 +146,17 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, by := range []struct {
 		desc   *prometheus.Desc
 		counts map[string]uint64
-	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}, {tickets, s.Tickets}, {work, s.Work}, {guardPackets, s.Guard}} {
+	}{{closed, s.Closed}, {refused, s.Refused}, {notes, s.Notes}, {events, s.Events}, {legacy, s.Legacy}, {tickets, s.Tickets}, {work, s.Work}, {guardPackets, s.Guard}, {offloads, s.Offloads}} {
 		for name, n := range by.counts {
 			counter(by.desc, n, name)
 		}
+	}
+	for name, able := range s.Kernel {
+		v := 0.0
+		if able {
+			v = 1
+		}
+		gauge(kernelAbility, v, name)
 	}
 	for direction, verdicts := range s.Access {
 		for verdict, n := range verdicts {
@@ -180,7 +193,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 
 // Registry with the collector, those of the Go runtime and the process, and
 // what was built.
-func Registry(c Collector, version, revision string) *prometheus.Registry {
+func Registry(c prometheus.Collector, version, revision string) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "gatewayd_build_info",

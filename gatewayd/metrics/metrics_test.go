@@ -116,7 +116,7 @@ gatewayd_handshake_duration_seconds_count 5
 // A pedantic registry finds metrics that weren't described or come twice, and
 // the linter names that aren't in the manner of Prometheus.
 func TestRegistry(t *testing.T) {
-	r := Registry(snapshot, "1.2.3", "abcdef")
+	r := Registry(Collector(snapshot), "1.2.3", "abcdef")
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)

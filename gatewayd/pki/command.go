@@ -103,8 +103,11 @@ gateway that knows it admits the devices of this CA and no others.`,
 	c.PersistentFlags().VarP(&s.output, "output", "o", "table, json or yaml")
 	s.passphrase.add(c.PersistentFlags(), "ca-passphrase", "passphrase of the CA's keys")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{err} })
-	c.AddCommand(s.initCommand(), s.gatewayCommand(), s.deviceCommand(), s.revokeCommand(),
-		s.crlCommand(), s.listCommand(), s.showCommand())
+	c.AddCommand(s.initCommand(), s.deviceCommand(), s.revokeCommand(),
+		s.crlCommand(), s.listCommand(), s.showCommand(), s.caCommand())
+	for _, r := range roles {
+		c.AddCommand(s.roleCommand(r))
+	}
 	return c
 }
 
@@ -115,8 +118,17 @@ func noArgs(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// open the CA with its key.
+// open the CA with its key, to write to its record.
 func (s *state) open(c *cobra.Command) (*ca.CA, error) {
+	reader, err := s.openReadOnly()
+	if err != nil {
+		return nil, err
+	}
+	err = reader.KeepsRecord()
+	reader.Close()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; see `gatewayd certificate --help`", s.dir, err)
+	}
 	a, err := ca.Open(s.dir, func() ([]byte, error) {
 		return s.passphrase.read(c, false)
 	})

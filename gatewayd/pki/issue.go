@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,66 +39,6 @@ func (s *state) printResult(c *cobra.Command, r issueResult) error {
 	return s.print(c.OutOrStdout(), r, []row{
 		{"name", r.Name}, {"serial", r.Serial}, {"until", day(r.NotAfter)}, {"files", strings.Join(r.Files, " ")},
 	})
-}
-
-func (s *state) gatewayCommand() *cobra.Command {
-	var (
-		key, out string
-		days     int
-		force    bool
-	)
-	c := &cobra.Command{
-		Use:   "gateway NAME-OR-ADDRESS...",
-		Short: "Issue the certificate of a gateway",
-		Long: `Issue the certificate of a gateway, for every host name and address by which
-devices reach it.`,
-		Example: `  gatewayd pki gateway vpn.example.org 203.0.113.7
-  gatewayd pki gateway vpn.example.org --key rsa-3072 --out ./gw2`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usagef("a gateway needs a host name or an address")
-			}
-			return nil
-		},
-		RunE: func(c *cobra.Command, args []string) error {
-			request := ca.Request{Profile: ca.Gateway}
-			for _, arg := range args {
-				if address, err := netip.ParseAddr(arg); err == nil {
-					request.Addresses = append(request.Addresses, address)
-				} else {
-					request.DNSNames = append(request.DNSNames, arg)
-				}
-			}
-			private, err := prepare(&request, key, days)
-			if err != nil {
-				return err
-			}
-			base := filepath.Join(out, "gateway")
-			if !force {
-				if err := checkAbsent(base+".pem", base+".key"); err != nil {
-					return err
-				}
-			}
-			a, err := s.open(c)
-			if err != nil {
-				return err
-			}
-			defer a.Close()
-			certificate, err := a.Issue(time.Now(), request)
-			if err != nil {
-				return err
-			}
-			if err := writePair(a, base, certificate, private, force); err != nil {
-				return err
-			}
-			return s.printIssued(c, certificate, base+".pem", base+".key")
-		},
-	}
-	c.Flags().StringVar(&key, "key", string(ca.KeyAlgorithms[0]), "kind of key: "+keyAlgorithms())
-	c.Flags().StringVar(&out, "out", s.configDir, "directory for gateway.pem and gateway.key")
-	c.Flags().IntVar(&days, "days", int(ca.GatewayLifetime/(24*time.Hour)), "lifetime in days")
-	c.Flags().BoolVar(&force, "force", false, "overwrite files")
-	return c
 }
 
 // prepare makes the key and checks everything that needs no CA.

@@ -93,6 +93,9 @@ func (w *Writer) Use(f *os.File) {
 
 // Write appends a record.
 func (w *Writer) Write(r session.Record) {
+	if !w.wanted() {
+		return
+	}
 	line, err := json.Marshal(r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -111,6 +114,13 @@ func (w *Writer) Write(r session.Record) {
 	if w.told(err) {
 		w.stats.Written++
 	}
+}
+
+// wanted says whether there is a file.
+func (w *Writer) wanted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.file != nil
 }
 
 // told counts an error and logs the first of a series.

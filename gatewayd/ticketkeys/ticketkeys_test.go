@@ -79,6 +79,31 @@ func TestGatewaysShareAFile(t *testing.T) {
 	}
 }
 
+// Gateways that share a file give tickets of different lifetimes: keys are kept
+// for the longest, whoever looks at the file.
+func TestGatewaysOfDifferentLifetimes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ticket.keys")
+	short, long := open(t, path), open(t, path)
+	began := time.Now()
+	oldest := func() ticket.Key { return short.ring.Keys()[0] }
+	if err := errors.Join(long.Refresh(began, 3*life), short.Refresh(began, life)); err != nil {
+		t.Fatal(err)
+	}
+	first := oldest()
+	for hour := range 30 {
+		now := began.Add(time.Duration(hour) * time.Hour)
+		if err := errors.Join(short.Refresh(now, life), long.Refresh(now, 3*life), short.Refresh(now, life)); err != nil {
+			t.Fatal(err)
+		}
+		if kept := oldest().ID == first.ID; kept != (hour <= 24) {
+			t.Fatalf("hour %d: the first key is there: %t", hour, kept)
+		}
+		if !short.ring.Keys().Same(long.ring.Keys()) {
+			t.Fatalf("hour %d: two gateways have different keys", hour)
+		}
+	}
+}
+
 func TestAFileThatIsNoGood(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ticket.keys")
 	k := open(t, path)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,13 +11,9 @@ import (
 
 	"github.com/roamgate/roamgate/integration/gateway"
 	"github.com/roamgate/roamgate/integration/netns"
-	"github.com/roamgate/roamgate/integration/peer"
 )
 
-const (
-	gatewayID = "gw.demo.example"
-	device    = "dev1"
-)
+const gatewayID = "gw.demo.example"
 
 var inside = []netip.Prefix{netns.Inside}
 
@@ -31,6 +26,9 @@ func (d *demo) startGateway(ctx context.Context) error {
 		"--internal", netns.InsideLink,
 		"--pool", "10.9.0.0/24", "--network", netns.Inside.String())
 	if err != nil {
+		return err
+	}
+	if err := d.startEnrollment(ctx); err != nil {
 		return err
 	}
 	say("Starting gatewayd run gateway")
@@ -46,27 +44,17 @@ func (d *demo) startGateway(ctx context.Context) error {
 
 func (d *demo) config() string { return filepath.Join(d.dir, "gatewayd.yaml") }
 
-// credentials makes a device's certificate and reads it.
-func (d *demo) credentials(ctx context.Context) (peer.Files, error) {
-	err := d.gatewayd(ctx, "pki", "device", device, "--dir", filepath.Join(d.dir, "pki"), "--out", d.dir)
-	if err != nil {
-		return peer.Files{}, err
-	}
-	var files peer.Files
-	for suffix, content := range map[string]*[]byte{".ca.pem": &files.CA, ".pem": &files.Cert, ".key": &files.Key} {
-		if *content, err = os.ReadFile(filepath.Join(d.dir, device+suffix)); err != nil {
-			return peer.Files{}, err
-		}
-	}
-	return files, nil
-}
-
 // gatewayd runs a command inside the gateway's namespace.
 func (d *demo) gatewayd(ctx context.Context, args ...string) error {
+	_, err := run(ctx, d.topology.Gateway, d.program, args...)
+	return err
+}
+
+// run a program inside a namespace and return what it printed.
+func run(ctx context.Context, ns *netns.Namespace, program string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	_, err := d.topology.Gateway.Run(ctx, exec.Command(d.program, args...))
-	return err
+	return ns.Run(ctx, exec.Command(program, args...))
 }
 
 // ask asks the running gateway about its session and what it dropped.

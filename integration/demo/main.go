@@ -1,8 +1,11 @@
 // Command demo shows gatewayd at work on one machine: three network
-// namespaces, a gateway that `gatewayd init` configured, and a strongSwan
-// client that connects and moves traffic to a host behind the gateway.
+// namespaces, a gateway and an enrollment server that `gatewayd init` configured,
+// and a strongSwan client that gets a certificate for a one-time password,
+// connects, and moves traffic to a host behind the gateway; then the same with
+// strongSwan's own enrollment client.
 //
 //	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd) 10.2.0.1 -- 10.2.0.2 lan
+//	                           --HTTPS->
 //
 // It needs root, and changes nothing outside the namespaces that it makes. It
 // exits with 0 only if everything that it shows worked.
@@ -36,13 +39,13 @@ func main() {
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer cancel()
-	if err := run(ctx, *program, *size, *keep, *stopKept); err != nil {
+	if err := show(ctx, *program, *size, *keep, *stopKept); err != nil {
 		fmt.Fprintln(os.Stderr, "\ndemo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, program string, size int64, keep, stopKept bool) error {
+func show(ctx context.Context, program string, size int64, keep, stopKept bool) error {
 	switch {
 	case os.Geteuid() != 0:
 		return errors.New("network namespaces need root: run it by `make demo`, or with sudo")
@@ -75,10 +78,11 @@ type demo struct {
 	size    int64
 	keep    bool
 
-	dir      string
-	topology *netns.Topology
-	gateway  *gateway.Gateway
-	client   *peer.Charon
+	dir        string
+	topology   *netns.Topology
+	enrollment *gateway.Gateway
+	gateway    *gateway.Gateway
+	client     *peer.Charon
 }
 
 func (d *demo) show(ctx context.Context) (err error) {
@@ -100,27 +104,67 @@ func (d *demo) show(ctx context.Context) (err error) {
 	if err := d.startClient(ctx); err != nil {
 		return err
 	}
-	return d.measure(ctx)
-}
-
-func (d *demo) startClient(ctx context.Context) error {
-	say("Making a device certificate: gatewayd pki device " + device)
-	files, err := d.credentials(ctx)
+	files, err := d.join(ctx, "dev1")
 	if err != nil {
 		return err
 	}
-	say("Connecting a strongSwan client")
+	if err := d.connect(ctx, files); err != nil {
+		return err
+	}
+	if err := d.measure(ctx); err != nil {
+		return err
+	}
+	if files, err = d.est(ctx, "dev2"); err != nil {
+		return err
+	}
+	if err := d.client.Disconnect(ctx); err != nil {
+		return err
+	}
+	if err := d.connect(ctx, files); err != nil {
+		return err
+	}
+	return d.second(ctx)
+}
+
+// second tells of the other device.
+func (d *demo) second(ctx context.Context) error {
+	session, _, _, err := d.ask(ctx)
+	if err != nil {
+		return err
+	}
+	address, err := d.client.VirtualIP()
+	if err != nil {
+		return err
+	}
+	pinging, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	roundTrip, err := traffic.Ping(pinging, d.topology.Devices[0].Namespace, address, netns.LANHost, 56)
+	if err != nil {
+		return err
+	}
+	d.table([][2]string{
+		{"client", fmt.Sprintf("%s (strongSwan), from %s", session.Device, session.Remote)},
+		{"virtual IP", address.String()},
+		{"round trip", roundTrip.Round(time.Microsecond).String()},
+	})
+	return nil
+}
+
+func (d *demo) startClient(ctx context.Context) (err error) {
 	dir := filepath.Join(d.dir, "client")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	starting, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	dev := d.topology.Devices[0]
-	if d.client, err = peer.Start(starting, dev.Namespace, dir); err != nil {
-		return err
-	}
-	err = d.client.Load(ctx, peer.Connection{
+	d.client, err = peer.Start(starting, d.topology.Devices[0].Namespace, dir)
+	return err
+}
+
+// connect with what the device received.
+func (d *demo) connect(ctx context.Context, files peer.Files) error {
+	say("Connecting strongSwan with what the device received")
+	err := d.client.Load(ctx, peer.Connection{
 		Files:    files,
 		Gateway:  netns.GatewayOutside,
 		RemoteID: gatewayID,
@@ -198,8 +242,10 @@ func (d *demo) close() error {
 	if d.client != nil {
 		failed = errors.Join(failed, d.client.Stop())
 	}
-	if d.gateway != nil {
-		failed = errors.Join(failed, d.gateway.Terminate(15*time.Second))
+	for _, server := range []*gateway.Gateway{d.gateway, d.enrollment} {
+		if server != nil {
+			failed = errors.Join(failed, server.Terminate(15*time.Second))
+		}
 	}
 	if d.topology != nil {
 		failed = errors.Join(failed, d.topology.Close())

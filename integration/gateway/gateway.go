@@ -24,6 +24,7 @@ import (
 // Gateway is a gatewayd with its files in one folder. It may be started again
 // after it ended.
 type Gateway struct {
+	role    string
 	program string
 	config  string
 	log     string
@@ -36,6 +37,7 @@ type Gateway struct {
 // beside the configuration. Metrics are asked where the configuration says.
 func New(ns *netns.Namespace, program, config string, metrics netip.AddrPort) *Gateway {
 	return &Gateway{
+		role:    "gateway",
 		program: program,
 		config:  config,
 		log:     filepath.Join(filepath.Dir(config), "gatewayd.log"),
@@ -44,14 +46,22 @@ func New(ns *netns.Namespace, program, config string, metrics netip.AddrPort) *G
 	}
 }
 
-// Start runs `gatewayd run gateway` and waits until it says that it is ready.
+// NewEnrollment describes an enrollment server in the same way.
+func NewEnrollment(ns *netns.Namespace, program, config string, metrics netip.AddrPort) *Gateway {
+	g := New(ns, program, config, metrics)
+	g.role, g.log = "enrollment", filepath.Join(filepath.Dir(config), "enrollment.log")
+	return g
+}
+
+// Start runs `gatewayd run` with the role and waits until it says that it is
+// ready.
 func (g *Gateway) Start(ctx context.Context) error {
 	out, err := os.OpenFile(g.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command(g.program, "run", "gateway", "--config", g.config)
+	cmd := exec.Command(g.program, "run", g.role, "--config", g.config)
 	cmd.Stdout, cmd.Stderr = out, out
 	if g.process, err = g.ns.Start(cmd); err != nil {
 		return err

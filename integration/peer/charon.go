@@ -50,6 +50,7 @@ type Charon struct {
 	ns      *netns.Namespace
 	dir     string
 	kernel  bool
+	crowd   bool
 	process *netns.Process
 }
 
@@ -58,6 +59,11 @@ type Option func(*Charon)
 
 // KernelIPsec leaves ESP to the kernel.
 func KernelIPsec(c *Charon) { c.kernel = true }
+
+// Crowd has a gateway take thousands of devices from one address: without cookies
+// and the limit of five half-open IKE SAs an address, and with tables for that
+// many IKE SAs.
+func Crowd(c *Charon) { c.crowd = true }
 
 // Start starts charon inside a namespace. Its configuration, socket and log
 // lie in dir, which exists and is its own. It knows no connection before Load.

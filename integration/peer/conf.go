@@ -103,6 +103,8 @@ type Connection struct {
 	// DPD: ask whether a silent gateway is alive; a Go duration of whole
 	// seconds such as "5s".
 	DPD string
+	// Return: connect anew when the gateway is found dead.
+	Return bool
 	// RekeyIKE and RekeyChild are the client's own times in whole seconds; 0
 	// leaves hours.
 	RekeyIKE, RekeyChild time.Duration
@@ -157,6 +159,9 @@ func (c Connection) conf() string {
 		setting(4, "remote_ts", list(remote))
 		setting(4, "esp_proposals", strings.Join(c.ESPProposals, ","))
 		setting(4, "rekey_time", seconds(c.RekeyChild))
+		if c.Return {
+			line(4, "dpd_action = restart")
+		}
 		line(3, "}")
 	}
 	line(2, "}")
@@ -236,9 +241,13 @@ func (c *Charon) daemonConf(s Settings) string {
 	if !c.kernel {
 		load = "kernel-libipsec " + plugins // before kernel-netlink, so that ESP is its
 	}
+	crowd := ""
+	if c.crowd {
+		crowd = "  dos_protection = no\n  ikesa_table_size = 16384\n  ikesa_table_segments = 16\n"
+	}
 	return `charon {
   load = ` + load + `
-` + s.String() + `  threads = 16
+` + s.String() + crowd + `  threads = 16
   install_routes = yes
   install_virtual_ip = yes
   retransmit_tries = 3

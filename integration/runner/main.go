@@ -125,6 +125,11 @@ func testParts(ctx context.Context) ([]part, error) {
 			args: append([]string{"-race", "-shuffle=on", "-skip=^TestSoak|^TestFleet$|^TestFleetHalfOpen$|^" + kernelPrefix}, unit...),
 		},
 		{
+			name: "pkcs11", strict: true, root: true, // cgo, so it is apart
+			env:  []string{netns.IntegrationEnv + "=1"},
+			args: []string{"-race", "-tags=pkcs11", "-run=Token", module + "/enrollment/ca"},
+		},
+		{
 			name: "namespaces", strict: true, root: true,
 			env: programs,
 			// Tests that say t.Parallel wait most of the time.

@@ -38,7 +38,7 @@ func Run(t *testing.T, start func(*testing.T, *World) Enforcer) {
 		tell func(*testing.T, *World, Enforcer)
 	}{
 		{"Lists", lists}, {"Random", random}, {"Regroup", regroup}, {"Groups", groups},
-		{"Strangers", strangers}, {"Replace", replace},
+		{"Strangers", strangers}, {"Returned", returned}, {"Replace", replace},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			w := NewWorld(t)
@@ -233,6 +233,26 @@ func strangers(t *testing.T, w *World, e Enforcer) {
 	}
 	w.expect("afterwards", p, false)
 	w.expect("afterwards", p6, false)
+}
+
+// An address is that of the device told last, and the older one's again when
+// that one has gone.
+func returned(t *testing.T, w *World, e Enforcer) {
+	set(t, e, acl.Group{Name: "staff", List: List(t, "allow any")}, acl.Group{Name: "none", List: List(t, "deny any")})
+	p := Packet{Device: Device4, Remote: Host4, Protocol: acl.UDP, Port: 53}
+	p6 := Packet{Device: Device6, Remote: Host6, Protocol: acl.UDP, Port: 53}
+	add(t, e, device("staff"))
+	add(t, e, acl.Device{SPI: spi + 0x10, Addresses: []netip.Addr{Device4}, Group: "none"})
+	w.expect("told last", p, false)
+	w.expect("the other address", p6, true)
+	if err := e.Remove([]uint32{spi + 0x10}); err != nil {
+		t.Fatal(err)
+	}
+	w.expect("returned", p, true)
+	if err := e.Remove([]uint32{spi}); err != nil {
+		t.Fatal(err)
+	}
+	w.expect("nobody's", p, false)
 }
 
 // While lists are replaced, what both the old and the new one allow passes, and

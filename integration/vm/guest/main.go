@@ -92,6 +92,11 @@ var modules = []string{
 	"xfrm_user", "esp4", "esp6", "xfrm_interface", "veth", "tun", "dummy", "nf_tables",
 }
 
+// processor are modules that udev of a distribution loads because the processor
+// can do it; a kernel that has them built in lacks the modules. SHA-512 is in each
+// SA that the kernel makes: its generator of random numbers has it.
+var processor = []string{"sha256-ssse3", "sha512-ssse3"}
+
 // prepare returns what failed; the host tells it.
 func prepare() (warnings []string) {
 	complain := func(what string, err error) {
@@ -104,6 +109,9 @@ func prepare() (warnings []string) {
 		complain("mount "+m.at, unix.Mount(m.kind, m.at, m.kind, 0, m.options))
 	}
 	complain("PATH", os.Setenv("PATH", "/usr/sbin:/usr/bin:/usr/lib/busybox"))
+	for _, m := range processor {
+		_ = exec.Command("modprobe", m).Run()
+	}
 	for _, command := range [][]string{
 		append([]string{"modprobe", "-a"}, modules...),
 		{"ip", "link", "set", "lo", "up"},

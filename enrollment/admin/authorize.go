@@ -1,0 +1,52 @@
+package admin
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/directory"
+)
+
+// ByCertificate lets in who shows a certificate of profile ca.Admin that the
+// issuer signed and the directory has as valid. It looks at both itself,
+// whatever the listener verified.
+func ByCertificate(issuer *ca.Issuer, d Directory, now func() time.Time) Authorize {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(issuer.Root())
+	for _, c := range issuer.Chain() {
+		intermediates.AddCert(c)
+	}
+	return func(r *http.Request, _ string) (string, error) {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+			return "", fmt.Errorf("%w: no client certificate", ErrForbidden)
+		}
+		c := r.TLS.PeerCertificates[0]
+		if !ca.Has(c, issuer.InstanceOID(), ca.Admin) {
+			return "", fmt.Errorf("%w: the certificate is not an administrator's", ErrForbidden)
+		}
+		_, err := c.Verify(x509.VerifyOptions{
+			Roots: roots, Intermediates: intermediates, CurrentTime: now(),
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		})
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", ErrForbidden, err)
+		}
+		name := c.Subject.CommonName
+		known, err := d.Certificate(r.Context(), ca.SerialString(c.SerialNumber))
+		switch {
+		case errors.Is(err, directory.ErrNotFound):
+			return name, fmt.Errorf("%w: the certificate is not recorded here", ErrForbidden)
+		case err != nil:
+			return name, err
+		case !known.Revoked.IsZero():
+			return name, fmt.Errorf("%w: the certificate was revoked", ErrForbidden)
+		}
+		return name, nil
+	}
+}
+
+var _ Directory = (*directory.SQL)(nil)

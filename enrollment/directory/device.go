@@ -1,0 +1,175 @@
+package directory
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
+)
+
+const deviceColumns = `name, user_name, state, created_us, closed_us FROM directory_device`
+
+func scanDevice(r row) (v Device, err error) {
+	var state string
+	var created, closed instant
+	err = r.Scan(&v.Name, &v.User, &state, &created, &closed)
+	v.Open, v.Created, v.Closed = state == "open", created.Time, closed.Time
+	return v, err
+}
+
+// device for a change: its row is locked.
+func (t *tx) device(name string) (Device, error) {
+	v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), name))
+	if err != nil {
+		return v, found(err, "device", name)
+	}
+	v.Groups, err = query(t.ctx, t, scanText, groupsOf, name)
+	return v, err
+}
+
+const groupsOf = `SELECT group_name FROM directory_member WHERE device_name = $1 ORDER BY group_name`
+
+// Device by its name.
+func (d *SQL) Device(ctx context.Context, name string) (Device, error) {
+	v, err := scanDevice(d.db.QueryRowContext(ctx, `SELECT `+deviceColumns+` WHERE name = $1`, name))
+	if err != nil {
+		return v, found(err, "device", name)
+	}
+	v.Groups, err = query(ctx, d.db, scanText, groupsOf, name)
+	return v, err
+}
+
+// DeviceFilter; its zero value means all.
+type DeviceFilter struct {
+	User  string
+	Group string
+	// After is the name of the last one that was seen; Limit as in
+	// RequestFilter.
+	After string
+	Limit int
+}
+
+// Devices in the order of their names.
+func (d *SQL) Devices(ctx context.Context, f DeviceFilter) ([]Device, error) {
+	var w where
+	w.equal("user_name", f.User)
+	if f.Group != "" {
+		w.add("name IN (SELECT device_name FROM directory_member WHERE group_name = $%d)", f.Group)
+	}
+	w.after("name", f.After)
+	all, err := query(ctx, d.db, scanDevice, `SELECT `+deviceColumns+w.text("name", f.Limit), w.args...)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	type member struct{ device, group string }
+	members, err := query(ctx, d.db, func(r row) (m member, err error) {
+		return m, r.Scan(&m.device, &m.group)
+	}, `SELECT device_name, group_name FROM directory_member WHERE device_name >= $1 AND device_name <= $2 ORDER BY group_name`,
+		all[0].Name, all[len(all)-1].Name)
+	if err != nil {
+		return nil, err
+	}
+	groups := make(map[string][]string)
+	for _, m := range members {
+		groups[m.device] = append(groups[m.device], m.group)
+	}
+	for i := range all {
+		all[i].Groups = groups[all[i].Name]
+	}
+	return all, nil
+}
+
+// Users in the order of their names, after one that was seen.
+func (d *SQL) Users(ctx context.Context, after string, limit int) ([]User, error) {
+	var w where
+	w.after("name", after)
+	return query(ctx, d.db, func(r row) (u User, err error) {
+		var created instant
+		err = r.Scan(&u.Name, &u.Email, &created)
+		u.Created = created.Time
+		return u, err
+	}, `SELECT name, email, created_us FROM directory_user`+w.text("name", limit), w.args...)
+}
+
+// Groups in the order of their names, after one that was seen.
+func (d *SQL) Groups(ctx context.Context, after string, limit int) ([]string, error) {
+	var w where
+	w.after("name", after)
+	return query(ctx, d.db, scanText, `SELECT name FROM directory_group`+w.text("name", limit), w.args...)
+}
+
+// Revoke a certificate. It is on the next list that is published.
+func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reason, at time.Time) error {
+	text := ca.SerialString(serial)
+	return d.write(ctx, func(t *tx) error {
+		c, err := scanCertificate(t.row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.forUpdate(), text))
+		if err != nil {
+			return found(err, "certificate", text)
+		}
+		if !c.Revoked.IsZero() {
+			return fmt.Errorf("certificate %s: %w", text, ErrRevoked)
+		}
+		return t.revoke(by, c, reason, at)
+	})
+}
+
+func (t *tx) revoke(by By, c Certificate, reason ca.Reason, at time.Time) error {
+	if _, err := t.exec(`UPDATE directory_certificate SET revoked_us = $1, reason = $2 WHERE serial = $3`, at.UnixMicro(), int64(reason), c.Serial); err != nil {
+		return err
+	}
+	e := Event{At: at, Kind: Revoked, Device: c.Device, Serial: c.Serial, Reason: reason}
+	if c.Device != "" {
+		device, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`, c.Device))
+		if err != nil {
+			return err
+		}
+		e.User = device.User
+	}
+	if err := t.tell(e); err != nil {
+		return err
+	}
+	return t.audit(Entry{At: at, By: by, Action: ActRevoke, Device: c.Device, Serial: c.Serial, Detail: reason.String()})
+}
+
+// CloseDevice revokes what a device has and cancels its open requests. A later
+// request opens it again. ErrClosed: it was closed before.
+func (d *SQL) CloseDevice(ctx context.Context, by By, name string, reason ca.Reason, at time.Time) error {
+	return d.write(ctx, func(t *tx) error {
+		ids, err := query(t.ctx, t, scanText, `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
+			WHERE device = $3 AND state = $4 RETURNING id`, Cancelled, at.UnixMicro(), name, Open)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if err := t.audit(Entry{At: at, By: by, Action: ActCancel, Request: id, Device: name, Detail: "device is closed"}); err != nil {
+				return err
+			}
+		}
+		device, err := t.device(name)
+		if err != nil {
+			return err
+		}
+		if !device.Open {
+			return fmt.Errorf("device %q: %w", name, ErrClosed)
+		}
+		if _, err := t.exec(`UPDATE directory_device SET state = $1, closed_us = $2 WHERE name = $3`, "closed", at.UnixMicro(), name); err != nil {
+			return err
+		}
+		valid, err := query(t.ctx, t, scanCertificate, `SELECT `+certificateColumns+`
+			WHERE device_name = $1 AND revoked_us IS NULL AND not_after_us > $2 ORDER BY issued_us`+t.forUpdate(), name, at.UnixMicro())
+		if err != nil {
+			return err
+		}
+		for _, c := range valid {
+			if err := t.revoke(by, c, reason, at); err != nil {
+				return err
+			}
+		}
+		if err := t.tell(Event{At: at, Kind: Closed, Device: name, User: device.User, Groups: device.Groups, Reason: reason}); err != nil {
+			return err
+		}
+		return t.audit(Entry{At: at, By: by, Action: ActClose, Device: name, Detail: reason.String()})
+	})
+}

@@ -1,0 +1,4 @@
+package directory
+
+// Migrator is for tests of versions.
+var Migrator = migrator

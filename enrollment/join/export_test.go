@@ -1,0 +1,4 @@
+package join
+
+// Conforms for tests of the handler.
+var Conforms = conforms

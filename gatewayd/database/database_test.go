@@ -1,0 +1,118 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A commit of SQLite is durable, writers take turns instead of failing, and
+// nobody else on the host can read the file.
+func TestSQLite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sub", "a b?c.db")
+	db, engine, err := Open(t.Context(), Config{File: file, Connections: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if engine != SQLite {
+		t.Errorf("engine %s", engine)
+	}
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "secure_delete": "1", "busy_timeout": "10000"} {
+		var got string
+		if err := db.QueryRow("PRAGMA " + pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %q, want %q (%v)", pragma, got, want, err)
+		}
+	}
+	if _, err := db.Exec("CREATE TABLE counter (n BIGINT)"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("INSERT INTO counter VALUES (0)"); err != nil {
+		t.Fatal(err)
+	}
+	var writers sync.WaitGroup
+	for range 8 {
+		writers.Go(func() {
+			for range 20 {
+				tx, err := db.BeginTx(context.Background(), nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var n int
+				if err := tx.QueryRow("SELECT n FROM counter").Scan(&n); err != nil {
+					t.Error(err)
+				}
+				if _, err := tx.Exec("UPDATE counter SET n = $1", n+1); err != nil {
+					t.Error(err)
+				}
+				if err := tx.Commit(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	var n int
+	if err := db.QueryRow("SELECT n FROM counter").Scan(&n); err != nil || n != 160 {
+		t.Errorf("%d increments of 160 (%v)", n, err)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("files %v (%v)", files, err)
+	}
+	for _, f := range files {
+		if info, err := os.Stat(f); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v (%v)", f, info.Mode(), err)
+		}
+	}
+}
+
+// PostgreSQL is asked for its certificate and name, whatever the connection
+// string or the environment says, unless the operator allows less.
+func TestPostgresTLS(t *testing.T) {
+	t.Setenv("PGSSLMODE", "disable")
+	for _, tt := range []struct {
+		dsn      string
+		insecure bool
+		want     string // error
+		tls      bool
+	}{
+		{"host=db.example.com dbname=e", false, "", true},
+		{"postgres://u@db.example.com/e", false, "", true},
+		{"postgres://u@db.example.com/e?sslmode=verify-full", false, "", true},
+		{"host=db.example.com sslmode=require", false, "sslmode=require", false},
+		{"postgres://u@db.example.com/e?sslmode=prefer", false, "sslmode=prefer", false},
+		{"host=db.example.com sslmode='allow'", false, "sslmode=allow", false},
+		{"host=db.example.com", true, "", false},
+		{"host=db.example.com sslmode=verify-full", true, "", true},
+		{"host=/run/postgresql", false, "", false},
+	} {
+		config, err := postgresConfig(Config{Postgres: tt.dsn, Insecure: tt.insecure})
+		if tt.want != "" {
+			if !errors.Is(err, ErrTLS) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%s: %v", tt.dsn, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.dsn, err)
+			continue
+		}
+		if got := config.TLSConfig != nil; got != tt.tls {
+			t.Errorf("%s: TLS %v", tt.dsn, got)
+		}
+		if tt.tls && (config.TLSConfig.InsecureSkipVerify || config.TLSConfig.ServerName != "db.example.com") {
+			t.Errorf("%s: doesn't check the name", tt.dsn)
+		}
+		for _, f := range config.Fallbacks {
+			if tt.tls && f.TLSConfig == nil {
+				t.Errorf("%s: falls back to no TLS", tt.dsn)
+			}
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/roamgate/roamgate/gatewayd/https"
+	"github.com/roamgate/roamgate/gatewayd/metrics"
+)
+
+// plain is a server for machines inside.
+func plain(h http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// monitoring serves /metrics, /healthz and /readyz. Healthy is who answers; ready
+// is who reaches its database.
+func (s *enrollmentServer) monitoring(db *sql.DB) http.Handler {
+	registry := metrics.Registry(metrics.EnrollmentCollector(func() metrics.Enrollment { return s.snapshot(db) }), version, revision())
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelError), MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
+	}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
+		defer cancel()
+		if err := s.ping(ctx); err != nil {
+			s.logger.Warn("not ready", slog.Any("error", err))
+			http.Error(w, "the database can't be reached", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	return mux
+}
+
+func (s *enrollmentServer) snapshot(db *sql.DB) metrics.Enrollment {
+	m := s.service.Metrics()
+	out := metrics.Enrollment{
+		Requests: m.Requests, Enrolled: m.Enrolled, Again: m.Again, Renewed: m.Renewed, Certified: m.Certified, Revoked: m.Revoked,
+		Closed: m.Closed, Expired: m.Expired, Failed: m.Failed, Unrecorded: m.Unrecorded, Refused: map[string]uint64{},
+		Listeners: map[string]metrics.Listener{"devices": listener(s.devices), "admins": listener(s.admins)},
+	}
+	for reason, n := range m.Refused {
+		out.Refused[string(reason)] = n
+	}
+	d := db.Stats()
+	out.Connections, out.ConnectionWaits = d.OpenConnections, uint64(d.WaitCount)
+	out.ConnectionWaited = d.WaitDuration.Seconds()
+	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
+	defer cancel()
+	if t, err := s.service.Trust(ctx); err == nil {
+		out.ListNumber, out.ListUntil = t.Number, float64(t.Until.Unix())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out.ConfigLoaded, out.ReloadsFailed = float64(s.loaded.Unix()), s.reloadsFailed
+	return out
+}
+
+func listener(s *https.Server) metrics.Listener {
+	st := s.Stats()
+	return metrics.Listener{
+		Open: st.Open, Accepted: st.Accepted, Refused: st.Refused, Evicted: st.Evicted, Limited: st.Limited, TooLarge: st.TooLarge,
+		Requests: map[string]uint64{"2xx": st.Requests[2], "3xx": st.Requests[3], "4xx": st.Requests[4], "5xx": st.Requests[5]},
+	}
+}
+
+// tlsServer serves TLS by its own configuration.
+type tlsServer struct{ *http.Server }
+
+func (s tlsServer) Serve(l net.Listener) error { return s.ServeTLS(l, "", "") }
