@@ -124,7 +124,7 @@ func (b *Batch) Flush(ctx context.Context) {
 	part := map[string]time.Time{}
 	write := func() {
 		if err := b.store.Seen(ctx, part); err != nil {
-			b.o.Log.Warn("last visits of devices are not written", "devices", len(part), "error", err)
+			b.o.Log.Warn("last visits of devices are not written", slog.Int("devices", len(part)), slog.Any("error", err))
 			b.again(part)
 		}
 		part = map[string]time.Time{}
@@ -139,7 +139,7 @@ func (b *Batch) Flush(ctx context.Context) {
 		n := min(len(messages), perWrite)
 		if err := b.store.LogMessages(ctx, messages[:n]); err != nil {
 			b.dropped.Add(uint64(n))
-			b.o.Log.Warn("messages are not logged", "messages", n, "error", err)
+			b.o.Log.Warn("messages are not logged", slog.Int("messages", n), slog.Any("error", err))
 		}
 		messages = messages[n:]
 	}

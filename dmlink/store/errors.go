@@ -18,14 +18,12 @@ var (
 	ErrClosed = errors.New("device is closed")
 	// ErrInvalid: what can't be stored; the text says why.
 	ErrInvalid = errors.New("invalid")
-	// ErrTooMany: a bound was reached; the text says which.
-	ErrTooMany = errors.New("too many")
 	// ErrUnavailable: the database can't be reached, or failed.
 	ErrUnavailable = errors.New("store is unavailable")
 )
 
 // decided are the errors that say something about what was asked.
-var decided = []error{ErrNotFound, ErrExists, ErrClosed, ErrInvalid, ErrTooMany, session.ErrNoAccount, session.ErrNonceUsed}
+var decided = []error{ErrNotFound, ErrExists, ErrClosed, ErrInvalid, session.ErrNoAccount, session.ErrNonceUsed}
 
 func isDecided(err error) bool {
 	for _, d := range decided {

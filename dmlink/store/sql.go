@@ -126,14 +126,6 @@ func (t *tx) forUpdate() string {
 	return ""
 }
 
-// forUpdateOf names the table whose rows they are, where several are joined.
-func (t *tx) forUpdateOf(table string) string {
-	if t.dialect == Postgres {
-		return " FOR UPDATE OF " + table
-	}
-	return ""
-}
-
 func (t *tx) exec(text string, args ...any) (int64, error) {
 	var result sql.Result
 	var err error

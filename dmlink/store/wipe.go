@@ -81,6 +81,8 @@ func (t *tx) closing(v Device, task, reason string) error {
 	return t.closeDevice(v.Name, reason)
 }
 
+const wipeReturning = `device_name, task_id, state, reason, enrolled_us, expires_us, tries, trouble, closed_us`
+
 const wipeColumns = wipeReturning + ` FROM dm_wipe`
 
 func scanWipe(r row) (w Wipe, err error) {
@@ -144,8 +146,6 @@ func (d *SQL) TakeWipes(ctx context.Context, lease time.Duration, limit int) (ta
 	})
 	return taken, err
 }
-
-const wipeReturning = `device_name, task_id, state, reason, enrolled_us, expires_us, tries, trouble, closed_us`
 
 // EndWipe: its account is closed everywhere.
 func (d *SQL) EndWipe(ctx context.Context, w Wipe) error {

@@ -78,7 +78,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		if err := k.Sweep(ctx); err != nil && ctx.Err() == nil {
-			k.o.Log.Warn("tasks are not swept; trying again", "every", k.o.Every, "error", err)
+			k.o.Log.Warn("tasks are not swept; trying again", slog.Duration("every", k.o.Every), slog.Any("error", err))
 		}
 		select {
 		case <-tick.C:
@@ -133,10 +133,11 @@ func (k *Keeper) closeAccounts(ctx context.Context) (int, error) {
 	limited, cancel := context.WithTimeout(ctx, k.o.Lease/2)
 	defer cancel()
 	if err := k.closer.CloseAccount(limited, w); err != nil {
-		k.o.Log.Warn("account of a wiped device isn't closed yet", "device", w.Device, "reason", w.Reason, "tries", w.Tries, "error", err)
+		k.o.Log.Warn("account of a wiped device isn't closed yet", slog.String("device", w.Device), slog.String("reason", w.Reason),
+			slog.Int("tries", w.Tries), slog.Any("error", err))
 		return 1, k.work.DelayWipe(ctx, w, k.o.Now().Add(backOff(w.Tries)), err)
 	}
-	k.o.Log.Info("device is closed", "device", w.Device, "reason", w.Reason, "task", w.Task)
+	k.o.Log.Info("device is closed", slog.String("device", w.Device), slog.String("reason", w.Reason), slog.String("task", w.Task))
 	return 1, k.work.EndWipe(ctx, w)
 }
 
