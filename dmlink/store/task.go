@@ -289,6 +289,33 @@ func (d *SQL) Expire(ctx context.Context, limit int) (n int, err error) {
 	return n, err
 }
 
+// TrimCommands takes away commands that ended before a time, at most limit of
+// them, and tasks of which none is left, and says how many. A task that a wipe
+// stands on stays.
+func (d *SQL) TrimCommands(ctx context.Context, before time.Time, limit int) (n int64, err error) {
+	err = d.write(ctx, func(t *tx) error {
+		n = 0
+		ids, err := query(t.ctx, t, scanID, `SELECT id FROM dm_command WHERE ended_us < $1 ORDER BY ended_us LIMIT $2`+t.skipLocked("dm_command"),
+			before.UnixMicro(), page(limit))
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if _, err := t.exec(`DELETE FROM dm_answer WHERE `+t.among("command_id", "BIGINT", 1), several(t, ids)); err != nil {
+			return err
+		}
+		tasks, err := query(t.ctx, t, scanText, `DELETE FROM dm_command WHERE `+t.among("id", "BIGINT", 1)+` RETURNING task_id`, several(t, ids))
+		if err != nil {
+			return err
+		}
+		n = int64(len(ids))
+		_, err = t.exec(`DELETE FROM dm_task WHERE `+t.among("id", "TEXT", 1)+`
+			AND NOT EXISTS (SELECT 1 FROM dm_command WHERE dm_command.task_id = dm_task.id)
+			AND NOT EXISTS (SELECT 1 FROM dm_wipe WHERE dm_wipe.task_id = dm_task.id)`, several(t, tasks))
+		return err
+	})
+	return n, err
+}
+
 // AfterRestore of a backup: what was sent since isn't known any more, so once-only
 // commands that wait become unknown; their administrators decide. It says how
 // many those were. Devices' sessions may begin when it has returned.

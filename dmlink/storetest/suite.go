@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(*testing.T) Database) {
 		{"an accepted command", (*suite).accepted},
 		{"what a device tells", (*suite).told},
 		{"messages", (*suite).messages},
+		{"old commands", (*suite).old},
 		{"last seen", (*suite).seen},
 		{"wipe, confirmed", (*suite).wipeConfirmed},
 		{"wipe, expired", (*suite).wipeExpired},
@@ -354,6 +355,47 @@ func (s *suite) messages() {
 	if got, err = s.Messages(ctx, "a", 0, 0); n != 3 || err != nil || len(got) != 1 {
 		s.t.Errorf("trimmed %d, left %d, %v", n, len(got), err)
 	}
+}
+
+// Commands go when their time is over, tasks with the last of theirs; what waits
+// stays.
+func (s *suite) old() {
+	ctx := s.t.Context()
+	s.enroll("a", "g")
+	s.enroll("b", "g")
+	k := s.order(session.Idempotent, exec("./A"))
+	k.Group, k.ID = "g", "both"
+	_, _, err := s.Put(ctx, k)
+	s.must(err)
+	s.must(s.Record(ctx, "a", session.Report{At: s.clock.Now(), Outcomes: []session.Outcome{{
+		Task: strconv.FormatInt(s.command("both", "a").ID, 10), Code: 200, Results: []session.Value{{URI: "./A", Data: []byte("1")}},
+	}}}))
+	trim := func(want int64) {
+		s.t.Helper()
+		n, err := s.TrimCommands(ctx, s.clock.Now(), 0)
+		s.must(err)
+		if n != want {
+			s.t.Errorf("trimmed %d, want %d", n, want)
+		}
+	}
+	trim(0) // ended just now
+	s.clock.Add(time.Second)
+	trim(1)
+	s.state("both", "b", store.Waiting)
+	_, err = s.Cancel(ctx, "both")
+	s.must(err)
+	_, wipe := s.orderWipe("a")
+	_, err = s.ExpireWipes(ctx, 0)
+	s.must(err)
+	s.clock.Add(2 * time.Hour)
+	_, err = s.ExpireWipes(ctx, 0)
+	s.must(err)
+	s.clock.Add(time.Second)
+	trim(2)
+	_, err = s.Task(ctx, "both")
+	s.want(err, store.ErrNotFound)
+	_, err = s.Task(ctx, wipe) // the device's wipe names it
+	s.must(err)
 }
 
 func (s *suite) seen() {

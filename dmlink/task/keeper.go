@@ -23,6 +23,7 @@ type Work interface {
 	EndWipe(ctx context.Context, w store.Wipe) error
 	DelayWipe(ctx context.Context, w store.Wipe, until time.Time, trouble error) error
 	TrimMessages(ctx context.Context, before time.Time, limit int) (int64, error)
+	TrimCommands(ctx context.Context, before time.Time, limit int) (int64, error)
 }
 
 // Closer closes a device's account where it was opened, and revokes its
@@ -45,6 +46,9 @@ type KeeperOptions struct {
 	Every time.Duration
 	// Retention of messages: 30 days; negative keeps them for ever.
 	Retention time.Duration
+	// History is how long commands are kept that have ended: a year; negative
+	// keeps them for ever.
+	History time.Duration
 	// Lease is how long closing one account may take: 1 minute.
 	Lease time.Duration
 	// Now is the clock; nil means time.Now.
@@ -58,7 +62,7 @@ func NewKeeper(w Work, c Closer, o KeeperOptions) *Keeper {
 	for _, f := range []struct {
 		field   *time.Duration
 		standby time.Duration
-	}{{&o.Every, 10 * time.Second}, {&o.Retention, 30 * day}, {&o.Lease, time.Minute}} {
+	}{{&o.Every, 10 * time.Second}, {&o.Retention, 30 * day}, {&o.History, 365 * day}, {&o.Lease, time.Minute}} {
 		if *f.field == 0 {
 			*f.field = f.standby
 		}
@@ -99,7 +103,8 @@ func (k *Keeper) Sweep(ctx context.Context) error {
 		all(func() (int, error) { return k.work.ExpireWipes(ctx, perSweep) }),
 		all(func() (int, error) { return k.closeAccounts(ctx) }),
 		all(func() (int, error) { return k.work.Expire(ctx, perSweep) }),
-		k.trim(ctx),
+		k.trim(ctx, k.o.Retention, k.work.TrimMessages),
+		k.trim(ctx, k.o.History, k.work.TrimCommands),
 	)
 }
 
@@ -112,12 +117,12 @@ func all(part func() (int, error)) error {
 	}
 }
 
-func (k *Keeper) trim(ctx context.Context) error {
-	if k.o.Retention < 0 {
+func (k *Keeper) trim(ctx context.Context, kept time.Duration, part func(context.Context, time.Time, int) (int64, error)) error {
+	if kept < 0 {
 		return nil
 	}
 	return all(func() (int, error) {
-		n, err := k.work.TrimMessages(ctx, k.o.Now().Add(-k.o.Retention), perSweep)
+		n, err := part(ctx, k.o.Now().Add(-kept), perSweep)
 		return int(n), err
 	})
 }

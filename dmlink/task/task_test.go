@@ -333,4 +333,13 @@ func TestSweep(t *testing.T) {
 	if left, err := o.Messages(ctx, "phone", 0, 0); err != nil || len(left) != 1 {
 		t.Errorf("%d messages, %v", len(left), err)
 	}
+	// A year later nobody asks for it any more.
+	o.clock.Add(366 * 24 * time.Hour)
+	o.must(task.NewKeeper(o.SQL, &closer{}, task.KeeperOptions{Now: o.clock.Now, Retention: -1}).Sweep(ctx))
+	if _, err := o.Task(ctx, placed.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("task after a year: %v", err)
+	}
+	if left, err := o.Messages(ctx, "phone", 0, 0); err != nil || len(left) != 1 {
+		t.Errorf("%d messages that are kept for ever, %v", len(left), err)
+	}
 }

@@ -66,6 +66,7 @@ CREATE TABLE dm_command (
 CREATE INDEX dm_command_waiting ON dm_command (device_name, urgency, id) WHERE state = 'waiting';
 CREATE INDEX dm_command_expires ON dm_command (expires_us) WHERE state = 'waiting';
 CREATE INDEX dm_command_device ON dm_command (device_name, id);
+CREATE INDEX dm_command_ended ON dm_command (ended_us) WHERE ended_us IS NOT NULL;
 
 CREATE TABLE dm_answer (
     command_id BIGINT PRIMARY KEY REFERENCES dm_command (id),
@@ -121,6 +122,7 @@ CREATE TABLE dm_wipe (
     closed_us   BIGINT
 );
 CREATE INDEX dm_wipe_due ON dm_wipe (state, due_us);
+CREATE INDEX dm_wipe_task ON dm_wipe (task_id);
 
 CREATE TABLE dm_outbox (
     id          BIGSERIAL PRIMARY KEY,
