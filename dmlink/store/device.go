@@ -146,9 +146,8 @@ func (d *SQL) Devices(ctx context.Context, f DeviceFilter) ([]Device, error) {
 	if f.Open {
 		w.add("state = $%d", "open")
 	}
-	if f.After != "" {
-		w.add("name > $%d", f.After)
-	}
+	// Also without one: it leads to the index, whose order is that of the list.
+	w.add("name > $%d", f.After)
 	return query(ctx, d.db, scanDevice, `SELECT `+deviceColumns+w.text("name", f.Limit), w.args...)
 }
 

@@ -323,7 +323,7 @@ func (d *SQL) AfterRestore(ctx context.Context) (n int64, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		var err error
 		n, err = t.exec(`UPDATE dm_command SET state = 'unknown', ended_us = $1
-			WHERE state = 'waiting' AND task_id IN (SELECT id FROM dm_task WHERE once = 1)`, d.now().UnixMicro())
+			WHERE state = 'waiting' AND expires_us > 0 AND (SELECT once FROM dm_task WHERE dm_task.id = dm_command.task_id) = 1`, d.now().UnixMicro())
 		return err
 	})
 	return n, err

@@ -27,9 +27,9 @@ import (
 
 // Servers, and the database, die in the middle of what they do, and devices too.
 // No command is lost, no once-only command runs twice, none is stuck.
-func TestKillSQLite(t *testing.T) { killSQLite(t, scale{devices: 20, rounds: 5, every: 30}) }
+func TestKillSQLite(t *testing.T) { killSQLite(t, scale{devices: 40, rounds: 10, every: 40}) }
 
-func TestKillPostgres(t *testing.T) { killPostgres(t, scale{devices: 20, rounds: 5, every: 30}) }
+func TestKillPostgres(t *testing.T) { killPostgres(t, scale{devices: 40, rounds: 10, every: 40}) }
 
 // The same with 10,000 sessions, or as many as ROAMGATE_SOAK_DM_SESSIONS says.
 func TestSoakKillSQLite(t *testing.T) { killSQLite(t, soak(t)) }
