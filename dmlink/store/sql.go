@@ -309,14 +309,6 @@ func found(err error, what, name string) error {
 	return unavailable(err)
 }
 
-// micros is how a time is stored; the zero time is NULL.
-func micros(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t.UnixMicro()
-}
-
 // instant is a time as it is read.
 type instant struct{ time.Time }
 
