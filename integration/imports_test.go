@@ -71,6 +71,15 @@ var importRules = []importRule{{
 }, {
 	of: []string{"control/alerter"}, own: none, outside: none,
 	why: "it carries octets that it can't read: no secret and no message of device management is within reach",
+	of: []string{"dmlink/store"}, own: []string{"dmlink/session", "dmlink/syncml"},
+	notStd: []string{"net/http", "os"},
+	why:    "it keeps what sessions and administrators want; what that means, and who may want it, is decided above",
+	of: []string{"dmlink/schedule"}, own: []string{"dmlink/syncml"}, outside: xcrypto,
+	notStd: []string{"math/rand", "math/rand/v2", "crypto/rand", "database/sql"},
+	why:    "when a device comes is a function of its name and of moments, so that whoever waits for it knows it too",
+	of: []string{"dmlink/task"}, own: []string{"dmlink/schedule", "dmlink/session", "dmlink/store", "dmlink/syncml", "dmlink/tree"},
+	notStd: []string{"database/sql", "net/http"},
+	why:    "tasks are commands and rules; statements are the store's",
 }, {
 	of: []string{"control/ikecrypto"}, own: []string{"control/ikewire"}, outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
 	why: "key exchange and keys: the only place with another module's arithmetic, which has to be constant-time",
@@ -191,6 +200,9 @@ var importRules = []importRule{{
 	of: []string{"integration/netns"}, own: none,
 	why: "benchmarks, tests and the demo stand on it: it knows nothing of gateways",
 }, {
+	of: []string{"integration/postgres"}, own: none,
+	why: "whoever tests with a database stands on it: it knows none of our tables",
+}, {
 	of: []string{"integration/peer", "integration/traffic"}, own: []string{"integration/netns"},
 	why: "peers are software that we didn't write, and traffic is judged without our code",
 }, {
@@ -292,6 +304,12 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "dmlink/session", imports: "net", bad: true},
 		{from: "dmlink/session", imports: module + "/dmlink/server", bad: true},
 		{from: "dmlink/server", imports: module + "/dmlink/store", bad: true},
+		{from: "dmlink/store", imports: module + "/dmlink/session"},
+		{from: "dmlink/store", imports: module + "/dmlink/task", bad: true},
+		{from: "dmlink/store", imports: module + "/enrollment/directory", bad: true},
+		{from: "dmlink/schedule", imports: module + "/dmlink/store", bad: true},
+		{from: "dmlink/task", imports: module + "/dmlink/schedule"},
+		{from: "dmlink/task", imports: module + "/dmlink/server", bad: true},
 		{from: "bench/device/dm", imports: module + "/dmlink/server", bad: true},
 		{from: "integration/peer", imports: module + "/control/ikewire", bad: true},
 	} {
