@@ -1,0 +1,220 @@
+package store
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/session"
+	"github.com/roamgate/roamgate/dmlink/syncml"
+)
+
+// Answer is what a device said of a command beside its status.
+type Answer struct {
+	Parts   []session.Part  `json:"parts,omitempty"`
+	Results []session.Value `json:"results,omitempty"`
+}
+
+// answer of a command; the last one stays.
+func (t *tx) answer(id int64, a Answer) error {
+	if len(a.Parts) == 0 && len(a.Results) == 0 {
+		return nil
+	}
+	packed, err := pack(a)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(`INSERT INTO dm_answer (command_id, octets) VALUES ($1, $2)
+		ON CONFLICT (command_id) DO UPDATE SET octets = excluded.octets`, id, packed)
+	return err
+}
+
+// Answer to a command by its ID; empty if the device said no more than a status.
+func (d *SQL) Answer(ctx context.Context, command int64) (a Answer, err error) {
+	var packed []byte
+	err = d.db.QueryRowContext(ctx, `SELECT octets FROM dm_answer WHERE command_id = $1`, command).Scan(&packed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return a, nil
+	}
+	if err != nil {
+		return a, unavailable(err)
+	}
+	return a, unpack(packed, &a)
+}
+
+// Alert that a device told.
+type Alert struct {
+	ID         int64
+	At         time.Time
+	Code       int
+	Correlator string
+	Items      []syncml.Item
+}
+
+// keptAlerts is how many of a device are kept, the newest.
+const keptAlerts = 100
+
+// alert of a device whose row is locked. A generic one with a Correlator ends
+// the command that the device had accepted.
+func (t *tx) alert(device string, a session.Alert, at int64) error {
+	items, err := pack(a.Items)
+	if err != nil {
+		return err
+	}
+	if _, err := t.exec(`INSERT INTO dm_alert (device_name, at_us, code, correlator, items) VALUES ($1, $2, $3, $4, $5)`,
+		device, at, int64(a.Code), text(a.Correlator), items); err != nil {
+		return err
+	}
+	if _, err := t.exec(`DELETE FROM dm_alert WHERE device_name = $1 AND id <= (
+			SELECT id FROM dm_alert WHERE device_name = $2 ORDER BY id DESC LIMIT 1 OFFSET `+strconv.Itoa(keptAlerts)+`)`, device, device); err != nil {
+		return err
+	}
+	if a.Code != syncml.AlertGeneric || a.Correlator == "" {
+		return nil
+	}
+	code := resultCode(a.Items)
+	type done struct{ id, closes int64 }
+	ended, err := query(t.ctx, t, func(r row) (n done, err error) { return n, r.Scan(&n.id, &n.closes) },
+		`UPDATE dm_command SET state = 'answered', code = $1, ended_us = $2 WHERE task_id = $3 AND device_name = $4 AND state = 'accepted'
+		RETURNING id, (SELECT closes FROM dm_task WHERE dm_task.id = dm_command.task_id)`, int64(code), at, text(a.Correlator), device)
+	if err != nil {
+		return err
+	}
+	for _, n := range ended {
+		var results []session.Value
+		for _, i := range a.Items {
+			results = append(results, session.Value{URI: i.Source.URI, Format: i.Meta.Format, Type: i.Meta.Type, Data: i.Data})
+		}
+		if err := t.answer(n.id, Answer{Results: results}); err != nil {
+			return err
+		}
+		if n.closes != 0 && succeeded(code) {
+			if err := t.wiped(device, n.id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// resultCode that a generic alert tells in the Data of its first item; without
+// one the alert itself is the good news.
+func resultCode(items []syncml.Item) int {
+	if len(items) > 0 {
+		if n, err := strconv.Atoi(string(bytes.TrimSpace(items[0].Data))); err == nil && n >= 100 && n < 10000 {
+			return n
+		}
+	}
+	return syncml.StatusOK
+}
+
+// Alerts of a device, the newest first; the last hundred are kept.
+func (d *SQL) Alerts(ctx context.Context, device string) ([]Alert, error) {
+	return query(ctx, d.db, func(r row) (a Alert, err error) {
+		var at instant
+		var items []byte
+		if err := r.Scan(&a.ID, &at, &a.Code, &a.Correlator, &items); err != nil {
+			return a, err
+		}
+		a.At = at.Time
+		return a, unpack(items, &a.Items)
+	}, `SELECT id, at_us, code, correlator, items FROM dm_alert WHERE device_name = $1 ORDER BY id DESC`, device)
+}
+
+// Bounds on what is kept of a device's own words in its first package.
+const (
+	maxInfoNodes = 64
+	maxInfoData  = 16 << 10
+)
+
+// info of a device whose row is locked: what it doesn't tell any more goes.
+func (t *tx) info(device string, r session.Report) error {
+	if r.InfoDigest != nil {
+		if _, err := t.exec(`UPDATE dm_device SET info_digest = $1 WHERE name = $2`, r.InfoDigest, device); err != nil {
+			return err
+		}
+	}
+	if len(r.DevInfo) == 0 {
+		return nil
+	}
+	if _, err := t.exec(`DELETE FROM dm_info WHERE device_name = $1`, device); err != nil {
+		return err
+	}
+	for i, v := range r.DevInfo {
+		if i == maxInfoNodes {
+			break
+		}
+		if len(v.Data) > maxInfoData || len(v.URI) > maxURI {
+			continue
+		}
+		if _, err := t.exec(`INSERT INTO dm_info (device_name, uri, format, type, data, at_us) VALUES ($1, $2, $3, $4, $5, $6)
+				ON CONFLICT (device_name, uri) DO UPDATE SET data = excluded.data`,
+			device, text(v.URI), text(v.Format), text(v.Type), orEmpty(v.Data), r.At.UnixMicro()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxURI is longer than any that a device may have.
+const maxURI = 1024
+
+// Info is what a device last said of itself.
+func (d *SQL) Info(ctx context.Context, device string) ([]session.Value, error) {
+	return query(ctx, d.db, func(r row) (v session.Value, err error) {
+		return v, r.Scan(&v.URI, &v.Format, &v.Type, &v.Data)
+	}, `SELECT uri, format, type, data FROM dm_info WHERE device_name = $1 ORDER BY uri`, device)
+}
+
+// pack as compressed JSON.
+func pack(v any) ([]byte, error) {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return deflate(plain)
+}
+
+func unpack(packed []byte, v any) error {
+	plain, err := inflate(packed, maxPacked)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(plain, v)
+}
+
+// maxPacked is more than what a session keeps of one package.
+const maxPacked = 64 << 20
+
+func deflate(plain []byte) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(plain); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func inflate(packed []byte, most int64) ([]byte, error) {
+	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), most+1))
+	if err != nil {
+		return nil, fmt.Errorf("stored octets: %w", err)
+	}
+	if int64(len(plain)) > most {
+		return nil, fmt.Errorf("stored octets: more than %d", most)
+	}
+	return plain, nil
+}

@@ -1,0 +1,185 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Device that is managed.
+type Device struct {
+	// Name is its identity in sessions and certificates.
+	Name string
+	User string
+	// IMEI, IMSI and Phone number, where they are known.
+	IMEI, IMSI, Phone string
+	Groups            []string
+	Open              bool
+	Enrolled          time.Time
+	Closed            time.Time
+	// Seen is when it last authenticated; written late, see SQL.Seen.
+	Seen time.Time
+}
+
+const deviceColumns = `name, user_name, imei, imsi, phone, state, enrolled_us, closed_us, seen_us FROM dm_device`
+
+func scanDevice(r row) (v Device, err error) {
+	var user, imei, imsi, phone optional
+	var state string
+	var enrolled, closed, seen instant
+	err = r.Scan(&v.Name, &user, &imei, &imsi, &phone, &state, &enrolled, &closed, &seen)
+	v.User, v.IMEI, v.IMSI, v.Phone = string(user), string(imei), string(imsi), string(phone)
+	v.Open, v.Enrolled, v.Closed, v.Seen = state == "open", enrolled.Time, closed.Time, seen.Time
+	return v, err
+}
+
+func scanText(r row) (s string, err error) { return s, r.Scan(&s) }
+
+// Enroll a device, for the first time or anew at a later moment: then its open
+// commands are cancelled and a wipe that waits is forgotten, because somebody
+// has let it in since. Told again of the same enrollment, by v.Enrolled, it only
+// takes over user, numbers and groups. The account is by certificate until
+// PutAccount.
+func (d *SQL) Enroll(ctx context.Context, v Device) error {
+	if !isName(v.Name) || v.Enrolled.IsZero() {
+		return fmt.Errorf("%w: a device needs a name of at most %d octets and the time of its enrollment", ErrInvalid, maxName)
+	}
+	return d.write(ctx, func(t *tx) error {
+		if _, err := t.exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,
+			v.Name, v.Enrolled.UnixMicro()); err != nil {
+			return err
+		}
+		old, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), v.Name))
+		if err != nil {
+			return err
+		}
+		switch {
+		case v.Enrolled.UnixMicro() < old.Enrolled.UnixMicro():
+			return nil // an old tale
+		case v.Enrolled.UnixMicro() > old.Enrolled.UnixMicro():
+			if err := t.anew(v); err != nil {
+				return err
+			}
+		}
+		if _, err := t.exec(`UPDATE dm_device SET user_name = $1, imei = $2, imsi = $3, phone = $4 WHERE name = $5`,
+			orNull(v.User), orNull(v.IMEI), orNull(v.IMSI), orNull(v.Phone), v.Name); err != nil {
+			return err
+		}
+		return t.setGroups(v.Name, v.Groups)
+	})
+}
+
+// anew: nothing of the enrollment before is left.
+func (t *tx) anew(v Device) error {
+	if err := t.cancelAll(v.Name); err != nil {
+		return err
+	}
+	for _, text := range []string{
+		`DELETE FROM dm_wipe WHERE device_name = $1`,
+		`UPDATE dm_device SET state = 'open', closed_us = NULL, seen_us = NULL, scheme = 0, account = '', secret = NULL, nonce = NULL,
+			server_account = '', server_secret = NULL, server_nonce = NULL, info_digest = NULL WHERE name = $1`,
+	} {
+		if _, err := t.exec(text, v.Name); err != nil {
+			return err
+		}
+	}
+	_, err := t.exec(`UPDATE dm_device SET enrolled_us = $1 WHERE name = $2`, v.Enrolled.UnixMicro(), v.Name)
+	return err
+}
+
+func (t *tx) setGroups(device string, groups []string) error {
+	if _, err := t.exec(`DELETE FROM dm_member WHERE device_name = $1`, device); err != nil {
+		return err
+	}
+	groups = slices.Clone(groups)
+	slices.Sort(groups)
+	for _, g := range slices.Compact(groups) {
+		if _, err := t.exec(`INSERT INTO dm_member (device_name, group_name) VALUES ($1, $2)`, device, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetGroups replaces the groups of a device.
+func (d *SQL) SetGroups(ctx context.Context, device string, groups []string) error {
+	return d.write(ctx, func(t *tx) error {
+		if err := t.row(`SELECT name FROM dm_device WHERE name = $1`+t.forUpdate(), device).Scan(new(string)); err != nil {
+			return found(err, "device", device)
+		}
+		return t.setGroups(device, groups)
+	})
+}
+
+// Device by its name.
+func (d *SQL) Device(ctx context.Context, name string) (Device, error) {
+	v, err := scanDevice(d.db.QueryRowContext(ctx, `SELECT `+deviceColumns+` WHERE name = $1`, name))
+	if err != nil {
+		return v, found(err, "device", name)
+	}
+	v.Groups, err = query(ctx, d.db, scanText, `SELECT group_name FROM dm_member WHERE device_name = $1 ORDER BY group_name`, name)
+	return v, err
+}
+
+// DeviceFilter; its zero value means all.
+type DeviceFilter struct {
+	User, IMEI, IMSI, Phone, Group string
+	// Open leaves out those that are closed.
+	Open bool
+	// After is the name of the last one that was seen; Limit is at most 1,000,
+	// which zero means, too.
+	After string
+	Limit int
+}
+
+// Devices in the order of their names; without their groups.
+func (d *SQL) Devices(ctx context.Context, f DeviceFilter) ([]Device, error) {
+	var w where
+	w.equal("user_name", f.User)
+	w.equal("imei", f.IMEI)
+	w.equal("imsi", f.IMSI)
+	w.equal("phone", f.Phone)
+	if f.Group != "" {
+		w.add("name IN (SELECT device_name FROM dm_member WHERE group_name = $%d)", f.Group)
+	}
+	if f.Open {
+		w.add("state = $%d", "open")
+	}
+	// Also without one: it leads to the index, whose order is that of the list.
+	w.add("name > $%d", f.After)
+	return query(ctx, d.db, scanDevice, `SELECT `+deviceColumns+w.text("name", f.Limit), w.args...)
+}
+
+// Close a device that its administrator, or enrollment, has let go: it gets no
+// session any more, its secrets are gone, its commands are cancelled, gateways
+// hear of it. Enrolled is which enrollment is meant: one that came since isn't
+// touched. Again it changes nothing.
+func (d *SQL) Close(ctx context.Context, device string, enrolled time.Time, reason string) error {
+	return d.write(ctx, func(t *tx) error {
+		v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), device))
+		if err != nil {
+			return found(err, "device", device)
+		}
+		if !v.Open || v.Enrolled.UnixMicro() > enrolled.UnixMicro() {
+			return nil
+		}
+		if _, err := t.exec(`DELETE FROM dm_wipe WHERE device_name = $1 AND state = 'ordered'`, device); err != nil {
+			return err
+		}
+		return t.closeDevice(device, reason)
+	})
+}
+
+// closeDevice whose row is locked.
+func (t *tx) closeDevice(device, reason string) error {
+	now := t.d.now()
+	if _, err := t.exec(`UPDATE dm_device SET state = 'closed', closed_us = $1, secret = NULL, nonce = NULL,
+		server_secret = NULL, server_nonce = NULL WHERE name = $2`, now.UnixMicro(), device); err != nil {
+		return err
+	}
+	if err := t.cancelAll(device); err != nil {
+		return err
+	}
+	return t.tell(Event{At: now, Kind: Closed, Device: device, Reason: reason})
+}

@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Message of a session, as it travelled.
+type Message struct {
+	ID     int64
+	At     time.Time
+	Device string
+	// Sent by us. Proven: the device had authenticated; before that, what it says
+	// of itself is a claim.
+	Sent, Proven bool
+	ContentType  string
+	// Size of Octets.
+	Size   int
+	Octets []byte
+}
+
+// maxMessage is more than the server takes.
+const maxMessage = 16 << 20
+
+// LogMessages writes messages, compressed, in one transaction.
+func (d *SQL) LogMessages(ctx context.Context, messages []Message) error {
+	packed := make([][]byte, len(messages))
+	for i, m := range messages {
+		var err error
+		if packed[i], err = deflate(m.Octets); err != nil {
+			return err
+		}
+	}
+	return d.write(ctx, func(t *tx) error {
+		for i, m := range messages {
+			if _, err := t.exec(`INSERT INTO dm_message (at_us, device_name, sent, proven, content_type, size, octets)
+				VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+				m.At.UnixMicro(), text(m.Device), flag(m.Sent), flag(m.Proven), text(m.ContentType), int64(len(m.Octets)), packed[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Messages of a device, the newest first, before one that was seen; zero means
+// from the newest.
+func (d *SQL) Messages(ctx context.Context, device string, before int64, limit int) ([]Message, error) {
+	if before == 0 {
+		before = 1<<63 - 1
+	}
+	return query(ctx, d.db, func(r row) (m Message, err error) {
+		var at instant
+		var sent, proven int64
+		var packed []byte
+		if err := r.Scan(&m.ID, &at, &m.Device, &sent, &proven, &m.ContentType, &m.Size, &packed); err != nil {
+			return m, err
+		}
+		m.At, m.Sent, m.Proven = at.Time, sent != 0, proven != 0
+		m.Octets, err = inflate(packed, maxMessage)
+		return m, err
+	}, `SELECT id, at_us, device_name, sent, proven, content_type, size, octets FROM dm_message
+		WHERE device_name = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, device, before, page(limit))
+}
+
+// TrimMessages takes away what is older, at most limit of them, and says how
+// many.
+func (d *SQL) TrimMessages(ctx context.Context, before time.Time, limit int) (n int64, err error) {
+	err = d.write(ctx, func(t *tx) error {
+		var err error
+		n, err = t.exec(`DELETE FROM dm_message WHERE id IN (SELECT id FROM dm_message WHERE at_us < $1 ORDER BY at_us LIMIT $2`+
+			t.skipLocked("dm_message")+`)`, before.UnixMicro(), page(limit))
+		return err
+	})
+	return n, err
+}

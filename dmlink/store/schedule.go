@@ -1,0 +1,36 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// PutSchedule of a group; "" is all devices.
+func (d *SQL) PutSchedule(ctx context.Context, group string, rank int, text string) error {
+	return d.write(ctx, func(t *tx) error {
+		_, err := t.exec(`INSERT INTO dm_schedule (group_name, rank, schedule) VALUES ($1, $2, $3)
+			ON CONFLICT (group_name) DO UPDATE SET rank = excluded.rank, schedule = excluded.schedule`, group, int64(rank), text)
+		return err
+	})
+}
+
+// DeleteSchedule of a group. That there is none is no error.
+func (d *SQL) DeleteSchedule(ctx context.Context, group string) error {
+	return d.write(ctx, func(t *tx) error {
+		_, err := t.exec(`DELETE FROM dm_schedule WHERE group_name = $1`, group)
+		return err
+	})
+}
+
+// ScheduleOf a device: that of the group of lowest rank, of all devices where no
+// group has one, "" without one.
+func (d *SQL) ScheduleOf(ctx context.Context, device string) (schedule string, err error) {
+	err = d.db.QueryRowContext(ctx, `SELECT schedule FROM dm_schedule
+		WHERE group_name = '' OR group_name IN (SELECT group_name FROM dm_member WHERE device_name = $1)
+		ORDER BY group_name = '', rank, group_name LIMIT 1`, device).Scan(&schedule)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return schedule, unavailable(err)
+}

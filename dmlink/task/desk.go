@@ -1,0 +1,262 @@
+package task
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/schedule"
+	"github.com/roamgate/roamgate/dmlink/store"
+	"github.com/roamgate/roamgate/dmlink/syncml"
+)
+
+// Store is what tasks need to be kept.
+type Store interface {
+	Put(ctx context.Context, k store.Task, devices ...string) (id string, n int, err error)
+	Devices(ctx context.Context, f store.DeviceFilter) ([]store.Device, error)
+	Enroll(ctx context.Context, v store.Device) error
+	PutSchedule(ctx context.Context, group string, rank int, text string) error
+	ScheduleOf(ctx context.Context, device string) (text string, err error)
+}
+
+// Target says who is meant: one field is set.
+type Target struct {
+	// Device is its name.
+	Device            string
+	IMEI, IMSI, Phone string
+	// User: all devices that are hers.
+	User string
+	// Group: all that are in it now.
+	Group string
+}
+
+func (t Target) String() string {
+	for _, f := range t.fields() {
+		if f.value != "" {
+			return f.name + " " + f.value
+		}
+	}
+	return "nobody"
+}
+
+type field struct{ name, value string }
+
+func (t Target) fields() []field {
+	return []field{{"device", t.Device}, {"IMEI", t.IMEI}, {"IMSI", t.IMSI}, {"phone number", t.Phone}, {"user", t.User}, {"group", t.Group}}
+}
+
+// Request of an administrator.
+type Request struct {
+	// ID makes a second try safe; drawn if it is empty.
+	ID     string
+	Type   string
+	Values Values
+	Target Target
+	By     string
+	// Lifetime instead of that of the type.
+	Lifetime time.Duration
+}
+
+// Placed task.
+type Placed struct {
+	ID      string
+	Devices int
+	Expires time.Time
+}
+
+// Desk takes requests. It has no state but its settings.
+type Desk struct {
+	store    Store
+	types    Table
+	provider string
+	now      func() time.Time
+}
+
+// Options of a Desk.
+type Options struct {
+	Store Store
+	// Types is Types() if nil.
+	Types Table
+	// Provider is the name by which devices know this server, in the tree of
+	// DMClient.
+	Provider string
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// New desk.
+func New(o Options) *Desk {
+	if o.Types == nil {
+		o.Types = Types()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Desk{o.Store, o.Types, o.Provider, o.Now}
+}
+
+// Types that may be requested.
+func (d *Desk) Types() Table { return d.types }
+
+// Bounds on how long a task may wait.
+const (
+	shortest = time.Minute
+	longest  = 366 * 24 * time.Hour
+)
+
+// maxDevices of a user.
+const maxDevices = 1000
+
+// Find the devices that a target means, closed ones not. store.ErrNotFound if
+// there is none. A number that two devices have means neither.
+func (d *Desk) Find(ctx context.Context, t Target) ([]string, error) {
+	n := 0
+	for _, f := range t.fields() {
+		if f.value != "" {
+			n++
+		}
+	}
+	if n != 1 || t.Group != "" {
+		return nil, fmt.Errorf("%w: who is meant is said by one of device, IMEI, IMSI, phone number and user", ErrInvalid)
+	}
+	if t.Device != "" {
+		return []string{t.Device}, nil
+	}
+	all, err := d.store.Devices(ctx, store.DeviceFilter{IMEI: t.IMEI, IMSI: t.IMSI, Phone: t.Phone, User: t.User, Open: true, Limit: maxDevices})
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(all) == 0:
+		return nil, fmt.Errorf("device of %s: %w", t, store.ErrNotFound)
+	case len(all) > 1 && t.User == "":
+		return nil, fmt.Errorf("%w: %s is that of %d devices, such as %q and %q: name one", ErrInvalid, t, len(all), all[0].Name, all[1].Name)
+	case len(all) == maxDevices:
+		return nil, fmt.Errorf("%w: %s has %d devices or more: use a group", ErrInvalid, t, maxDevices)
+	}
+	var names []string
+	for _, v := range all {
+		names = append(names, v.Name)
+	}
+	return names, nil
+}
+
+// Place a task.
+func (d *Desk) Place(ctx context.Context, r Request) (Placed, error) {
+	one, order, err := d.types.Make(r.Type, r.Values)
+	if err != nil {
+		return Placed{}, err
+	}
+	lifetime := r.Lifetime
+	if lifetime == 0 {
+		lifetime = one.Lifetime
+	}
+	if lifetime < shortest || lifetime > longest {
+		return Placed{}, fmt.Errorf("%w: a lifetime of %v, must be from %v to %v", ErrInvalid, lifetime, shortest, longest)
+	}
+	if one.Closes && (r.Target.User != "" || r.Target.Group != "") {
+		return Placed{}, fmt.Errorf("%w: %s is for one device at a time", ErrInvalid, one.Name)
+	}
+	if r.Values == nil {
+		r.Values = Values{}
+	}
+	detail, err := json.Marshal(r.Values)
+	if err != nil {
+		return Placed{}, err
+	}
+	now := d.now()
+	if r.ID == "" {
+		r.ID = rand.Text()
+	}
+	// What an alert will say that comes when the device has finished.
+	if o, ok := order.Command.(*syncml.Op); ok && o.Verb == syncml.Exec && o.Correlator == "" {
+		o.Correlator = r.ID
+	}
+	k := store.Task{
+		ID: r.ID, Kind: one.Name, Detail: string(detail), Created: now, By: r.By, Expires: now.Add(lifetime),
+		Urgency: one.Urgency, Semantics: order.Semantics, Command: order.Command, Query: order.Query, Closes: one.Closes,
+	}
+	var names []string
+	if g := r.Target.Group; g != "" && r.Target == (Target{Group: g}) {
+		k.Group = g
+	} else if names, err = d.Find(ctx, r.Target); err != nil {
+		return Placed{}, err
+	}
+	id, n, err := d.store.Put(ctx, k, names...)
+	return Placed{ID: id, Devices: n, Expires: k.Expires}, err
+}
+
+// Enrolled is told of each enrollment, once or more often: the device is managed
+// from now on, and hears its schedule first.
+func (d *Desk) Enrolled(ctx context.Context, v store.Device) error {
+	if err := d.store.Enroll(ctx, v); err != nil {
+		return err
+	}
+	return d.tellSchedule(ctx, v)
+}
+
+// SetSchedule of a group, "" being all devices, and tell those that are in it.
+// Of a device's groups the one with the lowest rank decides. After an error it
+// can be done again; a device is told once.
+func (d *Desk) SetSchedule(ctx context.Context, group string, rank int, s schedule.Schedule) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := d.store.PutSchedule(ctx, group, rank, string(text)); err != nil {
+		return err
+	}
+	f := store.DeviceFilter{Group: group, Open: true}
+	for {
+		all, err := d.store.Devices(ctx, f)
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		for _, v := range all {
+			if err := d.tellSchedule(ctx, v); err != nil && !errors.Is(err, store.ErrClosed) {
+				return err
+			}
+		}
+		f.After = all[len(all)-1].Name
+	}
+}
+
+// Schedule of a device.
+func (d *Desk) Schedule(ctx context.Context, device string) (schedule.Schedule, error) {
+	s := schedule.Default()
+	text, err := d.store.ScheduleOf(ctx, device)
+	if err == nil && text != "" {
+		err = json.Unmarshal([]byte(text), &s)
+	}
+	return s, err
+}
+
+// scheduleKind of tasks that tell a device when to come.
+const scheduleKind = "schedule"
+
+// tellSchedule by a task whose ID says what it tells, so that it is put once.
+func (d *Desk) tellSchedule(ctx context.Context, v store.Device) error {
+	s, err := d.Schedule(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	now := d.now()
+	_, _, err = d.store.Put(ctx, store.Task{
+		ID: fmt.Sprintf("%s-%s-%d-%x", scheduleKind, v.Name, v.Enrolled.UnixMicro(), digest(text)), Kind: scheduleKind, Detail: string(text),
+		Created: now, By: "manager", Expires: now.Add(longest), Urgency: -10, Command: s.Command(d.provider, v.Name),
+	}, v.Name)
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}

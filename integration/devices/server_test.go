@@ -1,0 +1,153 @@
+package devices
+
+import (
+	"context"
+	crand "crypto/rand"
+	"database/sql"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/server"
+	"github.com/roamgate/roamgate/dmlink/session"
+	"github.com/roamgate/roamgate/dmlink/store"
+	"github.com/roamgate/roamgate/dmlink/storetest"
+)
+
+// roleEnv tells this program to be a DM server: dialect, and name of the data
+// source.
+const (
+	roleEnv = "ROAMGATE_TEST_DM_DIALECT"
+	nameEnv = "ROAMGATE_TEST_DM_DATABASE"
+)
+
+func TestMain(m *testing.M) {
+	if dialect := os.Getenv(roleEnv); dialect != "" {
+		if err := serve(store.Dialect(dialect), os.Getenv(nameEnv)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// certHeader stands for the client certificate of a device, which the transport
+// would have checked.
+const certHeader = "X-Test-Certificate"
+
+var drivers = map[store.Dialect]string{store.SQLite: "sqlite", store.Postgres: "pgx"}
+
+// serve on the socket that was inherited, until standard input ends.
+func serve(dialect store.Dialect, name string) error {
+	listener, err := net.FileListener(os.NewFile(3, "listener"))
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open(drivers[dialect], name)
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var s *store.SQL
+	for {
+		if s, err = store.New(ctx, db, dialect, store.Options{SealKey: storetest.SealKey}); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond): // a database that comes up
+		}
+	}
+	b := store.NewBatch(s, store.BatchOptions{Every: 50 * time.Millisecond})
+	go b.Run(context.Background())
+	handler := server.New(server.Config{
+		Session:  session.Config{Queue: s, Accounts: s, Rand: crand.Reader},
+		Identify: func(r *http.Request) (string, error) { return r.Header.Get(certHeader), nil },
+		Seen:     b.Seen,
+		Trace: func(m server.Traced) {
+			b.Message(store.Message{At: time.Now(), Device: m.Device, Sent: m.Sent, Proven: m.Proven, ContentType: m.ContentType, Octets: m.Octets})
+		},
+	})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	return (&http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}).Serve(listener)
+}
+
+// node is a server as a process: the same socket over all its lives, so that
+// whoever connects while it is down waits for the next one.
+type node struct {
+	t        *testing.T
+	listener *os.File
+	url      string
+	env      []string
+
+	mu      sync.Mutex
+	command *exec.Cmd
+	life    io.Closer
+}
+
+func newNode(t *testing.T, dialect store.Dialect, name string) *node {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, listener: f, url: "http://" + l.Addr().String() + "/dm", env: append(os.Environ(), roleEnv+"="+string(dialect), nameEnv+"="+name)}
+	n.start()
+	t.Cleanup(func() {
+		n.kill()
+		f.Close()
+	})
+	return n
+}
+
+func (n *node) start() {
+	n.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	c := exec.Command(self)
+	c.Env, c.ExtraFiles, c.Stderr = n.env, []*os.File{n.listener}, os.Stderr
+	life, err := c.StdinPipe()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.command, n.life = c, life
+}
+
+// kill -9.
+func (n *node) kill() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.command == nil {
+		return
+	}
+	_ = n.command.Process.Kill()
+	_ = n.command.Wait()
+	_ = n.life.Close()
+	n.command = nil
+}

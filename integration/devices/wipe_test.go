@@ -1,0 +1,108 @@
+package devices
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/bench/device/dm"
+	"github.com/roamgate/roamgate/dmlink/server"
+	"github.com/roamgate/roamgate/dmlink/session"
+	"github.com/roamgate/roamgate/dmlink/store"
+	"github.com/roamgate/roamgate/dmlink/storetest"
+	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/dmlink/task"
+	"github.com/roamgate/roamgate/integration/postgres"
+)
+
+// A stolen phone, to the end: it is wiped in its next session, its account is
+// closed, gateways hear of it, it gets in no more; found again, and enrolled
+// anew, it does.
+func TestWipe(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) { wiped(t, storetest.SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { wiped(t, storetest.Postgres(t, postgres.Start(t))) })
+}
+
+// closed remembers whose account was closed.
+type closed []store.Wipe
+
+func (c *closed) CloseAccount(_ context.Context, w store.Wipe) error {
+	*c = append(*c, w)
+	return nil
+}
+
+func wiped(t *testing.T, database storetest.Database) {
+	ctx := t.Context()
+	s := database.Store(t, nil)
+	handler := server.New(server.Config{
+		Session:  session.Config{Queue: s, Accounts: s, Rand: crand.Reader},
+		Identify: func(r *http.Request) (string, error) { return r.Header.Get(certHeader), nil },
+	})
+	web := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		web.Close()
+		handler.Close()
+	})
+	desk := task.New(task.Options{Store: s, Provider: "roamgate"})
+	accounts := &closed{}
+	keeper := task.NewKeeper(s, accounts, task.KeeperOptions{})
+	path := filepath.Join(t.TempDir(), "journal")
+	journal, err := dm.OpenJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer journal.Close()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := dm.New(dm.Config{
+		URL: web.URL + "/dm", Device: "phone", Server: "roamgate", Syntax: syncml.XML, Tree: phone("phone"),
+		Client: &http.Client{Transport: withCertificate("phone"), Jar: jar}, Account: &dm.Account{Scheme: session.Certificate}, Journal: journal,
+	})
+	enroll := func() {
+		t.Helper()
+		if err := s.Enroll(ctx, store.Device{Name: "phone", IMEI: "35-1", Enrolled: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	come := func(want error) {
+		t.Helper()
+		if _, err := client.Session(ctx); !errors.Is(err, want) {
+			t.Fatalf("session: %v, want %v", err, want)
+		}
+	}
+	enroll()
+	come(nil)
+	placed, err := desk.Place(ctx, task.Request{Type: "wipe", Target: task.Target{IMEI: "35-1"}, By: "alice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	come(nil)
+	if all, err := s.CommandsOfTask(ctx, placed.ID, "", 0); err != nil || len(all) != 1 || !all[0].Succeeded() {
+		t.Fatalf("commands %+v, %v", all, err)
+	}
+	come(dm.ErrStatus) // closed from this moment on, whatever else is still to do
+	if err := keeper.Sweep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w, err := s.Wipe(ctx, "phone")
+	if err != nil || w.State != store.WipeClosed || w.Reason != store.WipedReason || len(*accounts) != 1 {
+		t.Errorf("wipe %+v, %v, accounts %+v", w, err, *accounts)
+	}
+	if events, err := s.Outbox(ctx, 0, 0); err != nil || len(events) != 1 || events[0].Kind != store.Closed {
+		t.Errorf("outbox %+v, %v", events, err)
+	}
+	enroll()
+	come(nil)
+	entries, err := dm.ReadJournal(path)
+	if err != nil || len(entries) != 1 || entries[0].URI != wipe {
+		t.Errorf("the phone has executed %+v, %v", entries, err)
+	}
+}
