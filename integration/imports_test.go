@@ -71,12 +71,15 @@ var importRules = []importRule{{
 }, {
 	of: []string{"control/alerter"}, own: none, outside: none,
 	why: "it carries octets that it can't read: no secret and no message of device management is within reach",
+}, {
 	of: []string{"dmlink/store"}, own: []string{"dmlink/session", "dmlink/syncml"},
 	notStd: []string{"net/http", "os"},
 	why:    "it keeps what sessions and administrators want; what that means, and who may want it, is decided above",
+}, {
 	of: []string{"dmlink/schedule"}, own: []string{"dmlink/syncml"}, outside: xcrypto,
 	notStd: []string{"math/rand", "math/rand/v2", "crypto/rand", "database/sql"},
 	why:    "when a device comes is a function of its name and of moments, so that whoever waits for it knows it too",
+}, {
 	of: []string{"dmlink/task"}, own: []string{"dmlink/schedule", "dmlink/session", "dmlink/store", "dmlink/syncml", "dmlink/tree"},
 	notStd: []string{"database/sql", "net/http"},
 	why:    "tasks are commands and rules; statements are the store's",
