@@ -61,7 +61,7 @@ Keys of devices are made before and not measured. Before the load the
 cryptography of an enrollment is measured alone, on this machine: what an
 enrollment can't cost less than.`,
 		Example: `  for n in $(seq 3000); do
-    gatewayd enrollment request create --user bench --device bench-$n -o json | jq -r .code
+    gatewayd enrollment request create --user bench-$n --device bench-$n -o json | jq -r .code
   done > codes
   bench enroll --server 127.0.0.1:443 --codes codes --devices 1,25,500
   bench enroll --server 127.0.0.1:443 --codes codes --devices 500 --rate 200 --poisson --json enroll.json --html enroll.html`,

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -32,13 +33,15 @@ import (
 	"github.com/roamgate/roamgate/enrollment/scep"
 	"github.com/roamgate/roamgate/enrollment/windows"
 	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/https"
 )
 
 // faces that the service shows, each behind a listener.
 type faces struct {
 	devices, admins http.Handler
-	// instances is nil without other instances.
-	instances *http.Server
+	// instances is nil without other instances; instancesTLS lets in only those.
+	instances    http.Handler
+	instancesTLS *tls.Config
 }
 
 func (s *enrollmentServer) faces(ctx context.Context, cfg *config.Config, built *config.BuiltEnrollment, issuer *ca.Issuer, key []byte) (faces, error) {
@@ -63,8 +66,7 @@ func (s *enrollmentServer) faces(ctx context.Context, cfg *config.Config, built 
 		if finder, err = discovery.New(discovery.Options{Local: local, Identity: own, Others: others, Log: s.logger}); err != nil {
 			return f, err
 		}
-		f.instances = plain(discovery.Handler(local, others, s.logger), s.logger)
-		f.instances.TLSConfig = discovery.ServerConfig(own, others)
+		f.instances, f.instancesTLS = discovery.Handler(local, others, s.logger), discovery.ServerConfig(own, others)
 	}
 	configuration, err := json.Marshal(s.service.Configuration())
 	if err != nil {
@@ -145,7 +147,7 @@ func (s *enrollmentServer) list(which func(enroll.Trust) []byte) http.HandlerFun
 			return
 		}
 		w.Header().Set("Content-Type", "application/pkix-crl")
-		_, _ = w.Write(der)
+		https.WriteShared(w, der)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -81,8 +80,3 @@ func listener(s *https.Server) metrics.Listener {
 		Requests: map[string]uint64{"2xx": st.Requests[2], "3xx": st.Requests[3], "4xx": st.Requests[4], "5xx": st.Requests[5]},
 	}
 }
-
-// tlsServer serves TLS by its own configuration.
-type tlsServer struct{ *http.Server }
-
-func (s tlsServer) Serve(l net.Listener) error { return s.ServeTLS(l, "", "") }

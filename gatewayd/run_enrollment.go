@@ -136,7 +136,9 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 		return err
 	}
 	if e.Instance.Listen.IsValid() {
-		if err := l.serve("enrollment.instance.listen", e.Instance.Listen, tlsServer{faces.instances}); err != nil {
+		if err := l.serve("enrollment.instance.listen", e.Instance.Listen, https.New(https.Config{
+			Handler: faces.instances, TLS: faces.instancesTLS, Limits: adminLimits, Logger: logger,
+		})); err != nil {
 			return err
 		}
 	}
@@ -219,7 +221,7 @@ func (l *listeners) close() {
 	}
 }
 
-// adminLimits: administrators are few and known.
+// adminLimits: administrators, and other instances, are few and known.
 var adminLimits = https.Limits{
 	Connections: 512, PerSource: 256, Rate: 1000, Burst: 2000, Body: 256 << 10, Timeout: 30 * time.Second,
 }

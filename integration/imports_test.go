@@ -65,6 +65,13 @@ var importRules = []importRule{{
 	of: []string{"dmlink/server"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/wbxml"}, outside: xcrypto,
 	why: "what reads strangers' octets off the network knows neither the database nor what administrators want",
 }, {
+	of: []string{"dmlink/alert"}, own: []string{"dmlink/syncml"}, outside: xcrypto,
+	notStd: []string{"net", "net/http", "os", "database/sql"},
+	why:    "whom to wake and how often doesn't depend on how a notification travels or where secrets are kept",
+}, {
+	of: []string{"control/alerter"}, own: none, outside: none,
+	why: "it carries octets that it can't read: no secret and no message of device management is within reach",
+}, {
 	of: []string{"dmlink/store"}, own: []string{"dmlink/session", "dmlink/syncml"},
 	notStd: []string{"net/http", "os"},
 	why:    "it keeps what sessions and administrators want; what that means, and who may want it, is decided above",
@@ -110,6 +117,9 @@ var importRules = []importRule{{
 	of: []string{"bpf/acl/roster"}, own: []string{"bpf/acl"}, outside: none,
 	why: "who is in which group is the same for BPF and for nftables",
 }, {
+	of: []string{"control/agent"}, own: []string{"control/gcm"}, outside: append([]string{"go.etcd.io/bbolt", "golang.org/x/sys"}, xcrypto...),
+	why: "what takes a manager's documents from the network doesn't know what they do to the gateway",
+}, {
 	of: []string{"dmlink/push"}, notOwn: []string{"control/ike", "control/session", "control/lease", "dataplane/**", "enrollment/**"},
 	why: "push shares with the gateway the document it carries and nothing else",
 }, {
@@ -147,7 +157,7 @@ var importRules = []importRule{{
 	of: []string{"enrollment/est", "enrollment/scep", "enrollment/windows"}, own: []string{"enrollment/enroll", "enrollment/otp", "enrollment/cms", "enrollment/pkcs10"},
 	why: "a skin translates: it sees neither the directory nor the CA, and no other skin",
 }, {
-	of: []string{"enrollment/page"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp", "enrollment/profile"}, notStd: []string{"os", "database/sql"},
+	of: []string{"enrollment/page"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp", "enrollment/pkcs10", "enrollment/profile"}, notStd: []string{"os", "database/sql"},
 	why: "the user's page shows and carries: whether a device gets a certificate is decided below, what is in the files beside it",
 }, {
 	of: []string{"enrollment/admin"}, own: []string{"enrollment/ca", "enrollment/directory", "enrollment/enroll", "enrollment/otp"}, notStd: []string{"os", "database/sql"},
@@ -187,8 +197,8 @@ var importRules = []importRule{{
 	outside: append([]string{"filippo.io/bigmod"}, xcrypto...),
 	why:     "the simulated device shares with the gateway the protocol and the transforms, and knows nothing of how a gateway is made",
 }, {
-	of: []string{"bench/device/dm"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/tree"}, outside: xcrypto,
-	why: "the simulated device's DM client shares with the server the messages, and the names of the ways to authenticate",
+	of: []string{"bench/device/dm"}, own: []string{"dmlink/alert", "dmlink/session", "dmlink/syncml", "dmlink/tree"}, outside: xcrypto,
+	why: "the simulated device's DM client shares with the server the messages, notifications too, and the names of the ways to authenticate",
 }, {
 	of: []string{"integration/netns"}, own: none,
 	why: "benchmarks, tests and the demo stand on it: it knows nothing of gateways",
@@ -286,6 +296,11 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "enrollment/client", imports: module + "/enrollment/join"},
 		{from: "enrollment/client", imports: module + "/enrollment/enroll", bad: true},
 		{from: "enrollment/discovery", imports: module + "/enrollment/directory", bad: true},
+		{from: "control/agent", imports: module + "/control/gcm"},
+		{from: "control/agent", imports: module + "/control/session", bad: true},
+		{from: "control/agent", imports: module + "/enrollment/ca", bad: true},
+		{from: "dmlink/push", imports: module + "/control/gcm"},
+		{from: "dmlink/push", imports: module + "/control/agent", bad: true},
 		{from: "control/session", imports: "testing", bad: true},
 		{from: "dmlink/wbxml", imports: module + "/dmlink/syncml"},
 		{from: "dmlink/syncml", imports: module + "/dmlink/wbxml", bad: true},

@@ -15,6 +15,8 @@
 //	ike.go        what the IKE machines want is carried out
 //	sa.go         the table of Child SAs
 //	packet.go     inner packets, in and out
+//	icmp.go       echo
+//	udp.go        datagrams in inner packets
 //	behaviour.go  orders
 //	profile.go    what clients of different makers offer; profiles.go the data
 //

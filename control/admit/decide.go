@@ -51,7 +51,7 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 	if refusal := matchIdentity(e.IDType, e.ID, leaf); refusal != nil {
 		return Admission{}, refusal
 	}
-	if _, barred := p.barred[device]; barred {
+	if p.isBarred(device) {
 		return Admission{}, refuse(ReasonBarred, "device %s", device)
 	}
 	group, refusal := p.groupOf(device, leaf.Subject.OrganizationalUnit)

@@ -5,7 +5,7 @@
 // A [Policy] is built from a [Config] once and never changes; a reload builds
 // a new one, and its owner swaps the pointer. Decisions are offline: trust
 // anchors, instance OIDs, revocation lists, OCSP responses and barred devices
-// are all in the Config; nothing is ever fetched. Decide is safe for concurrent use, but costs some signature checks:
+// are all in the Config, or on its [Roll]; nothing is ever fetched. Decide is safe for concurrent use, but costs some signature checks:
 // it belongs on a worker, not on a packet loop.
 //
 // What Decide says of a peer is true only if the peer also holds the key:

@@ -71,6 +71,8 @@ type Config struct {
 	// RefuseUnknown keeps them out.
 	Group         string
 	RefuseUnknown bool
+	// Roll is asked at each decision, beside what stands here; nil for none.
+	Roll Roll
 	// Epoch of the authorisations: a Standing of another one is worth nothing.
 	Epoch uint64
 	// MaxCertificates that a peer may send, and the most between a device and
@@ -79,7 +81,7 @@ type Config struct {
 }
 
 // Policy decides. It is safe for concurrent use, and immutable but for what it
-// remembers of signatures that were verified already.
+// remembers of signatures that were verified already, and for its Roll.
 type Policy struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool
@@ -98,6 +100,7 @@ type Policy struct {
 	groups        []string
 	group         string
 	refuseUnknown bool
+	roll          Roll
 	max           int
 	seen          seen
 }
@@ -116,6 +119,7 @@ func New(c Config) (*Policy, error) {
 		barred:        make(map[string]struct{}, len(c.Barred)),
 		group:         c.Group,
 		refuseUnknown: c.RefuseUnknown,
+		roll:          c.Roll,
 		epoch:         c.Epoch,
 		max:           c.MaxCertificates,
 	}

@@ -103,7 +103,7 @@ func (l *revocationList) newerThan(other *revocationList) bool {
 // checkRevocation asks each issuer on the path of what it issued. A list
 // whose thisUpdate lies ahead is taken as it is: it knows more, not less.
 func (p *Policy) checkRevocation(now time.Time, path []*x509.Certificate) *Refusal {
-	if !p.revocation {
+	if !p.revocation && p.roll == nil {
 		return nil
 	}
 	var stale *Refusal
@@ -132,6 +132,11 @@ func (p *Policy) checkStatus(now time.Time, c, ca *x509.Certificate, leaf bool) 
 
 // checkSubject looks a certificate up; name and caName are for people.
 func (p *Policy) checkSubject(now time.Time, key subject, leaf bool, name, caName string) *Refusal {
+	if p.roll != nil {
+		if reason, revoked := p.roll.Revoked(key.issuer.key, []byte(key.serial)); revoked {
+			return refuse(ReasonRevoked, "%q, serial %x, reason %d on the roll", name, key.serial, reason)
+		}
+	}
 	list, response := p.lists[key.issuer], p.responses[key]
 	if list != nil {
 		if reason, revoked := list.serials[key.serial]; revoked {
@@ -161,7 +166,7 @@ func (p *Policy) checkSubject(now time.Time, key subject, leaf bool, name, caNam
 		return nil
 	case response != nil:
 		return refuse(ReasonRevocationUnknown, "%q does not know %q", caName, name)
-	case leaf:
+	case leaf && p.revocation:
 		return refuse(ReasonRevocationUnknown, "no list of %q, no OCSP response about %q", caName, name)
 	}
 	return nil

@@ -96,7 +96,7 @@ func (p *Policy) Renew(now time.Time, s Standing) (Admission, error) {
 	if refusal := p.renewRevocation(now, s); refusal != nil {
 		return Admission{}, refusal
 	}
-	if _, barred := p.barred[s.Device]; barred {
+	if p.isBarred(s.Device) {
 		return Admission{}, refuse(ReasonBarred, "device %s", s.Device)
 	}
 	group, refusal := p.groupOf(s.Device, s.Units)
@@ -109,12 +109,17 @@ func (p *Policy) Renew(now time.Time, s Standing) (Admission, error) {
 // renewRevocation is checkRevocation for a Standing. An issuer that isn't
 // configured has neither list nor response.
 func (p *Policy) renewRevocation(now time.Time, s Standing) *Refusal {
-	if !p.revocation {
+	if !p.revocation && p.roll == nil {
 		return nil
 	}
 	var stale *Refusal
 	for i, l := range s.Path {
-		refusal := p.checkSubject(now, subject{p.issuers[l.Issuer], string(l.Serial)}, i == 0, s.Device, "its issuer")
+		ca, configured := p.issuers[l.Issuer]
+		if !configured && p.roll != nil {
+			// The roll would have to be asked by its key.
+			return refuse(ReasonRevocationUnknown, "an issuer of %s is not configured", s.Device)
+		}
+		refusal := p.checkSubject(now, subject{ca, string(l.Serial)}, i == 0, s.Device, "its issuer")
 		switch {
 		case refusal == nil:
 		case refusal.Reason != ReasonStaleList:

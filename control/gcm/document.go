@@ -16,6 +16,13 @@ const (
 	DeltaType    = "application/vnd.roamgate.gcm.delta"
 )
 
+// Octets that a document may have on the wire. What is longer than a delta may
+// be goes as a snapshot.
+const (
+	MaxDelta    = 16 << 20
+	MaxSnapshot = 512 << 20
+)
+
 // Delta leads from one content of a section to the next. Put and Delete are in
 // ascending order of their keys, and no key is in both.
 type Delta struct {

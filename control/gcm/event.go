@@ -16,14 +16,16 @@ const (
 	// PathState answers GET with a State.
 	PathState = "/gcm/v1/state"
 	// PathSections, with the section's name behind it, takes PUT of a snapshot
-	// and PATCH of a delta, and answers with a SectionState.
+	// and PATCH of a delta, and answers 200 with a SectionState when it is on
+	// disk, or else with a Refusal.
 	PathSections = "/gcm/v1/sections/"
 	// PathEvents answers GET with events, a JSON object a line, those after the
 	// cursor in the query "after" first and then as they happen, until the
-	// manager goes. It is how a gateway speaks to a manager.
+	// manager goes. It is how a gateway speaks to a manager. A cursor that the
+	// gateway hasn't reached, because it lost its file, is answered with 409.
 	PathEvents = "/gcm/v1/events"
 	// PathIdentity answers GET with a certificate request in DER and takes PUT
-	// of the certificate, chain, roots and revocation lists in PEM.
+	// of the certificate with its chain in PEM.
 	PathIdentity = "/gcm/v1/identity"
 	// PathSessions answers GET with sessions, a JSON object a line; DELETE with
 	// a device's name behind it ends that device's session.
@@ -73,6 +75,11 @@ const (
 	// how many, and After is the cursor of the last one before them.
 	Dropped EventKind = "dropped"
 )
+
+// ReasonRestart of a Dropped event: the gateway was started anew. Its Count is
+// zero, because nobody knows how many were lost with the former run, and its
+// sessions went with it, too.
+const ReasonRestart = "restart"
 
 // Limits of events.
 const (
@@ -147,7 +154,7 @@ func (r *EventReader) Next() (Event, error) {
 	if d.More() {
 		return Event{}, fmt.Errorf("%w: two events on a line", ErrMalformed)
 	}
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return Event{}, err
 	}
 	if e.Cursor <= r.last {
@@ -157,7 +164,8 @@ func (r *EventReader) Next() (Event, error) {
 	return e, nil
 }
 
-func (e *Event) check() error {
+// Check the bounds of each field. Error: ErrMalformed.
+func (e *Event) Check() error {
 	for _, s := range []string{string(e.Kind), e.Session, e.Reason, e.Alert} {
 		if len(s) > maxText {
 			return fmt.Errorf("%w: a text of %d octets in an event", ErrMalformed, len(s))

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -347,6 +348,57 @@ func TestStateInJSON(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(`{"sections":{"devices":{"hash":"12"}}}`), &got); !errors.Is(err, ErrMalformed) {
 		t.Errorf("half a hash: %v", err)
+	}
+}
+
+// TestRefusals carry each error over, with reasons that don't grow.
+func TestRefusals(t *testing.T) {
+	state := SectionState{Version: Version{1, 2}, Applied: true}
+	for _, want := range []error{ErrMalformed, ErrTooLarge, ErrStale, ErrBase, ErrHash, ErrRecord, ErrRefused, ErrBusy, ErrStorage} {
+		text, err := json.Marshal(Refuse(fmt.Errorf("why: %w", want), nil, state))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r Refusal
+		if err := json.Unmarshal(text, &r); err != nil || !errors.Is(r.Err(), want) || !strings.Contains(r.Err().Error(), "why: ") || !reflect.DeepEqual(r.State, state) {
+			t.Errorf("%v: %s, %v", want, text, r.Err())
+		}
+	}
+	reasons := make([]error, 3*maxReasons)
+	for n := range reasons {
+		reasons[n] = errors.New(strings.Repeat("x", 1<<20))
+	}
+	r := Refuse(ErrRefused, reasons, state)
+	if len(r.Reasons) != maxReasons+1 || r.Reasons[maxReasons] != fmt.Sprintf("and %d more", 2*maxReasons) || len(r.Reasons[0]) != 1<<10 {
+		t.Errorf("%d reasons, the last is %q", len(r.Reasons), r.Reasons[len(r.Reasons)-1])
+	}
+	if got := len(r.Err().Error()); got > 2<<10 {
+		t.Errorf("an error of %d octets", got)
+	}
+	if err := (Refusal{Code: "other"}).Err(); !errors.Is(err, ErrRefused) {
+		t.Errorf("a code of tomorrow: %v", err)
+	}
+}
+
+// TestRestore holds what was kept to the rules of the wire.
+func TestRestore(t *testing.T) {
+	s := randomSet(t, rand.New(rand.NewPCG(13, 14)))
+	if got, err := Restore(Devices, s.Version(), s.Hash(), s.All()); err != nil || !same(got, s) {
+		t.Errorf("%v", err)
+	}
+	for name, c := range map[string]struct {
+		section Section
+		records []Record
+		want    error
+	}{
+		"less":       {Devices, nil, ErrHash},
+		"twice":      {Devices, []Record{authorisation(1, 1), authorisation(1, 1)}, ErrMalformed},
+		"no record":  {Devices, []Record{{Key: []byte("z")}}, ErrRecord},
+		"no section": {"other", nil, ErrMalformed},
+	} {
+		if _, err := Restore(c.section, s.Version(), s.Hash(), slices.Values(c.records)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }
 

@@ -103,8 +103,12 @@ func DeviceKey(device string) []byte { return append([]byte{kindDevice}, device.
 
 // Record of a revocation.
 func (r Revocation) Record() Record {
-	key := append([]byte{kindRevocation}, r.Issuer[:]...)
-	return Record{append(key, r.Serial...), binary.BigEndian.AppendUint64([]byte{r.Reason}, uint64(r.At.Unix()))}
+	return Record{RevocationKey(r.Issuer, r.Serial), binary.BigEndian.AppendUint64([]byte{r.Reason}, uint64(r.At.Unix()))}
+}
+
+// RevocationKey is the key of a certificate's revocation, see Revocation.
+func RevocationKey(issuer [32]byte, serial string) []byte {
+	return append(append([]byte{kindRevocation}, issuer[:]...), serial...)
 }
 
 // Record of a group.

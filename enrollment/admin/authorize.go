@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,7 +14,8 @@ import (
 )
 
 // ByCertificate lets in who shows a certificate of profile ca.Admin that the
-// issuer signed and the directory has as valid. It looks at both itself,
+// issuer signed and the directory has as valid, octet by octet: other CAs below
+// the same root could sign one with its serial number. It looks at both itself,
 // whatever the listener verified.
 func ByCertificate(issuer *ca.Issuer, d Directory, now func() time.Time) Authorize {
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
@@ -36,12 +39,15 @@ func ByCertificate(issuer *ca.Issuer, d Directory, now func() time.Time) Authori
 			return "", fmt.Errorf("%w: %w", ErrForbidden, err)
 		}
 		name := c.Subject.CommonName
+		sum := sha256.Sum256(c.Raw)
 		known, err := d.Certificate(r.Context(), ca.SerialString(c.SerialNumber))
 		switch {
 		case errors.Is(err, directory.ErrNotFound):
 			return name, fmt.Errorf("%w: the certificate is not recorded here", ErrForbidden)
 		case err != nil:
 			return name, err
+		case known.Profile != ca.Admin || !bytes.Equal(known.SHA256, sum[:]):
+			return name, fmt.Errorf("%w: the certificate is not recorded here", ErrForbidden)
 		case !known.Revoked.IsZero():
 			return name, fmt.Errorf("%w: the certificate was revoked", ErrForbidden)
 		}

@@ -54,6 +54,8 @@ func TestProfilesOfServersAndPeople(t *testing.T) {
 		{ca.Request{Profile: ca.Server, DNSNames: []string{"enroll.example.org"}}, "enroll.example.org", sign, []x509.ExtKeyUsage{server}, "", ca.GatewayLifetime},
 		{ca.Request{Profile: ca.Peer, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}, "192.0.2.1", sign, []x509.ExtKeyUsage{server, client}, "", ca.GatewayLifetime},
 		{ca.Request{Profile: ca.Admin, Name: "Alice@example.org"}, "alice@example.org", sign, []x509.ExtKeyUsage{client}, "", ca.AdminLifetime},
+		{ca.Request{Profile: ca.Manager, Name: "manager-1"}, "manager-1", sign, []x509.ExtKeyUsage{client}, "", ca.AdminLifetime},
+		{ca.Request{Profile: ca.Agent, DNSNames: []string{"gateway-1.example.org"}}, "gateway-1.example.org", sign, []x509.ExtKeyUsage{server}, "", ca.GatewayLifetime},
 		{ca.Request{Profile: ca.RA, Name: "scep", PublicKey: rsaPublic}, "scep", encipher, nil, "1.3.6.1.5.5.7.3.28", ca.GatewayLifetime},
 		{ca.Request{Profile: ca.Device, Name: "pc-1", PublicKey: rsaPublic}, "pc-1", encipher, []x509.ExtKeyUsage{client}, "1.3.6.1.5.5.7.3.17", ca.DeviceLifetime},
 		{ca.Request{Profile: ca.Device, Name: "till-1", PublicKey: ed}, "till-1", sign, []x509.ExtKeyUsage{client}, "1.3.6.1.5.5.7.3.17", ca.DeviceLifetime},

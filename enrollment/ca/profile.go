@@ -34,13 +34,19 @@ const (
 	// Admin: clientAuth, and the instance's policy of administrators, whose
 	// name is the common name.
 	Admin Profile = "admin"
+	// Manager pushes configuration to gateways: clientAuth, and the instance's
+	// policy of managers, whose name is the common name.
+	Manager Profile = "manager"
+	// Agent is a gateway on its management port: serverAuth, its names and
+	// addresses as alternative names, and the instance's policy of agents.
+	Agent Profile = "agent"
 	// RA is the registration authority of SCEP (RFC 8894 section 3.1.1.4): RSA,
 	// signs and is encrypted to.
 	RA Profile = "ra"
 )
 
 // Profiles in the order in which help shows them.
-var Profiles = []Profile{Device, Gateway, Server, Peer, Admin, RA}
+var Profiles = []Profile{Device, Gateway, Server, Peer, Admin, Manager, Agent, RA}
 
 // Lifetimes of what is issued.
 const (
@@ -55,11 +61,11 @@ const (
 type Request struct {
 	Profile   Profile
 	PublicKey crypto.PublicKey
-	// Name of a device, administrator or RA: 1 to 64 of letters, digits, '.',
+	// Name of a device, administrator, manager or RA: 1 to 64 of letters, digits, '.',
 	// '_', '-' and '@', taken in lower case. Unused for the others.
 	Name string
-	// DNSNames and Addresses of a gateway, server or peer, at least one of
-	// them; the first name, or else the first address, is its common name.
+	// DNSNames and Addresses of a gateway, server, peer or agent, at least one
+	// of them; the first name, or else the first address, is its common name.
 	DNSNames  []string
 	Addresses []netip.Addr
 	// Lifetime; zero is that of the profile. No certificate outlives its
@@ -68,9 +74,9 @@ type Request struct {
 }
 
 // PolicyOID is the certificate policy that a profile carries, if any: that of
-// devices is the instance OID itself, which gateways look for. Those of peers
-// and administrators lie below it, so that they are admitted by no gateway,
-// and a device is admitted by no administration.
+// devices is the instance OID itself, which gateways look for. The others lie
+// below it, so that they are admitted by no gateway as devices, and a device is
+// admitted by no administration and configures nothing.
 func PolicyOID(instance x509.OID, p Profile) (x509.OID, bool) {
 	arc := ""
 	switch p {
@@ -80,6 +86,10 @@ func PolicyOID(instance x509.OID, p Profile) (x509.OID, bool) {
 		arc = ".1"
 	case Admin:
 		arc = ".2"
+	case Manager:
+		arc = ".3"
+	case Agent:
+		arc = ".4"
 	default:
 		return x509.OID{}, false
 	}
@@ -137,13 +147,13 @@ func prepare(r Request) (*x509.Certificate, time.Duration, error) {
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{ipsecIKE}
 		err = hostTemplate(c, r)
-	case Server:
+	case Server, Agent:
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		err = hostTemplate(c, r)
 	case Peer:
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 		err = hostTemplate(c, r)
-	case Admin:
+	case Admin, Manager:
 		lifetime = AdminLifetime
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 		err = nameTemplate(c, r)

@@ -73,13 +73,24 @@ type Publish struct {
 	Now       time.Time
 	Lifetime  time.Duration
 	// DeltaOnly leaves the complete list as it is while it has more than this
-	// many entries and isn't half-way to its end: readers of the complete list
-	// hear later, readers of the delta at once.
-	DeltaOnly int64
+	// many entries, isn't half-way to its end and is younger than CompleteEvery
+	// (0: however old): readers of the complete list hear later, readers of the
+	// delta at once.
+	DeltaOnly     int64
+	CompleteEvery time.Duration
 	// Force makes new lists although nothing changed.
 	Force bool
 	Sign  func(ca.List) ([]byte, error)
 	By    By
+}
+
+// Due says whether a complete list has to be made although nothing was revoked
+// since the newest one.
+func (p *Publish) Due(l Lists) bool {
+	if l.CompleteNumber == 0 || !p.Now.Before(l.Until.Add(-p.Lifetime/2)) {
+		return true
+	}
+	return p.CompleteEvery > 0 && l.Number > l.CompleteNumber && !p.Now.Before(l.Until.Add(p.CompleteEvery-p.Lifetime))
 }
 
 // Publish makes new lists if something was revoked since the last ones or they
@@ -96,7 +107,7 @@ func (d *SQL) Publish(ctx context.Context, p Publish) (Lists, error) {
 		if err != nil {
 			return err
 		}
-		due := l.CompleteNumber == 0 || !p.Now.Before(l.Until.Add(-p.Lifetime/2))
+		due := p.Due(l)
 		if !due && !l.Behind && !p.Force {
 			out = l
 			return nil

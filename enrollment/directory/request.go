@@ -39,6 +39,9 @@ func scanRequest(r row) (Request, error) {
 // user's.
 func (d *SQL) CreateRequest(ctx context.Context, by By, q Request, openPerUser int) error {
 	return d.write(ctx, func(t *tx) error {
+		if err := t.lockName(q.Device); err != nil {
+			return err
+		}
 		// An open request holds its device's name, too.
 		owners, err := query(ctx, t, scanText, `SELECT user_name FROM directory_device WHERE name = $1
 			UNION SELECT user_name FROM directory_request WHERE device = $2 AND state = $3 AND expires_us > $4`,
@@ -80,6 +83,18 @@ func (d *SQL) CreateRequest(ctx context.Context, by By, q Request, openPerUser i
 		return t.audit(Entry{At: q.Created, By: by, Action: ActRequest, Request: q.ID.String(), Device: q.Device,
 			Detail: fmt.Sprintf("user %s, groups %v, until %s", q.User, q.Groups, q.Expires.UTC().Format(time.RFC3339))})
 	})
+}
+
+// nameLock is this package's space of locks on devices' names.
+const nameLock = 0x726f616d0002
+
+// lockName keeps requests for one device apart, whose row isn't there yet.
+func (t *tx) lockName(device string) error {
+	if t.dialect != Postgres {
+		return nil
+	}
+	_, err := t.exec(`SELECT pg_advisory_xact_lock(hashtextextended($1, $2))`, device, int64(nameLock))
+	return err
 }
 
 // putUser also keeps two requests of one user apart: its row is locked.

@@ -82,7 +82,9 @@ func (s *Service) candidates(ctx context.Context, id otp.ID, user string) ([]can
 		return []candidate{{id, q, err == nil}}, nil
 	}
 	var all []candidate
-	if user = canonical(user); user != "" && len(user) <= maxText {
+	// A name that nobody can have is unknown without asking: PostgreSQL takes no
+	// NUL and nothing but UTF-8, and that would look like an outage.
+	if user = canonical(user); checkText("user", user) == nil {
 		requests, err := s.directory.RequestsOf(ctx, user, maxOpenPerUser)
 		if err != nil {
 			return nil, err

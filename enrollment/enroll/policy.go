@@ -29,10 +29,10 @@ type Policy struct {
 	// Ed25519 keys are taken; the systems' own clients of Windows, iOS and
 	// Android don't have them.
 	Ed25519 bool
-	// Guesses that are wrong close a request (10,000). The password has 80
-	// bits, so this is far above what a mistyping user needs, and far above
-	// what one source can do in the life of a request: a stranger can't close
-	// it cheaply.
+	// Guesses that are wrong close a request (10,000,000, of 2^80 passwords).
+	// This is far above what a network that is let in with 50 requests a second
+	// can do in the life of a request: who knows an ID, or the name of a user,
+	// can't close requests cheaply.
 	Guesses int64
 	// OpenPerUser bounds a user's open requests (16).
 	OpenPerUser int
@@ -48,9 +48,11 @@ type Policy struct {
 	// CRLLifetime from thisUpdate to nextUpdate (ca.CRLLifetime).
 	CRLLifetime time.Duration
 	// CompleteUpTo is how many entries a complete revocation list may have to
-	// be made anew at each revocation; beyond, there are deltas until it is
-	// half-way to its end (10,000).
-	CompleteUpTo int64
+	// be made anew at each revocation (10,000); beyond, there are deltas, and a
+	// complete one each CompleteEvery (15 minutes), because gateways read no
+	// deltas.
+	CompleteUpTo  int64
+	CompleteEvery time.Duration
 }
 
 func (p Policy) withDefaults() (Policy, error) {
@@ -59,7 +61,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	set(&p.Lifetime, ca.DeviceLifetime)
 	set(&p.RenewBefore, p.Lifetime/3)
 	set(&p.Renewals, 4)
-	set(&p.Guesses, 10_000)
+	set(&p.Guesses, 10_000_000)
 	set(&p.OpenPerUser, 16)
 	set(&p.SourceBurst, 20)
 	set(&p.SourceEvery, 3*time.Second)
@@ -67,6 +69,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	set(&p.ProofEvery, 20*time.Millisecond)
 	set(&p.CRLLifetime, ca.CRLLifetime)
 	set(&p.CompleteUpTo, 10_000)
+	set(&p.CompleteEvery, 15*time.Minute)
 	switch {
 	case p.Valid < time.Minute || p.Valid > p.MaxValid:
 		return p, fmt.Errorf("a request's life %s is not in 1m..%s", p.Valid, p.MaxValid)
@@ -76,7 +79,7 @@ func (p Policy) withDefaults() (Policy, error) {
 		return p, fmt.Errorf("renewal %s before the end of a lifetime of %s", p.RenewBefore, p.Lifetime)
 	case p.Renewals < 0 || p.Guesses < 1 || p.OpenPerUser < 1 || p.OpenPerUser > maxOpenPerUser || p.SourceBurst < 1 || p.SourceEvery < 0 || p.ProofBurst < 1 || p.ProofEvery < 0:
 		return p, fmt.Errorf("a bound of the policy is out of range")
-	case p.CRLLifetime < time.Minute:
+	case p.CRLLifetime < time.Minute || p.CompleteEvery < 0:
 		return p, fmt.Errorf("lifetime %s of revocation lists is below a minute", p.CRLLifetime)
 	}
 	return p, nil

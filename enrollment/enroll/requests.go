@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
@@ -79,6 +80,9 @@ func (s *Service) checkRequest(ctx context.Context, n NewRequest) (directory.Req
 	if q.Device, err = ca.DeviceName(n.Device); err != nil {
 		return q, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	if err := s.checkName(q.Device); err != nil {
+		return q, err
+	}
 	q.User, q.Email = canonical(n.User), canonical(n.Email)
 	if s.people != nil {
 		who := q.User
@@ -121,12 +125,27 @@ func (s *Service) checkRequest(ctx context.Context, n NewRequest) (directory.Req
 	return q, nil
 }
 
+// checkName keeps devices from being called as a gateway is: a device's name is
+// the alternative name of its certificate, and some clients of IKE look at
+// nothing else of a gateway's.
+func (s *Service) checkName(device string) error {
+	for _, g := range s.configuration.Gateways {
+		if strings.EqualFold(device, g.Address) || strings.EqualFold(device, g.Identity) {
+			return fmt.Errorf("%w: device name %q is a gateway's", ErrInvalid, device)
+		}
+	}
+	return nil
+}
+
 // canonical form of user names and e-mail addresses: without regard to case.
 func canonical(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
 
 func checkText(what, s string) error {
-	if s == "" || len(s) > maxText || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\uFFFD' }) {
-		return fmt.Errorf("%w: %s %q: want 1 to %d octets without spaces", ErrInvalid, what, s, maxText)
+	// Neither what commands a terminal nor what turns the writing round.
+	if s == "" || len(s) > maxText || strings.ContainsFunc(s, func(r rune) bool {
+		return !unicode.IsGraphic(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar
+	}) {
+		return fmt.Errorf("%w: %s %q: want 1 to %d octets without spaces and control characters", ErrInvalid, what, s, maxText)
 	}
 	return nil
 }

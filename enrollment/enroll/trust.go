@@ -64,7 +64,7 @@ func (s *Service) lists(ctx context.Context) (directory.Lists, error) {
 	if err != nil {
 		return l, err
 	}
-	if l.Behind || l.Number == 0 || !now.Before(l.Until.Add(-s.policy.CRLLifetime/2)) {
+	if p := s.publication(now); l.Behind || p.Due(l) {
 		if l, err = s.publish(ctx, now, false); err != nil {
 			return l, err
 		}
@@ -80,11 +80,17 @@ func (s *Service) PublishCRL(ctx context.Context) error {
 	return err
 }
 
-func (s *Service) publish(ctx context.Context, now time.Time, force bool) (directory.Lists, error) {
-	l, err := s.directory.Publish(ctx, directory.Publish{
+func (s *Service) publication(now time.Time) directory.Publish {
+	return directory.Publish{
 		Authority: s.issuer.ID(), Now: now, Lifetime: s.policy.CRLLifetime, DeltaOnly: s.policy.CompleteUpTo,
-		Force: force, Sign: s.issuer.SignList, By: self,
-	})
+		CompleteEvery: s.policy.CompleteEvery, Sign: s.issuer.SignList, By: self,
+	}
+}
+
+func (s *Service) publish(ctx context.Context, now time.Time, force bool) (directory.Lists, error) {
+	p := s.publication(now)
+	p.Force = force
+	l, err := s.directory.Publish(ctx, p)
 	if err == nil {
 		s.log.InfoContext(ctx, "revocation list published", slog.Int64("number", l.Number), slog.Int64("complete", l.CompleteNumber),
 			slog.Int64("entries", l.Entries))

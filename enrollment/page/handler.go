@@ -20,6 +20,7 @@ import (
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/enrollment/pkcs10"
 	"github.com/roamgate/roamgate/enrollment/profile"
 )
 
@@ -162,6 +163,9 @@ func (h *handler) start(w http.ResponseWriter, r *http.Request) {
 		Ends: h.Now().Add(sessionTime).Unix(), Until: q.Expires.Unix(),
 	}
 	defer v.erase()
+	// Here and not with the consent: an answer that uses up the request may get
+	// lost, or come to a form that was sent twice, and a key only in there too.
+	v.makeKey()
 	h.next(w, r, v, "/consent")
 }
 
@@ -193,7 +197,7 @@ func (h *handler) within(next func(http.ResponseWriter, *http.Request, *session)
 	return func(w http.ResponseWriter, r *http.Request) {
 		v, err := h.sealer.get(r, h.Now())
 		if err != nil {
-			h.show(w, http.StatusForbidden, "message", view{Heading: "Please begin again", Text: "Your session has ended. Nothing is lost: log in again with the same one-time password."})
+			h.show(w, http.StatusForbidden, "message", view{Heading: "Please begin again", Text: "Your session has ended. If your device was not set up yet, log in again with the same one-time password; otherwise ask your administrator for a new one."})
 			return
 		}
 		defer v.erase()
@@ -224,20 +228,25 @@ func (h *handler) agree(w http.ResponseWriter, r *http.Request, v *session) {
 	case r.PostFormValue("agree") != "yes":
 		again.Error = "Without your consent nothing happens: tick the box at the end."
 	}
+	if again.Error == "" {
+		// Asked before the request is used up.
+		if err := h.possible(v, k); err != nil {
+			h.Log.Error("no profile for a kind of device", slog.String("kind", k.Name), slog.String("device", v.Device), slog.Any("error", err))
+			again.Error = "This server has no file for that kind of device. Choose another one, or ask your administrator."
+		}
+	}
 	if again.Error == "" && k.Own {
 		public, err := publicKey(again.CSR)
 		if err != nil {
 			again.Error = "That is no certificate request (PKCS#10 in PEM) with a good signature."
 		}
-		v.Public, v.Key = public, nil
+		v.Public = public
 	}
 	if again.Error != "" {
 		h.show(w, http.StatusUnprocessableEntity, "consent", again)
 		return
 	}
-	// The key stays: whoever chooses another kind has the certificate already.
-	if v.Key == nil && !k.Own {
-		v.makeKey()
+	if !k.Own {
 		v.Public = nil
 	}
 	v.Kind = k.Name
@@ -248,20 +257,17 @@ func (h *handler) agree(w http.ResponseWriter, r *http.Request, v *session) {
 	h.next(w, r, v, "/files")
 }
 
-// publicKey of a PKCS#10 request (RFC 2986) whose signature proves possession.
+// publicKey of a request whose signature proves possession.
 func publicKey(text string) ([]byte, error) {
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
 		return nil, errors.New("not PEM")
 	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
-	if err == nil {
-		err = csr.CheckSignature()
-	}
+	csr, err := pkcs10.Parse(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
-	return x509.MarshalPKIXPublicKey(csr.PublicKey)
+	return x509.MarshalPKIXPublicKey(csr.Key)
 }
 
 func (h *handler) enroll(r *http.Request, v *session) (enroll.Issued, error) {
@@ -372,7 +378,7 @@ func (h *handler) refused(w http.ResponseWriter, form string, v view, err error)
 func (h *handler) failed(w http.ResponseWriter, err error) {
 	h.Log.Error("page", slog.Any("error", err))
 	h.show(w, http.StatusServiceUnavailable, "message", view{
-		Heading: "That didn't work", Text: "The server can't do it at the moment. Your one-time password is still good: try again in a minute.",
+		Heading: "That didn't work", Text: "The server can't do it at the moment. Nothing is lost: reload this page in a minute.",
 	})
 }
 

@@ -3,6 +3,7 @@ package page
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
@@ -85,6 +86,25 @@ var types = map[string]string{
 	".zip":          "application/zip",
 }
 
+// profileOf a device, before it has a certificate.
+func (h *handler) profileOf(device string, key *ecdsa.PrivateKey) profile.Profile {
+	p := h.Profile
+	p.Device, p.Instance, p.Key = device, h.Instance, key
+	return p
+}
+
+// possible says whether build would make the files of a kind.
+func (h *handler) possible(v *session, k kind) error {
+	if k.profile == "" {
+		return nil
+	}
+	key, err := v.private()
+	if err != nil {
+		return err
+	}
+	return profile.Check(k.profile, h.profileOf(v.Device, key))
+}
+
 // build the files of a session's kind.
 func (h *handler) build(v *session, k kind, issued enroll.Issued) (result, error) {
 	chain := issued.Chain
@@ -103,8 +123,8 @@ func (h *handler) build(v *session, k kind, issued enroll.Issued) (result, error
 		}
 		return finish(result{Files: []download{{Name: issued.Device + ".p12", Data: p12}, authorities}, Password: v.Container}), nil
 	}
-	p := h.Profile
-	p.Device, p.Instance, p.Certificate, p.Key = issued.Device, h.Instance, issued.Certificate, key
+	p := h.profileOf(issued.Device, key)
+	p.Certificate = issued.Certificate
 	p.Roots, p.Intermediates = chain[len(chain)-1:], chain[:len(chain)-1]
 	b, err := profile.Build(k.profile, p, profile.Options{Password: v.Container, Rand: rand.Reader, Signer: h.Signer})
 	if err != nil {

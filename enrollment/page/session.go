@@ -39,8 +39,8 @@ type session struct {
 	Until int64 `json:"t"`
 	// Kind that was chosen and agreed to; empty before.
 	Kind string `json:"k,omitempty"`
-	// Key is the private scalar of a P-256 key, where the server makes it, and
-	// Public the SubjectPublicKeyInfo where the device made it.
+	// Key is the private scalar of a P-256 key, for kinds whose key the server
+	// makes, and Public the SubjectPublicKeyInfo where the device made it.
 	Key    []byte `json:"s,omitempty"`
 	Public []byte `json:"c,omitempty"`
 	// Container is the password of the PKCS#12 file.

@@ -215,7 +215,7 @@ func defaultEnrollment() Enrollment {
 		KeyFile:   inEnrollment("seal.key"),
 		Protocols: EnrollmentProtocols{EST: true, SCEP: true, Windows: true},
 		Requests: EnrollmentRequests{
-			Valid: Duration(8 * time.Hour), MaxValid: Duration(7 * 24 * time.Hour), Guesses: 10000,
+			Valid: Duration(8 * time.Hour), MaxValid: Duration(7 * 24 * time.Hour), Guesses: 10_000_000,
 		},
 		Certificates: EnrollmentCertificates{Lifetime: Duration(ca.DeviceLifetime), RenewBefore: Duration(ca.DeviceLifetime / 3)},
 		Limits: EnrollmentLimits{

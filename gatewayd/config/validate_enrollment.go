@@ -28,7 +28,7 @@ func (v *validator) enrollment(e *Enrollment) {
 	v.required("enrollment.key_file", e.KeyFile, "a file for the key of the database's secrets")
 	v.duration("enrollment.requests.valid", e.Requests.Valid, 5*time.Minute, time.Duration(e.Requests.MaxValid))
 	v.duration("enrollment.requests.max_valid", e.Requests.MaxValid, 5*time.Minute, 90*24*time.Hour)
-	v.between("enrollment.requests.guesses", e.Requests.Guesses, 1, 1_000_000)
+	v.between("enrollment.requests.guesses", e.Requests.Guesses, 1, 1_000_000_000)
 	v.duration("enrollment.certificates.lifetime", e.Certificates.Lifetime, time.Hour, 825*24*time.Hour)
 	v.duration("enrollment.certificates.renew_before", e.Certificates.RenewBefore, time.Minute, time.Duration(e.Certificates.Lifetime)*9/10)
 	v.enrollmentLimits(&e.Limits)

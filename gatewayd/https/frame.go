@@ -79,6 +79,20 @@ type whole struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
+	// shared stands in place of body, see WriteShared.
+	shared []byte
+}
+
+// WriteShared writes a body that many answers share and nobody changes, without
+// a copy for each: who asks often and reads slowly shouldn't fill the memory.
+func WriteShared(w http.ResponseWriter, body []byte) {
+	a, ok := w.(*whole)
+	if !ok || a.body.Len() > 0 || len(body) > maxAnswer {
+		_, _ = w.Write(body)
+		return
+	}
+	a.WriteHeader(http.StatusOK)
+	a.shared = body
 }
 
 func (w *whole) Header() http.Header { return w.header }
@@ -94,20 +108,24 @@ func (w *whole) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	if w.body.Len()+len(b) > maxAnswer {
+	if w.shared != nil || w.body.Len()+len(b) > maxAnswer {
 		return 0, http.ErrContentLength
 	}
 	return w.body.Write(b)
 }
 
 func (w *whole) send(to http.ResponseWriter) {
+	body := w.body.Bytes()
+	if w.shared != nil {
+		body = w.shared
+	}
 	if w.status != http.StatusNoContent && w.status != http.StatusNotModified {
-		if w.header.Get("Content-Type") == "" && w.body.Len() > 0 {
-			w.header.Set("Content-Type", http.DetectContentType(w.body.Bytes()))
+		if w.header.Get("Content-Type") == "" && len(body) > 0 {
+			w.header.Set("Content-Type", http.DetectContentType(body))
 		}
-		w.header.Set("Content-Length", strconv.Itoa(w.body.Len()))
+		w.header.Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	to.WriteHeader(w.status)
-	_, _ = to.Write(w.body.Bytes())
+	_, _ = to.Write(body)
 	clear(w.body.Bytes())
 }

@@ -39,8 +39,11 @@ type Config struct {
 	ClientCAs *x509.CertPool
 	// ClientAuth is what becomes of clients with and without one.
 	ClientAuth tls.ClientAuthType
-	Limits     Limits
-	Logger     *slog.Logger
+	// TLS takes the place of the three above, for listeners that know better who
+	// may come.
+	TLS    *tls.Config
+	Limits Limits
+	Logger *slog.Logger
 }
 
 // Server answers on one listener.
@@ -59,16 +62,8 @@ func New(c Config) *Server {
 	s.SetLimits(c.Limits)
 	s.gate = &connections{server: s, open: map[*conn]struct{}{}, bySource: map[source]int{}}
 	s.http = &http.Server{
-		Handler: s.frame(c.Handler),
-		TLSConfig: &tls.Config{
-			MinVersion:     tls.VersionTLS12,
-			GetCertificate: c.Certificates.get,
-			ClientCAs:      c.ClientCAs,
-			ClientAuth:     c.ClientAuth,
-			NextProtos:     []string{"http/1.1"},
-			// strongSwan's EST client reads an answer in two records at most.
-			DynamicRecordSizingDisabled: true,
-		},
+		Handler:           s.frame(c.Handler),
+		TLSConfig:         c.tls(),
 		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: c.Limits.Timeout / 2,
 		ReadTimeout:       c.Limits.Timeout,
@@ -80,6 +75,23 @@ func New(c Config) *Server {
 	}
 	s.http.Protocols.SetHTTP1(true)
 	return s
+}
+
+func (c *Config) tls() *tls.Config {
+	if c.TLS != nil {
+		own := c.TLS.Clone()
+		own.NextProtos = []string{"http/1.1"}
+		return own
+	}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: c.Certificates.get,
+		ClientCAs:      c.ClientCAs,
+		ClientAuth:     c.ClientAuth,
+		NextProtos:     []string{"http/1.1"},
+		// strongSwan's EST client reads an answer in two records at most.
+		DynamicRecordSizingDisabled: true,
+	}
 }
 
 // SetLimits changes all limits but Timeout, which is the server's from New on.

@@ -134,7 +134,7 @@ func TestOnlyDevicesAreAdmitted(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := ca.Request{Profile: p, PublicKey: key.Public(), Name: "someone"}
-		if p == ca.Gateway || p == ca.Server || p == ca.Peer {
+		if p == ca.Gateway || p == ca.Server || p == ca.Peer || p == ca.Agent {
 			r.DNSNames = []string{"someone"}
 		}
 		c, err := a.Issue(time.Now(), r)

@@ -48,7 +48,16 @@ ask each other for requests.`,
 	long: `Issue the certificate with which an administrator talks to the enrollment server.
 Whoever has its key may enroll and revoke.`,
 	example: `  gatewayd pki admin alice --out ./alice`,
+}, {
+	profile: ca.Manager, use: "manager NAME", base: "manager", days: int(ca.AdminLifetime / (24 * time.Hour)),
+	short: "Issue the certificate of a manager",
+	long: `Issue the certificate with which a manager configures gateways. Whoever has its
+key says who gets in.`,
+	example: `  gatewayd pki manager manager-1 --out ./manager`,
 }}
+
+// named says whether whoever has a profile has one name and not those of hosts.
+func named(p ca.Profile) bool { return p == ca.Admin || p == ca.Manager }
 
 func (s *state) roleCommand(r role) *cobra.Command {
 	var (
@@ -59,8 +68,8 @@ func (s *state) roleCommand(r role) *cobra.Command {
 	c := &cobra.Command{
 		Use: r.use, Short: r.short, Long: r.long, Example: r.example,
 		Args: func(_ *cobra.Command, args []string) error {
-			if r.profile == ca.Admin && len(args) != 1 {
-				return usagef("want the name of one administrator, got %d", len(args))
+			if named(r.profile) && len(args) != 1 {
+				return usagef("want one name, got %d", len(args))
 			}
 			if len(args) == 0 {
 				return usagef("a %s needs a host name or an address", r.profile)
@@ -102,11 +111,11 @@ func (s *state) roleCommand(r role) *cobra.Command {
 }
 
 // Named makes a request for names: host names and addresses, or the one of an
-// administrator.
+// administrator or manager.
 func Named(profile ca.Profile, names []string) ca.Request {
 	request := ca.Request{Profile: profile}
 	for _, name := range names {
-		if profile == ca.Admin {
+		if named(profile) {
 			request.Name = name
 		} else if address, err := netip.ParseAddr(name); err == nil {
 			request.Addresses = append(request.Addresses, address)

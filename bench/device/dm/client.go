@@ -18,6 +18,9 @@ import (
 type Client struct {
 	cfg      Config
 	sessions int
+	// notified is the SessionID of the last notification, which other copies of
+	// it have as well.
+	notified string
 }
 
 // New client. The HTTP client should have a cookie jar unless the server sends
@@ -48,6 +51,7 @@ const maxMessages = 2000
 type run struct {
 	*Client
 	id      string
+	code    int // of the alert that begins it
 	url     string
 	msgID   int
 	summary Summary
@@ -77,7 +81,16 @@ type run struct {
 // there.
 func (c *Client) Session(ctx context.Context) (Summary, error) {
 	c.sessions++
-	r := &run{Client: c, id: strconv.Itoa(max(c.cfg.FirstSession, 1) + c.sessions - 1), url: c.cfg.URL}
+	code := syncml.AlertClientInitiated
+	if c.cfg.ServerInitiated {
+		code = syncml.AlertServerInitiated
+	}
+	return c.session(ctx, strconv.Itoa(max(c.cfg.FirstSession, 1)+c.sessions-1), code)
+}
+
+// session whose first alert is code.
+func (c *Client) session(ctx context.Context, id string, code int) (Summary, error) {
+	r := &run{Client: c, id: id, code: code, url: c.cfg.URL}
 	r.believed = len(c.cfg.Account.ServerPassword) == 0
 	r.initialize()
 	for {
@@ -109,11 +122,7 @@ func (c *Client) Session(ctx context.Context) (Summary, error) {
 
 // initialize says what package 1 has (OMA-TS-DM_Protocol-V1_2_1 section 8.2).
 func (r *run) initialize() {
-	code := syncml.AlertClientInitiated
-	if r.cfg.ServerInitiated {
-		code = syncml.AlertServerInitiated
-	}
-	r.queue = []syncml.Command{&syncml.Alert{Code: code}}
+	r.queue = []syncml.Command{&syncml.Alert{Code: r.code}}
 	for _, a := range r.cfg.Alerts {
 		copied := *a
 		r.queue = append(r.queue, &copied)

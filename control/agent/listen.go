@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// maxConns of all, and of one source (an IPv6 /64), so that strangers who
+	// begin handshakes keep no manager out.
+	maxConns       = 256
+	maxSourceConns = 16
+	// headerTimeout is for the handshake, too.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 3 * time.Minute
+)
+
+// TLS lets in managers of the installation whose certificates aren't revoked by
+// what was pushed, and nobody else.
+func (a *Agent) TLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return a.certificate.Load(), nil
+		},
+		ClientAuth: tls.RequireAnyClientCert,
+		// With a ticket nobody would look at the certificate again.
+		SessionTicketsDisabled: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			i := a.config.Identity
+			path, err := verifyChain(s.PeerCertificates, i.Roots, x509.ExtKeyUsageClientAuth, i.Manager)
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrManager, err)
+			}
+			for n, c := range path[:len(path)-1] {
+				if reason, revoked := a.Revoked(sha256.Sum256(path[n+1].RawSubjectPublicKeyInfo), c.SerialNumber.Bytes()); revoked {
+					return fmt.Errorf("%w: the certificate of %q is revoked, reason %d", ErrManager, c.Subject, reason)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// Serve managers on a listener of TCP until ctx ends, then closes it. What is
+// being taken in then is taken or refused as a whole.
+func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	server := &http.Server{
+		Handler: a.Handler(), TLSConfig: a.TLS(), Protocols: protocols,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 16 << 10,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 32, SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		ErrorLog: slog.NewLogLogger(a.config.Log.Handler(), slog.LevelDebug),
+		// Streams of events end with it.
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		down, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if server.Shutdown(down) != nil {
+			_ = server.Close()
+		}
+	})
+	err := server.ServeTLS(newBounded(l), "", "")
+	if !stop() {
+		<-ended
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// boundedListener closes connections that are too many.
+type boundedListener struct {
+	net.Listener
+	mu      sync.Mutex
+	all     int
+	sources map[netip.Prefix]int
+}
+
+func newBounded(l net.Listener) *boundedListener {
+	return &boundedListener{Listener: l, sources: map[netip.Prefix]int{}}
+}
+
+// Accept the next connection that is within the bounds.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		source := sourceOf(c.RemoteAddr())
+		if l.enter(source) {
+			return &boundedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(source) })}, nil
+		}
+		_ = c.Close()
+	}
+}
+
+func (l *boundedListener) enter(source netip.Prefix) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all == maxConns || l.sources[source] == maxSourceConns {
+		return false
+	}
+	l.all++
+	l.sources[source]++
+	return true
+}
+
+func (l *boundedListener) leave(source netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.sources[source]--; l.sources[source] == 0 {
+		delete(l.sources, source)
+	}
+}
+
+func sourceOf(a net.Addr) netip.Prefix {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	p, _ := addr.Prefix(bits)
+	return p
+}
+
+type boundedConn struct {
+	net.Conn
+	leave func()
+}
+
+// Close makes room.
+func (c *boundedConn) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}

@@ -1,0 +1,73 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gcm"
+)
+
+// TestRoll: a delta is seen by who looks devices up as soon as it is
+// acknowledged, and while it is taken nobody sees half of it.
+func TestRoll(t *testing.T) {
+	a := open(t, new(gateway).config(filepath.Join(t.TempDir(), "agent.db"), install(t).identity(t)))
+	defer a.Close()
+	devices := newSet(t, gcm.Devices, gcm.Version{Epoch: 1, Number: 1}, device(1), device(2))
+	if _, err := a.Replace(devices.Clone()); err != nil {
+		t.Fatal(err)
+	}
+	if group, barred, known := a.Device("device-1"); group != "staff" || barred || !known {
+		t.Errorf("device-1: %q, %t, %t", group, barred, known)
+	}
+	if _, _, known := a.Device("device-3"); known {
+		t.Error("device-3 is known")
+	}
+	issuer := sha256.Sum256([]byte("a CA"))
+	var all sync.WaitGroup
+	stop := make(chan bool)
+	for range 4 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if group, _, known := a.Device("device-2"); group != "staff" || !known {
+						t.Errorf("device-2 was gone: %q, %t", group, known)
+						return
+					}
+				}
+			}
+		})
+	}
+	for n := range 20 {
+		serial := fmt.Sprintf("\x01%d", n)
+		if _, revoked := a.Revoked(issuer, []byte(serial)); revoked {
+			t.Errorf("%q is revoked already", serial)
+		}
+		d := commit(t, devices, gcm.Version{Epoch: 1, Number: uint64(n) + 2},
+			gcm.Revocation{Issuer: issuer, Serial: serial, Reason: 4, At: time.Now()}.Record(),
+			gcm.Authorisation{Device: "device-1", Group: "staff", Barred: n%2 == 0}.Record())
+		if _, err := a.Patch(d); err != nil {
+			t.Fatal(err)
+		}
+		if reason, revoked := a.Revoked(issuer, []byte(serial)); reason != 4 || !revoked {
+			t.Errorf("%q isn't revoked", serial)
+		}
+		if _, barred, known := a.Device("device-1"); barred != (n%2 == 0) || !known {
+			t.Errorf("after %d: barred %t, known %t", n, barred, known)
+		}
+	}
+	close(stop)
+	all.Wait()
+	if _, err := a.Replace(newSet(t, gcm.Devices, gcm.Version{Epoch: 2, Number: 1}, device(2))); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, known := a.Device("device-1"); known {
+		t.Error("device-1 is known after a snapshot without it")
+	}
+}

@@ -1,0 +1,270 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gcm"
+	"github.com/roamgate/roamgate/enrollment/ca"
+)
+
+const host = "gateway-1.example.org"
+
+// installation has a CA.
+type installation struct {
+	issuer *ca.Issuer
+	roots  *x509.CertPool
+}
+
+func install(t *testing.T) *installation {
+	t.Helper()
+	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	i := &installation{issuer: a.Issuer(), roots: x509.NewCertPool()}
+	i.roots.AddCert(i.issuer.Root())
+	return i
+}
+
+func newKey(t *testing.T) crypto.Signer {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// chain for a request, in PEM.
+func (i *installation) chain(t *testing.T, r ca.Request) []byte {
+	t.Helper()
+	c, err := i.issuer.Sign(time.Now(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca.EncodeCertificates(append([]*x509.Certificate{c}, i.issuer.Chain()...)...)
+}
+
+func (i *installation) certificate(t *testing.T, r ca.Request) tls.Certificate {
+	t.Helper()
+	key := newKey(t)
+	r.PublicKey = key.Public()
+	certificates, err := ca.DecodeCertificates(i.chain(t, r))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := tls.Certificate{PrivateKey: key}
+	for _, each := range certificates {
+		c.Certificate = append(c.Certificate, each.Raw)
+	}
+	return c
+}
+
+func (i *installation) manager(t *testing.T) tls.Certificate {
+	return i.certificate(t, ca.Request{Profile: ca.Manager, Name: "manager-1"})
+}
+
+func (i *installation) identity(t *testing.T) Identity {
+	t.Helper()
+	manager, ok := ca.PolicyOID(i.issuer.InstanceOID(), ca.Manager)
+	agent, ok2 := ca.PolicyOID(i.issuer.InstanceOID(), ca.Agent)
+	if !ok || !ok2 {
+		t.Fatal("no policies")
+	}
+	return Identity{Key: newKey(t), Host: host, Roots: i.roots, Manager: manager, Agent: agent}
+}
+
+// gateway is what the agent acts upon.
+type gateway struct {
+	mu      sync.Mutex
+	applied []string
+	check   func(*gcm.Set) []error
+	apply   func(Change) []error
+	ended   []string
+}
+
+func (g *gateway) config(file string, id Identity) Config {
+	return Config{
+		Gateway: "gateway-1", Software: "test", File: file, Identity: id,
+		Check: func(s *gcm.Set) []error {
+			g.mu.Lock()
+			check := g.check
+			g.mu.Unlock()
+			if check == nil {
+				return nil
+			}
+			return check(s)
+		},
+		Apply: func(c Change) []error {
+			how := "whole"
+			if c.Delta != nil {
+				how = "delta"
+			}
+			g.mu.Lock()
+			g.applied = append(g.applied, fmt.Sprintf("%s %v %s %d", c.Set.Section(), c.Set.Version(), how, c.Set.Len()))
+			apply := g.apply
+			g.mu.Unlock()
+			if apply == nil {
+				return nil
+			}
+			return apply(c)
+		},
+		End: func(device string) bool {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.ended = append(g.ended, device)
+			return device == "phone-1"
+		},
+		Sessions: func() int { return 7 },
+	}
+}
+
+func (g *gateway) take() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.applied
+	g.applied = nil
+	return a
+}
+
+func (g *gateway) set(check func(*gcm.Set) []error, apply func(Change) []error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.check, g.apply = check, apply
+}
+
+func open(t *testing.T, c Config) *Agent {
+	t.Helper()
+	a, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// serve an agent on loopback until the test ends, or stop is called.
+func serve(t *testing.T, a *Agent) (address string, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.Serve(ctx, l) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return l.Addr().String(), stop
+}
+
+// client with a certificate, that looks at nothing.
+func client(t *testing.T, c ...tls.Certificate) *http.Client {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{Certificates: c, InsecureSkipVerify: true}, Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// ask and read the whole answer.
+func ask(t *testing.T, c *http.Client, method, url, kind string, body io.Reader) (int, []byte) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", kind)
+	response, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, answer
+}
+
+func refusalOf(t *testing.T, body []byte) gcm.Refusal {
+	t.Helper()
+	var r gcm.Refusal
+	if err := json.Unmarshal(body, &r); err != nil {
+		t.Fatalf("%s: %v", body, err)
+	}
+	return r
+}
+
+func newSet(t *testing.T, section gcm.Section, v gcm.Version, records ...gcm.Record) *gcm.Set {
+	t.Helper()
+	s, err := gcm.NewSet(section)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v != (gcm.Version{}) {
+		commit(t, s, v, records...)
+	}
+	return s
+}
+
+func commit(t *testing.T, s *gcm.Set, v gcm.Version, put ...gcm.Record) gcm.Delta {
+	t.Helper()
+	d, err := s.Commit(v, put, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func snapshotOf(t *testing.T, s *gcm.Set) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := gcm.WriteSnapshot(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func deltaOf(t *testing.T, d gcm.Delta) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := gcm.WriteDelta(&b, d); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func device(n int) gcm.Record {
+	return gcm.Authorisation{Device: fmt.Sprintf("device-%d", n), Group: "staff"}.Record()
+}
+
+func group(name string) gcm.Record { return gcm.AccessGroup{Name: name}.Record() }
+
+var errTest = errors.New("the test says no")

@@ -1,0 +1,21 @@
+package push
+
+import "errors"
+
+var (
+	// ErrGateway: who answers isn't the gateway that was meant, or is no
+	// gateway of this installation.
+	ErrGateway = errors.New("not this gateway")
+	// ErrAnswer: an answer that no gateway gives that follows the contract.
+	ErrAnswer = errors.New("not an answer of a gateway")
+	// ErrAhead: the gateway has a newer version than this manager. Another
+	// manager works, or a database was restored without a new epoch.
+	ErrAhead = errors.New("the gateway has a newer version")
+	// ErrDiverged: the same version, and another content. The next commit
+	// replaces it.
+	ErrDiverged = errors.New("the gateway has another content of this version")
+	// ErrExists: a gateway of that name is there already.
+	ErrExists = errors.New("a gateway of this name is there already")
+	// ErrUnknown: there is no gateway of that name.
+	ErrUnknown = errors.New("no such gateway")
+)

@@ -1,0 +1,273 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gcm"
+)
+
+const (
+	// Pauses before a gateway is dialled again: doubled up to the longest, and
+	// of each something between half and all.
+	firstPause   = time.Second
+	longestPause = 5 * time.Minute
+	// steady is how long a connection has to last for the pause to be short
+	// again.
+	steady = 30 * time.Second
+	// pollTime is how often a gateway is asked for its state.
+	pollTime = time.Minute
+	// retryTime is how long a version that a gateway refused isn't sent again;
+	// busyTime, if it had no time for it.
+	retryTime = 5 * time.Minute
+	busyTime  = 2 * time.Second
+	// eventBatch is how many events are given to the journal at once.
+	eventBatch = 256
+)
+
+// link is a gateway's connection, over and over.
+type link struct {
+	m       *Manager
+	gateway Gateway
+	cancel  context.CancelFunc
+	done    chan struct{}
+	log     *slog.Logger
+
+	mu     sync.Mutex
+	status Status
+}
+
+// run connects until ctx ends.
+func (l *link) run(ctx context.Context) {
+	defer close(l.done)
+	pause := firstPause
+	for {
+		lasted, err := l.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.update(func(s *Status) { s.Connected, s.Err = false, err.Error() })
+		l.log.Warn("gateway isn't connected", slog.Any("error", err))
+		if lasted >= steady {
+			pause = firstPause
+		}
+		if !sleep(ctx, pause/2+rand.N(pause/2)) {
+			return
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// session is one connection, from dialling to whatever ends it, and how long the
+// gateway was connected.
+func (l *link) session(ctx context.Context) (time.Duration, error) {
+	c := newClient(l.gateway, l.m.tls(l.gateway), l.m.config.Dial)
+	defer c.close()
+	state, err := l.connect(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	connected := time.Now()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	l.update(func(s *Status) {
+		s.Connected, s.Err, s.Since, s.State = true, "", connected, state
+		s.Sections = map[gcm.Section]SectionStatus{}
+	})
+	l.log.Info("gateway is connected", slog.String("software", state.Software))
+	var all sync.WaitGroup
+	start := func(f func() error) {
+		all.Go(func() { end(f()) })
+	}
+	states := map[gcm.Section]chan gcm.SectionState{}
+	for _, section := range gcm.Sections {
+		polled := make(chan gcm.SectionState, 1)
+		states[section] = polled
+		start(func() error { return l.keep(ctx, c, section, state.Sections[section], polled) })
+	}
+	start(func() error { return l.poll(ctx, c, states) })
+	start(func() error { return l.listen(ctx, c, state.Cursor) })
+	<-ctx.Done()
+	all.Wait()
+	return time.Since(connected), context.Cause(ctx)
+}
+
+// connect and ask for the state, a few gateways at a time.
+func (l *link) connect(ctx context.Context, c *client) (gcm.State, error) {
+	select {
+	case l.m.dials <- struct{}{}:
+		defer func() { <-l.m.dials }()
+	case <-ctx.Done():
+		return gcm.State{}, ctx.Err()
+	}
+	return c.state(ctx)
+}
+
+// poll finds out what changed there without us, and that it is there.
+func (l *link) poll(ctx context.Context, c *client, states map[gcm.Section]chan gcm.SectionState) error {
+	for sleep(ctx, pollTime/2+rand.N(pollTime)) {
+		state, err := c.state(ctx)
+		if err != nil {
+			return err
+		}
+		l.update(func(s *Status) { s.State = state })
+		for section, ch := range states {
+			select {
+			case <-ch:
+			default:
+			}
+			ch <- state.Sections[section]
+		}
+	}
+	return ctx.Err()
+}
+
+// keep a section as it was committed last.
+func (l *link) keep(ctx context.Context, c *client, section gcm.Section, has gcm.SectionState, states <-chan gcm.SectionState) error {
+	for {
+		version, _, changed := l.m.config.Documents.Version(section)
+		now, err := l.bring(ctx, c, section, has)
+		has = now
+		if refused := new(refusal); err != nil && !errors.As(err, &refused) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrDiverged) && !errors.Is(err, gcm.ErrTooLarge) {
+			return err
+		}
+		l.tell(section, SectionStatus{Version: has.Version, Applied: has.Applied, Reasons: has.Reasons, Err: err})
+		if err != nil {
+			l.log.Warn("section isn't as it was committed", slog.String("section", string(section)),
+				slog.String("version", version.String()), slog.Any("error", err))
+		}
+		var retry <-chan time.Time
+		var t *time.Timer
+		if err != nil {
+			pause := retryTime
+			if errors.Is(err, gcm.ErrBusy) {
+				pause = busyTime
+			}
+			t = time.NewTimer(pause/2 + rand.N(pause/2))
+			retry = t.C
+		}
+		for wait := true; wait; {
+			wait = false
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			case <-retry:
+			case polled := <-states:
+				// What it said before it took the last one says nothing.
+				if wait = polled.Version.Compare(has.Version) < 0 || polled.Version == has.Version && polled.Hash == has.Hash; !wait {
+					has = polled
+				}
+			}
+		}
+		if t != nil {
+			t.Stop()
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// bring a section of the gateway to what was committed last, and say what it has
+// then.
+func (l *link) bring(ctx context.Context, c *client, section gcm.Section, has gcm.SectionState) (gcm.SectionState, error) {
+	whole := false
+	for {
+		version, hash, _ := l.m.config.Documents.Version(section)
+		switch n := version.Compare(has.Version); {
+		case n < 0:
+			return has, fmt.Errorf("%w of %s: %v, here is %v", ErrAhead, section, has.Version, version)
+		case n == 0 && hash != has.Hash && version != (gcm.Version{}):
+			return has, fmt.Errorf("%w: %s %v", ErrDiverged, section, version)
+		case n == 0:
+			return has, nil
+		}
+		deltas, ok := l.m.config.Documents.since(section, has.Version, has.Hash)
+		if whole || !ok {
+			now, err := l.whole(ctx, c, section)
+			if newer(has, now, err) {
+				has = now
+				continue
+			}
+			if err != nil {
+				return had(has, now, err), err
+			}
+			has, whole = now, false
+			continue
+		}
+		for n, e := range deltas {
+			now, err := c.put(ctx, http.MethodPatch, section, gcm.DeltaType, e)
+			if newer(has, now, err) {
+				has = now
+				break
+			}
+			refused := errors.As(err, new(*refusal)) && n < len(deltas)-1
+			if errors.Is(err, gcm.ErrBase) || errors.Is(err, gcm.ErrHash) || refused && !errors.Is(err, gcm.ErrBusy) {
+				// It isn't what we thought, or it was refused and mended since.
+				has, whole = now, true
+				break
+			}
+			if err != nil {
+				return had(has, now, err), err
+			}
+			has = now
+		}
+	}
+}
+
+// whole sends a snapshot, a few gateways at a time.
+func (l *link) whole(ctx context.Context, c *client, section gcm.Section) (gcm.SectionState, error) {
+	select {
+	case l.m.snapshots <- struct{}{}:
+		defer func() { <-l.m.snapshots }()
+	case <-ctx.Done():
+		return gcm.SectionState{}, ctx.Err()
+	}
+	e, err := l.m.config.Documents.snapshot(section)
+	if err != nil {
+		return gcm.SectionState{}, err
+	}
+	return c.put(ctx, http.MethodPut, section, gcm.SnapshotType, e)
+}
+
+// newer says whether a gateway refused something because it has more than we
+// thought: we look at that again.
+func newer(before, said gcm.SectionState, err error) bool {
+	return errors.Is(err, gcm.ErrStale) && said.Version.Compare(before.Version) > 0
+}
+
+// had is what a gateway has after an error: what it said with its refusal, or
+// else what it had before.
+func had(before, said gcm.SectionState, err error) gcm.SectionState {
+	if refused := new(refusal); errors.As(err, &refused) {
+		return said
+	}
+	return before
+}
+
+func (l *link) update(f func(*Status)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(&l.status)
+}
+
+func (l *link) tell(section gcm.Section, s SectionStatus) {
+	l.update(func(status *Status) { status.Sections[section] = s })
+}

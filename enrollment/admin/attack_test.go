@@ -1,0 +1,47 @@
+package admin_test
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
+)
+
+// A CA above the issuing one, which may be a company's for many purposes, can
+// sign what looks like an administrator, with the serial number of a real one.
+// The path is right, the record isn't.
+func TestAttackSerialOfAnother(t *testing.T) {
+	w := newWorld(t)
+	alice := w.certificate(ca.Request{Profile: ca.Admin, Name: "alice"})
+	text, err := os.ReadFile(filepath.Join(w.ca.Dir(), "root.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	root, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ca.GenerateKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: alice.Leaf.SerialNumber, Subject: alice.Leaf.Subject, NotBefore: alice.Leaf.NotBefore, NotAfter: alice.Leaf.NotAfter,
+		KeyUsage: alice.Leaf.KeyUsage, ExtKeyUsage: alice.Leaf.ExtKeyUsage, Policies: alice.Leaf.Policies, BasicConstraintsValid: true,
+	}, w.ca.Root(), key.Public(), root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.client(tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}).Server(t.Context())
+	wantProblem(t, err, http.StatusForbidden, "not recorded")
+	if _, err := w.client(alice).Server(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
