@@ -67,9 +67,13 @@ func (d *SQL) Messages(ctx context.Context, device string, before int64, limit i
 // many.
 func (d *SQL) TrimMessages(ctx context.Context, before time.Time, limit int) (n int64, err error) {
 	err = d.write(ctx, func(t *tx) error {
-		var err error
-		n, err = t.exec(`DELETE FROM dm_message WHERE id IN (SELECT id FROM dm_message WHERE at_us < $1 ORDER BY at_us LIMIT $2`+
-			t.skipLocked("dm_message")+`)`, before.UnixMicro(), page(limit))
+		n = 0
+		ids, err := query(t.ctx, t, scanID, `SELECT id FROM dm_message WHERE at_us < $1 ORDER BY at_us LIMIT $2`+t.skipLocked("dm_message"),
+			before.UnixMicro(), page(limit))
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		n, err = t.exec(`DELETE FROM dm_message WHERE `+t.among("id", "BIGINT", 1), several(t, ids))
 		return err
 	})
 	return n, err

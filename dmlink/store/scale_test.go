@@ -63,6 +63,12 @@ func generate(t *testing.T, db *sql.DB, devices int, numbers string) {
 		`INSERT INTO dm_command (task_id, device_name, state, urgency, expires_us)
 			SELECT 'task' || (g / 100 + 1), 'device' || (CAST(g AS BIGINT) * 7919 % ` + strconv.Itoa(devices) + ` + 1),
 			CASE WHEN g % 10 = 0 THEN 'waiting' ELSE 'answered' END, 0, 4000000000000000 FROM ` + from(commands),
+		`INSERT INTO dm_info (device_name, uri, format, type, data, at_us) SELECT 'device' || g, './DevInfo/Mod', 'chr', '', 'X', g FROM ` + from(devices),
+		`INSERT INTO dm_alert (device_name, at_us, code, correlator, items) SELECT 'device' || g, g, 1226, '', 'X' FROM ` + from(devices),
+		`INSERT INTO dm_answer (command_id, octets) SELECT g, 'X' FROM ` + from(devices),
+		`INSERT INTO dm_message (at_us, device_name, sent, proven, content_type, size, octets) SELECT g, 'device' || g, 1, 1, '', 1, 'X' FROM ` + from(devices),
+		`INSERT INTO dm_wipe (device_name, task_id, state, enrolled_us, expires_us, due_us) SELECT 'device' || g, 'task' || g, 'closed', 1, g, g FROM ` + from(devices/10),
+		`INSERT INTO dm_outbox (number, at_us, kind, device_name, reason) SELECT g, g, 'closed', 'device' || g, '' FROM ` + from(devices/10),
 		`ANALYZE`,
 	} {
 		if _, err := db.ExecContext(t.Context(), text); err != nil {

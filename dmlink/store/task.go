@@ -309,8 +309,8 @@ func (d *SQL) TrimCommands(ctx context.Context, before time.Time, limit int) (n 
 		}
 		n = int64(len(ids))
 		_, err = t.exec(`DELETE FROM dm_task WHERE `+t.among("id", "TEXT", 1)+`
-			AND NOT EXISTS (SELECT 1 FROM dm_command WHERE dm_command.task_id = dm_task.id)
-			AND NOT EXISTS (SELECT 1 FROM dm_wipe WHERE dm_wipe.task_id = dm_task.id)`, several(t, tasks))
+			AND (SELECT COUNT(*) FROM dm_command WHERE dm_command.task_id = dm_task.id) = 0
+			AND (SELECT COUNT(*) FROM dm_wipe WHERE dm_wipe.task_id = dm_task.id) = 0`, several(t, tasks))
 		return err
 	})
 	return n, err
