@@ -262,7 +262,9 @@ func (d *SQL) retry(ctx context.Context, work func(*tx) error) error {
 }
 
 func (d *SQL) once(ctx context.Context, work func(*tx) error) error {
-	t, err := d.db.BeginTx(ctx, nil)
+	// Whatever the server's default: locks are taken, and what comes after a lock
+	// has to see what was committed while it was waited for.
+	t, err := d.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add("trust", []byte(`{"versions":[1],"VERSIONS":[2],"request":"XK7M-29QA","nonce":null}`))
 	f.Fuzz(func(t *testing.T, kind string, b []byte) {
 		if sound()[kind] == nil {
-			t.Skip()
+			return
 		}
 		m := empty(kind)
 		if DecodeBytes(b, m) != nil {
