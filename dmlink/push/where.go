@@ -68,7 +68,7 @@ func (w *Whereabouts) Tell(now time.Time, gateway string, e gcm.Event) {
 		if n >= 0 && places[n].Session == e.Session {
 			places = slices.Delete(places, n, n+1)
 		}
-	case gcm.DeviceRefused, gcm.AlertResult, gcm.Counters, gcm.Dropped:
+	case gcm.LeaseAssigned, gcm.DeviceRefused, gcm.AlertResult, gcm.Counters, gcm.Dropped:
 	}
 	if len(places) == 0 {
 		delete(w.devices, e.Device)
