@@ -132,7 +132,7 @@ const (
 	// A gateway whose word ends a device's sessions elsewhere more often than
 	// claims times within claimTime isn't believed for the rest of it: then
 	// somebody lies, or a device is at two places at once.
-	claims    = 4
+	claims    = 10
 	claimTime = 10 * time.Minute
 	maxClaims = 1 << 16
 )

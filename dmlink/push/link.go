@@ -101,7 +101,7 @@ func (l *link) session(ctx context.Context) (time.Duration, error) {
 	})
 	defer l.update(func(*Status) { l.client = nil })
 	l.log.Info("gateway is connected", slog.String("software", state.Software))
-	l.m.config.Connected(l.gateway.Name)
+	l.m.config.Connected(l.gateway.Name, state)
 	var all sync.WaitGroup
 	start := func(f func() error) {
 		all.Go(func() { end(f()) })

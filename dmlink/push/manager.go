@@ -33,8 +33,9 @@ type Config struct {
 	Known func(device string) bool
 	// Dial a gateway.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Connected is called when a gateway is, and doesn't wait. May be nil.
-	Connected func(gateway string)
+	// Connected is called when a gateway is, with what it says of itself. It
+	// doesn't wait. May be nil.
+	Connected func(gateway string, state gcm.State)
 	Log       *slog.Logger
 }
 
@@ -83,7 +84,7 @@ func New(c Config) (*Manager, error) {
 		return nil, errors.New("a manager needs documents, a journal, an identity, Known and Dial")
 	}
 	if c.Connected == nil {
-		c.Connected = func(string) {}
+		c.Connected = func(string, gcm.State) {}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

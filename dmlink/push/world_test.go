@@ -189,6 +189,13 @@ func (j *journal) Keep(_ context.Context, gateway string, events []gcm.Event, cu
 	return nil
 }
 
+func (j *journal) Reset(_ context.Context, gateway string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.cursors[gateway] = 0
+	return nil
+}
+
 func (j *journal) of(gateway string) []gcm.Event {
 	j.mu.Lock()
 	defer j.mu.Unlock()

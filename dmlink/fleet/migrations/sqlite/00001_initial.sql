@@ -105,6 +105,7 @@ CREATE TABLE gcm_gateway (
     attempt_us   BIGINT NOT NULL,
     drain_to     TEXT NOT NULL,
     drain_within BIGINT NOT NULL,
+    draining     BIGINT NOT NULL,
     cursor       BIGINT NOT NULL
 );
 
