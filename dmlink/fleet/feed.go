@@ -62,8 +62,8 @@ const feedBatch = 500
 // that is, so that each entry counts once.
 func (f *Fleet) feed(ctx context.Context) error {
 	for {
-		var after int64
-		if err := f.db.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0) FROM gcm_cursor WHERE feed = $1`, outbox).Scan(&after); err != nil {
+		after, err := f.Cursor(ctx)
+		if err != nil {
 			return err
 		}
 		entries, err := f.Feed.Entries(ctx, after, feedBatch)
@@ -76,12 +76,20 @@ func (f *Fleet) feed(ctx context.Context) error {
 	}
 }
 
+// Cursor up to which enrollment's outbox was followed: entries up to it are not
+// read again.
+func (f *Fleet) Cursor(ctx context.Context) (int64, error) { return cursor(ctx, f.db) }
+
+func cursor(ctx context.Context, q database.Querier) (after int64, err error) {
+	err = q.QueryRowContext(ctx, `SELECT COALESCE(MAX(number), 0) FROM gcm_cursor WHERE feed = $1`, outbox).Scan(&after)
+	return after, err
+}
+
 // take entries that come behind a place, unless somebody else has.
 func (f *Fleet) take(ctx context.Context, after int64, entries []Entry) error {
 	return f.change(ctx, func(c *change) error {
 		// The row of the devices is locked: managers take turns.
-		var now int64
-		if err := c.Row(`SELECT COALESCE(MAX(number), 0) FROM gcm_cursor WHERE feed = $1`, outbox).Scan(&now); err != nil || now != after {
+		if now, err := cursor(c.Context(), c); err != nil || now != after {
 			return err
 		}
 		for len(entries) > 0 {

@@ -3,15 +3,15 @@ package fleet
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
-
-	"crypto/x509"
 
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/dmlink/push"
@@ -63,9 +63,9 @@ func (f *Fleet) Gateway(ctx context.Context, name string) (Gateway, error) {
 // given a certificate, and then everything else. Errors: ErrExists, ErrInvalid,
 // and those of push.Manager.Certify.
 func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Fingerprint) error {
-	// It is a name in settings and pools, too.
-	if _, err := gcm.Decode(gcm.Settings, gcm.Setting{Name: g.Name, Value: "0"}.Record()); err != nil {
-		return fmt.Errorf("%w: %q names no gateway: 1 to 64 of lower case letters, digits, '.', '_', '-' and '@'", ErrInvalid, g.Name)
+	// It is in names of settings, too, behind an '@'.
+	if _, err := gcm.Decode(gcm.Settings, gcm.Setting{Name: g.Name, Value: "0"}.Record()); err != nil || len(g.Name) > 32 || strings.Contains(g.Name, "@") {
+		return fmt.Errorf("%w: %q names no gateway: want 1 to 32 of lower case letters, digits, '.', '_' and '-'", ErrInvalid, g.Name)
 	}
 	if !g.Address.IsValid() || g.Address.Port() == 0 || g.Host == "" {
 		return fmt.Errorf("%w: a gateway has an address with a port, and a host name", ErrInvalid)

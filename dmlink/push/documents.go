@@ -138,6 +138,14 @@ func (d *Documents) Version(section gcm.Section) (gcm.Version, gcm.Hash, <-chan 
 	return doc.set.Version(), doc.set.Hash(), doc.changed
 }
 
+// Len is how many records a section has.
+func (d *Documents) Len(section gcm.Section) int {
+	doc := d.sections[section]
+	doc.mu.Lock()
+	defer doc.mu.Unlock()
+	return doc.set.Len()
+}
+
 // Has says whether a section has a record under a key.
 func (d *Documents) Has(section gcm.Section, key []byte) bool {
 	doc := d.sections[section]
