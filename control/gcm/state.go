@@ -1,6 +1,11 @@
 package gcm
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
 
 // SectionState is what a gateway has of a section.
 type SectionState struct {
@@ -62,6 +67,20 @@ type Drain struct {
 	To string `json:"to,omitempty"`
 	// Within is how long it may take, in seconds, from 0 to MaxDrain.
 	Within int `json:"within,omitempty"`
+}
+
+// ReadDrain of an order. Error: ErrMalformed.
+func ReadDrain(r io.Reader) (Drain, error) {
+	j := json.NewDecoder(r)
+	j.DisallowUnknownFields()
+	var d Drain
+	if err := j.Decode(&d); err != nil {
+		return Drain{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if j.More() || d.Within < 0 || d.Within > MaxDrain || len(d.To) > maxText {
+		return Drain{}, fmt.Errorf("%w: not a drain", ErrMalformed)
+	}
+	return d, nil
 }
 
 // MaxDrain is the longest Drain.Within, a day in seconds.

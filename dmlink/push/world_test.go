@@ -118,7 +118,7 @@ func (i *installation) gateway(t *testing.T, name string, l net.Listener, bare b
 			g.applied[c.Set.Section()] = c.Set.Hash()
 			return nil
 		},
-		End: func(string) bool { return true }, Sessions: func() int { return 0 },
+		Host: g,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -315,3 +315,21 @@ func statusOf(m *push.Manager, name string) push.Status {
 func device(n int, group string) gcm.Record {
 	return gcm.Authorisation{Device: fmt.Sprintf("device-%d", n), Group: group}.Record()
 }
+
+// Tell nothing: it has no sessions.
+func (g *gateway) Tell(*gcm.State) {}
+
+// Sessions: none.
+func (g *gateway) Sessions(string, func(gcm.Session) bool) {}
+
+// End of what isn't there.
+func (g *gateway) End(string, string) bool { return true }
+
+// Alert nobody.
+func (g *gateway) Alert(string, string, []byte) error { return agent.ErrNoSession }
+
+// Drain nothing.
+func (g *gateway) Drain(gcm.Drain) error { return nil }
+
+// Reload nothing.
+func (g *gateway) Reload() (gcm.Reloaded, bool) { return gcm.Reloaded{}, true }
