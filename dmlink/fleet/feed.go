@@ -58,9 +58,9 @@ const outbox = "enrollment"
 // feedBatch is how many entries one version of the devices has.
 const feedBatch = 500
 
-// feed takes over what enrollment has done since, with the place up to which
-// that is, so that each entry counts once.
-func (f *Fleet) feed(ctx context.Context) error {
+// Follow enrollment: take over what it has done since, with the place up to which
+// that is, so that each entry counts once, whoever follows.
+func (f *Fleet) Follow(ctx context.Context) error {
 	for {
 		after, err := f.Cursor(ctx)
 		if err != nil {

@@ -32,7 +32,7 @@ type Options struct {
 	// SealKey encrypts ticket keys in the database: 32 octets, the same for all
 	// managers of one database.
 	SealKey []byte
-	// Feed of what enrollment does; nil for none.
+	// Feed of what enrollment does, see Follow; nil for none.
 	Feed Feed
 	// Quarantine is the group of devices that don't comply. With QuarantineNew
 	// those that enroll don't, until somebody says so. Default "quarantine".
@@ -103,7 +103,6 @@ type Fleet struct {
 	seal      *sealer
 	documents *push.Documents
 	push      *push.Manager
-	poked     chan struct{}
 	ender     *ender
 
 	// mu orders what is read after commits.
@@ -134,7 +133,7 @@ func New(ctx context.Context, db *database.DB, o Options) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{
-		Options: o, db: db, seal: seal, poked: make(chan struct{}, 1),
+		Options: o, db: db, seal: seal,
 		read: map[string]position{}, restored: map[string]bool{}, gateways: map[string]push.Gateway{},
 	}
 	f.ender = newEnder(f)
@@ -163,34 +162,26 @@ func New(ctx context.Context, db *database.DB, o Options) (*Fleet, error) {
 const (
 	// followTime is how long another manager's commit may go unseen.
 	followTime = 200 * time.Millisecond
-	// feedTime is how often enrollment's outbox is read without a Poke.
-	feedTime = time.Second
 	// keepTime is how often is looked whether a key, a certificate or an event is
 	// due.
 	keepTime = time.Minute
 )
 
-// Run follows commits and enrollment, keeps gateways connected and what is due
-// done, until ctx ends. It is called once.
+// Run reads what other managers commit, keeps gateways connected and what is due
+// done, until ctx ends. It is called once. Following enrollment is the caller's.
 func (f *Fleet) Run(ctx context.Context) {
 	defer f.push.Close()
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { f.ender.run(ctx) })
 	all.Go(func() {
-		f.every(ctx, followTime, nil, "read what was committed", f.follow)
+		f.every(ctx, followTime, "read what was committed", f.follow)
 	})
-	if f.Feed != nil {
-		all.Go(func() {
-			f.every(ctx, feedTime, f.poked, "follow enrollment", f.feed)
-		})
-	}
-	f.every(ctx, keepTime, nil, "keep keys, certificates and events", f.keep)
+	f.every(ctx, keepTime, "keep keys, certificates and events", f.keep)
 }
 
-// every so often, and when poked, do something; trouble is told once while it is
-// the same.
-func (f *Fleet) every(ctx context.Context, pause time.Duration, poked <-chan struct{}, what string, do func(context.Context) error) {
+// every so often do something; trouble is told once while it is the same.
+func (f *Fleet) every(ctx context.Context, pause time.Duration, what string, do func(context.Context) error) {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	told := ""
@@ -207,17 +198,8 @@ func (f *Fleet) every(ctx context.Context, pause time.Duration, poked <-chan str
 		select {
 		case <-ctx.Done():
 			return
-		case <-poked:
 		case <-tick.C:
 		}
-	}
-}
-
-// Poke says that enrollment has something new. It doesn't wait.
-func (f *Fleet) Poke() {
-	select {
-	case f.poked <- struct{}{}:
-	default:
 	}
 }
 

@@ -28,6 +28,7 @@ var suite = []struct {
 	{"revocations end", revocationsEnd},
 	{"gateways", gateways},
 	{"where devices are", where},
+	{"alerts and drains", notices},
 	{"a liar", liar},
 	{"two managers", twoManagers},
 	{"random histories", histories},
@@ -72,8 +73,8 @@ func TestSuite(t *testing.T) {
 // authorised is what gateways are told of a device.
 func authorised(t testing.TB, g *gateway, device string) (group string, known bool) {
 	t.Helper()
-	group, _, known = g.Device(device)
-	return group, known
+	m, known := g.Device(device)
+	return m.Group, known
 }
 
 // life of a device: enrolled, in quarantine, released, revoked, closed, and
@@ -83,7 +84,7 @@ func life(t *testing.T, w *world) {
 	must(t, f.SetContent(t.Context(), pools("10.64.0.0/24", "2001:db8::/64")))
 	g := w.join(t, f, "gateway-1")[0]
 	w.outbox.tell(enrolled(1, "sales", "all"), enrolled(2))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	isIn := func(n int, want string) {
 		t.Helper()
 		eventually(t, name(n)+" is in "+want, func() bool { group, _ := authorised(t, g, name(n)); return group == want })
@@ -99,7 +100,7 @@ func life(t *testing.T, w *world) {
 	must(t, f.SetGroup(t.Context(), name(2), "guests"))
 	isIn(2, "guests")
 	must(t, f.SetBarred(t.Context(), name(2), true))
-	eventually(t, "it is barred", func() bool { _, barred, _ := g.Device(name(2)); return barred })
+	eventually(t, "it is barred", func() bool { m, _ := g.Device(name(2)); return m.Barred })
 	before, err := f.Device(t.Context(), name(1))
 	must(t, err)
 	if len(before.Addresses) != 2 || before.Held || before.Group != "sales" {
@@ -109,7 +110,7 @@ func life(t *testing.T, w *world) {
 	renewal := enrolled(1, "other")
 	renewal.Kind = fleet.Renewed
 	w.outbox.tell(renewal, revoked(1), closed(1), closed(1))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	eventually(t, "it is gone", func() bool { _, known := authorised(t, g, name(1)); return !known })
 	if reason, yes := g.Revoked([32]byte{1}, []byte{1, 0, 0, 1}); !yes || reason != 4 {
 		t.Error("its certificate isn't revoked")
@@ -118,7 +119,7 @@ func life(t *testing.T, w *world) {
 		t.Errorf("a closed device: %v", err)
 	}
 	w.outbox.tell(enrolled(3), enrolled(1, "sales"))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	isIn(1, "quarantine")
 	after, err := f.Device(t.Context(), name(1))
 	must(t, err)
@@ -143,13 +144,26 @@ func storm(t *testing.T, w *world) {
 	a, _ := w.manager(t, nil)
 	b, _ := w.manager(t, nil)
 	must(t, a.SetContent(t.Context(), pools("10.64.0.0/17", "10.65.0.0/24", "2001:db8::/64")))
+	both := make(chan error, 2)
+	for _, f := range []*fleet.Fleet{a, b} {
+		go func() {
+			for {
+				at, err := f.Cursor(t.Context())
+				if err != nil || at == devices {
+					both <- err
+					return
+				}
+				if err := f.Follow(t.Context()); err != nil {
+					both <- err
+					return
+				}
+			}
+		}()
+	}
 	for n := range devices {
 		w.outbox.tell(enrolled(n, "staff"))
-		if n%1000 == 0 {
-			a.Poke()
-			b.Poke()
-		}
 	}
+	must(t, errors.Join(<-both, <-both))
 	count := func(f *fleet.Fleet) int { return f.Documents().Len(gcm.Devices) }
 	eventually(t, "all are authorised", func() bool { return count(a) == devices && count(b) == devices })
 	has := map[netip.Addr]string{}
@@ -187,9 +201,7 @@ func addresses(t *testing.T, w *world) {
 	do := func(entries ...fleet.Entry) {
 		t.Helper()
 		w.outbox.tell(entries...)
-		f.Poke()
-		last := int64(len(w.outbox.entries))
-		eventually(t, "it is taken", func() bool { at, err := f.Cursor(t.Context()); return err == nil && at == last })
+		must(t, f.Follow(t.Context()))
 	}
 	do(enrolled(1), enrolled(2), enrolled(3), enrolled(4), enrolled(5), enrolled(6))
 	for n, want := range []string{"10.64.0.1", "10.64.0.2", "10.64.0.4", "10.64.0.5", "10.64.0.6", ""} {
@@ -227,7 +239,7 @@ func poolsChange(t *testing.T, w *world) {
 	for n := range 20 {
 		w.outbox.tell(enrolled(n))
 	}
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	eventually(t, "all are authorised", func() bool { return f.Documents().Len(gcm.Devices) == 20 })
 	all := func() map[string]string {
 		m := map[string]string{}
@@ -281,7 +293,7 @@ func poolsChange(t *testing.T, w *world) {
 func revocationsEnd(t *testing.T, w *world) {
 	f, stop := w.manager(t, nil)
 	w.outbox.tell(revoked(1))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	has := func(f *fleet.Fleet) bool {
 		return f.Documents().Has(gcm.Devices, gcm.RevocationKey([32]byte{1}, string([]byte{1, 0, 0, 1})))
 	}

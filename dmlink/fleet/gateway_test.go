@@ -97,7 +97,7 @@ func where(t *testing.T, w *world) {
 	heard := make(chan string, 100)
 	f, stop := w.manager(t, func(o *fleet.Options) { o.Started = func(device string) { heard <- device } })
 	w.outbox.tell(enrolled(1), enrolled(2))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	g := w.join(t, f, "one", "two")
 	one, two := g[0], g[1]
 	eventually(t, "devices are authorised", func() bool { return f.Documents().Len(gcm.Devices) == 2 })
@@ -114,7 +114,7 @@ func where(t *testing.T, w *world) {
 		t.Errorf("%s is heard", got)
 	}
 	two.started(phone, "b", now.Add(time.Second))
-	eventually(t, "the older one is ended", func() bool { return slices.Contains(one.endedSessions(), phone) })
+	eventually(t, "the older one is ended", func() bool { ended, _, _ := one.done(); return slices.Contains(ended, phone+"/a") })
 	is("one/a two/b")
 	one.Events.Add(gcm.Event{Kind: gcm.SessionEnded, Device: phone, Session: "a"})
 	is("two/b")
@@ -123,7 +123,7 @@ func where(t *testing.T, w *world) {
 	two.Events.Add(gcm.Event{Kind: gcm.SessionEnded, Device: phone, Session: "b"})
 	two.Events.Add(gcm.Event{Kind: gcm.Counters, Sums: map[string]uint64{"sessions": 1}})
 	is("two/c")
-	if got := two.endedSessions(); len(got) != 0 {
+	if got, _, _ := two.done(); len(got) != 0 {
 		t.Errorf("at the gateway that has the newest: ended %v", got)
 	}
 	all, err := f.Sessions(t.Context(), "two", "", 10)
@@ -147,20 +147,65 @@ func where(t *testing.T, w *world) {
 	}
 	// A wiped device's end is believed although it isn't authorised any more.
 	w.outbox.tell(closed(1))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	eventually(t, "it is closed", func() bool { return f.Documents().Len(gcm.Devices) == 1 })
 	two.Events.Add(gcm.Event{Kind: gcm.SessionEnded, Device: phone, Session: "c"})
 	is("")
 	// A gateway that was started anew has no sessions.
 	two.started(name(2), "d", now)
 	eventually(t, "the other one is there", func() bool { return at(t, f, name(2)) == "two/d" })
-	if got := f.Tunnel().Deliver(t.Context(), "nobody", []byte("x")); got != alert.Unreachable {
-		t.Errorf("an alert for nobody: %v", got)
-	}
+	two.Events.Add(gcm.Event{Kind: gcm.Dropped, Reason: gcm.ReasonRestart})
+	eventually(t, "all are gone", func() bool { return at(t, f, name(2)) == "" })
 	w.clock.add(31 * 24 * time.Hour)
 	must(t, f.Keep(t.Context()))
 	if left, err := f.Events(t.Context(), "", "", 0, 10); err != nil || len(left) != 0 {
 		t.Errorf("after a month: %+v, %v", left, err)
+	}
+}
+
+// notices go to the gateway at which the device is, and drains to one that comes
+// back, too.
+func notices(t *testing.T, w *world) {
+	f, _ := w.manager(t, nil)
+	w.outbox.tell(enrolled(1))
+	must(t, f.Follow(t.Context()))
+	g := w.join(t, f, "one", "two")
+	now := time.Now()
+	w.clock.add(time.Hour)
+	tunnel, phone := f.Tunnel(), name(1)
+	deliver := func(want alert.Result) {
+		t.Helper()
+		if got := tunnel.Deliver(t.Context(), phone, []byte("come")); got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	deliver(alert.Unreachable)
+	g[0].started(phone, "a", now)
+	eventually(t, "it is there", func() bool { return at(t, f, phone) == "one/a" })
+	deliver(alert.Sent)
+	if _, alerts, _ := g[0].done(); !slices.Equal(alerts, []string{phone + " come"}) {
+		t.Errorf("alerts %q", alerts)
+	}
+	// It is gone, and nobody has told yet.
+	g[0].mu.Lock()
+	g[0].without = phone
+	g[0].mu.Unlock()
+	deliver(alert.Unreachable)
+	must(t, f.RemoveGateway(t.Context(), "two"))
+	drain := gcm.Drain{On: true, To: "two.example.org", Within: 60}
+	must(t, f.Drain(t.Context(), "one", drain))
+	if _, _, got := g[0].done(); got != drain {
+		t.Errorf("drain %+v", got)
+	}
+	must(t, g[0].Drain(gcm.Drain{})) // as if it were started anew
+	next, _ := w.manager(t, nil)
+	eventually(t, "it is drained again", func() bool { _, _, got := g[0].done(); return got == drain })
+	must(t, next.Drain(t.Context(), "one", gcm.Drain{}))
+	if _, _, got := g[0].done(); got.On {
+		t.Errorf("drain %+v", got)
+	}
+	if err := f.Drain(t.Context(), "one", gcm.Drain{On: true, Within: -1}); !errors.Is(err, fleet.ErrInvalid) {
+		t.Errorf("within less than nothing: %v", err)
 	}
 }
 
@@ -169,7 +214,7 @@ func where(t *testing.T, w *world) {
 func liar(t *testing.T, w *world) {
 	f, _ := w.manager(t, nil)
 	w.outbox.tell(enrolled(1))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	g := w.join(t, f, "honest", "liar")
 	honest, liar := g[0], g[1]
 	phone := name(1)
@@ -193,8 +238,8 @@ func liar(t *testing.T, w *world) {
 		liar.started(phone, fmt.Sprint("x", n), now.Add(time.Duration(n)*time.Second))
 	}
 	eventually(t, "all of it is heard", func() bool { return strings.Contains(at(t, f, phone), "liar/x99") })
-	if got := len(honest.endedSessions()); got > 10 {
-		t.Errorf("its word has ended %d sessions elsewhere", got)
+	if got, _, _ := honest.done(); len(got) > 10 {
+		t.Errorf("its word has ended sessions elsewhere: %v", got)
 	}
 	if got := f.Documents().Len(gcm.Devices); got != 1 {
 		t.Errorf("%d records", got)
@@ -209,7 +254,7 @@ func twoManagers(t *testing.T, w *world) {
 	b, stop := w.manager(t, nil)
 	must(t, b.SetContent(t.Context(), pools("10.64.0.0/24")))
 	w.outbox.tell(enrolled(1), enrolled(2))
-	b.Poke()
+	must(t, b.Follow(t.Context()))
 	same := func(f *fleet.Fleet) func() bool {
 		return func() bool { return g[0].same(f) && g[1].same(f) && f.Documents().Len(gcm.Devices) == 2 }
 	}
@@ -277,11 +322,11 @@ func histories(t *testing.T, w *world) {
 		case 0, 1, 2, 3:
 			w.outbox.tell(enrolled(n, fmt.Sprint("group-", r.IntN(3))))
 			alive[n] = true
-			m.Poke()
+			must(t, m.Follow(t.Context()))
 		case 4, 5:
 			w.outbox.tell(closed(n), revoked(n))
 			delete(alive, n)
-			m.Poke()
+			do(func() error { return m.Follow(t.Context()) })
 		case 6:
 			comply := r.IntN(2) == 0
 			do(func() error { return m.SetCompliant(t.Context(), name(n), comply) })
@@ -312,8 +357,7 @@ func histories(t *testing.T, w *world) {
 			t.Error(err)
 		}
 	}
-	last := int64(len(w.outbox.entries))
-	eventually(t, "all is taken", func() bool { at, err := managers[0].Cursor(t.Context()); return err == nil && at == last })
+	must(t, managers[0].Follow(t.Context()))
 	eventually(t, "managers have the same", func() bool {
 		for _, s := range gcm.Sections {
 			v, h, _ := managers[0].Documents().Version(s)

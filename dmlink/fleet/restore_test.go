@@ -13,12 +13,12 @@ import (
 func restored(t *testing.T, w *world) {
 	f, stop := w.manager(t, nil)
 	w.outbox.tell(enrolled(1))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	g := w.join(t, f, "gateway-1")[0]
 	eventually(t, "the gateway has it", func() bool { return f.Documents().Len(gcm.Devices) == 1 && g.same(f) })
 	backup := w.backup(t)
 	w.outbox.tell(enrolled(2))
-	f.Poke()
+	must(t, f.Follow(t.Context()))
 	must(t, f.SetGroup(t.Context(), name(1), "sales"))
 	eventually(t, "it has more", func() bool { return f.Documents().Len(gcm.Devices) == 2 && g.same(f) })
 	// What enrollment has is restored, too.

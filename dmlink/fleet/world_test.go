@@ -172,8 +172,11 @@ type gateway struct {
 	known push.Fingerprint
 	stop  func()
 
-	mu    sync.Mutex
-	ended []string
+	mu            sync.Mutex
+	ended, alerts []string
+	drain         gcm.Drain
+	// without: a device that isn't there, whatever it has told.
+	without string
 }
 
 // gateway that nobody has joined yet. Its file may be that of a former one.
@@ -184,7 +187,7 @@ func (w *world) gateway(t testing.TB, called, file string, key crypto.Signer) *g
 		Gateway: called, Software: "test", File: file,
 		Identity: agent.Identity{Key: key, Host: g.Host, Roots: w.roots, Manager: w.policy(t, ca.Manager), Agent: w.policy(t, ca.Agent)},
 		Check:    func(*gcm.Set) []error { return nil }, Apply: func(agent.Change) []error { return nil },
-		End: g.end, Sessions: func() int { return 0 },
+		Host: g,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -214,17 +217,52 @@ func (w *world) gateway(t testing.TB, called, file string, key crypto.Signer) *g
 	return g
 }
 
-func (g *gateway) end(device string) bool {
+// Tell implements agent.Host.
+func (g *gateway) Tell(s *gcm.State) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.ended = append(g.ended, device)
+	s.Drain = g.drain
+}
+
+// Sessions implements agent.Host.
+func (g *gateway) Sessions(string, func(gcm.Session) bool) {}
+
+// End implements agent.Host: it has each session that it isn't said to have
+// ended.
+func (g *gateway) End(device, session string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = append(g.ended, device+"/"+session)
 	return true
 }
 
-func (g *gateway) endedSessions() []string {
+// Alert implements agent.Host.
+func (g *gateway) Alert(device, _ string, octets []byte) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Clone(g.ended)
+	if device == g.without {
+		return agent.ErrNoSession
+	}
+	g.alerts = append(g.alerts, device+" "+string(octets))
+	return nil
+}
+
+// Drain implements agent.Host.
+func (g *gateway) Drain(d gcm.Drain) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.drain = d
+	return nil
+}
+
+// Reload implements agent.Host.
+func (g *gateway) Reload() (gcm.Reloaded, bool) { return gcm.Reloaded{}, true }
+
+// done is what it was told beside documents.
+func (g *gateway) done() (ended, alerts []string, drain gcm.Drain) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.ended), slices.Clone(g.alerts), g.drain
 }
 
 func (w *world) join(t testing.TB, f *fleet.Fleet, names ...string) []*gateway {
