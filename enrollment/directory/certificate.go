@@ -65,7 +65,7 @@ type Enrollment struct {
 // ErrNotOpen: somebody was faster; read the request again. ErrKeyTaken,
 // ErrOwner: the certificate must not leave, and the request is still open.
 func (d *SQL) Enroll(ctx context.Context, e Enrollment) error {
-	return d.write(ctx, func(t *tx) error {
+	return d.tells(ctx, func(t *tx) error {
 		q, err := scanRequest(t.row(`SELECT `+requestColumns+` WHERE r.id = $1`+t.forUpdateOf("r"), e.Request.String()))
 		if err != nil {
 			return found(err, "request", e.Request.String())
@@ -178,7 +178,7 @@ type Renewal struct {
 // RenewalOf. ErrRevoked, ErrClosed, ErrKeyTaken and ErrTooMany: the
 // certificate must not leave.
 func (d *SQL) Renew(ctx context.Context, n Renewal) error {
-	return d.write(ctx, func(t *tx) error {
+	return d.tells(ctx, func(t *tx) error {
 		old, err := scanCertificate(t.row(`SELECT `+certificateColumns+` WHERE serial = $1`, n.Renews))
 		if err != nil {
 			return found(err, "certificate", n.Renews)

@@ -29,6 +29,7 @@ type SQL struct {
 	db      *sql.DB
 	dialect Dialect
 	id      string
+	news    news
 
 	// SQLite has one writer. Those that wait for it share one transaction, each
 	// in a savepoint of its own, and so one wait for the disk.
