@@ -226,7 +226,7 @@ var adminLimits = https.Limits{
 	Connections: 512, PerSource: 256, Rate: 1000, Burst: 2000, Body: 256 << 10, Timeout: 30 * time.Second,
 }
 
-func limitsOf(l *config.EnrollmentLimits) https.Limits {
+func limitsOf(l *config.ListenerLimits) https.Limits {
 	return https.Limits{
 		Connections: l.Connections, PerSource: l.ConnectionsPerPrefix, Rate: l.RequestsPerSecond, Burst: l.Burst,
 		Body: int64(l.Body), Timeout: time.Duration(l.Timeout),
