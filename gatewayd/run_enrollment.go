@@ -34,6 +34,7 @@ type enrollmentServer struct {
 	service   *enroll.Service
 	authority *ca.CA
 	faces     faces
+	key       []byte
 
 	devices, admins         *https.Server
 	deviceCerts, adminCerts *https.Certificates
@@ -62,7 +63,6 @@ func newEnrollmentServer(ctx context.Context, base *servers, f enrollmentFiles) 
 	if err != nil {
 		return nil, cfg.Problem("enrollment.key_file", err.Error())
 	}
-	defer clear(key)
 	authority := f.authority
 	service, err := enroll.New(ctx, enroll.Options{
 		Directory: base.directory, Issuer: authority.Issuer(), SealKey: key, Policy: policyOf(cfg), Configuration: configurationOf(cfg), Log: base.logger,
@@ -74,7 +74,7 @@ func newEnrollmentServer(ctx context.Context, base *servers, f enrollmentFiles) 
 		return nil, fmt.Errorf("take over the record of the CA in %s: %w", authority.Dir(), err)
 	}
 	s := &enrollmentServer{
-		servers: base, service: service, authority: authority, deviceCerts: new(https.Certificates), adminCerts: new(https.Certificates),
+		servers: base, service: service, authority: authority, key: key, deviceCerts: new(https.Certificates), adminCerts: new(https.Certificates),
 	}
 	s.use(f.built)
 	if s.faces, err = s.makeFaces(ctx, cfg, f.built, authority.Issuer(), key); err != nil {
@@ -121,11 +121,13 @@ func (s *enrollmentServer) run(ctx context.Context) {
 	followers.Wait()
 }
 
+func (s *enrollmentServer) close() { clear(s.key) }
+
 func (s *enrollmentServer) ready() []slog.Attr {
 	e := &s.config.Enrollment
 	return []slog.Attr{
 		slog.String("version", version), slog.String("url", e.URL), slog.Any("listen", e.Listen.AddrPort), slog.Any("admin", e.Admin.Listen.AddrPort),
-		slog.String("database", s.db.engine()), slog.String("issuer", s.authority.Issuing().Subject.CommonName),
+		slog.String("database", string(s.db.Engine)), slog.String("issuer", s.authority.Issuing().Subject.CommonName),
 	}
 }
 

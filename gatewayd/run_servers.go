@@ -32,6 +32,8 @@ type serverRole interface {
 	reload(cfg *config.Config, now time.Time) (apply func(), warnings []string, err error)
 	// ready says what to log once all is there.
 	ready() []slog.Attr
+	// close forgets secrets, after all else has ended.
+	close()
 }
 
 // servers is a process with roles that share a database.
@@ -41,7 +43,7 @@ type servers struct {
 	logger  *slog.Logger
 	level   *slog.LevelVar
 	// db is the one that all packages share, with what enrollment keeps in it.
-	db        *sqlDB
+	db        *database.DB
 	directory *directory.SQL
 
 	mu            sync.Mutex // reloads
@@ -91,11 +93,11 @@ func runServers(ctx context.Context, file string, names []string, stderr io.Writ
 	// All configuration is read. Below this line databases and files are touched.
 
 	defer letGarbageGather()()
-	if s.db, err = openDatabase(ctx, source); err != nil {
+	if s.db, err = database.Open(ctx, source); err != nil {
 		return err
 	}
 	defer s.db.Close()
-	if s.directory, err = openDirectory(ctx, s.db); err != nil {
+	if s.directory, err = directory.New(ctx, s.db); err != nil {
 		return err
 	}
 	var roles []serverRole
@@ -104,6 +106,7 @@ func runServers(ctx context.Context, file string, names []string, stderr io.Writ
 		if err != nil {
 			return err
 		}
+		defer e.close()
 		roles = append(roles, e)
 	}
 	if manager != nil {

@@ -48,10 +48,10 @@ func (d *SQL) Follow(ctx context.Context, source string, after, upTo int64, step
 	}
 	err = d.write(ctx, func(t *tx) error {
 		taken = false
-		if _, err := t.exec(`INSERT INTO dm_followed (source, number) VALUES ($1, 0) ON CONFLICT (source) DO NOTHING`, source); err != nil {
+		if _, err := t.Exec(`INSERT INTO dm_followed (source, number) VALUES ($1, 0) ON CONFLICT (source) DO NOTHING`, source); err != nil {
 			return err
 		}
-		n, err := t.exec(`UPDATE dm_followed SET number = $1 WHERE source = $2 AND number = $3`, upTo, source, after)
+		n, err := t.Exec(`UPDATE dm_followed SET number = $1 WHERE source = $2 AND number = $3`, upTo, source, after)
 		if err != nil || n == 0 {
 			return err
 		}
@@ -73,7 +73,7 @@ func (t *tx) step(s Step, welcome *putting) error {
 		if !isName(v.Name) || v.Enrolled.IsZero() {
 			return fmt.Errorf("%w: enrollment of device %.50q at %v", ErrInvalid, v.Name, v.Enrolled)
 		}
-		old, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), v.Name))
+		old, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), v.Name))
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 		case err != nil:
@@ -87,7 +87,7 @@ func (t *tx) step(s Step, welcome *putting) error {
 		_, err = t.put(welcome, v.Name)
 		return err
 	case s.Close != "":
-		v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), s.Close))
+		v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), s.Close))
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}

@@ -85,7 +85,7 @@ func (s *suite) followShared() {
 	var taken atomic.Int64
 	var servers sync.WaitGroup
 	for range 3 {
-		other := s.database.Store(s.t, s.clock)
+		other := Store(s.t, s.database, s.clock)
 		servers.Go(func() {
 			for {
 				n, err := other.Followed(s.t.Context(), source)
