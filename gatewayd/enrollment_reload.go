@@ -5,9 +5,7 @@ import (
 	"context"
 	"encoding/pem"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"

@@ -8,23 +8,16 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
-	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/gatewayd/config"
-	"github.com/roamgate/roamgate/gatewayd/database"
 	"github.com/roamgate/roamgate/gatewayd/https"
 )
 

@@ -16,8 +16,8 @@ type Manager struct {
 	// URL by which devices reach it, https, with the path of device management.
 	URL string `yaml:"url" restart:"yes"`
 	// Credentials of the listener for devices, one for each name.
-	Credentials []Credential  `yaml:"credentials"`
-	Admin       AdminListener `yaml:"admin"`
+	Credentials []Credential `yaml:"credentials"`
+	Admin       ManagerAdmin `yaml:"admin"`
 	// Metrics is the HTTP listener of /metrics, /healthz and /readyz.
 	Metrics Listen `yaml:"metrics" restart:"yes"`
 	// Database is enrollment's, because accounts are made by what is in it; not
@@ -35,6 +35,15 @@ type Manager struct {
 	Limits    ListenerLimits   `yaml:"limits"`
 	Schedule  ManagerSchedule  `yaml:"schedule" restart:"yes"`
 	Retention ManagerRetention `yaml:"retention" restart:"yes"`
+}
+
+// ManagerAdmin is the listener of the administrators' API.
+type ManagerAdmin struct {
+	Listen      Listen       `yaml:"listen" restart:"yes"`
+	Credentials []Credential `yaml:"credentials"`
+	// First administrator, by the name in a certificate: may do everything until
+	// somebody gives roles. Empty: only root on this host may.
+	First string `yaml:"first" restart:"yes"`
 }
 
 // ManagerDevices says whose certificates are devices'.
@@ -165,7 +174,7 @@ func defaultManager() Manager {
 	day := 24 * time.Hour
 	return Manager{
 		Listen:   at(netip.IPv6Unspecified(), 8443),
-		Admin:    AdminListener{Listen: at(loopback, 8446)},
+		Admin:    ManagerAdmin{Listen: at(loopback, 8446)},
 		Metrics:  at(loopback, 9502),
 		Database: Database{TLS: TLSVerify, Connections: 16},
 		KeyFile:  filepath.Join(SystemManagerDir, "seal.key"),
