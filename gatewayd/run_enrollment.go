@@ -89,12 +89,12 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 		return cfg.Problem("enrollment.key_file", err.Error())
 	}
 	defer clear(sealKey)
-	db, engine, err := database.Open(ctx, source)
+	db, err := database.Open(ctx, source)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	store, err := directory.New(ctx, db, directory.Dialect(engine))
+	store, err := directory.New(ctx, db)
 	if err != nil {
 		return err
 	}
