@@ -110,3 +110,6 @@ func (s *api) problem(err error) *Problem {
 	s.Log.Error("operation of an administrator", slog.Any("error", err))
 	return newProblem(http.StatusInternalServerError, "internal error", "See the log of the server.")
 }
+
+// ErrName: a name that can't be part of a path.
+var ErrName = errors.New("invalid name")

@@ -90,6 +90,9 @@ type ListMessages struct {
 	Octets bool `query:"octets" doc:"With the messages themselves."`
 }
 
+// Look says for the audit log whose messages were read.
+func (l *ListMessages) Look() string { return "device " + l.Device }
+
 // Message of a session.
 type Message struct {
 	ID          int64     `json:"id"`

@@ -32,6 +32,14 @@ type OnePolicy struct {
 	Version int64 `query:"version" minimum:"0" doc:"0: the newest."`
 }
 
+// Look says for the audit log what was read.
+func (o *OnePolicy) Look() string {
+	if o.Version == 0 {
+		return "policies"
+	}
+	return fmt.Sprintf("policies, version %d", o.Version)
+}
+
 // ListPolicies by version.
 type ListPolicies struct {
 	Paging
