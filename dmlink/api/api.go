@@ -266,7 +266,7 @@ func (s *api) refuse(w http.ResponseWriter, p *Problem) {
 
 // openapi is the operation of the document; it has no row since it is no JSON of
 // ours.
-var openapi = &Operation{ID: "openapi", Method: http.MethodGet, Path: OpenAPIPath, May: access.Everybody}
+var openapi = &Operation{ID: "openapi", Method: http.MethodGet, Path: OpenAPIPath, May: access.Everybody, Summary: "Describe the API"}
 
 func (s *api) describe(document []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
