@@ -143,7 +143,7 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 		}
 	}
 	if e.Metrics.IsValid() {
-		if err := l.serve("enrollment.metrics", e.Metrics, plain(s.monitoring(db), logger)); err != nil {
+		if err := l.serve("enrollment.metrics", e.Metrics, plain(s.monitoring(db.DB), logger)); err != nil {
 			return err
 		}
 	}
@@ -154,7 +154,7 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 	followers.Go(func() { s.followReloads(working, hangup, manager) })
 	logger.Info("enrollment server is ready",
 		slog.String("version", version), slog.String("url", e.URL), slog.Any("listen", e.Listen.AddrPort), slog.Any("admin", e.Admin.Listen.AddrPort),
-		slog.String("database", string(engine)), slog.String("issuer", authority.Issuing().Subject.CommonName))
+		slog.String("database", string(db.Engine)), slog.String("issuer", authority.Issuing().Subject.CommonName))
 	manager.ready()
 
 	select {
