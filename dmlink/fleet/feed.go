@@ -44,6 +44,8 @@ type Entry struct {
 	Reason uint8
 	// Until is the end of that certificate: nobody need be told of it after that.
 	Until time.Time
+	// Last: the device has no other certificate that is good, so it is closed, too.
+	Last bool
 }
 
 // Feed of entries.
@@ -123,14 +125,17 @@ func (c *change) entries(entries []Entry) error {
 	switch entries[0].Kind {
 	case Enrolled, Renewed:
 		return c.authorise(entries)
-	case Closed:
+	case Closed, Revoked:
+		if err := c.revoke(entries); err != nil {
+			return err
+		}
 		var names []string
 		for _, e := range entries {
-			names = append(names, e.Device)
+			if e.Kind == Closed || e.Last && e.Device != "" {
+				names = append(names, e.Device)
+			}
 		}
 		return c.close(names)
-	case Revoked:
-		return c.revoke(entries)
 	}
 	return nil // what else enrollment does is nothing to gateways
 }
@@ -178,6 +183,9 @@ func (c *change) empty() string {
 
 // close devices: they are gone, and their addresses rest.
 func (c *change) close(names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
 	gone, err := database.Query(c.Context(), c, database.Scan[string],
 		`DELETE FROM gcm_device WHERE `+c.Among("name", "TEXT", 1)+` RETURNING name`, database.Several(c.Engine, names))
 	if err != nil {
@@ -191,6 +199,9 @@ func (c *change) close(names []string) error {
 
 func (c *change) revoke(entries []Entry) error {
 	for _, e := range entries {
+		if e.Kind != Revoked {
+			continue
+		}
 		r := gcm.Revocation{Issuer: e.Issuer, Serial: e.Serial, Reason: e.Reason, At: e.At}
 		if _, err := gcm.Decode(gcm.Devices, r.Record()); err != nil {
 			c.f.Log.Error("a revocation can't be told", slog.String("device", e.Device), slog.Any("error", err))

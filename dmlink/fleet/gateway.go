@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -18,6 +17,9 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
+// Drain of a gateway, see gcm.Drain.
+type Drain = gcm.Drain
+
 // Gateway that is registered.
 type Gateway struct {
 	push.Gateway
@@ -28,7 +30,7 @@ type Gateway struct {
 	// Certified and Expires are the beginning and the end of its certificate.
 	Certified, Expires time.Time
 	// Drain that it shall be in.
-	Drain gcm.Drain
+	Drain Drain
 }
 
 const gatewayColumns = `SELECT name, host, address, fingerprint, added_us, certified_us, expires_us, drain_to, drain_within, draining FROM gcm_gateway`
@@ -92,8 +94,8 @@ func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Finge
 // certify a gateway and say what it has then.
 func (f *Fleet) certify(ctx context.Context, g push.Gateway, known push.Fingerprint) (*x509.Certificate, error) {
 	var leaf *x509.Certificate
-	err := f.push.Certify(ctx, g, &known, func(ctx context.Context, g push.Gateway, key crypto.PublicKey) ([]byte, error) {
-		chain, err := f.Sign(ctx, g, key)
+	err := f.push.Certify(ctx, g, &known, func(ctx context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
+		chain, err := f.Sign(ctx, g, request)
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +168,7 @@ func (f *Fleet) Push(ctx context.Context, name string) error {
 // Drain a gateway, or take that back. It is drained as soon as it is connected,
 // and again after it was started anew. Errors: ErrNotFound, ErrInvalid, and those
 // of push.Manager.Drain; then it is drained later, but for push.ErrAnswer.
-func (f *Fleet) Drain(ctx context.Context, name string, d gcm.Drain) error {
+func (f *Fleet) Drain(ctx context.Context, name string, d Drain) error {
 	if d.Within < 0 || d.Within > gcm.MaxDrain {
 		return fmt.Errorf("%w: a drain takes 0 to %d seconds", ErrInvalid, gcm.MaxDrain)
 	}

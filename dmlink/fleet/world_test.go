@@ -121,8 +121,8 @@ func newKey(t testing.TB) crypto.Signer {
 	return key
 }
 
-func (w *world) sign(_ context.Context, g push.Gateway, key crypto.PublicKey) ([]byte, error) {
-	c, err := w.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: key})
+func (w *world) sign(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
+	c, err := w.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
 	if err != nil {
 		return nil, err
 	}

@@ -80,8 +80,8 @@ func (i *installation) policy(t *testing.T, p ca.Profile) x509.OID {
 }
 
 // signAgent is what a manager has signed.
-func (i *installation) signAgent(_ context.Context, g push.Gateway, key crypto.PublicKey) ([]byte, error) {
-	chain, err := i.sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: key})
+func (i *installation) signAgent(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
+	chain, err := i.sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
 	if err != nil {
 		return nil, err
 	}
