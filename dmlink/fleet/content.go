@@ -140,6 +140,19 @@ func (f *Fleet) SetContent(ctx context.Context, c Content) error {
 	}, access, addresses, configs, devices)
 }
 
+// SettingTexts are the settings as JSON.
+func (c Content) SettingTexts() (map[string]string, error) {
+	all := make(map[string]string, len(c.Settings))
+	for name, value := range c.Settings {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return nil, fmt.Errorf("setting %s: %w", name, err)
+		}
+		all[name] = string(text)
+	}
+	return all, nil
+}
+
 // records of a content, checked as gateways do by themselves.
 func (c Content) records() (map[gcm.Section][]gcm.Record, error) {
 	all := map[gcm.Section][]gcm.Record{}
@@ -153,13 +166,10 @@ func (c Content) records() (map[gcm.Section][]gcm.Record, error) {
 			wrong = append(wrong, fmt.Errorf("group %s: a rate is at most %d octets a second", name, uint64(1)<<62))
 		}
 	}
-	for name, value := range c.Settings {
-		text, err := json.Marshal(value)
-		if err != nil {
-			wrong = append(wrong, fmt.Errorf("setting %s: %w", name, err))
-			continue
-		}
-		all[gcm.Settings] = append(all[gcm.Settings], gcm.Setting{Name: name, Value: string(text)}.Record())
+	texts, err := c.SettingTexts()
+	wrong = append(wrong, err)
+	for name, text := range texts {
+		all[gcm.Settings] = append(all[gcm.Settings], gcm.Setting{Name: name, Value: text}.Record())
 	}
 	for n, p := range c.Pools {
 		if !p.Prefix.IsValid() || p.Prefix.Masked() != p.Prefix {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -29,7 +30,7 @@ const (
 
 // Entry of a feed: what enrollment has done. What doesn't fit its kind isn't set.
 type Entry struct {
-	// Number rises from entry to entry.
+	// Number rises from entry to entry by one.
 	Number int64
 	At     time.Time
 	Kind   Kind
@@ -71,6 +72,13 @@ func (f *Fleet) Follow(ctx context.Context) error {
 		entries, err := f.Feed.Entries(ctx, after, feedBatch)
 		if err != nil || len(entries) == 0 {
 			return err
+		}
+		if first := entries[0].Number; first != after+1 {
+			// Unless another manager was faster.
+			if now, err := f.Cursor(ctx); err != nil || now == after {
+				return errors.Join(err, fmt.Errorf("%w: the first one after %d is %d", ErrGap, after, first))
+			}
+			continue
 		}
 		if err := f.take(ctx, after, entries); err != nil {
 			return err

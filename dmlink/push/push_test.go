@@ -2,9 +2,9 @@ package push_test
 
 import (
 	"context"
-	"crypto/x509"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"

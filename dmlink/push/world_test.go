@@ -125,7 +125,7 @@ func (i *installation) gateway(t *testing.T, name string, l net.Listener, bare b
 	}
 	g.Agent = a
 	if !bare {
-		chain, err := i.signAgent(t.Context(), g.Gateway, id.Key.Public())
+		chain, err := i.signAgent(t.Context(), g.Gateway, &x509.CertificateRequest{PublicKey: id.Key.Public()})
 		if err == nil {
 			err = a.SetCertificate(chain)
 		}
