@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -68,6 +69,9 @@ func notText(v reflect.Value) string {
 			return notText(v.Elem())
 		}
 	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			return ""
+		}
 		for _, f := range v.Fields() {
 			if s := notText(f); s != "" {
 				return s
