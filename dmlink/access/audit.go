@@ -98,22 +98,22 @@ func (a *SQL) Append(ctx context.Context, e Entry) (Entry, error) {
 	e.Object, e.Detail = cut(e.Object, maxObject), cut(e.Detail, maxDetail)
 	err := a.write(ctx, func(t *database.Tx) error {
 		// The first entry of an instance: the row is there before it is locked.
-		if _, err := t.Exec(`INSERT INTO dm_audit_head (instance, number, hash) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING`, a.instance, []byte{}); err != nil {
+		if _, err := t.Exec(`INSERT INTO dm_access_head (instance, number, hash) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING`, a.instance, []byte{}); err != nil {
 			return err
 		}
 		var hash []byte
 		var number int64
-		if err := t.Row(`SELECT number, hash FROM dm_audit_head WHERE instance = $1`+t.ForUpdate(), a.instance).Scan(&number, &hash); err != nil {
+		if err := t.Row(`SELECT number, hash FROM dm_access_head WHERE instance = $1`+t.ForUpdate(), a.instance).Scan(&number, &hash); err != nil {
 			return err
 		}
 		e.Number, e.At = number+1, a.moment()
 		e.Hash = a.chain(hash, e)
-		if _, err := t.Exec(`INSERT INTO dm_audit (instance, number, at_us, subject, source, operation, phase, of_number, object, detail, status, hash)
+		if _, err := t.Exec(`INSERT INTO dm_access_audit (instance, number, at_us, subject, source, operation, phase, of_number, object, detail, status, hash)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, a.instance, e.Number, e.At.UnixMicro(), e.Subject, e.Source, e.Operation,
 			string(e.Phase), e.Of, e.Object, e.Detail, e.Status, e.Hash); err != nil {
 			return err
 		}
-		_, err := t.Exec(`UPDATE dm_audit_head SET number = $1, hash = $2 WHERE instance = $3`, e.Number, e.Hash, a.instance)
+		_, err := t.Exec(`UPDATE dm_access_head SET number = $1, hash = $2 WHERE instance = $3`, e.Number, e.Hash, a.instance)
 		return err
 	})
 	return e, err
@@ -164,13 +164,13 @@ func (a *SQL) Audit(ctx context.Context, f AuditFilter) ([]Entry, error) {
 	case f.After > 0:
 		w.Add("number < $%d", f.After)
 	}
-	list, err := database.Query(ctx, a.db, scanEntry, `SELECT `+auditColumns+` FROM dm_audit`+w.Text(order, f.Limit), w.Args...)
+	list, err := database.Query(ctx, a.db, scanEntry, `SELECT `+auditColumns+` FROM dm_access_audit`+w.Text(order, f.Limit), w.Args...)
 	return list, unavailable(err)
 }
 
 // Head is the newest entry's number and hash; 0 if there is none.
 func (a *SQL) Head(ctx context.Context) (number int64, hash []byte, err error) {
-	err = a.db.QueryRowContext(ctx, `SELECT number, hash FROM dm_audit_head WHERE instance = $1`, a.instance).Scan(&number, &hash)
+	err = a.db.QueryRowContext(ctx, `SELECT number, hash FROM dm_access_head WHERE instance = $1`, a.instance).Scan(&number, &hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil, nil
 	}

@@ -26,14 +26,14 @@ func (a *SQL) Grant(ctx context.Context, s Subject, r Role, by Subject) (Grant, 
 	g := Grant{Subject: s, Role: r}
 	granted := false
 	err := a.write(ctx, func(t *database.Tx) error {
-		n, err := t.Exec(`INSERT INTO dm_role (instance, subject, role, granted_us, granted_by) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
+		n, err := t.Exec(`INSERT INTO dm_access_role (instance, subject, role, granted_us, granted_by) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING`,
 			a.instance, s.String(), string(r), a.moment().UnixMicro(), by.String())
 		if err != nil {
 			return err
 		}
 		granted = n == 1
 		var at database.Instant
-		err = t.Row(`SELECT granted_us, granted_by FROM dm_role WHERE instance = $1 AND subject = $2 AND role = $3`, a.instance, s.String(), string(r)).Scan(&at, &g.By)
+		err = t.Row(`SELECT granted_us, granted_by FROM dm_access_role WHERE instance = $1 AND subject = $2 AND role = $3`, a.instance, s.String(), string(r)).Scan(&at, &g.By)
 		g.Granted = at.Time
 		return err
 	})
@@ -57,7 +57,7 @@ func (a *SQL) Revoke(ctx context.Context, s Subject, r Role) (bool, error) {
 	}
 	n := int64(0)
 	err := a.write(ctx, func(t *database.Tx) (err error) {
-		n, err = t.Exec(`DELETE FROM dm_role WHERE instance = $1 AND subject = $2 AND role = $3`, a.instance, s.String(), string(r))
+		n, err = t.Exec(`DELETE FROM dm_access_role WHERE instance = $1 AND subject = $2 AND role = $3`, a.instance, s.String(), string(r))
 		return err
 	})
 	return n == 1, err
@@ -65,7 +65,7 @@ func (a *SQL) Revoke(ctx context.Context, s Subject, r Role) (bool, error) {
 
 // RolesOf a subject that isn't a token.
 func (a *SQL) RolesOf(ctx context.Context, s Subject) (Set, error) {
-	names, err := database.Query(ctx, a.db, database.Scan[string], `SELECT role FROM dm_role WHERE instance = $1 AND subject = $2`, a.instance, s.String())
+	names, err := database.Query(ctx, a.db, database.Scan[string], `SELECT role FROM dm_access_role WHERE instance = $1 AND subject = $2`, a.instance, s.String())
 	if err != nil {
 		return Nobody, unavailable(err)
 	}
@@ -100,7 +100,7 @@ func (a *SQL) Grants(ctx context.Context, of string, after Grant, limit int) ([]
 		g.Role, g.Granted = Role(role), at.Time
 		g.Subject, err = ParseSubject(subject)
 		return g, err
-	}, `SELECT subject, role, granted_us, granted_by FROM dm_role`+w.Text("subject, role", limit), w.Args...)
+	}, `SELECT subject, role, granted_us, granted_by FROM dm_access_role`+w.Text("subject, role", limit), w.Args...)
 	seen := func(g Grant) bool { return g.Subject == after.Subject && g.Role <= after.Role }
 	list = slices.DeleteFunc(list, seen)
 	return list[:min(len(list), most)], unavailable(err)

@@ -16,7 +16,8 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-var tables = database.Tables{Version: "dm_access_version", Files: migrations}
+// Tables of roles, tokens and the audit log.
+var Tables = database.Tables{Version: "dm_access_version", Files: migrations}
 
 // KeySize of Options.Key in octets.
 const KeySize = 32
@@ -54,7 +55,7 @@ func New(ctx context.Context, db *database.DB, o Options) (*SQL, error) {
 	case len(o.Key) != KeySize:
 		return nil, fmt.Errorf("%w: a key of %d octets, want %d", ErrInvalid, len(o.Key), KeySize)
 	}
-	if err := tables.Migrate(ctx, db); err != nil {
+	if err := Tables.Migrate(ctx, db); err != nil {
 		return nil, unavailable(err)
 	}
 	if o.Now == nil {

@@ -31,7 +31,7 @@ func (a *SQL) CreateToken(ctx context.Context, name string, roles Set, lifetime 
 	now := a.moment()
 	k := Token{ID: s.ID(), Name: name, Roles: roles, Created: now, By: by, Expires: now.Add(lifetime)}
 	err := a.write(ctx, func(t *database.Tx) error {
-		n, err := t.Exec(`INSERT INTO dm_token (instance, id, name, digest, roles, created_us, created_by, expires_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
+		n, err := t.Exec(`INSERT INTO dm_access_token (instance, id, name, digest, roles, created_us, created_by, expires_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
 			a.instance, k.ID, name, digest[:], int64(roles), now.UnixMicro(), by.String(), k.Expires.UnixMicro())
 		if err == nil && n == 0 {
 			err = fmt.Errorf("token %q: %w", name, ErrExists)
@@ -77,7 +77,7 @@ const maxUsed = 10_000
 func (a *SQL) Authenticate(ctx context.Context, s *Secret) (Token, error) {
 	var k Token
 	var stored []byte
-	err := scanTokenInto(&k, a.db.QueryRowContext(ctx, `SELECT `+tokenColumns+`, digest FROM dm_token WHERE instance = $1 AND id = $2`, a.instance, s.ID()), &stored)
+	err := scanTokenInto(&k, a.db.QueryRowContext(ctx, `SELECT `+tokenColumns+`, digest FROM dm_access_token WHERE instance = $1 AND id = $2`, a.instance, s.ID()), &stored)
 	digest := s.digest(a.instance)
 	known := err == nil
 	switch {
@@ -118,7 +118,7 @@ func (a *SQL) touch(ctx context.Context, k Token, now time.Time) {
 	a.used[k.ID] = now
 	a.mu.Unlock()
 	_ = a.write(ctx, func(t *database.Tx) error {
-		_, err := t.Exec(`UPDATE dm_token SET used_us = $1 WHERE instance = $2 AND id = $3 AND (used_us IS NULL OR used_us < $1)`, now.UnixMicro(), a.instance, k.ID)
+		_, err := t.Exec(`UPDATE dm_access_token SET used_us = $1 WHERE instance = $2 AND id = $3 AND (used_us IS NULL OR used_us < $1)`, now.UnixMicro(), a.instance, k.ID)
 		return err
 	})
 }
@@ -127,10 +127,10 @@ func (a *SQL) touch(ctx context.Context, k Token, now time.Time) {
 func (a *SQL) RevokeToken(ctx context.Context, name string) (Token, error) {
 	var k Token
 	err := a.write(ctx, func(t *database.Tx) error {
-		_, err := t.Exec(`UPDATE dm_token SET revoked_us = $1 WHERE instance = $2 AND name = $3 AND revoked_us IS NULL`, a.moment().UnixMicro(), a.instance, name)
+		_, err := t.Exec(`UPDATE dm_access_token SET revoked_us = $1 WHERE instance = $2 AND name = $3 AND revoked_us IS NULL`, a.moment().UnixMicro(), a.instance, name)
 		if err == nil {
 			k = Token{}
-			err = scanTokenInto(&k, t.Row(`SELECT `+tokenColumns+` FROM dm_token WHERE instance = $1 AND name = $2`, a.instance, name))
+			err = scanTokenInto(&k, t.Row(`SELECT `+tokenColumns+` FROM dm_access_token WHERE instance = $1 AND name = $2`, a.instance, name))
 		}
 		return found(err, "token", name)
 	})
@@ -142,6 +142,6 @@ func (a *SQL) Tokens(ctx context.Context, after string, limit int) ([]Token, err
 	var w database.Where
 	w.Add("instance = $%d", a.instance)
 	w.After("name", after)
-	list, err := database.Query(ctx, a.db, scanToken, `SELECT `+tokenColumns+` FROM dm_token`+w.Text("name", limit), w.Args...)
+	list, err := database.Query(ctx, a.db, scanToken, `SELECT `+tokenColumns+` FROM dm_access_token`+w.Text("name", limit), w.Args...)
 	return list, unavailable(err)
 }

@@ -87,17 +87,38 @@ func build(o Options) (*api, http.Handler, error) {
 	}
 	s.patterns = append(s.patterns, "GET "+OpenAPIPath)
 	mux.HandleFunc("GET "+OpenAPIPath, s.describe(document))
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		s.refuse(w, newProblem(http.StatusNotFound, "there is nothing here", "See "+OpenAPIPath+", or `gatewayd role operations`."))
-	})
 	// A browser that has an administrator's certificate shows it to whoever asks.
-	inner := http.NewCrossOriginProtection().Handler(mux)
+	inner := http.NewCrossOriginProtection().Handler(s.known(mux))
 	return s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		inner.ServeHTTP(w, r)
 	}), nil
 }
+
+// known answers for what isn't there in the form of all other refusals.
+func (s *api) known(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		only := status{header: w.Header()}
+		h.ServeHTTP(&only, r)
+		s.refuse(w, newProblem(only.code, "there is no "+r.Method+" here", "See "+OpenAPIPath+", or `gatewayd role operations`."))
+	})
+}
+
+// status is a ResponseWriter that keeps header and status only.
+type status struct {
+	header http.Header
+	code   int
+}
+
+func (s *status) Header() http.Header         { return s.header }
+func (s *status) WriteHeader(code int)        { s.code = code }
+func (s *status) Write(b []byte) (int, error) { return len(b), nil }
 
 // recorder notes what a mux is given.
 type recorder struct {
@@ -174,6 +195,9 @@ func bind[In, Out any](s *api, r Row[In, Out], handle func(context.Context, *Cal
 		c, _ := ctx.Value(callKey{}).(*guarded)
 		if c == nil {
 			return nil, s.problem(errors.New("an operation that nobody guards"))
+		}
+		if at := notText(reflect.ValueOf(in)); at != "" {
+			return nil, newProblem(http.StatusUnprocessableEntity, fmt.Sprintf("%.100q isn't text: it has a NUL or isn't UTF-8", at), "")
 		}
 		var out Out
 		err := s.recorded(ctx, c, in, func(ctx context.Context) (result string, err error) {

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/roamgate/roamgate/dmlink/schedule"
@@ -51,6 +53,11 @@ func (s *api) devices() {
 		}, func(m store.Message) int64 { return m.ID })
 	})
 	bind(s, DeviceGroups, func(ctx context.Context, _ *Call, in *SetGroups) (Device, error) {
+		for _, g := range in.Body.Groups {
+			if g == "" || len(g) > maxGroup {
+				return Device{}, newProblem(http.StatusUnprocessableEntity, fmt.Sprintf("group %.100q: a name has 1 to %d octets", g, maxGroup), "")
+			}
+		}
 		if err := s.Devices.SetGroups(ctx, in.Device, in.Body.Groups); err != nil {
 			return Device{}, err
 		}
@@ -58,6 +65,9 @@ func (s *api) devices() {
 		return deviceOf(v), err
 	})
 }
+
+// maxGroup is how long the name of a group is, in octets.
+const maxGroup = 300
 
 // maxMessages of a page: each is read with its octets.
 const maxMessages = 50

@@ -12,6 +12,8 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/access"
 	"github.com/roamgate/roamgate/dmlink/policy"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 )
 
 // cells of testdata/roles.txt: who may what, as people decided it. The table is
@@ -132,7 +134,9 @@ func sample[In, Out any](i *instance, m map[string]func() (string, string, []byt
 // with the same role granted, may in their instance exactly what
 // testdata/roles.txt says, and in another instance nothing; so do those who have
 // no role, and those who are nobody.
-func TestEveryCell(t *testing.T) { everyCell(t, newWorld(t, sqlite)) }
+func TestEveryCell(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, open func(testing.TB) *database.DB) { everyCell(t, newWorld(t, open)) })
+}
 
 func everyCell(t *testing.T, w *world) {
 	home, away := w.instance("home"), w.instance("away")

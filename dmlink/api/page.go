@@ -3,7 +3,11 @@ package api
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
 )
 
 // pageOf a list that was asked for one more than the limit.
@@ -50,4 +54,48 @@ func listed[T any](list []T) []T {
 		return []T{}
 	}
 	return list
+}
+
+// notText is a string in what came in that databases don't take as text, "" if
+// there is none.
+func notText(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.String:
+		if s := v.String(); strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
+			return s
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return notText(v.Elem())
+		}
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			return ""
+		}
+		for _, f := range v.Fields() {
+			if s := notText(f); s != "" {
+				return s
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return ""
+		}
+		for i := range v.Len() {
+			if s := notText(v.Index(i)); s != "" {
+				return s
+			}
+		}
+	case reflect.Map:
+		for k, e := range v.Seq2() {
+			if s := notText(k); s != "" {
+				return s
+			}
+			if s := notText(e); s != "" {
+				return s
+			}
+		}
+	default:
+	}
+	return ""
 }

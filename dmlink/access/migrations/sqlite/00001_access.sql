@@ -1,5 +1,5 @@
 -- +goose Up
-CREATE TABLE dm_role (
+CREATE TABLE dm_access_role (
     instance   TEXT NOT NULL,
     subject    TEXT NOT NULL,
     role       TEXT NOT NULL,
@@ -8,7 +8,7 @@ CREATE TABLE dm_role (
     PRIMARY KEY (instance, subject, role)
 );
 
-CREATE TABLE dm_token (
+CREATE TABLE dm_access_token (
     instance   TEXT NOT NULL,
     id         TEXT NOT NULL,
     name       TEXT NOT NULL,
@@ -24,7 +24,7 @@ CREATE TABLE dm_token (
 );
 
 -- Each entry is chained to the one before it.
-CREATE TABLE dm_audit (
+CREATE TABLE dm_access_audit (
     instance  TEXT NOT NULL,
     number    BIGINT NOT NULL,
     at_us     BIGINT NOT NULL,
@@ -39,28 +39,28 @@ CREATE TABLE dm_audit (
     hash      BLOB NOT NULL,
     PRIMARY KEY (instance, number)
 );
-CREATE INDEX dm_audit_subject ON dm_audit (instance, subject, number);
-CREATE INDEX dm_audit_operation ON dm_audit (instance, operation, number);
-CREATE INDEX dm_audit_object ON dm_audit (instance, object, number);
-CREATE INDEX dm_audit_phase ON dm_audit (instance, phase, number);
-CREATE INDEX dm_audit_at ON dm_audit (instance, at_us);
+CREATE INDEX dm_access_audit_subject ON dm_access_audit (instance, subject, number);
+CREATE INDEX dm_access_audit_operation ON dm_access_audit (instance, operation, number);
+CREATE INDEX dm_access_audit_object ON dm_access_audit (instance, object, number);
+CREATE INDEX dm_access_audit_phase ON dm_access_audit (instance, phase, number);
+CREATE INDEX dm_access_audit_at ON dm_access_audit (instance, at_us);
 
 -- The newest entry of each instance: who appends holds its row.
-CREATE TABLE dm_audit_head (
+CREATE TABLE dm_access_head (
     instance TEXT PRIMARY KEY,
     number   BIGINT NOT NULL,
     hash     BLOB NOT NULL
 );
 
 -- +goose StatementBegin
-CREATE TRIGGER dm_audit_keep BEFORE UPDATE ON dm_audit
+CREATE TRIGGER dm_access_audit_keep BEFORE UPDATE ON dm_access_audit
 BEGIN
-    SELECT RAISE(ABORT, 'dm_audit is append-only');
+    SELECT RAISE(ABORT, 'dm_access_audit is append-only');
 END;
 -- +goose StatementEnd
 -- +goose StatementBegin
-CREATE TRIGGER dm_audit_stay BEFORE DELETE ON dm_audit
+CREATE TRIGGER dm_access_audit_stay BEFORE DELETE ON dm_access_audit
 BEGIN
-    SELECT RAISE(ABORT, 'dm_audit is append-only');
+    SELECT RAISE(ABORT, 'dm_access_audit is append-only');
 END;
 -- +goose StatementEnd
