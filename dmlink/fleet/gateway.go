@@ -162,17 +162,20 @@ func (f *Fleet) Push(ctx context.Context, name string) error {
 	if _, err := f.Gateway(ctx, name); err != nil {
 		return err
 	}
-	return f.push.Poke(name)
+	if err := f.push.Poke(name); !errors.Is(err, push.ErrUnknown) {
+		return err
+	}
+	return nil // it was added a moment ago, by another manager
 }
 
-// Drain a gateway, or take that back. It is drained as soon as it is connected,
-// and again after it was started anew. Errors: ErrNotFound, ErrInvalid, and those
-// of push.Manager.Drain; then it is drained later, but for push.ErrAnswer.
-func (f *Fleet) Drain(ctx context.Context, name string, d Drain) error {
+// Drain a gateway, or take that back; later if it isn't connected now, and again
+// after it was started anew. Errors: ErrNotFound, ErrInvalid, and those of
+// push.Manager.Drain.
+func (f *Fleet) Drain(ctx context.Context, name string, d Drain) (now bool, err error) {
 	if d.Within < 0 || d.Within > gcm.MaxDrain {
-		return fmt.Errorf("%w: a drain takes 0 to %d seconds", ErrInvalid, gcm.MaxDrain)
+		return false, fmt.Errorf("%w: a drain takes 0 to %d seconds", ErrInvalid, gcm.MaxDrain)
 	}
-	err := f.db.Write(ctx, func(t *database.Tx) error {
+	err = f.db.Write(ctx, func(t *database.Tx) error {
 		n, err := t.Exec(`UPDATE gcm_gateway SET drain_to = $1, drain_within = $2, draining = $3 WHERE name = $4`, d.To, int64(d.Within), flag(d.On), name)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("gateway %q: %w", name, ErrNotFound)
@@ -180,9 +183,13 @@ func (f *Fleet) Drain(ctx context.Context, name string, d Drain) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	return f.push.Drain(ctx, name, d)
+	err = f.push.Drain(ctx, name, d)
+	if errors.Is(err, push.ErrAway) || errors.Is(err, push.ErrUnknown) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // connected is told by push, and doesn't wait.
@@ -246,8 +253,16 @@ func (f *Fleet) renew(ctx context.Context, g Gateway) error {
 type Status struct {
 	Gateway
 	push.Status
+	// Versions of the sections, in their order.
+	Versions []Versions
 	// Drift says in which sections the gateway isn't what was committed, and why.
 	Drift []Drift
+}
+
+// Versions of one section: that of the gateway, and that which was committed.
+type Versions struct {
+	Section     gcm.Section
+	Has, Wanted gcm.Version
 }
 
 // Drift of one section.
@@ -276,6 +291,7 @@ func (f *Fleet) Status(ctx context.Context) ([]Status, error) {
 		for _, section := range gcm.Sections {
 			wanted, _, _ := f.documents.Version(section)
 			has := s.Status.Sections[section]
+			s.Versions = append(s.Versions, Versions{section, has.Version, wanted})
 			if wanted == has.Version && has.Err == nil && (has.Applied || wanted == (gcm.Version{})) {
 				continue
 			}

@@ -71,8 +71,8 @@ func gateways(t *testing.T, w *world) {
 	if all, err := f.Status(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("after it was removed: %v, %v", all, err)
 	}
-	for name, err := range map[string]error{"remove": f.RemoveGateway(t.Context(), "gateway-1"), "push": f.Push(t.Context(), "gateway-1"),
-		"drain": f.Drain(t.Context(), "gateway-1", gcm.Drain{On: true})} {
+	_, drained := f.Drain(t.Context(), "gateway-1", gcm.Drain{On: true})
+	for name, err := range map[string]error{"remove": f.RemoveGateway(t.Context(), "gateway-1"), "push": f.Push(t.Context(), "gateway-1"), "drain": drained} {
 		if !errors.Is(err, fleet.ErrNotFound) {
 			t.Errorf("%s a gateway that isn't there: %v", name, err)
 		}
@@ -193,18 +193,24 @@ func notices(t *testing.T, w *world) {
 	deliver(alert.Unreachable)
 	must(t, f.RemoveGateway(t.Context(), "two"))
 	drain := gcm.Drain{On: true, To: "two.example.org", Within: 60}
-	must(t, f.Drain(t.Context(), "one", drain))
+	eventually(t, "it is drained", func() bool {
+		now, err := f.Drain(t.Context(), "one", drain)
+		must(t, err)
+		return now
+	})
 	if _, _, got := g[0].done(); got != drain {
 		t.Errorf("drain %+v", got)
 	}
 	must(t, g[0].Drain(gcm.Drain{})) // as if it were started anew
 	next, _ := w.manager(t, nil)
 	eventually(t, "it is drained again", func() bool { _, _, got := g[0].done(); return got == drain })
-	must(t, next.Drain(t.Context(), "one", gcm.Drain{}))
+	if now, err := next.Drain(t.Context(), "one", gcm.Drain{}); !now || err != nil {
+		t.Errorf("undrained: %t, %v", now, err)
+	}
 	if _, _, got := g[0].done(); got.On {
 		t.Errorf("drain %+v", got)
 	}
-	if err := f.Drain(t.Context(), "one", gcm.Drain{On: true, Within: -1}); !errors.Is(err, fleet.ErrInvalid) {
+	if _, err := f.Drain(t.Context(), "one", gcm.Drain{On: true, Within: -1}); !errors.Is(err, fleet.ErrInvalid) {
 		t.Errorf("within less than nothing: %v", err)
 	}
 }
