@@ -106,7 +106,7 @@ func (f *managerFlags) taskPlace(kind task.Type) *cobra.Command {
 	}
 	in := &api.PlaceTask{}
 	n := &in.Body
-	help := strings.ToUpper(kind.Help[:1]) + kind.Help[1:] + ". It waits for the device, which does it in its next session."
+	help := strings.ToUpper(kind.Help[:1]) + kind.Help[1:] + ".\n\nIt waits for the device, which does it in its next session."
 	example := "  gatewayd task place " + kind.Name + " --device phone-1" + exampleValues(kind)
 	if kind.Closes {
 		help += "\n\nThe device can't come again before it has enrolled anew. If nobody confirms, the\nsame happens when the task expires. For one device at a time."

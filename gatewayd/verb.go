@@ -179,6 +179,9 @@ func setPath(in any, names, args []string) {
 
 func queryFlag(flags *pflag.FlagSet, name, doc, enum string, v reflect.Value) {
 	doc = strings.TrimSuffix(doc, ".")
+	if first, rest, ok := strings.Cut(doc, " "); ok && first[1:] == strings.ToLower(first[1:]) {
+		doc = strings.ToLower(first) + " " + rest
+	}
 	if enum != "" {
 		if doc != "" {
 			doc += ": "
