@@ -2,9 +2,16 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"log/slog"
+	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,11 +78,12 @@ func TestCommandsAreTheTable(t *testing.T) {
 
 // manager is the API of a manager on a local socket.
 type manager struct {
-	t      *testing.T
-	socket string
-	access *access.SQL
-	store  *store.SQL
-	user   atomic.Value // who the kernel says is calling, if not the one who is
+	t       *testing.T
+	socket  string
+	access  *access.SQL
+	store   *store.SQL
+	handler http.Handler
+	user    atomic.Value // who the kernel says is calling, if not the one who is
 }
 
 func startManager(t *testing.T) *manager {
@@ -111,6 +119,7 @@ func startManager(t *testing.T) *manager {
 		},
 	})
 	must(err)
+	m.handler = h
 	s, err := local.Serve(m.socket, local.Access{UID: uint32(os.Geteuid())}, h, slog.New(slog.DiscardHandler))
 	must(err)
 	t.Cleanup(func() { s.Close(t.Context()) })
@@ -309,6 +318,60 @@ func TestTaskWait(t *testing.T) {
 	if code := <-placed; code != exitFailed {
 		t.Errorf("cancelled: %d", code)
 	}
+}
+
+// Over the network a token says who it is; the server is named by flags or in the
+// configuration.
+func TestManagerOverTLS(t *testing.T) {
+	m := startManager(t)
+	server := httptest.NewTLSServer(m.handler)
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	root := file("root.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	token := file("reader.token", m.do("role", "token", "create", "reader", "--role", "auditor"))
+	flags := []string{"-c", filepath.Join(dir, "none.yaml"), "--admin-url", server.URL, "--admin-root", root, "--admin-token-file", token}
+	cfg := file("gatewayd.yaml", "client:\n  manager:\n    server: "+server.URL+"\n    token_file: reader.token\n    roots: [root.pem]\n")
+	for _, who := range [][]string{flags, {"-c", cfg}} {
+		code, out, errOut := cli(t, append([]string{"role", "whoami"}, who...)...)
+		if code != exitOK || !strings.Contains(out, "token:reader") {
+			t.Errorf("%q: %d, %s%s", who, code, out, errOut)
+		}
+		if code, _, errOut = cli(t, append([]string{"task", "place", "lock", "--device", "phone-1"}, who...)...); code != exitFailed || !strings.Contains(errOut, "token:reader has auditor") {
+			t.Errorf("%q: %d, %s", who, code, errOut)
+		}
+	}
+	// Another root vouches for another server.
+	other, err := selfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, _, errOut := cli(t, "device", "list", "-c", cfg, "--admin-root", file("other.pem", string(other)))
+	if code != exitFailed || !strings.Contains(errOut, "certificate") {
+		t.Errorf("%d, %s", code, errOut)
+	}
+	// The administrator's own word wins over the configuration's.
+	if code, _, errOut := cli(t, "device", "list", "-c", cfg, "--admin-token-file", file("bad.token", "rgm_nothing\n")); code != exitFailed || !strings.Contains(errOut, "no valid token") {
+		t.Errorf("%d, %s", code, errOut)
+	}
+}
+
+// selfSigned certificate that nobody knows.
+func selfSigned() ([]byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
 }
 
 // Who is told apart by the kernel has the roles that they were granted.
