@@ -76,6 +76,19 @@ var importRules = []importRule{{
 	notStd: []string{"net/http", "os"},
 	why:    "it keeps what sessions and administrators want; what that means, and who may want it, is decided above",
 }, {
+	of: []string{"dmlink/access"}, own: []string{"gatewayd/database"}, notStd: []string{"net/http", "os", "log/slog"},
+	why: "who may, and what they did, is kept apart from what there is to do",
+}, {
+	of: []string{"dmlink/api"},
+	own: []string{
+		"dmlink/access", "dmlink/fleet", "dmlink/inventory", "dmlink/policy", "dmlink/schedule", "dmlink/session", "dmlink/store", "dmlink/task",
+	},
+	notStd: []string{"os", "database/sql"},
+	why:    "an operation of administrators is a call of what decides below, or a look into what is kept: it has no statement of its own",
+}, {
+	of: []string{"dmlink/api/client"}, own: []string{"dmlink/api"}, notStd: []string{"os", "database/sql"},
+	why: "what asks knows the table of operations and no more",
+}, {
 	of: []string{"dmlink/schedule"}, own: []string{"dmlink/syncml"}, outside: xcrypto,
 	notStd: []string{"math/rand", "math/rand/v2", "crypto/rand", "database/sql"},
 	why:    "when a device comes is a function of its name and of moments, so that whoever waits for it knows it too",
@@ -236,7 +249,7 @@ var benchUsers = []string{"bench/**", "integration/**"}
 
 // databaseUsers keep tables, or open the database that those are in.
 var databaseUsers = []string{
-	"dmlink/store", "dmlink/api", "dmlink/fleet", "enrollment/directory", "gatewayd",
+	"dmlink/store", "dmlink/access", "dmlink/fleet", "enrollment/directory", "gatewayd",
 	"gatewayd/database/databasetest", "dmlink/storetest", "enrollment/directory/directorytest", "integration/**",
 }
 
@@ -339,6 +352,12 @@ func TestImportRulesCatch(t *testing.T) {
 		{from: "enrollment/directory", imports: module + "/gatewayd/config", bad: true},
 		{from: "enrollment/enroll", imports: module + "/enrollment/directory", through: module + "/gatewayd/database"},
 		{from: "enrollment/enroll", imports: module + "/gatewayd/database", bad: true},
+		{from: "dmlink/access", imports: module + "/gatewayd/database"},
+		{from: "dmlink/access", imports: module + "/dmlink/store", bad: true},
+		{from: "dmlink/api", imports: module + "/dmlink/access"},
+		{from: "dmlink/api", imports: module + "/gatewayd/database", bad: true},
+		{from: "dmlink/api", imports: module + "/enrollment/admin", bad: true},
+		{from: "dmlink/api/client", imports: module + "/dmlink/access", bad: true},
 		{from: "dmlink/schedule", imports: module + "/dmlink/store", bad: true},
 		{from: "dmlink/task", imports: module + "/dmlink/schedule"},
 		{from: "dmlink/task", imports: module + "/dmlink/server", bad: true},
