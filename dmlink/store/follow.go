@@ -38,10 +38,10 @@ func (d *SQL) Follow(ctx context.Context, source string, after, upTo int64, step
 	if source == "" || upTo <= after || after < 0 {
 		return false, fmt.Errorf("%w: events of %q from %d to %d", ErrInvalid, source, after, upTo)
 	}
-	welcomes := make([]*putting, len(steps))
+	welcomes := make([]*storable, len(steps))
 	for i := range steps {
 		if steps[i].Enroll != nil && steps[i].Welcome.Command != nil {
-			if welcomes[i], err = newPutting(steps[i].Welcome); err != nil {
+			if welcomes[i], err = newStorable(steps[i].Welcome); err != nil {
 				return false, err
 			}
 		}
@@ -66,7 +66,7 @@ func (d *SQL) Follow(ctx context.Context, source string, after, upTo int64, step
 	return taken && err == nil, err
 }
 
-func (t *tx) step(s Step, welcome *putting) error {
+func (t *tx) step(s Step, welcome *storable) error {
 	switch {
 	case s.Enroll != nil:
 		v := *s.Enroll
@@ -84,7 +84,7 @@ func (t *tx) step(s Step, welcome *putting) error {
 		if err := t.enroll(v); err != nil || welcome == nil {
 			return err
 		}
-		_, err = t.put(welcome, v.Name)
+		_, err = t.putTask(welcome, v.Name)
 		return err
 	case s.Close != "":
 		v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), s.Close))

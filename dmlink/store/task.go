@@ -48,25 +48,25 @@ func (d *SQL) Put(ctx context.Context, k Task, devices ...string) (id string, n 
 	if (k.Group == "") == (len(devices) == 0) {
 		return "", 0, fmt.Errorf("%w: a task needs either devices or a group", ErrInvalid)
 	}
-	p, err := newPutting(k)
+	p, err := newStorable(k)
 	if err != nil {
 		return "", 0, err
 	}
 	err = d.write(ctx, func(t *tx) error {
-		n, err = t.put(p, devices...)
+		n, err = t.putTask(p, devices...)
 		return err
 	})
 	return p.ID, n, err
 }
 
-// putting is a task in the form in which it is stored.
-type putting struct {
+// storable is a task in the form in which it is stored.
+type storable struct {
 	Task
 	command []byte
 	query   any
 }
 
-func newPutting(k Task) (*putting, error) {
+func newStorable(k Task) (*storable, error) {
 	if k.ID == "" {
 		k.ID = rand.Text()
 	}
@@ -84,10 +84,10 @@ func newPutting(k Task) (*putting, error) {
 		return nil, fmt.Errorf("%w: a command of %d octets, at most %d", ErrInvalid, len(command), maxCommand)
 	}
 	query, err := marshalQuery(k.Query)
-	return &putting{k, command, query}, err
+	return &storable{k, command, query}, err
 }
 
-func (t *tx) put(p *putting, devices ...string) (n int, err error) {
+func (t *tx) putTask(p *storable, devices ...string) (n int, err error) {
 	k := p.Task
 	added, err := t.Exec(`INSERT INTO dm_task (id, kind, detail, group_name, created_us, created_by, expires_us,
 			semantics, urgency, command, query, once, closes)
