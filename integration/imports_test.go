@@ -72,7 +72,7 @@ var importRules = []importRule{{
 	of: []string{"control/alerter"}, own: none, outside: none,
 	why: "it carries octets that it can't read: no secret and no message of device management is within reach",
 }, {
-	of: []string{"dmlink/store"}, own: []string{"dmlink/session", "dmlink/syncml", "gatewayd/database"},
+	of: []string{"dmlink/store"}, own: []string{"dmlink/session", "dmlink/syncml", "dmlink/policy", "dmlink/inventory", "gatewayd/database"},
 	notStd: []string{"net/http", "os"},
 	why:    "it keeps what sessions and administrators want; what that means, and who may want it, is decided above",
 }, {
