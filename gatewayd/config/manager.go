@@ -37,6 +37,35 @@ type Manager struct {
 	Limits    ListenerLimits   `yaml:"limits"`
 	Schedule  ManagerSchedule  `yaml:"schedule" restart:"yes"`
 	Retention ManagerRetention `yaml:"retention" restart:"yes"`
+	Gateways  ManagerGateways  `yaml:"gateways" restart:"yes"`
+}
+
+// ManagerGateways is how gateways are managed. Which there are, pools, access
+// lists and settings are in the database: `gatewayd gateway`.
+type ManagerGateways struct {
+	// Certificate and Key of this manager towards gateways, `gatewayd pki manager`.
+	// Empty: it manages none.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	// Roots of gateways' certificates on their management port; empty: those of
+	// devices.
+	Roots []string `yaml:"roots"`
+	// Enrollment signs gateways' certificates, where it runs in another process.
+	Enrollment ClientServer `yaml:"enrollment"`
+	// QuarantineNew: devices that enroll are in quarantine until they comply.
+	QuarantineNew bool `yaml:"quarantine_new"`
+	// AdmitUnknown: gateways admit devices that enrollment doesn't know.
+	AdmitUnknown bool `yaml:"admit_unknown"`
+	// DefaultGroup of devices that enrollment has put into none.
+	DefaultGroup string `yaml:"default_group"`
+	// AddressRest before another device gets an address.
+	AddressRest Duration `yaml:"address_rest"`
+	// TicketPeriod in which a key of resumption tickets seals, and TicketLifetime
+	// that it opens after that: at least the gateways' resumption.lifetime.
+	TicketPeriod   Duration `yaml:"ticket_period"`
+	TicketLifetime Duration `yaml:"ticket_lifetime"`
+	// Events of gateways are kept for so long.
+	Events Duration `yaml:"events"`
 }
 
 // ManagerAdmin is the listener of the administrators' API.
@@ -199,5 +228,8 @@ func defaultManager() Manager {
 			First: Duration(s.First), Retry: Duration(s.Retry), Tries: s.Tries, Every: Duration(s.Every), Jitter: Duration(s.Jitter),
 		},
 		Retention: ManagerRetention{Messages: Duration(30 * day), Commands: Duration(365 * day), Events: Duration(30 * day)},
+		Gateways: ManagerGateways{
+			AddressRest: Duration(day), TicketPeriod: Duration(time.Hour), TicketLifetime: Duration(day), Events: Duration(30 * day),
+		},
 	}
 }
