@@ -26,6 +26,8 @@ type Manager struct {
 	// KeyFile seals secrets of devices' accounts in the database. Managers of one
 	// database share it.
 	KeyFile string `yaml:"key_file" restart:"yes"`
+	// RuntimeDir is where the local socket lies.
+	RuntimeDir string `yaml:"runtime_dir" restart:"yes"`
 	// Name of this manager among those of one database, in logs and records.
 	Name string `yaml:"name" restart:"yes"`
 	// ServerID by which devices know it, in their management tree.
@@ -145,8 +147,12 @@ func (c *ClientCertificates) UnmarshalText(b []byte) error {
 
 func (ClientCertificates) expected() string { return "one of required, optional" }
 
-// SystemManagerDir is where a manager keeps its data.
-const SystemManagerDir = "/var/lib/gatewayd/manager"
+// Where a manager keeps its data, and has its local socket: not in a gateway's
+// folder, which another user owns.
+const (
+	SystemManagerDir        = "/var/lib/gatewayd/manager"
+	SystemManagerRuntimeDir = "/run/gatewayd-manager"
+)
 
 // DefaultServerID by which devices know a device management server.
 const DefaultServerID = "Roamgate"
@@ -193,7 +199,7 @@ func (m *Manager) Host() string {
 
 // ManagerSocket is where the manager's local socket lies.
 func (c *Config) ManagerSocket() string {
-	return filepath.Join(c.Path(c.RuntimeDir), "manager.sock")
+	return filepath.Join(c.Path(c.Manager.RuntimeDir), "manager.sock")
 }
 
 func defaultManager() Manager {
@@ -202,14 +208,15 @@ func defaultManager() Manager {
 	s := schedule.Default()
 	day := 24 * time.Hour
 	return Manager{
-		Listen:   at(netip.IPv6Unspecified(), 8443),
-		Admin:    ManagerAdmin{Listen: at(loopback, 8446)},
-		Metrics:  at(loopback, 9502),
-		Database: Database{TLS: TLSVerify, Connections: 16},
-		KeyFile:  filepath.Join(SystemManagerDir, "seal.key"),
-		Name:     "manager",
-		ServerID: DefaultServerID,
-		Devices:  ManagerDevices{Certificates: CertificatesRequired},
+		Listen:     at(netip.IPv6Unspecified(), 8443),
+		Admin:      ManagerAdmin{Listen: at(loopback, 8446)},
+		Metrics:    at(loopback, 9502),
+		Database:   Database{TLS: TLSVerify, Connections: 16},
+		KeyFile:    filepath.Join(SystemManagerDir, "seal.key"),
+		RuntimeDir: SystemManagerRuntimeDir,
+		Name:       "manager",
+		ServerID:   DefaultServerID,
+		Devices:    ManagerDevices{Certificates: CertificatesRequired},
 		Sessions: ManagerSessions{
 			Max: 20_000, MaxUnproven: 1000, Idle: Duration(2 * time.Minute), Lifetime: Duration(time.Hour), Message: 512 << 10, Object: 1 << 20,
 		},

@@ -20,6 +20,7 @@ func (v *validator) manager(m *Manager) {
 	v.database("manager.database", &m.Database)
 	v.sameDatabase(m)
 	v.required("manager.key_file", m.KeyFile, "a file for the key of the database's secrets")
+	v.required("manager.runtime_dir", m.RuntimeDir, "a folder such as "+SystemManagerRuntimeDir)
 	for _, f := range []struct{ key, value string }{{"manager.name", m.Name}, {"manager.server_id", m.ServerID}} {
 		if !serverID.MatchString(f.value) {
 			v.say(f.key, "got %q, expected 1 to 64 of letters, digits, '.', '_' and '-'", clip(f.value))
