@@ -190,5 +190,8 @@ func (g *gateway) Status() local.Status {
 		Guard:   g.guard.status(g.config.Gateway.Guard.Shield),
 		Traffic: local.Traffic(stats.Traffic), Dropped: dropped, RedirectTo: g.built.IKE.RedirectTo,
 	}
+	if g.management != nil {
+		s.Management = g.management.status(g.config, g.door)
+	}
 	return s
 }

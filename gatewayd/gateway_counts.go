@@ -90,6 +90,9 @@ func (g *gateway) snapshot() metrics.Snapshot {
 	if end, ok := g.built.Admit.RevocationExpires(); ok {
 		s.RevocationExpires = float64(end.Unix())
 	}
+	if g.management != nil {
+		s.Management = g.management.figures(g.door)
+	}
 	return s
 }
 

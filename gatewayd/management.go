@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -275,11 +273,4 @@ func (m *management) fingerprint() string {
 		return ""
 	}
 	return fmt.Sprintf("%x", f)
-}
-
-// sectionNames in the order in which they are pushed.
-func sectionNames(all map[gcm.Section]gcm.SectionState) []gcm.Section {
-	names := slices.Collect(maps.Keys(all))
-	slices.SortFunc(names, func(a, b gcm.Section) int { return slices.Index(gcm.Sections, a) - slices.Index(gcm.Sections, b) })
-	return names
 }
