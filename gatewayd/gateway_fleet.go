@@ -18,9 +18,6 @@ import (
 	"github.com/roamgate/roamgate/dmlink/api/client"
 )
 
-// managementPort of gateways, if the command doesn't say otherwise.
-const managementPort = 8447
-
 func (g *global) gatewayCommand() *cobra.Command {
 	f := &managerFlags{global: g}
 	c := group("gateway", "Show and arrange the gateways that a manager configures",
