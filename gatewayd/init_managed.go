@@ -20,9 +20,6 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/config"
 )
 
-// managementPort where no other is named.
-const managementPort = 8447
-
 // initManagedFlags are the flags of init gateway; empty ones are found out.
 type initManagedFlags struct {
 	initFlags
