@@ -248,10 +248,10 @@ func (p *process) kill() {
 	p.command = nil
 }
 
-// until something holds; a minute is for machines that have much else to do.
+// until something holds; the time is for machines that have much else to do.
 func (w *world) until(what string, holds func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("in vain: %s", what)
 		}
