@@ -67,6 +67,7 @@ func (g *global) deviceCommand() *cobra.Command {
 			},
 		}),
 	)
+	c.AddCommand(f.deviceAtGateways()...)
 	c.Example = "  gatewayd device list --user bob\n  gatewayd device show phone-1\n  gatewayd device commands phone-1"
 	f.add(c)
 	return c

@@ -112,7 +112,7 @@ func startManager(t *testing.T) *manager {
 	must(err)
 	h, err := api.New(api.Options{
 		Access: m.access, Devices: m.store, Tasks: m.store, Desk: task.New(task.Options{Store: m.store, Provider: "test"}),
-		Policies: policy.NewEngine(policies, policy.Config{}), Inventories: keeper, Version: "test", Database: string(database.SQLite),
+		Policies: policy.NewEngine(policies, policy.Config{}), Inventories: keeper, Fleet: noGateways(t, db), Version: "test", Database: string(database.SQLite),
 		Local: func(r *http.Request) (string, bool) {
 			_, ok := local.User(r)
 			return m.user.Load().(string), ok
