@@ -81,6 +81,7 @@ func (g *global) deviceCommand() *cobra.Command {
 			table: func(t *tabwriter.Writer, d api.Device) { pairs(t, "device", d.Name, "unit", orDash(d.Unit)) },
 		}),
 	)
+	c.AddCommand(f.deviceAtGateways()...)
 	c.Example = "  gatewayd device list --user bob\n  gatewayd device show phone-1\n  gatewayd device commands phone-1"
 	f.add(c)
 	return c

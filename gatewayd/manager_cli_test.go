@@ -111,7 +111,7 @@ func startManager(t *testing.T) *manager {
 	must(err)
 	h, err := api.New(api.Options{
 		Access: m.access, Devices: m.store, Tasks: m.store, Desk: task.New(task.Options{Store: m.store, Provider: "test"}),
-		Policies: policy.NewEngine(m.store.Policies(), policy.Config{}), Versions: m.store.Policies(), Inventories: keeper, Version: "test", Database: string(database.SQLite),
+		Policies: policy.NewEngine(m.store.Policies(), policy.Config{}), Versions: m.store.Policies(), Inventories: keeper, Fleet: noGateways(t, db), Version: "test", Database: string(database.SQLite),
 		Local: func(r *http.Request) (string, bool) {
 			_, ok := local.User(r)
 			return m.user.Load().(string), ok
