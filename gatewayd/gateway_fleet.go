@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,7 +19,7 @@ import (
 )
 
 // managementPort of gateways, if the command doesn't say otherwise.
-const managementPort = 7443
+const managementPort = 8447
 
 func (g *global) gatewayCommand() *cobra.Command {
 	f := &managerFlags{global: g}
@@ -63,7 +65,7 @@ database. Until then they are left as they are.`,
 		}),
 		group("config", "Groups, access lists, pools and settings of all gateways", f.gatewayExport(), f.gatewayImport()),
 	)
-	c.Example = `  gatewayd gateway add gw1.example.com --fingerprint 5a0c...
+	c.Example = `  gatewayd gateway add gw1 10.0.0.7:8447 --host gw1.example.com --fingerprint 5a0c...
   gatewayd gateway list
   gatewayd gateway config export > gateways.yaml`
 	f.add(c)
@@ -113,30 +115,25 @@ func sessionRow(s api.Session) string {
 func (f *managerFlags) gatewayAdd() *cobra.Command {
 	in := &api.AddGateway{}
 	c, _ := bare(api.GatewayAdd.Operation, `Manage the gateway whose key has a fingerprint: it gets a certificate, and then all
-that is committed. The gateway shows address and fingerprint of its management port
-when it is made and when it starts.`, `  gatewayd gateway add gw1.example.com --fingerprint 5a0c...
-  gatewayd gateway add gw1.example.com --name gateway-1 --address 10.0.0.7:7443 --fingerprint 5a0c...`, in)
-	c.Use, c.Args = "add HOST", args(cobra.ExactArgs(1))
+that is committed. NAME is what it calls itself (gateway.management.name); "gatewayd
+init gateway --managed" and its log at each start show the command as a whole.`, `  gatewayd gateway add gw1 10.0.0.7:8447 --host gw1.example.com --fingerprint 5a0c...
+  gatewayd gateway add gw1.example.com --fingerprint 5a0c...`, in)
+	c.Use, c.Args = "add NAME [ADDRESS[:PORT]]", args(cobra.RangeArgs(1, 2))
 	flags := c.Flags()
 	flags.StringVar(&in.Body.Fingerprint, "fingerprint", "", "SHA-256 of its public key, hexadecimal")
-	flags.StringVar(&in.Body.Name, "name", "", "what it calls itself, gateway.management.name (default: HOST)")
-	flags.StringVar(&in.Body.Address, "address", "", fmt.Sprintf("of its management port (default: that of HOST, port %d)", managementPort))
+	flags.StringVar(&in.Body.Host, "host", "", "the name in its certificate, gateway.management.host (default: NAME)")
 	var o *output
 	c.RunE = f.with(func(c *cobra.Command, names []string, m *client.Client) error {
 		if in.Body.Fingerprint == "" {
 			return usage("which gateway is it? Give its --fingerprint, which it shows when it starts")
 		}
-		in.Body.Host = names[0]
-		if in.Body.Name == "" {
-			in.Body.Name = in.Body.Host
+		in.Body.Name = names[0]
+		in.Body.Host = cmp.Or(in.Body.Host, in.Body.Name)
+		address, err := managementAddress(c.Context(), append(names, in.Body.Host)[1])
+		if err != nil {
+			return err
 		}
-		if in.Body.Address == "" {
-			address, err := lookup(c.Context(), in.Body.Host)
-			if err != nil {
-				return fmt.Errorf("address of %s: %w; give it with --address", in.Body.Host, err)
-			}
-			in.Body.Address = netip.AddrPortFrom(address, managementPort).String()
-		}
+		in.Body.Address = address.String()
 		v, err := client.Call(c.Context(), m, api.GatewayAdd, in)
 		if err != nil {
 			return err
@@ -147,12 +144,27 @@ when it is made and when it starts.`, `  gatewayd gateway add gw1.example.com --
 	return c
 }
 
-func lookup(ctx context.Context, host string) (netip.Addr, error) {
+// managementAddress of a gateway: an address or a name, with or without a port.
+func managementAddress(ctx context.Context, text string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddrPort(text); err == nil {
+		return a, nil
+	}
+	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		return netip.AddrPortFrom(a, managementPort), nil
+	}
+	host, port := text, strconv.Itoa(managementPort)
+	if h, p, err := net.SplitHostPort(text); err == nil {
+		host, port = h, p
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return netip.AddrPort{}, usage("%s: want ADDRESS, ADDRESS:PORT or a name in place of the address", text)
+	}
 	all, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return netip.Addr{}, err
+		return netip.AddrPort{}, fmt.Errorf("%w; give the address of its management port behind its name", err)
 	}
-	return all[0].Unmap(), nil
+	return netip.AddrPortFrom(all[0].Unmap(), uint16(n)), nil
 }
 
 func (f *managerFlags) gatewayDrain() *cobra.Command {

@@ -73,7 +73,7 @@ func TestGatewayCommands(t *testing.T) {
 	} {
 		m.fails(exitFailed, why, "gateway", "config", "import", file(text))
 	}
-	m.fails(exitFailed, "gatewayd pki manager", "gateway", "add", "gw1.example.org", "--address", "127.0.0.1:1", "--fingerprint", strings.Repeat("0", 64))
+	m.fails(exitFailed, "gatewayd pki manager", "gateway", "add", "gw1", "127.0.0.1:1", "--host", "gw1.example.org", "--fingerprint", strings.Repeat("0", 64))
 	m.fails(exitUsage, "fingerprint", "gateway", "add", "gw1.example.org")
 	m.fails(exitFailed, "not found", "gateway", "drain", "gateway-1", "--to", "gw2.example.org")
 	m.fails(exitUsage, "whole seconds", "gateway", "drain", "gateway-1", "--within", "1ms")
