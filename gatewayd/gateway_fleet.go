@@ -18,6 +18,9 @@ import (
 	"github.com/roamgate/roamgate/dmlink/api/client"
 )
 
+// managementPort of gateways where no other is named.
+const managementPort = 8447
+
 func (g *global) gatewayCommand() *cobra.Command {
 	f := &managerFlags{global: g}
 	c := group("gateway", "Show and arrange the gateways that a manager configures",
