@@ -67,7 +67,7 @@ func TestGatewayCommands(t *testing.T) {
 	for text, why := range map[string]string{
 		"groups:\n  staff:\n    rules: [sing]\n":               "rule 1",
 		"settings:\n  identity.id: gw\n":                       "it isn't for a manager to set",
-		"settings:\n  ike.lifetime.rekey@gateway-1: [1, 2]\n":        "ike.lifetime",
+		"settings:\n  ike.lifetime.rekey@gateway-1: [1, 2]\n":  "ike.lifetime",
 		"pools: [{prefix: 10.0.0.0/8}, {prefix: 10.1.0.0/16}]": "overlap",
 		"pool: []\n": "unknown field",
 	} {

@@ -45,7 +45,7 @@ func (m *managerServer) newAPI(ctx context.Context, built *config.BuiltManager) 
 		}
 	}
 	return api.New(api.Options{
-		Access: roles, Devices: m.store, Tasks: m.store, Desk: m.desk, Policies: m.policies, Inventories: inventory.NewKeeper(m.store.Inventories()), Fleet: m.fleet,
+		Access: roles, Devices: m.store, Tasks: m.store, Desk: m.desk, Policies: m.policies, Versions: m.store.Policies(), Inventories: inventory.NewKeeper(m.store.Inventories()), Fleet: m.fleet,
 		Certificate: administratorOf(built, m.directory, time.Now), Local: local.User,
 		Placed: func(task string) {
 			go func() {
