@@ -112,21 +112,13 @@ func (e *Engine) Plan(ctx context.Context, d Document) (Plan, error) {
 	if len(scopes) == 0 {
 		return p, nil
 	}
-	const page = 2000
-	inventory := before.reads() || m.reads()
-	for after := ""; ; {
-		devices, err := e.store.Devices(ctx, scopes, after, page, inventory)
-		if err != nil {
-			return p, err
-		}
+	err = e.store.Devices(ctx, scopes, before.Reading().With(m.Reading()), func(devices []Facts) error {
 		for _, f := range devices {
 			p.add(f.ID, Differences(before.Resolve(f), m.Resolve(f)))
 		}
-		if len(devices) < page {
-			return p, nil
-		}
-		after = devices[len(devices)-1].ID
-	}
+		return nil
+	})
+	return p, err
 }
 
 // Refresh computes the commands of up to n marked devices, and says how many of
