@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -24,6 +23,7 @@ var (
 	keyVersion  = []byte("version")
 	keyRun      = []byte("run")
 	keyIdentity = []byte("identity")
+	keyHeard    = []byte("heard")
 )
 
 func bucketOf(section gcm.Section) []byte { return []byte("records:" + section) }
@@ -138,10 +138,6 @@ func (s *store) load(section gcm.Section) (set *gcm.Set, err error) {
 
 // replace a section by a set.
 func (s *store) replace(set *gcm.Set) error {
-	content := make(map[string][]byte, set.Len())
-	for r := range set.All() {
-		content[string(r.Key)] = r.Value
-	}
 	return s.update(set.Section(), set.Version(), set.Hash(), func(tx *bbolt.Tx) error {
 		name := bucketOf(set.Section())
 		if tx.Bucket(name) != nil {
@@ -155,8 +151,8 @@ func (s *store) replace(set *gcm.Set) error {
 		}
 		// Keys come in order, so pages can be filled.
 		b.FillPercent = 0.9
-		for _, k := range slices.Sorted(maps.Keys(content)) {
-			if err := b.Put([]byte(k), content[k]); err != nil {
+		for r := range set.Sorted() {
+			if err := b.Put(r.Key, r.Value); err != nil {
 				return err
 			}
 		}
@@ -207,6 +203,23 @@ func (s *store) identity() (chain []byte, err error) {
 
 func (s *store) setIdentity(chain []byte) error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyIdentity, chain) })
+}
+
+// heard is when a manager was, Unix time in nanoseconds; 0 for never.
+func (s *store) heard() (at int64, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(bucketMeta).Get(keyHeard); len(b) == 8 {
+			at = int64(binary.BigEndian.Uint64(b))
+		}
+		return nil
+	})
+	return at, err
+}
+
+func (s *store) setHeard(at int64) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketMeta).Put(keyHeard, binary.BigEndian.AppendUint64(nil, uint64(at)))
+	})
 }
 
 func (s *store) close() error { return s.db.Close() }

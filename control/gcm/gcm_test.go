@@ -43,7 +43,7 @@ func randomSet(t *testing.T, r *rand.Rand) *Set {
 }
 
 func same(a, b *Set) bool {
-	return a.Hash() == b.Hash() && reflect.DeepEqual(a.records, b.records) && a.version == b.version
+	return a.Hash() == b.Hash() && reflect.DeepEqual(slices.Collect(a.Sorted()), slices.Collect(b.Sorted())) && a.version == b.version
 }
 
 func overWire(t *testing.T, d Delta) Delta {
@@ -326,7 +326,7 @@ func TestEvents(t *testing.T) {
 		"unknown key":     `{"cursor":6,"at":"2026-11-22T12:00:00Z","kind":"counters","x":1}`,
 		"two on a line":   `{"cursor":6,"kind":"counters"} {"cursor":7,"kind":"counters"}`,
 		"no device":       `{"cursor":6,"kind":"counters","device":"../../etc"}`,
-		"too long":        `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", MaxEvent) + `"}`,
+		"too long":        `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", MaxLine) + `"}`,
 		"long reason":     `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", maxText+1) + `"}`,
 	} {
 		if e, err := NewEventReader(strings.NewReader(line), 5).Next(); !errors.Is(err, ErrMalformed) {

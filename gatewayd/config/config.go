@@ -17,9 +17,12 @@ type Config struct {
 	Debug      Debug      `yaml:"debug" restart:"yes"`
 	Gateway    Gateway    `yaml:"gateway"`
 	Enrollment Enrollment `yaml:"enrollment"`
+	Manager    Manager    `yaml:"manager"`
 	Client     Client     `yaml:"client"`
 	Profile    Profile    `yaml:"profile"`
 
+	// pushed: Gateway.Static is what a manager pushed.
+	pushed bool
 	// name of the file, for messages and for paths relative to it.
 	name  string
 	lines map[string]int
@@ -71,6 +74,8 @@ type Gateway struct {
 	Access   Access   `yaml:"access" restart:"yes"`
 	Guard    Guard    `yaml:"guard"`
 	Static   Static   `yaml:"static"`
+
+	Management Management `yaml:"management"`
 
 	Resumption Resumption `yaml:"resumption"`
 }

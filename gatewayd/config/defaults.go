@@ -80,9 +80,12 @@ func Default() *Config {
 			},
 			Access: Access{Enforce: EnforceAuto},
 			Static: Static{UnknownDevices: UnknownAdmit},
-			Guard:  defaultGuard(),
+
+			Management: Management{Unreachable: Unreachable{Then: UnreachableAdmit}},
+			Guard:      defaultGuard(),
 		},
 		Enrollment: defaultEnrollment(),
+		Manager:    defaultManager(),
 		Profile:    Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}
 }

@@ -52,6 +52,9 @@ func (c *Config) validate() Problems {
 	if c.Has("enrollment") {
 		v.enrollment(&c.Enrollment)
 	}
+	if c.Has("manager") {
+		v.manager(&c.Manager)
+	}
 	if c.Has("client") {
 		v.client(&c.Client)
 	}
@@ -71,7 +74,10 @@ func (v *validator) gateway(g *Gateway) {
 	v.resumption(&g.Resumption)
 	v.limits(&g.Limits)
 	v.guard(&g.Guard)
-	v.static(&g.Static)
+	v.management(&g.Management)
+	if !v.Managed() || v.pushed {
+		v.static(&g.Static)
+	}
 }
 
 func (v *validator) interfaces(g *Gateway) {

@@ -38,6 +38,42 @@ type Status struct {
 	Dropped     uint64      `json:"dropped"`
 	// RedirectTo is where new devices are sent, absent if they aren't.
 	RedirectTo string `json:"redirect_to,omitempty"`
+	// Management is absent where the gateway has no manager.
+	Management *Management `json:"management,omitempty"`
+}
+
+// Management of the gateway by a manager.
+type Management struct {
+	// Name of the gateway, and where it listens for managers.
+	Name   string         `json:"name"`
+	Listen netip.AddrPort `json:"listen"`
+	Host   string         `json:"host"`
+	// Fingerprint of the key, by which a manager knows the gateway before it has
+	// certified it: SHA-256 of the public key (SubjectPublicKeyInfo), hexadecimal.
+	Fingerprint string `json:"fingerprint"`
+	// CertificateEnds is absent before it is certified.
+	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
+	// Heard is when a manager was; absent for never.
+	Heard time.Time `json:"heard,omitzero"`
+	// Alone: that is longer ago than gateway.management.unreachable allows;
+	// Refusing: so newcomers are refused.
+	Alone    bool `json:"alone"`
+	Refusing bool `json:"refusing"`
+	// Draining: a manager sends devices elsewhere, to DrainTo.
+	Draining bool      `json:"draining"`
+	DrainTo  string    `json:"drain_to,omitempty"`
+	Sections []Section `json:"sections"`
+}
+
+// Section of what was pushed.
+type Section struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Hash    string `json:"hash"`
+	Records int    `json:"records"`
+	// Applied is false while it is stored and not in force, for Reasons.
+	Applied bool     `json:"applied"`
+	Reasons []string `json:"reasons,omitempty"`
 }
 
 // Guard before the gateway.
@@ -196,4 +232,40 @@ type Progress struct {
 // failure is the body of every answer that isn't 200.
 type failure struct {
 	Errors []string `json:"errors"`
+}
+
+// PathServerStatus beside the administrators' API on a manager's socket.
+const PathServerStatus = "/local/status"
+
+// ServerStatus is how roles with a database are.
+type ServerStatus struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	// Roles of the process, and the manager's name.
+	Roles []string `json:"roles"`
+	Name  string   `json:"name"`
+	// State is "ready", or says what is wrong.
+	State  string `json:"state"`
+	Config string `json:"config"`
+	// Loaded is when the configuration was read last.
+	Loaded time.Time `json:"loaded"`
+	// NeedRestart lists keys of the file that a reload couldn't change.
+	NeedRestart []string `json:"need_restart"`
+	// URL for devices, Listen for them, Admin for administrators.
+	URL    string         `json:"url"`
+	Listen netip.AddrPort `json:"listen"`
+	Admin  netip.AddrPort `json:"admin"`
+	// Database engine.
+	Database string `json:"database"`
+	// Sessions with devices now, and those that have proven nothing yet.
+	Sessions    int `json:"sessions"`
+	Unproven    int `json:"unproven"`
+	MaxSessions int `json:"max_sessions"`
+	// Answered messages of devices, and Refused requests by reason, since the
+	// start.
+	Answered uint64            `json:"answered"`
+	Refused  map[string]uint64 `json:"refused"`
+	// Followed is the number of enrollment's last event that was taken.
+	Followed int64 `json:"followed"`
 }
