@@ -109,11 +109,11 @@ func (m *management) next(set *gcm.Set) (config.Pushed, []error) {
 		return next, errs
 	}
 	_, err := m.file.Load().With(next)
-	return next, list(err)
+	return next, reasons(err)
 }
 
-// list of the problems in an error.
-func list(err error) []error {
+// reasons of the problems in an error.
+func reasons(err error) []error {
 	if err == nil {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (m *management) check(set *gcm.Set) []error {
 	if set.Section() == gcm.Tickets {
 		keys, err := pushed.Keys(set, time.Now(), keepTickets)
 		keys.Erase()
-		return list(err)
+		return reasons(err)
 	}
 	_, errs := m.next(set)
 	return errs
@@ -184,17 +184,17 @@ func (m *management) applySettings(set *gcm.Set) []error {
 	}
 	effective, err := m.file.Load().With(next)
 	if err != nil {
-		return list(err)
+		return reasons(err)
 	}
 	g.mu.Lock()
 	before := g.built
 	g.mu.Unlock()
 	built, err := effective.Assemble(time.Now(), before.Material, before)
 	if err != nil {
-		return list(err)
+		return reasons(err)
 	}
 	if err := g.change(effective, built); err != nil {
-		return list(err)
+		return reasons(err)
 	}
 	m.mu.Lock()
 	m.pushed = next

@@ -80,8 +80,8 @@ func (i *installation) policy(t *testing.T, p ca.Profile) x509.OID {
 }
 
 // signAgent is what a manager has signed.
-func (i *installation) signAgent(_ context.Context, g push.Gateway, key crypto.PublicKey) ([]byte, error) {
-	chain, err := i.sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: key})
+func (i *installation) signAgent(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
+	chain, err := i.sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (i *installation) gateway(t *testing.T, name string, l net.Listener, bare b
 	}
 	g.Agent = a
 	if !bare {
-		chain, err := i.signAgent(t.Context(), g.Gateway, id.Key.Public())
+		chain, err := i.signAgent(t.Context(), g.Gateway, &x509.CertificateRequest{PublicKey: id.Key.Public()})
 		if err == nil {
 			err = a.SetCertificate(chain)
 		}
@@ -186,6 +186,13 @@ func (j *journal) Keep(_ context.Context, gateway string, events []gcm.Event, cu
 	}
 	j.events[gateway] = append(j.events[gateway], events...)
 	j.cursors[gateway] = cursor
+	return nil
+}
+
+func (j *journal) Reset(_ context.Context, gateway string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.cursors[gateway] = 0
 	return nil
 }
 

@@ -1,85 +1,53 @@
 package store_test
 
 import (
-	"database/sql"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
-// TestMigrations: a database of each earlier version, with what a server of
-// that version left in it (testdata/version1.sql and so on), is brought up to
-// date, and everything is there and works. A new version only needs its file.
+// TestMigrations: databases of all former versions are brought up to date.
 func TestMigrations(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) {
-		migrations(t, store.SQLite, func(t *testing.T) *sql.DB { return storetest.SQLite(t).DB })
-	})
-	t.Run("postgres", func(t *testing.T) {
-		p := postgres.Start(t)
-		migrations(t, store.Postgres, func(t *testing.T) *sql.DB { return p.Database(t) })
+	databasetest.Versions(t, store.Tables, func(t *testing.T, db *database.DB) {
+		s := storetest.Store(t, db, nil)
+		checkSeed(t, s)
+		if v, err := s.Device(t.Context(), "phone-1"); err == nil && v.Unit != "" { // seeded with version 2
+			checkPolicy(t, s)
+			return
+		}
+		// Version 1 had no policies: its devices are computed, and asked within a week.
+		if m, err := s.Policies().Marked(t.Context(), time.Now(), 10); err != nil || len(m) != 1 || m[0].Facts.User != "bob" {
+			t.Errorf("marked %+v, %v", m, err)
+		}
+		if next, _, err := s.Inventories().Surveyed(t.Context(), "phone-1"); err != nil || time.Until(next) > 7*24*time.Hour || time.Since(next) > time.Hour {
+			t.Errorf("survey %v, %v", next, err)
+		}
 	})
 }
 
-func migrations(t *testing.T, dialect store.Dialect, open func(*testing.T) *sql.DB) {
-	files, err := filepath.Glob("migrations/" + string(dialect) + "/*.sql")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("migrations %v, %v", files, err)
-	}
-	last := int64(len(files))
-	for version := int64(1); version <= last; version++ {
-		t.Run(fmt.Sprint("from version ", version), func(t *testing.T) {
-			db := open(t)
-			p, err := store.Migrator(db, dialect)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := p.UpTo(t.Context(), version); err != nil {
-				t.Fatal(err)
-			}
-			seed(t, db, dialect, version)
-			// Twice: a server that starts again migrates nothing.
-			for range 2 {
-				s, err := store.New(t.Context(), db, dialect, store.Options{SealKey: storetest.SealKey})
-				if err != nil {
-					t.Fatal(err)
-				}
-				checkSeed(t, s)
-			}
-			if got, err := p.GetDBVersion(t.Context()); err != nil || got != last {
-				t.Errorf("version %d, %v, want %d", got, err, last)
-			}
-		})
-	}
-}
-
-// seed what the files of all versions up to this one add, in order.
-func seed(t *testing.T, db *sql.DB, dialect store.Dialect, version int64) {
+// checkPolicy reads what testdata/version2.sql wrote.
+func checkPolicy(t *testing.T, s *store.SQL) {
 	t.Helper()
-	for v := int64(1); v <= version; v++ {
-		text, err := os.ReadFile(fmt.Sprintf("testdata/version%d.sql", v))
-		if err != nil {
-			t.Fatalf("each version has a file of what it left behind: %v", err)
-		}
-		statements := string(text)
-		if dialect == store.Postgres {
-			// Octets are written as SQLite has them: x'00ff'.
-			statements = strings.ReplaceAll(statements, " x'", ` '\x`)
-		}
-		for statement := range strings.SplitSeq(statements, ";\n") {
-			if strings.TrimSpace(statement) == "" {
-				continue
-			}
-			if _, err := db.ExecContext(t.Context(), statement); err != nil {
-				t.Fatalf("version %d: %v\n%s", v, err, statement)
-			}
-		}
+	ctx := t.Context()
+	p := s.Policies()
+	if v, err := p.Document(ctx, 0); err != nil || v.Number != 1 || v.By != "alice" || len(v.Document.Sets) != 1 {
+		t.Errorf("document %+v, %v", v, err)
+	}
+	m, err := p.Marked(ctx, time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC), 10)
+	if err != nil || len(m) != 1 || m[0].Mark != 7 || len(m[0].State.Commands) != 1 || len(m[0].Claimed) != 1 || m[0].Facts.Inventory["./DevInfo/Mod"] != "M" {
+		t.Errorf("due %+v, %v", m, err)
+	}
+	if all, err := s.Inventories().History(ctx, "phone-1", 0, 10); err != nil || len(all) != 1 || string(all[0].After.Data) != "M" {
+		t.Errorf("history %+v, %v", all, err)
+	}
+	if _, now, err := s.Inventories().Surveyed(ctx, "phone-1"); err != nil || !now {
+		t.Errorf("survey %v, %v", now, err)
 	}
 }
 
@@ -96,7 +64,7 @@ func checkSeed(t *testing.T, s *store.SQL) {
 		t.Errorf("account %+v, %v", a, err)
 	}
 	tasks, err := s.Next(ctx, "phone-1", nil, 10)
-	if err != nil || len(tasks) != 1 || tasks[0].Attempt != 1 || tasks[0].Semantics != session.OnceOnly || tasks[0].Command.Name() != "Exec" {
+	if err != nil || len(tasks) == 0 || tasks[0].Attempt != 1 || tasks[0].Semantics != session.OnceOnly || tasks[0].Command.Name() != "Exec" {
 		t.Errorf("tasks %+v, %v", tasks, err)
 	}
 	if w, err := s.Wipe(ctx, "phone-1"); err != nil || w.State != store.WipeOrdered || w.Task != "T1" {
@@ -115,17 +83,9 @@ func checkSeed(t *testing.T, s *store.SQL) {
 
 // TestManyStartAtOnce: servers that share a new database.
 func TestManyStartAtOnce(t *testing.T) {
-	db := postgres.Start(t).Database(t)
-	errs := make(chan error)
-	for range 4 {
-		go func() {
-			_, err := store.New(t.Context(), db, store.Postgres, store.Options{})
-			errs <- err
-		}()
-	}
-	for range 4 {
-		if err := <-errs; err != nil {
-			t.Error(err)
-		}
-	}
+	db := databasetest.Postgres(t, postgres.Start(t))
+	databasetest.StartAtOnce(t, db, func() error {
+		_, err := store.New(t.Context(), db, store.Options{})
+		return err
+	})
 }

@@ -9,20 +9,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamgate/roamgate/dmlink/inventory"
+	"github.com/roamgate/roamgate/dmlink/inventory/inventorytest"
+	"github.com/roamgate/roamgate/dmlink/policy/policytest"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 type suite struct {
 	*store.SQL
 	t        *testing.T
 	clock    *Clock
-	database Database
+	database *database.DB
 }
 
 // Run the suite; open makes a new, empty database.
-func Run(t *testing.T, open func(*testing.T) Database) {
+func Run(t *testing.T, open func(*testing.T) *database.DB) {
 	for _, test := range []struct {
 		name string
 		run  func(*suite)
@@ -46,17 +50,39 @@ func Run(t *testing.T, open func(*testing.T) Database) {
 		{"wipe, cancelled too late", (*suite).wipeCancelled},
 		{"wipes are shared", (*suite).wipesShared},
 		{"schedules", (*suite).schedules},
+		{"events of others", (*suite).follows},
+		{"events of others are shared", (*suite).followShared},
 		{"after a backup", (*suite).restored},
 		{"outbox", (*suite).outbox},
 		{"pages", (*suite).pages},
+		{"what marks a device", (*suite).marking},
+		{"contents of policies", (*suite).contents},
+		{"surveys", (*suite).surveyed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{t: t, clock: NewClock(), database: open(t)}
-			s.SQL = s.database.Store(t, s.clock)
+			s.SQL = Store(t, s.database, s.clock)
 			test.run(s)
 		})
 	}
+	// Marks have an order in time: the true clock.
+	t.Run("policies", func(t *testing.T) {
+		policytest.Run(t, func(t *testing.T) policytest.Feeder { return newPolicies(Store(t, open(t), nil)) })
+	})
+	t.Run("inventories", func(t *testing.T) {
+		inventorytest.Run(t, func(t *testing.T) inventory.Store {
+			s := Store(t, open(t), nil)
+			for _, name := range []string{"a", "b"} {
+				if err := s.Enroll(t.Context(), store.Device{Name: name, Enrolled: Noon}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return s.Inventories()
+		})
+	})
 }
+
+func uriOf(k session.Task) string { return k.Command.(*syncml.Op).Items[0].Target.URI }
 
 func (s *suite) must(err error) {
 	s.t.Helper()

@@ -1,13 +1,55 @@
 package directory
 
-import "context"
+import (
+	"context"
+	"sync"
+
+	"github.com/roamgate/roamgate/gatewayd/database"
+)
+
+// news wakes those who read the outbox.
+type news struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+// wait is closed by the next tell.
+func (n *news) wait() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next == nil {
+		n.next = make(chan struct{})
+	}
+	return n.next
+}
+
+func (n *news) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next != nil {
+		close(n.next)
+		n.next = nil
+	}
+}
+
+// News is closed by the next commit of this process that adds to the outbox. Who
+// asks for it before reading misses nothing that is committed here; other
+// processes' commits don't show.
+func (d *SQL) News() <-chan struct{} { return d.news.wait() }
+
+// tells is write for what may add to the outbox.
+func (d *SQL) tells(ctx context.Context, work func(*tx) error) error {
+	err := d.write(ctx, work)
+	d.news.tell() // also after an error: the commit may have happened
+	return err
+}
 
 func (t *tx) tell(e Event) error {
 	until := int64(0)
 	if !e.Until.IsZero() {
 		until = e.Until.UnixMicro()
 	}
-	_, err := t.exec(`INSERT INTO directory_outbox (at_us, kind, device, user_name, group_names, serial, reason, until_us)
+	_, err := t.Exec(`INSERT INTO directory_outbox (at_us, kind, device, user_name, group_names, serial, reason, until_us)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		e.At.UnixMicro(), e.Kind, e.Device, e.User, list(e.Groups).text(), e.Serial, int64(e.Reason), until)
 	return err
@@ -29,30 +71,28 @@ func (d *SQL) Outbox(ctx context.Context, after int64, max int) ([]Event, error)
 		}
 	}
 	return query(ctx, d.db, scanEvent, `SELECT number, at_us, kind, device, user_name, group_names, serial, reason, until_us
-		FROM directory_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, page(max))
+		FROM directory_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, database.Page(max))
 }
 
 func (t *tx) number() error {
-	if t.dialect == Postgres {
-		if _, err := t.exec(`SELECT pg_advisory_xact_lock($1)`, int64(outboxLock)); err != nil {
-			return err
-		}
+	if err := t.Lock(outboxLock); err != nil {
+		return err
 	}
-	_, err := t.exec(`UPDATE directory_outbox SET number = fresh.number FROM (
+	_, err := t.Exec(`UPDATE directory_outbox SET number = fresh.number FROM (
 			SELECT id, (SELECT COALESCE(MAX(number), 0) FROM directory_outbox) + ROW_NUMBER() OVER (ORDER BY id) AS number
 			FROM directory_outbox WHERE number IS NULL
 		) AS fresh WHERE directory_outbox.id = fresh.id`)
 	return err
 }
 
-func scanEvent(r row) (e Event, err error) {
-	var at instant
+func scanEvent(r database.Row) (e Event, err error) {
+	var at database.Instant
 	var groups list
 	var until int64
 	err = r.Scan(&e.Number, &at, &e.Kind, &e.Device, &e.User, &groups, &e.Serial, &e.Reason, &until)
 	e.At, e.Groups = at.Time, groups
 	if until != 0 {
-		var end instant
+		var end database.Instant
 		if err := end.Scan(until); err != nil {
 			return e, err
 		}
@@ -65,7 +105,7 @@ func scanEvent(r row) (e Event, err error) {
 // newest stays, so that numbers go on.
 func (d *SQL) TrimOutbox(ctx context.Context, upTo int64) error {
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`DELETE FROM directory_outbox WHERE number <= $1
+		_, err := t.Exec(`DELETE FROM directory_outbox WHERE number <= $1
 			AND number < (SELECT MAX(number) FROM directory_outbox)`, upTo)
 		return err
 	})

@@ -73,6 +73,21 @@ func (c *Config) With(p Pushed) (*Config, error) {
 	return &next, problems.err()
 }
 
+// CheckSettings says what is wrong with settings by themselves, for a manager, who
+// doesn't have the rest of a gateway's configuration. The error is of type
+// Problems.
+func CheckSettings(list []Setting) error {
+	c := Default()
+	var problems Problems
+	for _, s := range list {
+		problems = append(problems, c.set(s)...)
+	}
+	for i := range problems {
+		problems[i].File, problems[i].Line = "settings", 0
+	}
+	return problems.err()
+}
+
 // set one value as if it stood in the file.
 func (c *Config) set(s Setting) Problems {
 	key := "gateway." + s.Name

@@ -22,6 +22,8 @@ import (
 	"github.com/roamgate/roamgate/dmlink/syncml"
 	"github.com/roamgate/roamgate/dmlink/tree"
 	"github.com/roamgate/roamgate/dmlink/wbxml"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
@@ -57,12 +59,12 @@ func soak(t *testing.T) scale {
 
 func killSQLite(t *testing.T, s scale) {
 	path := filepath.Join(t.TempDir(), "dm.db")
-	newStorm(t, s, store.SQLite, storetest.SQLiteName(path), nil).run()
+	newStorm(t, s, database.SQLite, database.SQLiteName(path), nil).run()
 }
 
 func killPostgres(t *testing.T, s scale) {
 	p := postgres.Start(t)
-	newStorm(t, s, store.Postgres, p.Name(p.Create(t)), func() {
+	newStorm(t, s, database.Postgres, p.Name(p.Create(t)), func() {
 		p.KillHard()
 		p.Start()
 	}).run()
@@ -84,8 +86,8 @@ type storm struct {
 	wake         chan struct{}
 }
 
-func newStorm(t *testing.T, s scale, dialect store.Dialect, name string, database func()) *storm {
-	db, err := sql.Open(drivers[dialect], name)
+func newStorm(t *testing.T, s scale, engine database.Engine, name string, crash func()) *storm {
+	db, err := sql.Open(databasetest.Driver(engine), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,18 +95,18 @@ func newStorm(t *testing.T, s scale, dialect store.Dialect, name string, databas
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
 	st := &storm{
-		scale: s, t: t, store: storetest.Database{DB: db, Dialect: dialect}.Store(t, nil), journal: filepath.Join(t.TempDir(), "journal"),
+		scale: s, t: t, store: storetest.Store(t, database.New(db, engine), nil), journal: filepath.Join(t.TempDir(), "journal"),
 		stop: make(chan struct{}), killed: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	for i := range st.nodes {
-		st.nodes[i] = newNode(t, dialect, name)
+		st.nodes[i] = newNode(t, engine, name)
 		st.victims = append(st.victims, func() {
 			st.nodes[i].kill()
 			st.nodes[i].start()
 		})
 	}
-	if database != nil {
-		st.victims = append(st.victims, database)
+	if crash != nil {
+		st.victims = append(st.victims, crash)
 	}
 	return st
 }

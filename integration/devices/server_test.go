@@ -18,18 +18,20 @@ import (
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 )
 
-// roleEnv tells this program to be a DM server: dialect, and name of the data
+// roleEnv tells this program to be a DM server: engine, and name of the data
 // source.
 const (
-	roleEnv = "ROAMGATE_TEST_DM_DIALECT"
+	roleEnv = "ROAMGATE_TEST_DM_ENGINE"
 	nameEnv = "ROAMGATE_TEST_DM_DATABASE"
 )
 
 func TestMain(m *testing.M) {
-	if dialect := os.Getenv(roleEnv); dialect != "" {
-		if err := serve(store.Dialect(dialect), os.Getenv(nameEnv)); err != nil {
+	if engine := os.Getenv(roleEnv); engine != "" {
+		if err := serve(database.Engine(engine), os.Getenv(nameEnv)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -42,15 +44,13 @@ func TestMain(m *testing.M) {
 // would have checked.
 const certHeader = "X-Test-Certificate"
 
-var drivers = map[store.Dialect]string{store.SQLite: "sqlite", store.Postgres: "pgx"}
-
 // serve on the socket that was inherited, until standard input ends.
-func serve(dialect store.Dialect, name string) error {
+func serve(engine database.Engine, name string) error {
 	listener, err := net.FileListener(os.NewFile(3, "listener"))
 	if err != nil {
 		return err
 	}
-	db, err := sql.Open(drivers[dialect], name)
+	db, err := sql.Open(databasetest.Driver(engine), name)
 	if err != nil {
 		return err
 	}
@@ -58,9 +58,10 @@ func serve(dialect store.Dialect, name string) error {
 	db.SetMaxIdleConns(16)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	shared := database.New(db, engine)
 	var s *store.SQL
 	for {
-		if s, err = store.New(ctx, db, dialect, store.Options{SealKey: storetest.SealKey}); err == nil {
+		if s, err = store.New(ctx, shared, store.Options{SealKey: storetest.SealKey}); err == nil {
 			break
 		}
 		select {
@@ -99,7 +100,7 @@ type node struct {
 	life    io.Closer
 }
 
-func newNode(t *testing.T, dialect store.Dialect, name string) *node {
+func newNode(t *testing.T, engine database.Engine, name string) *node {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -110,7 +111,7 @@ func newNode(t *testing.T, dialect store.Dialect, name string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, listener: f, url: "http://" + l.Addr().String() + "/dm", env: append(os.Environ(), roleEnv+"="+string(dialect), nameEnv+"="+name)}
+	n := &node{t: t, listener: f, url: "http://" + l.Addr().String() + "/dm", env: append(os.Environ(), roleEnv+"="+string(engine), nameEnv+"="+name)}
 	n.start()
 	t.Cleanup(func() {
 		n.kill()
