@@ -43,7 +43,6 @@ func TestSoakRevocation(t *testing.T) {
 	if _, err := set.Commit(gcm.Version{Epoch: 1, Number: 1}, records, nil); err != nil {
 		t.Fatal(err)
 	}
-	records = nil
 	m.Close()
 	if m.docs, err = push.NewDocuments(set); err != nil {
 		t.Fatal(err)
