@@ -104,31 +104,12 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 	if f.host == "" {
 		f.host = f.name
 	}
-	key, err := ca.GenerateKey(ca.KeyAlgorithm(f.key))
-	if err != nil {
-		return usage("--key: %w", err)
-	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return err
-	}
 	text, err := f.renderManaged(p)
 	if err != nil {
 		return err
 	}
-	secret, err := ca.EncodeKey(key)
+	fingerprint, err := f.makeKey(p)
 	if err != nil {
-		return err
-	}
-	defer clear(secret)
-	if err := os.MkdirAll(filepath.Dir(p.file), 0o755); err != nil {
-		return err
-	}
-	keyFile := filepath.Join(filepath.Dir(p.file), "management.key")
-	if err := ca.WriteFile(keyFile, secret, 0o600, false); err != nil {
-		return err
-	}
-	if err := f.giveKey(keyFile); err != nil {
 		return err
 	}
 	if err := ca.WriteFile(p.file, text, 0o644, false); err != nil {
@@ -140,15 +121,43 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 	fmt.Fprintf(w, "internal       %s\n", f.internal)
 	fmt.Fprintf(w, "identity       %s\n", f.id)
 	fmt.Fprintf(w, "managers dial  %s\n", f.listen)
-	fmt.Fprintf(w, "fingerprint    %x\n", sha256.Sum256(public))
+	fmt.Fprintf(w, "fingerprint    %x\n", fingerprint)
 	missing := f.missing(filepath.Dir(p.file))
 	fmt.Fprintf(w, "\nNext:\n")
 	for _, name := range missing {
 		fmt.Fprintf(w, "  copy %s to %s\n", name, filepath.Dir(p.file))
 	}
 	fmt.Fprintf(w, "  gatewayd run gateway --config %s\n", p.file)
-	fmt.Fprintf(w, "and on the manager:\n  gatewayd gateway add %s %s --host %s --fingerprint %x\n", f.name, f.listen, f.host, sha256.Sum256(public))
+	fmt.Fprintf(w, "and on the manager:\n  gatewayd gateway add %s %s --host %s --fingerprint %x\n", f.name, f.listen, f.host, fingerprint)
 	return nil
+}
+
+// managementKey is the name of the file, beside the configuration.
+const managementKey = "gateway.management.key"
+
+// makeKey of the management port, and its fingerprint.
+func (f *initManagedFlags) makeKey(p initPaths) (fingerprint [sha256.Size]byte, err error) {
+	key, err := ca.GenerateKey(ca.KeyAlgorithm(f.key))
+	if err != nil {
+		return fingerprint, usage("--key: %w", err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return fingerprint, err
+	}
+	secret, err := ca.EncodeKey(key)
+	if err != nil {
+		return fingerprint, err
+	}
+	defer clear(secret)
+	if err := os.MkdirAll(filepath.Dir(p.file), 0o755); err != nil {
+		return fingerprint, err
+	}
+	file := filepath.Join(filepath.Dir(p.file), managementKey)
+	if err := ca.WriteFile(file, secret, 0o600, false); err != nil {
+		return fingerprint, err
+	}
+	return sha256.Sum256(public), f.giveKey(file)
 }
 
 // findOutManaged: interfaces and addresses. A pool is not asked for.
@@ -176,7 +185,7 @@ func (f *initManagedFlags) renderManaged(p initPaths) ([]byte, error) {
 	err := t.Execute(&b, map[string]any{
 		"State": p.state, "Runtime": p.runtime, "External": f.external, "Internal": f.internal, "Address": f.address, "ID": f.id,
 		"Tunnel": f.tunnel, "Certificate": f.certificate, "Key": f.own, "Root": f.root, "Intermediates": f.intermediates,
-		"InstanceOID": f.oid, "Listen": f.listen, "Name": f.name, "Host": f.host, "ManagementKey": "management.key",
+		"InstanceOID": f.oid, "Listen": f.listen, "Name": f.name, "Host": f.host, "ManagementKey": managementKey,
 	})
 	if err != nil {
 		return nil, err
