@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -139,10 +140,11 @@ func readToken(name string) (string, error) {
 		return "", hinted{fmt.Errorf("token: others may read %s (mode %04o)", name, info.Mode().Perm()), "chmod 600 " + name}
 	}
 	line, err := bufio.NewReaderSize(file, 256).ReadSlice('\n')
-	if token := strings.TrimSpace(string(line)); token != "" {
-		return token, nil
+	token := strings.TrimSpace(string(line))
+	if token == "" || err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("token: the first line of %s has none", name)
 	}
-	return "", fmt.Errorf("token: the first line of %s has none (%v)", name, err)
+	return token, nil
 }
 
 // with runs a command with a client.

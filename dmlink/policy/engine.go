@@ -19,6 +19,13 @@ type Config struct {
 	// Placed is told of devices for which commands wait that didn't before, so that
 	// somebody wakes them; nil for nobody.
 	Placed func(devices []string)
+	// Settled is told of devices, by name, that have confirmed all that policies
+	// want of them (true), or have refused some of it (false), where that is new. A
+	// change that waits for a device doesn't alter what was told of it. It is told
+	// before that is put, so that a crash loses nothing; so it may be told again,
+	// and what it says last holds. After an error all of it is tried again. nil for
+	// nobody.
+	Settled func(ctx context.Context, devices map[string]bool) error
 }
 
 // Engine computes what devices shall have, when something changes, and puts it
@@ -29,6 +36,8 @@ type Engine struct {
 	retry time.Duration
 	now   func() time.Time
 	told  func([]string)
+	// settled: see Config.
+	settled func(context.Context, map[string]bool) error
 
 	mu     sync.Mutex
 	newest Version
@@ -46,7 +55,10 @@ func NewEngine(s Store, c Config) *Engine {
 	if c.Placed == nil {
 		c.Placed = func([]string) {}
 	}
-	return &Engine{store: s, retry: c.Retry, now: c.Now, told: c.Placed}
+	if c.Settled == nil {
+		c.Settled = func(context.Context, map[string]bool) error { return nil }
+	}
+	return &Engine{store: s, retry: c.Retry, now: c.Now, told: c.Placed, settled: c.Settled}
 }
 
 // current is the newest version, compiled once.
@@ -112,21 +124,13 @@ func (e *Engine) Plan(ctx context.Context, d Document) (Plan, error) {
 	if len(scopes) == 0 {
 		return p, nil
 	}
-	const page = 2000
-	inventory := before.reads() || m.reads()
-	for after := ""; ; {
-		devices, err := e.store.Devices(ctx, scopes, after, page, inventory)
-		if err != nil {
-			return p, err
-		}
+	err = e.store.Devices(ctx, scopes, before.Reading().With(m.Reading()), func(devices []Facts) error {
 		for _, f := range devices {
 			p.add(f.ID, Differences(before.Resolve(f), m.Resolve(f)))
 		}
-		if len(devices) < page {
-			return p, nil
-		}
-		after = devices[len(devices)-1].ID
-	}
+		return nil
+	})
+	return p, err
 }
 
 // Refresh computes the commands of up to n marked devices, and says how many of
@@ -144,6 +148,18 @@ func (e *Engine) Refresh(ctx context.Context, n int) (int, error) {
 	all := make([]Computed, len(marked))
 	for i, d := range marked {
 		all[i] = Computed{d, d.State.Record(d.Outcomes, d.At).Next(m.Resolve(d.Facts), version.Number, d.Claimed, e.now(), e.retry)}
+	}
+	settled := map[string]bool{}
+	for i := range all {
+		c := &all[i]
+		if c.Next.settle(); c.Next.Settled != c.State.Settled {
+			settled[c.Facts.ID] = c.Next.Settled == Compliant
+		}
+	}
+	if len(settled) > 0 {
+		if err := e.settled(ctx, settled); err != nil {
+			return 0, err
+		}
 	}
 	put, err := e.store.Put(ctx, all)
 	if err != nil {

@@ -2,6 +2,8 @@ package policy_test
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/policy"
 	"github.com/roamgate/roamgate/dmlink/policy/policytest"
+	"github.com/roamgate/roamgate/dmlink/session"
 )
 
 // A document that is applied reaches everybody in batches: at once if the keeper
@@ -71,4 +74,72 @@ func TestKeeper(t *testing.T) {
 		stop()
 		<-done
 	})
+}
+
+// Who is let out of quarantine: devices that have done all that was asked, not
+// those that refuse; and a change that waits for a device doesn't put it there.
+func TestSettled(t *testing.T) {
+	ctx := t.Context()
+	s := policytest.NewMemory()
+	s.PutDevice(t, policy.Facts{ID: "a"})
+	s.PutDevice(t, policy.Facts{ID: "b"})
+	told := map[string]bool{}
+	var trouble error
+	e := policy.NewEngine(s, policy.Config{Settled: func(_ context.Context, devices map[string]bool) error {
+		maps.Copy(told, devices)
+		return trouble
+	}})
+	apply := func(base int64, data string) {
+		t.Helper()
+		_, err := e.Apply(ctx, policy.Document{
+			Sets:  []policy.Set{{Name: "base", Settings: []policy.Setting{{URI: "./A", Data: data}}}},
+			Links: []policy.Link{{Set: "base", Order: 1}},
+		}, base, "alice", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(what string, want map[string]bool) {
+		t.Helper()
+		for {
+			if n, err := e.Refresh(ctx, 10); err != nil {
+				t.Fatal(err)
+			} else if n == 0 {
+				break
+			}
+		}
+		if !maps.Equal(told, want) {
+			t.Errorf("%s: %v, want %v", what, told, want)
+		}
+		clear(told)
+	}
+	answer := func(device string, code int) {
+		t.Helper()
+		for _, k := range s.Waiting(t, device) {
+			s.Claim(t, device, k.ID)
+			s.Answer(t, device, time.Now(), session.Outcome{Task: k.ID, Code: code})
+		}
+	}
+	apply(0, "one")
+	expect("nobody has answered", map[string]bool{})
+	answer("a", 200)
+	answer("b", 500)
+	trouble = errors.New("no gateway")
+	if _, err := e.Refresh(ctx, 10); !errors.Is(err, trouble) {
+		t.Errorf("got %v", err)
+	}
+	trouble = nil
+	expect("one did it, one refused", map[string]bool{"a": true, "b": false})
+	apply(1, "two")
+	expect("something new waits", map[string]bool{})
+	answer("a", 200)
+	answer("b", 200)
+	expect("both did it", map[string]bool{"b": true})
+	// Nothing is asked of a new device.
+	apply(2, "two")
+	if _, err := e.Apply(ctx, policy.Document{}, 3, "alice", ""); err != nil {
+		t.Fatal(err)
+	}
+	s.PutDevice(t, policy.Facts{ID: "c"})
+	expect("without policies", map[string]bool{"c": true})
 }

@@ -22,9 +22,30 @@ type State struct {
 	Serial int64 `json:"serial"`
 	// Due is when a change that the device refused is to be tried again; zero if
 	// there is none.
-	Due      time.Time       `json:"due,omitzero"`
+	Due time.Time `json:"due,omitzero"`
+	// Settled is how the device stands to what it was last asked for.
+	Settled  Settled         `json:"settled,omitempty"`
 	Nodes    map[string]Node `json:"nodes,omitempty"`
 	Commands []Command       `json:"commands,omitempty"`
+}
+
+// Settled is how a device stands to policies.
+type Settled string
+
+// A device is neither before it has answered for the first time.
+const (
+	Compliant    Settled = "compliant"     // it has confirmed all of it
+	NonCompliant Settled = "non-compliant" // it has refused some
+)
+
+// settle by what is left to do; what waits leaves it as it was.
+func (s *State) settle() {
+	switch {
+	case !s.Due.IsZero():
+		s.Settled = NonCompliant
+	case len(s.Commands) == 0:
+		s.Settled = Compliant
+	}
 }
 
 // Node is what a device confirmed about one.
@@ -76,7 +97,7 @@ func (s Setting) digest() string {
 // were sent and not answered. A change that the device refused is made again
 // after retry. Commands that are still right keep their IDs.
 func (s State) Next(r Result, version int64, claimed []string, now time.Time, retry time.Duration) State {
-	out := State{Version: version, Serial: s.Serial, Nodes: maps.Clone(s.Nodes)}
+	out := State{Version: version, Serial: s.Serial, Settled: s.Settled, Nodes: maps.Clone(s.Nodes)}
 	if out.Nodes == nil {
 		out.Nodes = map[string]Node{}
 	}

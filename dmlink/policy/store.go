@@ -17,16 +17,16 @@ type Store interface {
 	// Save adds v, whose Number follows that of the newest, or else ErrChanged,
 	// and marks the devices of the scopes. One transaction.
 	Save(ctx context.Context, v Version, touched []Scope) error
-	// Devices returns up to n that lie in one of the scopes, by ID from behind
-	// after on, with what filters read of their inventories or without.
-	Devices(ctx context.Context, scopes []Scope, after string, n int, inventory bool) ([]Facts, error)
+	// Devices calls each with those that lie in one of the scopes, some at a time
+	// and by ID, with what is read of their inventories. An error of each ends it.
+	Devices(ctx context.Context, scopes []Scope, r Reading, each func([]Facts) error) error
 	// Device returns what Marked would if it were marked. ErrNoDevice.
 	Device(ctx context.Context, id string) (Marked, error)
 	// Mark devices of which something has changed. Unknown ones are left out.
 	Mark(ctx context.Context, devices ...string) error
 	// Marked returns up to n devices with a mark, the oldest marks first, and
-	// those whose State is Due. Others may be given the same. Inventories are left
-	// out if no filter of the newest version reads them.
+	// those whose State is Due. Others may be given the same. Of inventories
+	// they have what filters of the newest version read.
 	Marked(ctx context.Context, now time.Time, n int) ([]Marked, error)
 	// Put stores states of devices. For each it makes the Commands of the state the
 	// ones that wait for the device, in this order and those that wait already

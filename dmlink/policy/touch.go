@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -110,25 +109,34 @@ func widest(all []Scope) []Scope {
 	return out
 }
 
-// Reading says which nodes of the inventory filters read, or SoftwareFact: a
-// change of those can change results. All means any node.
-func (m *Model) Reading() (uris []string, all bool) {
-	found := map[string]bool{}
-	for name, f := range m.filters {
-		if m.sets[name].Disabled {
-			continue
-		}
-		all = all || f.all
-		for _, uri := range f.reads {
-			found[uri] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(found)), all
+// Reading is what filters read of the inventory: a change of it can change
+// results, and facts that have it are enough.
+type Reading struct {
+	// URIs of nodes, and SoftwareFact for all of the software.
+	URIs []string
+	// All nodes, whatever is in URIs.
+	All bool
 }
 
-func (m *Model) reads() bool {
-	uris, all := m.Reading()
-	return all || len(uris) > 0
+// Everything that a filter can read.
+var Everything = Reading{URIs: []string{SoftwareFact}, All: true}
+
+// Empty: nothing is read.
+func (r Reading) Empty() bool { return !r.All && len(r.URIs) == 0 }
+
+// With what another one reads.
+func (r Reading) With(other Reading) Reading {
+	return Reading{URIs: sortedNames(slices.Concat(r.URIs, other.URIs)), All: r.All || other.All}
+}
+
+// Reading of all filters that aren't disabled.
+func (m *Model) Reading() (r Reading) {
+	for name, f := range m.filters {
+		if !m.sets[name].Disabled {
+			r = r.With(Reading{f.reads, f.all})
+		}
+	}
+	return r
 }
 
 // Reads reports whether a change of these nodes of the inventory (or of

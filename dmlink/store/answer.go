@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/roamgate/roamgate/dmlink/inventory"
@@ -213,8 +214,16 @@ func deflate(plain []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// inflaters have tables that are worth keeping.
+var inflaters = sync.Pool{New: func() any { return flate.NewReader(nil) }}
+
 func inflate(packed []byte, most int64) ([]byte, error) {
-	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), most+1))
+	r := inflaters.Get().(io.ReadCloser)
+	defer inflaters.Put(r)
+	if err := r.(flate.Resetter).Reset(bytes.NewReader(packed), nil); err != nil {
+		return nil, err
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err != nil {
 		return nil, fmt.Errorf("stored octets: %w", err)
 	}

@@ -90,8 +90,13 @@ func (t *tx) putInventory(device string, s inventory.Snapshot, changes []invento
 	if err != nil {
 		return err
 	}
-	if _, err := t.Exec(`INSERT INTO dm_inventory (device_name, version, snapshot) VALUES ($1, $2, $3)
-		ON CONFLICT (device_name) DO UPDATE SET version = excluded.version, snapshot = excluded.snapshot`, device, s.Version, packed); err != nil {
+	facts, err := packFacts(s.Facts())
+	if err != nil {
+		return err
+	}
+	if _, err := t.Exec(`INSERT INTO dm_inventory (device_name, version, snapshot, facts) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (device_name) DO UPDATE SET version = excluded.version, snapshot = excluded.snapshot, facts = excluded.facts`,
+		device, s.Version, packed, facts); err != nil {
 		return err
 	}
 	if len(changes) == 0 {

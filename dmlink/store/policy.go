@@ -75,8 +75,9 @@ func (p *Policies) Save(ctx context.Context, v policy.Version, touched []policy.
 	if err != nil {
 		return err
 	}
-	uris, all := m.Reading()
-	if all {
+	r := m.Reading()
+	uris := r.URIs
+	if r.All {
 		uris = append(uris, anyNode)
 	}
 	document, err := json.Marshal(v.Document)
@@ -158,33 +159,38 @@ func inScopes(e database.Engine, scopes []policy.Scope, args *[]any) string {
 	return ` WHERE device_name IN (` + strings.Join(parts, ` UNION `) + `)`
 }
 
-// Devices implements policy.Store.
-func (p *Policies) Devices(ctx context.Context, scopes []policy.Scope, after string, n int, inventory bool) (all []policy.Facts, err error) {
+// pageOfFacts is how many devices are read at once.
+const pageOfFacts = 500
+
+// Devices implements policy.Store. Names are read first, all of them: a page of
+// what lies in several scopes isn't cheaper.
+func (p *Policies) Devices(ctx context.Context, scopes []policy.Scope, r policy.Reading, each func([]policy.Facts) error) error {
 	if len(scopes) == 0 {
-		return nil, nil
+		return nil
 	}
 	var args []any
 	where := inScopes(p.d.db.Engine, scopes, &args)
-	if where == "" {
-		where = ` WHERE`
-	} else {
-		where += ` AND`
+	names, err := query(ctx, p.d.db, database.Scan[string], `SELECT device_name FROM dm_policy_device`+where+` ORDER BY device_name`, args...)
+	if err != nil {
+		return err
 	}
-	args = append(args, after, n)
-	where += fmt.Sprintf(` device_name > $%d ORDER BY device_name LIMIT $%d`, len(args)-1, len(args))
-	err = p.d.db.Read(ctx, func(r *database.Tx) error {
-		t := &tx{r, p.d}
-		names, err := query(ctx, t, database.Scan[string], `SELECT device_name FROM dm_policy_device`+where, args...)
+	for page := range slices.Chunk(names, pageOfFacts) {
+		all := make([]policy.Facts, len(page))
+		err := p.d.db.Read(ctx, func(read *database.Tx) error {
+			facts, err := (&tx{read, p.d}).facts(page, r)
+			for i, name := range page {
+				all[i] = *facts[name]
+			}
+			return err
+		})
 		if err != nil {
+			return unavailable(err)
+		}
+		if err := each(all); err != nil {
 			return err
 		}
-		facts, err := t.facts(names, inventory)
-		for _, name := range names {
-			all = append(all, *facts[name])
-		}
-		return err
-	})
-	return all, unavailable(err)
+	}
+	return nil
 }
 
 // Mark implements policy.Store.

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/roamgate/roamgate/dmlink/inventory"
 	"github.com/roamgate/roamgate/dmlink/policy"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/gatewayd/database"
@@ -25,7 +24,7 @@ func (p *Policies) Device(ctx context.Context, id string) (policy.Marked, error)
 		if err != nil {
 			return err
 		}
-		all, err = t.marked(marks, true)
+		all, err = t.marked(marks, policy.Everything)
 		return err
 	})
 	switch {
@@ -60,11 +59,12 @@ func (p *Policies) Marked(ctx context.Context, now time.Time, n int) (all []poli
 			}
 			marks = append(marks, due...)
 		}
-		var filters bool
-		if err := t.Row(`SELECT EXISTS (SELECT 1 FROM dm_policy_read)`).Scan(&filters); err != nil {
+		var reading policy.Reading
+		if reading.URIs, err = query(ctx, t, database.Scan[string], `SELECT uri FROM dm_policy_read`); err != nil {
 			return err
 		}
-		all, err = t.marked(marks, filters)
+		reading.All = slices.Contains(reading.URIs, anyNode)
+		all, err = t.marked(marks, reading)
 		return err
 	})
 	return all, unavailable(err)
@@ -81,7 +81,7 @@ func scanMark(r database.Row) (m mark, err error) { return m, r.Scan(&m.device, 
 
 // marked devices as policies need them, in the order of marks: a few statements
 // for all of them.
-func (t *tx) marked(marks []mark, inventory bool) ([]policy.Marked, error) {
+func (t *tx) marked(marks []mark, r policy.Reading) ([]policy.Marked, error) {
 	if len(marks) == 0 {
 		return nil, nil
 	}
@@ -91,7 +91,7 @@ func (t *tx) marked(marks []mark, inventory bool) ([]policy.Marked, error) {
 		names[i], at[m.device], doubt[m.device] = m.device, &out[i], m.doubt != 0
 		out[i].Mark = m.mark
 	}
-	facts, err := t.facts(names, inventory)
+	facts, err := t.facts(names, r)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (c *policyCommand) tell(m *policy.Marked) error {
 }
 
 // facts of devices by name.
-func (t *tx) facts(names []string, withInventory bool) (map[string]*policy.Facts, error) {
+func (t *tx) facts(names []string, reading policy.Reading) (map[string]*policy.Facts, error) {
 	all := make(map[string]*policy.Facts, len(names))
 	for _, name := range names {
 		all[name] = &policy.Facts{ID: name}
@@ -207,21 +207,19 @@ func (t *tx) facts(names []string, withInventory bool) (map[string]*policy.Facts
 		}
 		return struct{}{}, err
 	}, `SELECT device_name, group_name FROM dm_member WHERE `+t.Among("device_name", "TEXT", 1)+` ORDER BY group_name`, several)
-	if err != nil || !withInventory {
+	if err != nil || reading.Empty() {
 		return all, err
 	}
+	wanted := newWanted(reading)
 	_, err = query(t.Context(), t, func(r database.Row) (_ struct{}, err error) {
 		var name string
 		var packed []byte
 		if err = r.Scan(&name, &packed); err != nil {
 			return struct{}{}, err
 		}
-		var s inventory.Snapshot
-		if err = unpack(packed, &s); err == nil {
-			all[name].Inventory, all[name].Software = s.Facts()
-		}
+		all[name].Inventory, all[name].Software, err = wanted.facts(packed)
 		return struct{}{}, err
-	}, `SELECT device_name, snapshot FROM dm_inventory WHERE `+t.Among("device_name", "TEXT", 1), several)
+	}, `SELECT device_name, facts FROM dm_inventory WHERE `+t.Among("device_name", "TEXT", 1), several)
 	return all, err
 }
 

@@ -38,6 +38,7 @@ func TestSoakScale(t *testing.T) {
 		generate(t, db, devices, numbers)
 		heard(t, open).Check(t, db, 50)
 		measure(t, s, devices)
+		rollout(t, s, devices)
 	}
 	t.Run("sqlite", func(t *testing.T) {
 		scale(t, databasetest.SQLite(t), "(WITH RECURSIVE n (g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM n WHERE g < %d) SELECT g FROM n) AS n",
@@ -55,8 +56,8 @@ func generate(t *testing.T, db *database.DB, devices int, numbers string) {
 	commands := 10 * devices
 	began := time.Now()
 	for _, text := range []string{
-		`INSERT INTO dm_device (name, user_name, imei, imsi, phone, state, enrolled_us)
-			SELECT 'device' || g, 'user' || (g / 2), 'imei' || g, 'imsi' || g, '+' || g, 'open', 1 FROM ` + from(devices),
+		`INSERT INTO dm_device (name, user_name, imei, imsi, phone, unit, state, enrolled_us)
+			SELECT 'device' || g, 'user' || (g / 2), 'imei' || g, 'imsi' || g, '+' || g, 'corp/site' || (g % ` + strconv.Itoa(sites(devices)) + `), 'open', 1 FROM ` + from(devices),
 		`INSERT INTO dm_member (device_name, group_name) SELECT 'device' || g, 'group' || (g % 1000) FROM ` + from(devices),
 		`INSERT INTO dm_task (id, kind, detail, created_us, created_by, expires_us, semantics, urgency, command, once, closes)
 			SELECT 'task' || g, 'exec', '{}', g, 'alice', 4000000000000000, 2, 0, '{"op":{"verb":"Exec","items":[{"target":"./A"}]}}', 1, 0 FROM ` + from(commands/100+1),
@@ -68,12 +69,21 @@ func generate(t *testing.T, db *database.DB, devices int, numbers string) {
 		`INSERT INTO dm_answer (command_id, octets) SELECT g, 'X' FROM ` + from(devices),
 		`INSERT INTO dm_message (at_us, device_name, sent, proven, content_type, size, octets) SELECT g, 'device' || g, 1, 1, '', 1, 'X' FROM ` + from(devices),
 		`INSERT INTO dm_wipe (device_name, task_id, state, enrolled_us, expires_us, due_us) SELECT 'device' || g, 'task' || g, 'closed', 1, g, g FROM ` + from(devices/10),
+		`INSERT INTO dm_policy_device (device_name) SELECT 'device' || g FROM ` + from(devices),
+		`INSERT INTO dm_inventory_change (device_name, at_us, changes) SELECT 'device' || g, 4000000000000000, 'X' FROM ` + from(devices),
+		`INSERT INTO dm_survey (device_name, due_us) SELECT 'device' || g, 4000000000000000 + g FROM ` + from(devices),
 		`INSERT INTO dm_outbox (number, at_us, kind, device_name, reason) SELECT g, g, 'closed', 'device' || g, '' FROM ` + from(devices/10),
-		`ANALYZE`,
 	} {
 		if _, err := db.ExecContext(t.Context(), text); err != nil {
 			t.Fatalf("%v:\n%s", err, text)
 		}
+	}
+	snapshot, facts := inventoryOf(t, db)
+	if _, err := db.ExecContext(t.Context(), `INSERT INTO dm_inventory (device_name, version, snapshot, facts) SELECT 'device' || g, 1, $1, $2 FROM `+from(devices), snapshot, facts); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), `ANALYZE`); err != nil {
+		t.Fatal(err)
 	}
 	t.Logf("%d devices and %d commands took %v", devices, commands, time.Since(began).Round(time.Second))
 }

@@ -87,16 +87,21 @@ func (m *Memory) mark(d *device) {
 }
 
 // Devices implements policy.Store.
-func (m *Memory) Devices(_ context.Context, scopes []policy.Scope, after string, n int, _ bool) ([]policy.Facts, error) {
+func (m *Memory) Devices(_ context.Context, scopes []policy.Scope, _ policy.Reading, each func([]policy.Facts) error) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	var out []policy.Facts
+	var all []policy.Facts
 	for _, id := range slices.Sorted(maps.Keys(m.devices)) {
-		if d := m.devices[id]; id > after && len(out) < n && covered(scopes, d.facts) {
-			out = append(out, d.facts)
+		if d := m.devices[id]; covered(scopes, d.facts) {
+			all = append(all, d.facts)
 		}
 	}
-	return out, nil
+	m.mu.Unlock()
+	for page := range slices.Chunk(all, 2) {
+		if err := each(page); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Device implements policy.Store.

@@ -95,30 +95,53 @@ func fleet(t *testing.T, s Feeder) {
 
 func testScopes(t *testing.T, s Feeder) {
 	fleet(t, s)
+	enough := errors.New("enough")
 	for _, c := range []struct {
 		scopes []policy.Scope
-		after  string
-		n      int
 		want   []string
 	}{
-		{nil, "", 10, nil},
-		{[]policy.Scope{{}}, "", 10, []string{"a", "b", "c", "d", "e", "f"}},
-		{[]policy.Scope{{}}, "b", 2, []string{"c", "d"}},
-		{[]policy.Scope{{Unit: "corp/sales"}}, "", 10, []string{"a", "b", "c"}},
-		{[]policy.Scope{{Unit: "corp", Groups: []string{"field", "pilot"}}}, "", 10, []string{"a", "c", "d"}},
-		{[]policy.Scope{{Groups: []string{"office"}}, {Unit: "corp/sales2"}}, "", 10, []string{"b", "d"}},
-		{[]policy.Scope{{Unit: "other"}}, "", 10, nil},
+		{nil, nil},
+		{[]policy.Scope{{}}, []string{"a", "b", "c", "d", "e", "f"}},
+		{[]policy.Scope{{Unit: "corp/sales"}}, []string{"a", "b", "c"}},
+		{[]policy.Scope{{Unit: "corp", Groups: []string{"field", "pilot"}}}, []string{"a", "c", "d"}},
+		{[]policy.Scope{{Groups: []string{"office"}}, {Unit: "corp/sales2"}}, []string{"b", "d"}},
+		{[]policy.Scope{{Unit: "corp/sales", Groups: []string{"office"}}, {Groups: []string{"pilot"}}, {Unit: "corp/sales/emea"}}, []string{"a", "b", "c"}},
+		{[]policy.Scope{{Unit: "other"}}, nil},
 	} {
-		devices, err := s.Devices(t.Context(), c.scopes, c.after, c.n, true)
+		var got []string
+		err := s.Devices(t.Context(), c.scopes, policy.Reading{}, func(devices []policy.Facts) error {
+			for _, f := range devices {
+				got = append(got, f.ID)
+			}
+			return nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got []string
-		for _, f := range devices {
-			got = append(got, f.ID)
-		}
 		if !slices.Equal(got, c.want) {
-			t.Errorf("%+v after %q: %v, want %v", c.scopes, c.after, got, c.want)
+			t.Errorf("%+v: %v, want %v", c.scopes, got, c.want)
+		}
+		err = s.Devices(t.Context(), c.scopes, policy.Reading{}, func([]policy.Facts) error { return enough })
+		if errors.Is(err, enough) != (len(c.want) > 0) {
+			t.Errorf("%+v: ended by %v", c.scopes, err)
+		}
+	}
+	for _, c := range []struct {
+		reading policy.Reading
+		want    string
+	}{
+		{policy.Reading{}, "any"},
+		{policy.Reading{URIs: []string{"./DevInfo/Mod", "./Other"}}, "X1"},
+		{policy.Everything, "X1"},
+	} {
+		err := s.Devices(t.Context(), []policy.Scope{{Groups: []string{"pilot"}}}, c.reading, func(devices []policy.Facts) error {
+			if got := devices[0].Inventory["./DevInfo/Mod"]; got != c.want && c.want != "any" {
+				t.Errorf("reading %+v: model %q", c.reading, got)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	d, err := s.Device(t.Context(), "a")

@@ -47,7 +47,9 @@ CREATE TABLE dm_policy_state (
 CREATE TABLE dm_inventory (
     device_name TEXT PRIMARY KEY REFERENCES dm_device (name),
     version     BIGINT NOT NULL,
-    snapshot    BYTEA NOT NULL
+    snapshot    BYTEA NOT NULL,
+    -- What filters of policies can read of it, for reading a little of many.
+    facts       BYTEA NOT NULL
 );
 
 -- What one update changed.
