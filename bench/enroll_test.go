@@ -116,12 +116,12 @@ func TestSources(t *testing.T) {
 		{"127.16.0.0/12", 0, "127.16.0.0"}, {"127.16.0.0/12", 300, "127.16.1.44"}, {"127.16.0.0/12", 1 << 20, "127.16.0.0"},
 		{"192.0.2.4/30", 5, "192.0.2.5"}, {"192.0.2.9/32", 7, "192.0.2.9"}, {"2001:db8::/64", 258, "2001:db8::102"},
 	} {
-		f := enrollFlags{sources: netip.MustParsePrefix(c.network)}
+		f := sources{network: netip.MustParsePrefix(c.network)}
 		if got := f.source(c.number).String(); got != netip.AddrPortFrom(netip.MustParseAddr(c.want), 0).String() {
 			t.Errorf("%d of %s: %s, want %s", c.number, c.network, got, c.want)
 		}
 	}
-	if f := (enrollFlags{}); f.source(1) != nil {
+	if f := (sources{}); f.source(1) != nil {
 		t.Error("an address without a network")
 	}
 }
