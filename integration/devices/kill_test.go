@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +31,20 @@ import (
 func TestKillSQLite(t *testing.T) { killSQLite(t, scale{devices: 40, rounds: 10, every: 40}) }
 
 func TestKillPostgres(t *testing.T) { killPostgres(t, scale{devices: 40, rounds: 10, every: 40}) }
+
+// Two servers share the load until one dies for good, with the sessions that it
+// has and its address: the other one has all devices from then on.
+func TestOneServerLeft(t *testing.T) {
+	p := postgres.Start(t)
+	s := newStorm(t, scale{devices: 40, rounds: 6, every: 100}, store.Postgres, p.Name(p.Create(t)), nil)
+	s.victims = []func(){func() {
+		if s.kills.Load() == 0 {
+			s.nodes[0].kill()
+			s.nodes[0].listener.Close()
+		}
+	}}
+	s.run()
+}
 
 // The same with 10,000 sessions, or as many as ROAMGATE_SOAK_DM_SESSIONS says.
 func TestSoakKillSQLite(t *testing.T) { killSQLite(t, soak(t)) }
@@ -264,9 +279,14 @@ func one(verb syncml.Verb, uri, data string) *syncml.Op {
 }
 
 func (d *device) session(run dm.Config) error {
-	run.URL = d.nodes[d.random.IntN(len(d.nodes))].url
+	n := d.random.IntN(len(d.nodes))
+	run.URL = d.nodes[n].url
 	run.FirstSession = 1 + d.random.IntN(5)
 	_, err := dm.New(run).Session(d.t.Context())
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		run.URL = d.nodes[1-n].url // as with two addresses of one name
+		_, err = dm.New(run).Session(d.t.Context())
+	}
 	run.Client.CloseIdleConnections() // each session has a connection of its own
 	if err != nil {
 		d.troubled.Add(1)

@@ -1,0 +1,162 @@
+package devices
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/bench/checkin"
+	"github.com/roamgate/roamgate/bench/report"
+	"github.com/roamgate/roamgate/dmlink/session"
+	"github.com/roamgate/roamgate/dmlink/store"
+	"github.com/roamgate/roamgate/dmlink/storetest"
+	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/integration/postgres"
+)
+
+// Sessions a second that one server has on this machine, with `bench dm` beside
+// it: an empty queue and ten commands, tickets and full handshakes, XML and
+// WBXML, on both databases. It measures and judges nothing but that all worked.
+// ROAMGATE_SOAK_DM_SECONDS is how long each takes, 10 without it;
+// ROAMGATE_SOAK_DM_PROFILE a folder for CPU profiles of the server.
+func TestSoakCheckIns(t *testing.T) {
+	if os.Getenv("ROAMGATE_SOAK") != "1" {
+		t.Skip("a measurement: ROAMGATE_SOAK=1")
+	}
+	seconds := 10
+	if text := os.Getenv("ROAMGATE_SOAK_DM_SECONDS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seconds = n
+	}
+	bench := filepath.Join(t.TempDir(), "bench")
+	if out, err := exec.Command("go", "build", "-o", bench, "github.com/roamgate/roamgate/bench").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, database := range []store.Dialect{store.SQLite, store.Postgres} {
+		t.Run(string(database), func(t *testing.T) {
+			name := storetest.SQLiteName(filepath.Join(t.TempDir(), "dm.db"))
+			if database == store.Postgres {
+				p := postgres.Start(t)
+				name = p.Name(p.Create(t))
+			}
+			m := &measured{t: t, bench: bench, seconds: seconds, database: database, name: name, lab: newLaboratory(t)}
+			m.seed("bench-%07d", 2000, 0)
+			m.run("empty queue, tickets", 0, "--devices", "2000", "--warm-up")
+			m.run("empty queue, full handshakes", 0, "--devices", "2000", "--full-handshakes")
+			m.run("empty queue, WBXML, tickets", 0, "--devices", "2000", "--warm-up", "--syntax", "wbxml")
+			m.run("ten commands, full handshakes", 10, "--full-handshakes")
+			m.run("ten commands, WBXML, full handshakes", 10, "--full-handshakes", "--syntax", "wbxml")
+		})
+	}
+}
+
+// measured is one server with its database.
+type measured struct {
+	t           *testing.T
+	bench       string
+	seconds     int
+	database    store.Dialect
+	name        string
+	lab         laboratory
+	tasks, runs int
+}
+
+func (m *measured) store(work func(*store.SQL)) {
+	m.t.Helper()
+	db, err := sql.Open(drivers[m.database], m.name)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer db.Close()
+	work(storetest.Database{DB: db, Dialect: m.database}.Store(m.t, nil))
+}
+
+// seed devices of this name with so many tasks each.
+func (m *measured) seed(name string, devices, tasks int) {
+	m.t.Helper()
+	var names []string
+	for n := range devices {
+		names = append(names, fmt.Sprintf(name, n))
+	}
+	m.store(func(s *store.SQL) {
+		for _, n := range names {
+			if err := s.Enroll(m.t.Context(), store.Device{Name: n, Enrolled: time.Now()}); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+		for i := range tasks {
+			m.tasks++
+			if _, _, err := s.Put(m.t.Context(), store.Task{
+				ID: fmt.Sprint("bench", m.tasks), Kind: "replace", By: "test", Created: time.Now(), Expires: time.Now().Add(time.Hour),
+				Semantics: session.Idempotent, Command: one(syncml.Replace, fmt.Sprint(checkin.Root, "/", i), "new"),
+			}, names...); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+	})
+}
+
+// run the bench. With commands each device comes once.
+func (m *measured) run(what string, commands int, flags ...string) {
+	m.t.Helper()
+	m.runs++
+	if commands > 0 {
+		devices := 700 * m.seconds
+		name := fmt.Sprintf("bench-%d-%%07d", m.runs)
+		m.seed(name, devices, commands)
+		flags = append(flags, "--name", name, "--devices", strconv.Itoa(devices), "--count", strconv.Itoa(devices))
+	}
+	profile := fmt.Sprintf("127.0.0.1:%d", 24600+m.runs)
+	folder := os.Getenv("ROAMGATE_SOAK_DM_PROFILE")
+	var env []string
+	if folder != "" {
+		env = append(env, profileEnv+"="+profile)
+	}
+	n := newNode(m.t, m.database, m.name, m.lab, env...)
+	defer n.kill()
+	var stdout, stderr bytes.Buffer
+	c := exec.Command(m.bench, append([]string{
+		"dm", "--server", n.url, "--root", m.lab.file("root.pem"), "--ca", m.lab.file("root.pem"), "--ca-key", m.lab.file("root.key"),
+		"--server-pid", strconv.Itoa(n.command.Process.Pid), "--duration", fmt.Sprint(m.seconds, "s"), "--json", "-", "--quiet",
+	}, flags...)...)
+	c.Stdout, c.Stderr = &stdout, &stderr
+	if err := c.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	if folder != "" {
+		file := filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", m.database, m.runs))
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", profile, max(m.seconds/2, 1))
+		time.Sleep(time.Duration(m.seconds) * time.Second / 4)
+		if out, err := exec.Command("curl", "-sf", "-o", file, url).CombinedOutput(); err != nil {
+			m.t.Errorf("profile: %v %s", err, out)
+		}
+	}
+	if err := c.Wait(); err != nil {
+		m.t.Fatalf("%s: %v\n%s", what, err, &stderr)
+	}
+	var r report.Report
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+		m.t.Fatal(err)
+	}
+	value := func(name string) float64 { f, _ := r.Figure(name); return f.Value }
+	l := r.Latencies[0]
+	m.t.Logf("%-8s %-37s %5.0f sessions/s, %6.0f commands/s, p50 %6.2f ms, p99 %6.2f ms; server %4.0f us a session, %.2f processors, generator %.2f; steal %.1f %%",
+		m.database, what, value("rate"), value("rate of commands"), l.P50/1e3, l.P99/1e3,
+		value("server's processor time a session"), value("server's processors in use"), r.Load*float64(r.Environment.Processors), 100*r.Steal)
+	if len(r.Failures) > 0 {
+		m.t.Errorf("%s: failures %v", what, r.Failures)
+	}
+	if want := value("sessions") * float64(commands); value("commands executed") != want {
+		m.t.Errorf("%s: %v commands executed, want %v", what, value("commands executed"), want)
+	}
+}
