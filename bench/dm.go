@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -196,7 +197,7 @@ func (f *dmFlags) target(ctx context.Context, cfg *checkin.Config) error {
 // who the devices are.
 func (f *dmFlags) who(cfg *checkin.Config) error {
 	named := func(n uint64) string { return fmt.Sprintf(f.name, n) }
-	if named(0) == named(1) {
+	if named(0) == named(1) || strings.Contains(named(0), "%!") {
 		return fmt.Errorf("%w: --name %q, want a place for the number such as %%07d", errUsage, f.name)
 	}
 	if f.devices == 0 {

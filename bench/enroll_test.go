@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamgate/roamgate/bench/identity"
 	"github.com/roamgate/roamgate/bench/report"
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
@@ -62,7 +63,12 @@ func TestEnroll(t *testing.T) {
 	// Devices have addresses of their own, or this would be too much of one.
 	i := jointest.New(t, jointest.Options{Policy: enroll.Policy{SourceBurst: 2, SourceEvery: time.Hour}})
 	codes := codesOf(t, i, 12)
-	r := benchEnroll(t, "--server", i.Address, "--codes", codes, "--devices", "1,4")
+	keep := filepath.Join(t.TempDir(), "devices.pem")
+	r := benchEnroll(t, "--server", i.Address, "--codes", codes, "--devices", "1,4", "--keep", keep)
+	kept, err := identity.LoadAll(keep)
+	if err != nil || kept.Len() != 12 {
+		t.Errorf("kept %v, %v", kept, err)
+	}
 	if one, four := figure(t, r, "enrolled, 1 at a time"), figure(t, r, "enrolled, 4 at a time"); one != 6 || four != 6 || len(r.Failures) > 0 {
 		t.Errorf("%v and %v enrolled, failures %v", one, four, r.Failures)
 	}

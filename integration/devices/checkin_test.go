@@ -49,8 +49,8 @@ func TestSoakCheckIns(t *testing.T) {
 				p := postgres.Start(t)
 				name = p.Name(p.Create(t))
 			}
-			m := &measured{t: t, bench: bench, seconds: seconds, database: database, name: name, lab: newLaboratory(t)}
-			m.seed("bench-%07d", 2000, 0)
+			m := &measured{t: t, program: bench, seconds: seconds, database: database, name: name, lab: newLaboratory(t)}
+			m.enroll("bench-%07d", 2000)
 			m.run("empty queue, tickets", 0, "--devices", "2000", "--warm-up")
 			m.run("empty queue, full handshakes", 0, "--devices", "2000", "--full-handshakes")
 			m.run("empty queue, WBXML, tickets", 0, "--devices", "2000", "--warm-up", "--syntax", "wbxml")
@@ -63,7 +63,7 @@ func TestSoakCheckIns(t *testing.T) {
 // measured is one server with its database.
 type measured struct {
 	t           *testing.T
-	bench       string
+	program     string
 	seconds     int
 	database    store.Dialect
 	name        string
@@ -81,19 +81,27 @@ func (m *measured) store(work func(*store.SQL)) {
 	work(storetest.Database{DB: db, Dialect: m.database}.Store(m.t, nil))
 }
 
-// seed devices of this name with so many tasks each.
-func (m *measured) seed(name string, devices, tasks int) {
+// enroll devices of this name, which have told what they are.
+func (m *measured) enroll(name string, devices int) (names []string) {
 	m.t.Helper()
-	var names []string
-	for n := range devices {
-		names = append(names, fmt.Sprintf(name, n))
-	}
 	m.store(func(s *store.SQL) {
-		for _, n := range names {
-			if err := s.Enroll(m.t.Context(), store.Device{Name: n, Enrolled: time.Now()}); err != nil {
+		for n := range devices {
+			names = append(names, fmt.Sprintf(name, n))
+			if err := s.Enroll(m.t.Context(), store.Device{Name: names[n], Enrolled: time.Now()}); err != nil {
 				m.t.Fatal(err)
 			}
 		}
+	})
+	n := newNode(m.t, m.database, m.name, m.lab)
+	defer n.kill()
+	m.bench(n, "--name", name, "--devices", strconv.Itoa(devices), "--count", strconv.Itoa(devices), "--duration", "0").wait()
+	return names
+}
+
+// give each device so many tasks.
+func (m *measured) give(names []string, tasks int) {
+	m.t.Helper()
+	m.store(func(s *store.SQL) {
 		for i := range tasks {
 			m.tasks++
 			if _, _, err := s.Put(m.t.Context(), store.Task{
@@ -113,7 +121,7 @@ func (m *measured) run(what string, commands int, flags ...string) {
 	if commands > 0 {
 		devices := 700 * m.seconds
 		name := fmt.Sprintf("bench-%d-%%07d", m.runs)
-		m.seed(name, devices, commands)
+		m.give(m.enroll(name, devices), commands)
 		flags = append(flags, "--name", name, "--devices", strconv.Itoa(devices), "--count", strconv.Itoa(devices))
 	}
 	profile := fmt.Sprintf("127.0.0.1:%d", 24600+m.runs)
@@ -124,15 +132,7 @@ func (m *measured) run(what string, commands int, flags ...string) {
 	}
 	n := newNode(m.t, m.database, m.name, m.lab, env...)
 	defer n.kill()
-	var stdout, stderr bytes.Buffer
-	c := exec.Command(m.bench, append([]string{
-		"dm", "--server", n.url, "--root", m.lab.file("root.pem"), "--ca", m.lab.file("root.pem"), "--ca-key", m.lab.file("root.key"),
-		"--server-pid", strconv.Itoa(n.command.Process.Pid), "--duration", fmt.Sprint(m.seconds, "s"), "--json", "-", "--quiet",
-	}, flags...)...)
-	c.Stdout, c.Stderr = &stdout, &stderr
-	if err := c.Start(); err != nil {
-		m.t.Fatal(err)
-	}
+	running := m.bench(n, append([]string{"--duration", fmt.Sprint(m.seconds, "s")}, flags...)...)
 	if folder != "" {
 		file := filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", m.database, m.runs))
 		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", profile, max(m.seconds/2, 1))
@@ -141,22 +141,48 @@ func (m *measured) run(what string, commands int, flags ...string) {
 			m.t.Errorf("profile: %v %s", err, out)
 		}
 	}
-	if err := c.Wait(); err != nil {
-		m.t.Fatalf("%s: %v\n%s", what, err, &stderr)
-	}
-	var r report.Report
-	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
-		m.t.Fatal(err)
-	}
+	r := running.wait()
 	value := func(name string) float64 { f, _ := r.Figure(name); return f.Value }
 	l := r.Latencies[0]
 	m.t.Logf("%-8s %-37s %5.0f sessions/s, %6.0f commands/s, p50 %6.2f ms, p99 %6.2f ms; server %4.0f us a session, %.2f processors, generator %.2f; steal %.1f %%",
 		m.database, what, value("rate"), value("rate of commands"), l.P50/1e3, l.P99/1e3,
 		value("server's processor time a session"), value("server's processors in use"), r.Load*float64(r.Environment.Processors), 100*r.Steal)
-	if len(r.Failures) > 0 {
-		m.t.Errorf("%s: failures %v", what, r.Failures)
-	}
 	if want := value("sessions") * float64(commands); value("commands executed") != want {
 		m.t.Errorf("%s: %v commands executed, want %v", what, value("commands executed"), want)
 	}
+}
+
+// running is a `bench dm`.
+type running struct {
+	*measured
+	command        *exec.Cmd
+	stdout, stderr bytes.Buffer
+}
+
+func (m *measured) bench(n *node, flags ...string) *running {
+	m.t.Helper()
+	r := &running{measured: m}
+	r.command = exec.Command(m.program, append([]string{
+		"dm", "--server", n.url, "--root", m.lab.file("root.pem"), "--ca", m.lab.file("root.pem"), "--ca-key", m.lab.file("root.key"),
+		"--server-pid", strconv.Itoa(n.command.Process.Pid), "--json", "-", "--quiet",
+	}, flags...)...)
+	r.command.Stdout, r.command.Stderr = &r.stdout, &r.stderr
+	if err := r.command.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	return r
+}
+
+func (r *running) wait() (out report.Report) {
+	r.t.Helper()
+	if err := r.command.Wait(); err != nil {
+		r.t.Fatalf("%v: %v\n%s", r.command.Args, err, &r.stderr)
+	}
+	if err := json.Unmarshal(r.stdout.Bytes(), &out); err != nil {
+		r.t.Fatal(err)
+	}
+	if len(out.Failures) > 0 {
+		r.t.Errorf("%v: failures %v", r.command.Args, out.Failures)
+	}
+	return out
 }
