@@ -89,12 +89,12 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 		return cfg.Problem("enrollment.key_file", err.Error())
 	}
 	defer clear(sealKey)
-	db, engine, err := database.Open(ctx, source)
+	db, err := database.Open(ctx, source)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	store, err := directory.New(ctx, db, directory.Dialect(engine))
+	store, err := directory.New(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 		}
 	}
 	if e.Metrics.IsValid() {
-		if err := l.serve("enrollment.metrics", e.Metrics, plain(s.monitoring(db), logger)); err != nil {
+		if err := l.serve("enrollment.metrics", e.Metrics, plain(s.monitoring(db.DB), logger)); err != nil {
 			return err
 		}
 	}
@@ -154,7 +154,7 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 	followers.Go(func() { s.followReloads(working, hangup, manager) })
 	logger.Info("enrollment server is ready",
 		slog.String("version", version), slog.String("url", e.URL), slog.Any("listen", e.Listen.AddrPort), slog.Any("admin", e.Admin.Listen.AddrPort),
-		slog.String("database", string(engine)), slog.String("issuer", authority.Issuing().Subject.CommonName))
+		slog.String("database", string(db.Engine)), slog.String("issuer", authority.Issuing().Subject.CommonName))
 	manager.ready()
 
 	select {

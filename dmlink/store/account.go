@@ -23,7 +23,7 @@ func (d *SQL) PutAccount(ctx context.Context, device string, a session.Account) 
 		return err
 	}
 	return d.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE dm_device SET scheme = $1, account = $2, secret = $3, nonce = $4,
+		n, err := t.Exec(`UPDATE dm_device SET scheme = $1, account = $2, secret = $3, nonce = $4,
 				server_account = $5, server_secret = $6, server_nonce = $7 WHERE name = $8 AND state = 'open'`,
 			int64(a.Scheme), a.Name, blob(secret), blob(a.Nonce), a.ServerName, blob(serverSecret), blob(a.ServerNonce), device)
 		return one(n, err, "open device", device)
@@ -71,7 +71,7 @@ func (d *SQL) Account(ctx context.Context, device string) (a session.Account, er
 func (d *SQL) UseNonce(ctx context.Context, device string, used, next []byte) error {
 	return d.write(ctx, func(t *tx) error {
 		var now []byte
-		err := t.row(`SELECT nonce FROM dm_device WHERE name = $1 AND state = 'open'`+t.forUpdate(), device).Scan(&now)
+		err := t.Row(`SELECT nonce FROM dm_device WHERE name = $1 AND state = 'open'`+t.ForUpdate(), device).Scan(&now)
 		if errors.Is(err, sql.ErrNoRows) {
 			return fmt.Errorf("device %q: %w", device, session.ErrNoAccount)
 		}
@@ -81,7 +81,7 @@ func (d *SQL) UseNonce(ctx context.Context, device string, used, next []byte) er
 		if string(now) != string(used) {
 			return session.ErrNonceUsed
 		}
-		_, err = t.exec(`UPDATE dm_device SET nonce = $1 WHERE name = $2`, blob(next), device)
+		_, err = t.Exec(`UPDATE dm_device SET nonce = $1 WHERE name = $2`, blob(next), device)
 		return err
 	})
 }
@@ -89,7 +89,7 @@ func (d *SQL) UseNonce(ctx context.Context, device string, used, next []byte) er
 // ServerNonce implements session.Accounts.
 func (d *SQL) ServerNonce(ctx context.Context, device string, next []byte) error {
 	return d.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE dm_device SET server_nonce = $1 WHERE name = $2 AND state = 'open'`, blob(next), device)
+		n, err := t.Exec(`UPDATE dm_device SET server_nonce = $1 WHERE name = $2 AND state = 'open'`, blob(next), device)
 		return one(n, err, "open device", device)
 	})
 }

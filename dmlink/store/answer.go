@@ -15,6 +15,7 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 // Answer is what a device said of a command beside its status.
@@ -32,7 +33,7 @@ func (t *tx) answer(id int64, a Answer) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO dm_answer (command_id, octets) VALUES ($1, $2)
+	_, err = t.Exec(`INSERT INTO dm_answer (command_id, octets) VALUES ($1, $2)
 		ON CONFLICT (command_id) DO UPDATE SET octets = excluded.octets`, id, packed)
 	return err
 }
@@ -69,11 +70,11 @@ func (t *tx) alert(device string, a session.Alert, at int64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(`INSERT INTO dm_alert (device_name, at_us, code, correlator, items) VALUES ($1, $2, $3, $4, $5)`,
+	if _, err := t.Exec(`INSERT INTO dm_alert (device_name, at_us, code, correlator, items) VALUES ($1, $2, $3, $4, $5)`,
 		device, at, int64(a.Code), text(a.Correlator), items); err != nil {
 		return err
 	}
-	if _, err := t.exec(`DELETE FROM dm_alert WHERE device_name = $1 AND id <= (
+	if _, err := t.Exec(`DELETE FROM dm_alert WHERE device_name = $1 AND id <= (
 			SELECT id FROM dm_alert WHERE device_name = $2 ORDER BY id DESC LIMIT 1 OFFSET `+strconv.Itoa(keptAlerts)+`)`, device, device); err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (t *tx) alert(device string, a session.Alert, at int64) error {
 	}
 	code := resultCode(a.Items)
 	type done struct{ id, closes int64 }
-	ended, err := query(t.ctx, t, func(r row) (n done, err error) { return n, r.Scan(&n.id, &n.closes) },
+	ended, err := query(t.Context(), t, func(r database.Row) (n done, err error) { return n, r.Scan(&n.id, &n.closes) },
 		`UPDATE dm_command SET state = 'answered', code = $1, ended_us = $2 WHERE task_id = $3 AND device_name = $4 AND state = 'accepted'
 		RETURNING id, (SELECT closes FROM dm_task WHERE dm_task.id = dm_command.task_id)`, int64(code), at, text(a.Correlator), device)
 	if err != nil {
@@ -118,8 +119,8 @@ func resultCode(items []syncml.Item) int {
 
 // Alerts of a device, the newest first; the last hundred are kept.
 func (d *SQL) Alerts(ctx context.Context, device string) ([]Alert, error) {
-	return query(ctx, d.db, func(r row) (a Alert, err error) {
-		var at instant
+	return query(ctx, d.db, func(r database.Row) (a Alert, err error) {
+		var at database.Instant
 		var items []byte
 		if err := r.Scan(&a.ID, &at, &a.Code, &a.Correlator, &items); err != nil {
 			return a, err
@@ -138,14 +139,14 @@ const (
 // info of a device whose row is locked: what it doesn't tell any more goes.
 func (t *tx) info(device string, r session.Report) error {
 	if r.InfoDigest != nil {
-		if _, err := t.exec(`UPDATE dm_device SET info_digest = $1 WHERE name = $2`, r.InfoDigest, device); err != nil {
+		if _, err := t.Exec(`UPDATE dm_device SET info_digest = $1 WHERE name = $2`, r.InfoDigest, device); err != nil {
 			return err
 		}
 	}
 	if len(r.DevInfo) == 0 {
 		return nil
 	}
-	if _, err := t.exec(`DELETE FROM dm_info WHERE device_name = $1`, device); err != nil {
+	if _, err := t.Exec(`DELETE FROM dm_info WHERE device_name = $1`, device); err != nil {
 		return err
 	}
 	for i, v := range r.DevInfo {
@@ -155,7 +156,7 @@ func (t *tx) info(device string, r session.Report) error {
 		if len(v.Data) > maxInfoData || len(v.URI) > maxURI {
 			continue
 		}
-		if _, err := t.exec(`INSERT INTO dm_info (device_name, uri, format, type, data, at_us) VALUES ($1, $2, $3, $4, $5, $6)
+		if _, err := t.Exec(`INSERT INTO dm_info (device_name, uri, format, type, data, at_us) VALUES ($1, $2, $3, $4, $5, $6)
 				ON CONFLICT (device_name, uri) DO UPDATE SET data = excluded.data`,
 			device, text(v.URI), text(v.Format), text(v.Type), orEmpty(v.Data), r.At.UnixMicro()); err != nil {
 			return err
@@ -169,7 +170,7 @@ const maxURI = 1024
 
 // Info is what a device last said of itself.
 func (d *SQL) Info(ctx context.Context, device string) ([]session.Value, error) {
-	return query(ctx, d.db, func(r row) (v session.Value, err error) {
+	return query(ctx, d.db, func(r database.Row) (v session.Value, err error) {
 		return v, r.Scan(&v.URI, &v.Format, &v.Type, &v.Data)
 	}, `SELECT uri, format, type, data FROM dm_info WHERE device_name = $1 ORDER BY uri`, device)
 }

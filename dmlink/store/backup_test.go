@@ -9,6 +9,8 @@ import (
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
 	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
@@ -16,29 +18,27 @@ import (
 // may have been sent since isn't sent again.
 func TestBackup(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
-		d := storetest.SQLite(t)
+		db := databasetest.SQLite(t)
 		copied := filepath.Join(t.TempDir(), "backup.db")
-		backup(t, d, func() {
-			if _, err := d.DB.ExecContext(t.Context(), `VACUUM INTO $1`, copied); err != nil {
+		backup(t, db, func() {
+			if _, err := db.ExecContext(t.Context(), `VACUUM INTO $1`, copied); err != nil {
 				t.Fatal(err)
 			}
-		}, func() storetest.Database {
-			return storetest.Database{DB: storetest.SQLiteFile(t, copied), Dialect: store.SQLite}
-		})
+		}, func() *database.DB { return databasetest.SQLiteFile(t, copied) })
 	})
 	t.Run("postgres", func(t *testing.T) {
 		p := postgres.Start(t)
 		name, other := p.Create(t), p.Create(t)
-		backup(t, storetest.Database{DB: p.Open(t, name), Dialect: store.Postgres}, func() { p.Dump(name, "backup") }, func() storetest.Database {
+		backup(t, database.New(p.Open(t, name), database.Postgres), func() { p.Dump(name, "backup") }, func() *database.DB {
 			p.Restore("backup", other)
-			return storetest.Database{DB: p.Open(t, other), Dialect: store.Postgres}
+			return database.New(p.Open(t, other), database.Postgres)
 		})
 	})
 }
 
-func backup(t *testing.T, d storetest.Database, save func(), restore func() storetest.Database) {
+func backup(t *testing.T, db *database.DB, save func(), restore func() *database.DB) {
 	ctx := t.Context()
-	s := d.Store(t, nil)
+	s := storetest.Store(t, db, nil)
 	if err := s.Enroll(ctx, store.Device{Name: "a", Enrolled: storetest.Noon}); err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func backup(t *testing.T, d storetest.Database, save func(), restore func() stor
 	if _, err := s.Claim(ctx, "a", []session.Claim{{Task: tasks[0].ID}}); err != nil {
 		t.Fatal(err)
 	}
-	restored := restore().Store(t, nil)
+	restored := storetest.Store(t, restore(), nil)
 	if n, err := restored.AfterRestore(ctx); err != nil || n != 1 {
 		t.Errorf("after restoring: %d, %v", n, err)
 	}

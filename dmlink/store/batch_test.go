@@ -11,7 +11,7 @@ import (
 
 func TestBatch(t *testing.T) {
 	ctx := t.Context()
-	s := storetest.SQLite(t).Store(t, nil)
+	s := storetest.SQLite(t, nil)
 	for _, name := range []string{"a", "b"} {
 		if err := s.Enroll(ctx, store.Device{Name: name, Enrolled: storetest.Noon}); err != nil {
 			t.Fatal(err)

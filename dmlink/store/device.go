@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 // Device that is managed.
@@ -24,17 +26,15 @@ type Device struct {
 
 const deviceColumns = `name, user_name, imei, imsi, phone, state, enrolled_us, closed_us, seen_us FROM dm_device`
 
-func scanDevice(r row) (v Device, err error) {
-	var user, imei, imsi, phone optional
+func scanDevice(r database.Row) (v Device, err error) {
+	var user, imei, imsi, phone database.Text
 	var state string
-	var enrolled, closed, seen instant
+	var enrolled, closed, seen database.Instant
 	err = r.Scan(&v.Name, &user, &imei, &imsi, &phone, &state, &enrolled, &closed, &seen)
 	v.User, v.IMEI, v.IMSI, v.Phone = string(user), string(imei), string(imsi), string(phone)
 	v.Open, v.Enrolled, v.Closed, v.Seen = state == "open", enrolled.Time, closed.Time, seen.Time
 	return v, err
 }
-
-func scanText(r row) (s string, err error) { return s, r.Scan(&s) }
 
 // Enroll a device, for the first time or anew at a later moment: then its open
 // commands are cancelled and a wipe that waits is forgotten, because somebody
@@ -46,11 +46,11 @@ func (d *SQL) Enroll(ctx context.Context, v Device) error {
 		return fmt.Errorf("%w: a device needs a name of at most %d octets and the time of its enrollment", ErrInvalid, maxName)
 	}
 	return d.write(ctx, func(t *tx) error {
-		if _, err := t.exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,
+		if _, err := t.Exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,
 			v.Name, v.Enrolled.UnixMicro()); err != nil {
 			return err
 		}
-		old, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), v.Name))
+		old, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), v.Name))
 		if err != nil {
 			return err
 		}
@@ -62,8 +62,8 @@ func (d *SQL) Enroll(ctx context.Context, v Device) error {
 				return err
 			}
 		}
-		if _, err := t.exec(`UPDATE dm_device SET user_name = $1, imei = $2, imsi = $3, phone = $4 WHERE name = $5`,
-			orNull(v.User), orNull(v.IMEI), orNull(v.IMSI), orNull(v.Phone), v.Name); err != nil {
+		if _, err := t.Exec(`UPDATE dm_device SET user_name = $1, imei = $2, imsi = $3, phone = $4 WHERE name = $5`,
+			database.OrNull(v.User), database.OrNull(v.IMEI), database.OrNull(v.IMSI), database.OrNull(v.Phone), v.Name); err != nil {
 			return err
 		}
 		return t.setGroups(v.Name, v.Groups)
@@ -80,22 +80,22 @@ func (t *tx) anew(v Device) error {
 		`UPDATE dm_device SET state = 'open', closed_us = NULL, seen_us = NULL, scheme = 0, account = '', secret = NULL, nonce = NULL,
 			server_account = '', server_secret = NULL, server_nonce = NULL, info_digest = NULL WHERE name = $1`,
 	} {
-		if _, err := t.exec(text, v.Name); err != nil {
+		if _, err := t.Exec(text, v.Name); err != nil {
 			return err
 		}
 	}
-	_, err := t.exec(`UPDATE dm_device SET enrolled_us = $1 WHERE name = $2`, v.Enrolled.UnixMicro(), v.Name)
+	_, err := t.Exec(`UPDATE dm_device SET enrolled_us = $1 WHERE name = $2`, v.Enrolled.UnixMicro(), v.Name)
 	return err
 }
 
 func (t *tx) setGroups(device string, groups []string) error {
-	if _, err := t.exec(`DELETE FROM dm_member WHERE device_name = $1`, device); err != nil {
+	if _, err := t.Exec(`DELETE FROM dm_member WHERE device_name = $1`, device); err != nil {
 		return err
 	}
 	groups = slices.Clone(groups)
 	slices.Sort(groups)
 	for _, g := range slices.Compact(groups) {
-		if _, err := t.exec(`INSERT INTO dm_member (device_name, group_name) VALUES ($1, $2)`, device, g); err != nil {
+		if _, err := t.Exec(`INSERT INTO dm_member (device_name, group_name) VALUES ($1, $2)`, device, g); err != nil {
 			return err
 		}
 	}
@@ -105,7 +105,7 @@ func (t *tx) setGroups(device string, groups []string) error {
 // SetGroups replaces the groups of a device.
 func (d *SQL) SetGroups(ctx context.Context, device string, groups []string) error {
 	return d.write(ctx, func(t *tx) error {
-		if err := t.row(`SELECT name FROM dm_device WHERE name = $1`+t.forUpdate(), device).Scan(new(string)); err != nil {
+		if err := t.Row(`SELECT name FROM dm_device WHERE name = $1`+t.ForUpdate(), device).Scan(new(string)); err != nil {
 			return found(err, "device", device)
 		}
 		return t.setGroups(device, groups)
@@ -118,7 +118,7 @@ func (d *SQL) Device(ctx context.Context, name string) (Device, error) {
 	if err != nil {
 		return v, found(err, "device", name)
 	}
-	v.Groups, err = query(ctx, d.db, scanText, `SELECT group_name FROM dm_member WHERE device_name = $1 ORDER BY group_name`, name)
+	v.Groups, err = query(ctx, d.db, database.Scan[string], `SELECT group_name FROM dm_member WHERE device_name = $1 ORDER BY group_name`, name)
 	return v, err
 }
 
@@ -135,20 +135,20 @@ type DeviceFilter struct {
 
 // Devices in the order of their names; without their groups.
 func (d *SQL) Devices(ctx context.Context, f DeviceFilter) ([]Device, error) {
-	var w where
-	w.equal("user_name", f.User)
-	w.equal("imei", f.IMEI)
-	w.equal("imsi", f.IMSI)
-	w.equal("phone", f.Phone)
+	var w database.Where
+	w.Equal("user_name", f.User)
+	w.Equal("imei", f.IMEI)
+	w.Equal("imsi", f.IMSI)
+	w.Equal("phone", f.Phone)
 	if f.Group != "" {
-		w.add("name IN (SELECT device_name FROM dm_member WHERE group_name = $%d)", f.Group)
+		w.Add("name IN (SELECT device_name FROM dm_member WHERE group_name = $%d)", f.Group)
 	}
 	if f.Open {
-		w.add("state = $%d", "open")
+		w.Add("state = $%d", "open")
 	}
 	// Also without one: it leads to the index, whose order is that of the list.
-	w.add("name > $%d", f.After)
-	return query(ctx, d.db, scanDevice, `SELECT `+deviceColumns+w.text("name", f.Limit), w.args...)
+	w.Add("name > $%d", f.After)
+	return query(ctx, d.db, scanDevice, `SELECT `+deviceColumns+w.Text("name", f.Limit), w.Args...)
 }
 
 // Close a device that its administrator, or enrollment, has let go: it gets no
@@ -157,14 +157,14 @@ func (d *SQL) Devices(ctx context.Context, f DeviceFilter) ([]Device, error) {
 // touched. Again it changes nothing.
 func (d *SQL) Close(ctx context.Context, device string, enrolled time.Time, reason string) error {
 	return d.write(ctx, func(t *tx) error {
-		v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), device))
+		v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), device))
 		if err != nil {
 			return found(err, "device", device)
 		}
 		if !v.Open || v.Enrolled.UnixMicro() > enrolled.UnixMicro() {
 			return nil
 		}
-		if _, err := t.exec(`DELETE FROM dm_wipe WHERE device_name = $1 AND state = 'ordered'`, device); err != nil {
+		if _, err := t.Exec(`DELETE FROM dm_wipe WHERE device_name = $1 AND state = 'ordered'`, device); err != nil {
 			return err
 		}
 		return t.closeDevice(device, reason)
@@ -174,7 +174,7 @@ func (d *SQL) Close(ctx context.Context, device string, enrolled time.Time, reas
 // closeDevice whose row is locked.
 func (t *tx) closeDevice(device, reason string) error {
 	now := t.d.now()
-	if _, err := t.exec(`UPDATE dm_device SET state = 'closed', closed_us = $1, secret = NULL, nonce = NULL,
+	if _, err := t.Exec(`UPDATE dm_device SET state = 'closed', closed_us = $1, secret = NULL, nonce = NULL,
 		server_secret = NULL, server_nonce = NULL WHERE name = $2`, now.UnixMicro(), device); err != nil {
 		return err
 	}

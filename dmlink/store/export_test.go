@@ -2,7 +2,7 @@ package store
 
 // For tests of versions and of what is stored.
 var (
-	Migrator         = migrator
+	Tables           = tables
 	MarshalCommand   = marshalCommand
 	UnmarshalCommand = unmarshalCommand
 )

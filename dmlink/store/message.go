@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"time"
+
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 // Message of a session, as it travelled.
@@ -33,7 +35,7 @@ func (d *SQL) LogMessages(ctx context.Context, messages []Message) error {
 	}
 	return d.write(ctx, func(t *tx) error {
 		for i, m := range messages {
-			if _, err := t.exec(`INSERT INTO dm_message (at_us, device_name, sent, proven, content_type, size, octets)
+			if _, err := t.Exec(`INSERT INTO dm_message (at_us, device_name, sent, proven, content_type, size, octets)
 				VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 				m.At.UnixMicro(), text(m.Device), flag(m.Sent), flag(m.Proven), text(m.ContentType), int64(len(m.Octets)), packed[i]); err != nil {
 				return err
@@ -49,8 +51,8 @@ func (d *SQL) Messages(ctx context.Context, device string, before int64, limit i
 	if before == 0 {
 		before = 1<<63 - 1
 	}
-	return query(ctx, d.db, func(r row) (m Message, err error) {
-		var at instant
+	return query(ctx, d.db, func(r database.Row) (m Message, err error) {
+		var at database.Instant
 		var sent, proven int64
 		var packed []byte
 		if err := r.Scan(&m.ID, &at, &m.Device, &sent, &proven, &m.ContentType, &m.Size, &packed); err != nil {
@@ -60,7 +62,7 @@ func (d *SQL) Messages(ctx context.Context, device string, before int64, limit i
 		m.Octets, err = inflate(packed, maxMessage)
 		return m, err
 	}, `SELECT id, at_us, device_name, sent, proven, content_type, size, octets FROM dm_message
-		WHERE device_name = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, device, before, page(limit))
+		WHERE device_name = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, device, before, database.Page(limit))
 }
 
 // TrimMessages takes away what is older, at most limit of them, and says how
@@ -68,12 +70,12 @@ func (d *SQL) Messages(ctx context.Context, device string, before int64, limit i
 func (d *SQL) TrimMessages(ctx context.Context, before time.Time, limit int) (n int64, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		n = 0
-		ids, err := query(t.ctx, t, scanID, `SELECT id FROM dm_message WHERE at_us < $1 ORDER BY at_us LIMIT $2`+t.skipLocked("dm_message"),
-			before.UnixMicro(), page(limit))
+		ids, err := query(t.Context(), t, database.Scan[int64], `SELECT id FROM dm_message WHERE at_us < $1 ORDER BY at_us LIMIT $2`+t.SkipLocked("dm_message"),
+			before.UnixMicro(), database.Page(limit))
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		n, err = t.exec(`DELETE FROM dm_message WHERE `+t.among("id", "BIGINT", 1), several(t, ids))
+		n, err = t.Exec(`DELETE FROM dm_message WHERE `+t.Among("id", "BIGINT", 1), database.Several(t.Engine, ids))
 		return err
 	})
 	return n, err

@@ -1,86 +1,19 @@
 package store_test
 
 import (
-	"database/sql"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
-// TestMigrations: a database of each earlier version, with what a server of
-// that version left in it (testdata/version1.sql and so on), is brought up to
-// date, and everything is there and works. A new version only needs its file.
+// TestMigrations: databases of all former versions are brought up to date.
 func TestMigrations(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) {
-		migrations(t, store.SQLite, func(t *testing.T) *sql.DB { return storetest.SQLite(t).DB })
-	})
-	t.Run("postgres", func(t *testing.T) {
-		p := postgres.Start(t)
-		migrations(t, store.Postgres, func(t *testing.T) *sql.DB { return p.Database(t) })
-	})
-}
-
-func migrations(t *testing.T, dialect store.Dialect, open func(*testing.T) *sql.DB) {
-	files, err := filepath.Glob("migrations/" + string(dialect) + "/*.sql")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("migrations %v, %v", files, err)
-	}
-	last := int64(len(files))
-	for version := int64(1); version <= last; version++ {
-		t.Run(fmt.Sprint("from version ", version), func(t *testing.T) {
-			db := open(t)
-			p, err := store.Migrator(db, dialect)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := p.UpTo(t.Context(), version); err != nil {
-				t.Fatal(err)
-			}
-			seed(t, db, dialect, version)
-			// Twice: a server that starts again migrates nothing.
-			for range 2 {
-				s, err := store.New(t.Context(), db, dialect, store.Options{SealKey: storetest.SealKey})
-				if err != nil {
-					t.Fatal(err)
-				}
-				checkSeed(t, s)
-			}
-			if got, err := p.GetDBVersion(t.Context()); err != nil || got != last {
-				t.Errorf("version %d, %v, want %d", got, err, last)
-			}
-		})
-	}
-}
-
-// seed what the files of all versions up to this one add, in order.
-func seed(t *testing.T, db *sql.DB, dialect store.Dialect, version int64) {
-	t.Helper()
-	for v := int64(1); v <= version; v++ {
-		text, err := os.ReadFile(fmt.Sprintf("testdata/version%d.sql", v))
-		if err != nil {
-			t.Fatalf("each version has a file of what it left behind: %v", err)
-		}
-		statements := string(text)
-		if dialect == store.Postgres {
-			// Octets are written as SQLite has them: x'00ff'.
-			statements = strings.ReplaceAll(statements, " x'", ` '\x`)
-		}
-		for statement := range strings.SplitSeq(statements, ";\n") {
-			if strings.TrimSpace(statement) == "" {
-				continue
-			}
-			if _, err := db.ExecContext(t.Context(), statement); err != nil {
-				t.Fatalf("version %d: %v\n%s", v, err, statement)
-			}
-		}
-	}
+	databasetest.Versions(t, store.Tables, func(t *testing.T, db *database.DB) { checkSeed(t, storetest.Store(t, db, nil)) })
 }
 
 // checkSeed reads by today's code what testdata/version1.sql wrote.
@@ -115,17 +48,9 @@ func checkSeed(t *testing.T, s *store.SQL) {
 
 // TestManyStartAtOnce: servers that share a new database.
 func TestManyStartAtOnce(t *testing.T) {
-	db := postgres.Start(t).Database(t)
-	errs := make(chan error)
-	for range 4 {
-		go func() {
-			_, err := store.New(t.Context(), db, store.Postgres, store.Options{})
-			errs <- err
-		}()
-	}
-	for range 4 {
-		if err := <-errs; err != nil {
-			t.Error(err)
-		}
-	}
+	db := databasetest.Postgres(t, postgres.Start(t))
+	databasetest.StartAtOnce(t, db, func() error {
+		_, err := store.New(t.Context(), db, store.Options{})
+		return err
+	})
 }

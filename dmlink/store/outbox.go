@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"time"
+
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 // Kind of an event.
@@ -26,7 +28,7 @@ type Event struct {
 }
 
 func (t *tx) tell(e Event) error {
-	_, err := t.exec(`INSERT INTO dm_outbox (at_us, kind, device_name, reason) VALUES ($1, $2, $3, $4)`,
+	_, err := t.Exec(`INSERT INTO dm_outbox (at_us, kind, device_name, reason) VALUES ($1, $2, $3, $4)`,
 		e.At.UnixMicro(), string(e.Kind), e.Device, e.Reason)
 	return err
 }
@@ -48,26 +50,24 @@ func (d *SQL) Outbox(ctx context.Context, after int64, limit int) ([]Event, erro
 		}
 	}
 	return query(ctx, d.db, scanEvent, `SELECT number, at_us, kind, device_name, reason
-		FROM dm_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, page(limit))
+		FROM dm_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, database.Page(limit))
 }
 
 // number events when they are committed: a number that is drawn before may be
 // seen after a higher one.
 func (t *tx) number() error {
-	if t.dialect == Postgres {
-		if _, err := t.exec(`SELECT pg_advisory_xact_lock($1)`, int64(outboxLock)); err != nil {
-			return err
-		}
+	if err := t.Lock(outboxLock); err != nil {
+		return err
 	}
-	_, err := t.exec(`UPDATE dm_outbox SET number = fresh.number FROM (
+	_, err := t.Exec(`UPDATE dm_outbox SET number = fresh.number FROM (
 			SELECT id, (SELECT COALESCE(MAX(number), 0) FROM dm_outbox) + ROW_NUMBER() OVER (ORDER BY id) AS number
 			FROM dm_outbox WHERE number IS NULL
 		) AS fresh WHERE dm_outbox.id = fresh.id`)
 	return err
 }
 
-func scanEvent(r row) (e Event, err error) {
-	var at instant
+func scanEvent(r database.Row) (e Event, err error) {
+	var at database.Instant
 	err = r.Scan(&e.Number, &at, &e.Kind, &e.Device, &e.Reason)
 	e.At = at.Time
 	return e, err
@@ -77,7 +77,7 @@ func scanEvent(r row) (e Event, err error) {
 // newest stays, so that numbers go on.
 func (d *SQL) TrimOutbox(ctx context.Context, upTo int64) error {
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`DELETE FROM dm_outbox WHERE number <= $1
+		_, err := t.Exec(`DELETE FROM dm_outbox WHERE number <= $1
 			AND number < (SELECT MAX(number) FROM dm_outbox)`, upTo)
 		return err
 	})

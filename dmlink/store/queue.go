@@ -6,6 +6,7 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 var _ session.Queue = (*SQL)(nil)
@@ -22,7 +23,6 @@ func commandID(s string) (int64, bool) {
 // Next implements session.Queue. What has expired doesn't wait any more, even
 // before Expire says so.
 func (d *SQL) Next(ctx context.Context, device string, except []string, n int) ([]session.Task, error) {
-	t := &tx{dialect: d.dialect}
 	text := `SELECT dm_command.id, dm_command.attempt, dm_task.semantics, dm_task.command, dm_task.query
 		FROM dm_command JOIN dm_task ON dm_task.id = dm_command.task_id
 		WHERE dm_command.device_name = $1 AND dm_command.state = 'waiting' AND dm_command.expires_us > $2`
@@ -34,14 +34,14 @@ func (d *SQL) Next(ctx context.Context, device string, except []string, n int) (
 		}
 	}
 	if len(ids) > 0 {
-		text += ` AND NOT ` + t.among("dm_command.id", "BIGINT", 3)
-		args = append(args, several(t, ids))
+		text += ` AND NOT ` + d.db.Among("dm_command.id", "BIGINT", 3)
+		args = append(args, database.Several(d.db.Engine, ids))
 	}
 	text += ` ORDER BY dm_command.urgency, dm_command.id LIMIT ` + strconv.Itoa(min(max(n, 0), maxNext))
-	return query(ctx, d.db, func(r row) (k session.Task, err error) {
+	return query(ctx, d.db, func(r database.Row) (k session.Task, err error) {
 		var id, semantics int64
 		var command []byte
-		var asks optional
+		var asks database.Text
 		if err := r.Scan(&id, &k.Attempt, &semantics, &command, &asks); err != nil {
 			return k, err
 		}
@@ -77,9 +77,9 @@ func (d *SQL) Claim(ctx context.Context, device string, claims []session.Claim) 
 		}
 		now := d.now().UnixMicro()
 		for attempt, ids := range alike {
-			granted, err := query(t.ctx, t, scanID, `UPDATE dm_command SET attempt = attempt + 1, claimed_us = $1
-				WHERE device_name = $2 AND state = 'waiting' AND attempt = $3 AND expires_us > $4 AND `+t.among("id", "BIGINT", 5)+` RETURNING id`,
-				now, device, int64(attempt), now, several(t, ids))
+			granted, err := query(t.Context(), t, database.Scan[int64], `UPDATE dm_command SET attempt = attempt + 1, claimed_us = $1
+				WHERE device_name = $2 AND state = 'waiting' AND attempt = $3 AND expires_us > $4 AND `+t.Among("id", "BIGINT", 5)+` RETURNING id`,
+				now, device, int64(attempt), now, database.Several(t.Engine, ids))
 			if err != nil {
 				return err
 			}
@@ -105,10 +105,10 @@ func (d *SQL) Claim(ctx context.Context, device string, claims []session.Claim) 
 // lock commands in one order, so that servers don't wait for each other in a
 // circle. One row is an order.
 func (t *tx) lock(ids []int64) error {
-	if t.dialect != Postgres || len(ids) < 2 {
+	if t.Engine != database.Postgres || len(ids) < 2 {
 		return nil
 	}
-	_, err := t.exec(`SELECT id FROM dm_command WHERE `+t.among("id", "BIGINT", 1)+` ORDER BY id FOR UPDATE`, ids)
+	_, err := t.Exec(`SELECT id FROM dm_command WHERE `+t.Among("id", "BIGINT", 1)+` ORDER BY id FOR UPDATE`, ids)
 	return err
 }
 
@@ -122,7 +122,7 @@ func (d *SQL) Record(ctx context.Context, device string, r session.Report) error
 		if len(r.DevInfo) == 0 && r.InfoDigest == nil && len(r.Alerts) == 0 {
 			return nil
 		}
-		known, err := query(t.ctx, t, scanText, `SELECT name FROM dm_device WHERE name = $1`+t.forUpdate(), device)
+		known, err := query(t.Context(), t, database.Scan[string], `SELECT name FROM dm_device WHERE name = $1`+t.ForUpdate(), device)
 		if err != nil || len(known) == 0 {
 			return err
 		}
@@ -191,10 +191,10 @@ func (t *tx) outcomes(device string, r session.Report) error {
 			from = `state IN ('waiting', 'unknown', 'expired', 'cancelled')`
 		}
 		type done struct{ id, closes int64 }
-		ended, err := query(t.ctx, t, func(r row) (n done, err error) { return n, r.Scan(&n.id, &n.closes) },
-			`UPDATE dm_command SET state = $1, code = $2, ended_us = $3 WHERE device_name = $4 AND `+from+` AND `+t.among("id", "BIGINT", 5)+`
+		ended, err := query(t.Context(), t, func(r database.Row) (n done, err error) { return n, r.Scan(&n.id, &n.closes) },
+			`UPDATE dm_command SET state = $1, code = $2, ended_us = $3 WHERE device_name = $4 AND `+from+` AND `+t.Among("id", "BIGINT", 5)+`
 			RETURNING id, (SELECT closes FROM dm_task WHERE dm_task.id = dm_command.task_id)`,
-			string(v.state), int64(v.code), r.At.UnixMicro(), device, several(t, alike[v]))
+			string(v.state), int64(v.code), r.At.UnixMicro(), device, database.Several(t.Engine, alike[v]))
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
@@ -32,25 +33,24 @@ func TestSoakScale(t *testing.T) {
 		}
 		devices = n
 	}
-	t.Run("sqlite", func(t *testing.T) {
-		d := storetest.SQLite(t)
-		s := d.Store(t, nil)
-		generate(t, d.DB, devices, "(WITH RECURSIVE n (g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM n WHERE g < %d) SELECT g FROM n) AS n")
-		plansSQLite(t, d.DB, recordSQLite(t))
+	scale := func(t *testing.T, db *database.DB, numbers string, open func(*databasetest.Recorder) *database.DB) {
+		s := storetest.Store(t, db, nil)
+		generate(t, db, devices, numbers)
+		heard(t, open).Check(t, db, 50)
 		measure(t, s, devices)
+	}
+	t.Run("sqlite", func(t *testing.T) {
+		scale(t, databasetest.SQLite(t), "(WITH RECURSIVE n (g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM n WHERE g < %d) SELECT g FROM n) AS n",
+			func(r *databasetest.Recorder) *database.DB { return r.SQLite(t) })
 	})
 	t.Run("postgres", func(t *testing.T) {
 		p := postgres.Start(t)
-		d := storetest.Postgres(t, p)
-		s := d.Store(t, nil)
-		generate(t, d.DB, devices, "generate_series(1, %d) AS n (g)")
-		plansPostgres(t, d.DB, recordPostgres(t, p))
-		measure(t, s, devices)
+		scale(t, databasetest.Postgres(t, p), "generate_series(1, %d) AS n (g)", func(r *databasetest.Recorder) *database.DB { return r.Postgres(t, p) })
 	})
 }
 
 // generate by statements of the database itself; numbers is where g comes from.
-func generate(t *testing.T, db *sql.DB, devices int, numbers string) {
+func generate(t *testing.T, db *database.DB, devices int, numbers string) {
 	from := func(n int) string { return fmt.Sprintf(numbers, n) }
 	commands := 10 * devices
 	began := time.Now()

@@ -9,7 +9,7 @@ import (
 // PutSchedule of a group; "" is all devices.
 func (d *SQL) PutSchedule(ctx context.Context, group string, rank int, text string) error {
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO dm_schedule (group_name, rank, schedule) VALUES ($1, $2, $3)
+		_, err := t.Exec(`INSERT INTO dm_schedule (group_name, rank, schedule) VALUES ($1, $2, $3)
 			ON CONFLICT (group_name) DO UPDATE SET rank = excluded.rank, schedule = excluded.schedule`, group, int64(rank), text)
 		return err
 	})
@@ -18,7 +18,7 @@ func (d *SQL) PutSchedule(ctx context.Context, group string, rank int, text stri
 // DeleteSchedule of a group. That there is none is no error.
 func (d *SQL) DeleteSchedule(ctx context.Context, group string) error {
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`DELETE FROM dm_schedule WHERE group_name = $1`, group)
+		_, err := t.Exec(`DELETE FROM dm_schedule WHERE group_name = $1`, group)
 		return err
 	})
 }

@@ -5,29 +5,21 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/session/sessiontest"
 	"github.com/roamgate/roamgate/dmlink/storetest"
-	"github.com/roamgate/roamgate/integration/postgres"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 )
 
-func TestSQLite(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Database { return storetest.SQLite(t) })
-}
-
-func TestPostgres(t *testing.T) {
-	p := postgres.Start(t)
-	storetest.Run(t, func(t *testing.T) storetest.Database { return storetest.Postgres(t, p) })
+func TestStore(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, open func(testing.TB) *database.DB) {
+		storetest.Run(t, func(t *testing.T) *database.DB { return open(t) })
+	})
 }
 
 // What DM sessions need of any queue.
 func TestSessions(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, open func(testing.TB) *database.DB) {
 		sessiontest.Run(t, func(t *testing.T) sessiontest.Feeder {
-			return storetest.NewFeeder(t, storetest.SQLite(t).Store(t, nil))
-		})
-	})
-	t.Run("postgres", func(t *testing.T) {
-		p := postgres.Start(t)
-		sessiontest.Run(t, func(t *testing.T) sessiontest.Feeder {
-			return storetest.NewFeeder(t, storetest.Postgres(t, p).Store(t, nil))
+			return storetest.NewFeeder(t, storetest.Store(t, open(t), nil))
 		})
 	})
 }

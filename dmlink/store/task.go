@@ -8,6 +8,7 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 // Task is what somebody wants of one device or of many.
@@ -66,10 +67,10 @@ func (d *SQL) Put(ctx context.Context, k Task, devices ...string) (id string, n 
 	}
 	err = d.write(ctx, func(t *tx) error {
 		n = 0
-		added, err := t.exec(`INSERT INTO dm_task (id, kind, detail, group_name, created_us, created_by, expires_us,
+		added, err := t.Exec(`INSERT INTO dm_task (id, kind, detail, group_name, created_us, created_by, expires_us,
 				semantics, urgency, command, query, once, closes)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING`,
-			k.ID, k.Kind, k.Detail, orNull(k.Group), k.Created.UnixMicro(), k.By, k.Expires.UnixMicro(),
+			k.ID, k.Kind, k.Detail, database.OrNull(k.Group), k.Created.UnixMicro(), k.By, k.Expires.UnixMicro(),
 			int64(k.Semantics), int64(k.Urgency), command, text, flag(k.once()), flag(k.Closes))
 		if err != nil {
 			return err
@@ -95,14 +96,14 @@ func (d *SQL) Put(ctx context.Context, k Task, devices ...string) (id string, n 
 // commandOf one device. Its row is locked, so that nothing is added to one that
 // is being closed.
 func (t *tx) commandOf(k Task, device string) error {
-	v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), device))
+	v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), device))
 	if err != nil {
 		return found(err, "device", device)
 	}
 	if !v.Open {
 		return fmt.Errorf("device %q: %w", device, ErrClosed)
 	}
-	if _, err := t.exec(`INSERT INTO dm_command (task_id, device_name, state, urgency, expires_us) VALUES ($1, $2, 'waiting', $3, $4)`,
+	if _, err := t.Exec(`INSERT INTO dm_command (task_id, device_name, state, urgency, expires_us) VALUES ($1, $2, 'waiting', $3, $4)`,
 		k.ID, device, int64(k.Urgency), k.Expires.UnixMicro()); err != nil {
 		return err
 	}
@@ -117,10 +118,10 @@ func (t *tx) commandsOfGroup(k Task) (int, error) {
 		return 0, fmt.Errorf("%w: a task that closes devices is put for devices by name", ErrInvalid)
 	}
 	lock := ""
-	if t.dialect == Postgres {
+	if t.Engine == database.Postgres {
 		lock = " FOR SHARE OF dm_device"
 	}
-	n, err := t.exec(`INSERT INTO dm_command (task_id, device_name, state, urgency, expires_us)
+	n, err := t.Exec(`INSERT INTO dm_command (task_id, device_name, state, urgency, expires_us)
 		SELECT CAST($1 AS TEXT), name, 'waiting', CAST($2 AS BIGINT), CAST($3 AS BIGINT) FROM dm_member JOIN dm_device ON name = device_name
 		WHERE group_name = $4 AND state = 'open' ORDER BY name`+lock,
 		k.ID, int64(k.Urgency), k.Expires.UnixMicro(), k.Group)
@@ -129,9 +130,9 @@ func (t *tx) commandsOfGroup(k Task) (int, error) {
 
 const taskColumns = `id, kind, detail, group_name, created_us, created_by, expires_us, semantics, urgency, command, query, closes FROM dm_task`
 
-func scanTask(r row) (k Task, err error) {
-	var group, text optional
-	var created, expires instant
+func scanTask(r database.Row) (k Task, err error) {
+	var group, text database.Text
+	var created, expires database.Instant
 	var semantics, closes int64
 	var command []byte
 	if err := r.Scan(&k.ID, &k.Kind, &k.Detail, &group, &created, &k.By, &expires, &semantics, &k.Urgency, &command, &text, &closes); err != nil {
@@ -155,12 +156,11 @@ func (d *SQL) Task(ctx context.Context, id string) (Task, error) {
 // Tasks, the newest first, that were made before another one; the zero Task
 // means from the newest. Limit is at most 1,000.
 func (d *SQL) Tasks(ctx context.Context, before Task, limit int) ([]Task, error) {
-	var w where
+	var w database.Where
 	if !before.Created.IsZero() {
-		w.args = append(w.args, before.Created.UnixMicro(), before.ID)
-		w.conditions = append(w.conditions, "(created_us, id) < ($1, $2)")
+		w.Before("created_us, id", before.Created.UnixMicro(), before.ID)
 	}
-	return query(ctx, d.db, scanTask, `SELECT `+taskColumns+w.text("created_us DESC, id DESC", limit), w.args...)
+	return query(ctx, d.db, scanTask, `SELECT `+taskColumns+w.Text("created_us DESC, id DESC", limit), w.Args...)
 }
 
 // CommandState is how far a command is.
@@ -205,8 +205,8 @@ func succeeded(code int) bool {
 
 const commandColumns = `id, task_id, device_name, state, attempt, claimed_us, code, ended_us FROM dm_command`
 
-func scanCommand(r row) (c Command, err error) {
-	var claimed, ended instant
+func scanCommand(r database.Row) (c Command, err error) {
+	var claimed, ended database.Instant
 	err = r.Scan(&c.ID, &c.Task, &c.Device, &c.State, &c.Attempt, &claimed, &c.Code, &ended)
 	c.Claimed, c.Ended = claimed.Time, ended.Time
 	return c, err
@@ -215,7 +215,7 @@ func scanCommand(r row) (c Command, err error) {
 // CommandsOfTask in the order of devices' names, after one that was seen.
 func (d *SQL) CommandsOfTask(ctx context.Context, task, after string, limit int) ([]Command, error) {
 	return query(ctx, d.db, scanCommand, `SELECT `+commandColumns+` WHERE task_id = $1 AND device_name > $2
-		ORDER BY device_name LIMIT $3`, task, after, page(limit))
+		ORDER BY device_name LIMIT $3`, task, after, database.Page(limit))
 }
 
 // CommandsOfDevice, the newest first, before one that was seen; zero means from
@@ -225,7 +225,7 @@ func (d *SQL) CommandsOfDevice(ctx context.Context, device string, before int64,
 		before = 1<<63 - 1
 	}
 	return query(ctx, d.db, scanCommand, `SELECT `+commandColumns+` WHERE device_name = $1 AND id < $2
-		ORDER BY id DESC LIMIT $3`, device, before, page(limit))
+		ORDER BY id DESC LIMIT $3`, device, before, database.Page(limit))
 }
 
 // ended is what becomes of a waiting command that nobody wants any more: if it
@@ -236,11 +236,11 @@ const ended = `CASE WHEN attempt > 0 AND (SELECT once FROM dm_task WHERE dm_task
 // sent may be done all the same.
 func (d *SQL) Cancel(ctx context.Context, task string) (n int, err error) {
 	err = d.write(ctx, func(t *tx) error {
-		if err := t.row(`SELECT id FROM dm_task WHERE id = $1`, task).Scan(new(string)); err != nil {
+		if err := t.Row(`SELECT id FROM dm_task WHERE id = $1`, task).Scan(new(string)); err != nil {
 			return found(err, "task", task)
 		}
 		// In the order in which claims lock.
-		ids, err := query(t.ctx, t, scanID, `SELECT id FROM dm_command WHERE task_id = $1 AND state = 'waiting' ORDER BY id`+t.forUpdate(), task)
+		ids, err := query(t.Context(), t, database.Scan[int64], `SELECT id FROM dm_command WHERE task_id = $1 AND state = 'waiting' ORDER BY id`+t.ForUpdate(), task)
 		if err != nil {
 			return err
 		}
@@ -248,26 +248,24 @@ func (d *SQL) Cancel(ctx context.Context, task string) (n int, err error) {
 		if err := t.end(ids, Cancelled); err != nil {
 			return err
 		}
-		_, err = t.exec(`DELETE FROM dm_wipe WHERE task_id = $1 AND state = 'ordered'`, task)
+		_, err = t.Exec(`DELETE FROM dm_wipe WHERE task_id = $1 AND state = 'ordered'`, task)
 		return err
 	})
 	return n, err
 }
-
-func scanID(r row) (id int64, err error) { return id, r.Scan(&id) }
 
 // end commands that wait and are locked.
 func (t *tx) end(ids []int64, state CommandState) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := t.exec(`UPDATE dm_command SET state = `+ended+`'`+string(state)+`' END, ended_us = $1
-		WHERE state = 'waiting' AND `+t.among("id", "BIGINT", 2), t.d.now().UnixMicro(), several(t, ids))
+	_, err := t.Exec(`UPDATE dm_command SET state = `+ended+`'`+string(state)+`' END, ended_us = $1
+		WHERE state = 'waiting' AND `+t.Among("id", "BIGINT", 2), t.d.now().UnixMicro(), database.Several(t.Engine, ids))
 	return err
 }
 
 func (t *tx) cancelAll(device string) error {
-	ids, err := query(t.ctx, t, scanID, `SELECT id FROM dm_command WHERE device_name = $1 AND state = 'waiting' ORDER BY id`+t.forUpdate(), device)
+	ids, err := query(t.Context(), t, database.Scan[int64], `SELECT id FROM dm_command WHERE device_name = $1 AND state = 'waiting' ORDER BY id`+t.ForUpdate(), device)
 	if err != nil {
 		return err
 	}
@@ -278,8 +276,8 @@ func (t *tx) cancelAll(device string) error {
 // many. Of several servers each takes its own.
 func (d *SQL) Expire(ctx context.Context, limit int) (n int, err error) {
 	err = d.write(ctx, func(t *tx) error {
-		ids, err := query(t.ctx, t, scanID, `SELECT id FROM dm_command WHERE state = 'waiting' AND expires_us <= $1
-			ORDER BY expires_us LIMIT $2`+t.skipLocked("dm_command"), d.now().UnixMicro(), page(limit))
+		ids, err := query(t.Context(), t, database.Scan[int64], `SELECT id FROM dm_command WHERE state = 'waiting' AND expires_us <= $1
+			ORDER BY expires_us LIMIT $2`+t.SkipLocked("dm_command"), d.now().UnixMicro(), database.Page(limit))
 		if err != nil {
 			return err
 		}
@@ -295,22 +293,22 @@ func (d *SQL) Expire(ctx context.Context, limit int) (n int, err error) {
 func (d *SQL) TrimCommands(ctx context.Context, before time.Time, limit int) (n int64, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		n = 0
-		ids, err := query(t.ctx, t, scanID, `SELECT id FROM dm_command WHERE ended_us < $1 ORDER BY ended_us LIMIT $2`+t.skipLocked("dm_command"),
-			before.UnixMicro(), page(limit))
+		ids, err := query(t.Context(), t, database.Scan[int64], `SELECT id FROM dm_command WHERE ended_us < $1 ORDER BY ended_us LIMIT $2`+t.SkipLocked("dm_command"),
+			before.UnixMicro(), database.Page(limit))
 		if err != nil || len(ids) == 0 {
 			return err
 		}
-		if _, err := t.exec(`DELETE FROM dm_answer WHERE `+t.among("command_id", "BIGINT", 1), several(t, ids)); err != nil {
+		if _, err := t.Exec(`DELETE FROM dm_answer WHERE `+t.Among("command_id", "BIGINT", 1), database.Several(t.Engine, ids)); err != nil {
 			return err
 		}
-		tasks, err := query(t.ctx, t, scanText, `DELETE FROM dm_command WHERE `+t.among("id", "BIGINT", 1)+` RETURNING task_id`, several(t, ids))
+		tasks, err := query(t.Context(), t, database.Scan[string], `DELETE FROM dm_command WHERE `+t.Among("id", "BIGINT", 1)+` RETURNING task_id`, database.Several(t.Engine, ids))
 		if err != nil {
 			return err
 		}
 		n = int64(len(ids))
-		_, err = t.exec(`DELETE FROM dm_task WHERE `+t.among("id", "TEXT", 1)+`
+		_, err = t.Exec(`DELETE FROM dm_task WHERE `+t.Among("id", "TEXT", 1)+`
 			AND (SELECT COUNT(*) FROM dm_command WHERE dm_command.task_id = dm_task.id) = 0
-			AND (SELECT COUNT(*) FROM dm_wipe WHERE dm_wipe.task_id = dm_task.id) = 0`, several(t, tasks))
+			AND (SELECT COUNT(*) FROM dm_wipe WHERE dm_wipe.task_id = dm_task.id) = 0`, database.Several(t.Engine, tasks))
 		return err
 	})
 	return n, err
@@ -322,7 +320,7 @@ func (d *SQL) TrimCommands(ctx context.Context, before time.Time, limit int) (n 
 func (d *SQL) AfterRestore(ctx context.Context) (n int64, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		var err error
-		n, err = t.exec(`UPDATE dm_command SET state = 'unknown', ended_us = $1
+		n, err = t.Exec(`UPDATE dm_command SET state = 'unknown', ended_us = $1
 			WHERE state = 'waiting' AND expires_us > 0 AND (SELECT once FROM dm_task WHERE dm_task.id = dm_command.task_id) = 1`, d.now().UnixMicro())
 		return err
 	})

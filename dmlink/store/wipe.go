@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 // Wipe of a device, and what follows.
@@ -45,7 +47,7 @@ const (
 // orderWipe of a device whose row is locked. An earlier order that waits is
 // replaced: its task may still be done, and then ends the device as well.
 func (t *tx) orderWipe(k Task, v Device) error {
-	_, err := t.exec(`INSERT INTO dm_wipe (device_name, task_id, state, enrolled_us, expires_us, due_us) VALUES ($1, $2, 'ordered', $3, $4, $5)
+	_, err := t.Exec(`INSERT INTO dm_wipe (device_name, task_id, state, enrolled_us, expires_us, due_us) VALUES ($1, $2, 'ordered', $3, $4, $5)
 		ON CONFLICT (device_name) DO UPDATE SET task_id = excluded.task_id, expires_us = excluded.expires_us, due_us = excluded.due_us`,
 		v.Name, k.ID, v.Enrolled.UnixMicro(), k.Expires.UnixMicro(), k.Expires.UnixMicro())
 	return err
@@ -54,13 +56,13 @@ func (t *tx) orderWipe(k Task, v Device) error {
 // wiped: the device has said so, about this command. A word about an enrollment
 // that is over ends nothing. An order that was cancelled too late is an order.
 func (t *tx) wiped(device string, command int64) error {
-	v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), device))
+	v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), device))
 	if err != nil {
 		return err
 	}
 	var task string
 	var created int64
-	if err := t.row(`SELECT id, created_us FROM dm_task WHERE id = (SELECT task_id FROM dm_command WHERE id = $1)`, command).Scan(&task, &created); err != nil {
+	if err := t.Row(`SELECT id, created_us FROM dm_task WHERE id = (SELECT task_id FROM dm_command WHERE id = $1)`, command).Scan(&task, &created); err != nil {
 		return err
 	}
 	if !v.Open || created < v.Enrolled.UnixMicro() {
@@ -72,7 +74,7 @@ func (t *tx) wiped(device string, command int64) error {
 // closing ends a device here and leaves the rest to whoever takes due wipes.
 func (t *tx) closing(v Device, task, reason string) error {
 	now := t.d.now().UnixMicro()
-	if _, err := t.exec(`INSERT INTO dm_wipe (device_name, task_id, state, reason, enrolled_us, expires_us, due_us)
+	if _, err := t.Exec(`INSERT INTO dm_wipe (device_name, task_id, state, reason, enrolled_us, expires_us, due_us)
 			VALUES ($1, $2, 'closing', $3, $4, $5, $6)
 			ON CONFLICT (device_name) DO UPDATE SET task_id = excluded.task_id, state = 'closing', reason = excluded.reason, due_us = excluded.due_us`,
 		v.Name, task, reason, v.Enrolled.UnixMicro(), now, now); err != nil {
@@ -85,8 +87,8 @@ const wipeReturning = `device_name, task_id, state, reason, enrolled_us, expires
 
 const wipeColumns = wipeReturning + ` FROM dm_wipe`
 
-func scanWipe(r row) (w Wipe, err error) {
-	var enrolled, expires, closed instant
+func scanWipe(r database.Row) (w Wipe, err error) {
+	var enrolled, expires, closed database.Instant
 	err = r.Scan(&w.Device, &w.Task, &w.State, &w.Reason, &enrolled, &expires, &w.Tries, &w.Trouble, &closed)
 	w.Enrolled, w.Expires, w.Closed = enrolled.Time, expires.Time, closed.Time
 	return w, err
@@ -101,7 +103,7 @@ func (d *SQL) Wipe(ctx context.Context, device string) (Wipe, error) {
 // Wipes in a state, in the order of devices' names, after one that was seen.
 func (d *SQL) Wipes(ctx context.Context, state WipeState, after string, limit int) ([]Wipe, error) {
 	return query(ctx, d.db, scanWipe, `SELECT `+wipeColumns+` WHERE state = $1 AND device_name > $2 ORDER BY device_name LIMIT $3`,
-		string(state), after, page(limit))
+		string(state), after, database.Page(limit))
 }
 
 // ExpireWipes closes devices whose wipe nobody confirmed in time, at most limit
@@ -109,13 +111,13 @@ func (d *SQL) Wipes(ctx context.Context, state WipeState, after string, limit in
 func (d *SQL) ExpireWipes(ctx context.Context, limit int) (n int, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		n = 0
-		wipes, err := query(t.ctx, t, scanWipe, `SELECT `+wipeColumns+` WHERE state = 'ordered' AND due_us <= $1
-			ORDER BY due_us LIMIT $2`+t.skipLocked("dm_wipe"), d.now().UnixMicro(), page(limit))
+		wipes, err := query(t.Context(), t, scanWipe, `SELECT `+wipeColumns+` WHERE state = 'ordered' AND due_us <= $1
+			ORDER BY due_us LIMIT $2`+t.SkipLocked("dm_wipe"), d.now().UnixMicro(), database.Page(limit))
 		if err != nil {
 			return err
 		}
 		for _, w := range wipes {
-			v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), w.Device))
+			v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), w.Device))
 			if err != nil {
 				return err
 			}
@@ -134,14 +136,14 @@ func (d *SQL) ExpireWipes(ctx context.Context, limit int) (n int, err error) {
 func (d *SQL) TakeWipes(ctx context.Context, lease time.Duration, limit int) (taken []Wipe, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		now := d.now()
-		names, err := query(t.ctx, t, scanText, `SELECT device_name FROM dm_wipe WHERE state = 'closing' AND due_us <= $1
-			ORDER BY due_us LIMIT $2`+t.skipLocked("dm_wipe"), now.UnixMicro(), page(limit))
+		names, err := query(t.Context(), t, database.Scan[string], `SELECT device_name FROM dm_wipe WHERE state = 'closing' AND due_us <= $1
+			ORDER BY due_us LIMIT $2`+t.SkipLocked("dm_wipe"), now.UnixMicro(), database.Page(limit))
 		if err != nil || len(names) == 0 {
 			taken = nil
 			return err
 		}
-		taken, err = query(t.ctx, t, scanWipe, `UPDATE dm_wipe SET due_us = $1, tries = tries + 1 WHERE `+t.among("device_name", "TEXT", 2)+`
-			RETURNING `+wipeReturning, now.Add(lease).UnixMicro(), several(t, names))
+		taken, err = query(t.Context(), t, scanWipe, `UPDATE dm_wipe SET due_us = $1, tries = tries + 1 WHERE `+t.Among("device_name", "TEXT", 2)+`
+			RETURNING `+wipeReturning, now.Add(lease).UnixMicro(), database.Several(t.Engine, names))
 		return err
 	})
 	return taken, err
@@ -150,7 +152,7 @@ func (d *SQL) TakeWipes(ctx context.Context, lease time.Duration, limit int) (ta
 // EndWipe: its account is closed everywhere.
 func (d *SQL) EndWipe(ctx context.Context, w Wipe) error {
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`UPDATE dm_wipe SET state = 'closed', trouble = '', closed_us = $1
+		_, err := t.Exec(`UPDATE dm_wipe SET state = 'closed', trouble = '', closed_us = $1
 			WHERE device_name = $2 AND task_id = $3 AND state = 'closing'`, d.now().UnixMicro(), w.Device, w.Task)
 		return err
 	})
@@ -164,7 +166,7 @@ func (d *SQL) DelayWipe(ctx context.Context, w Wipe, until time.Time, trouble er
 	said := fmt.Sprint(trouble)
 	said = text(said[:min(len(said), maxTrouble)])
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`UPDATE dm_wipe SET due_us = $1, trouble = $2 WHERE device_name = $3 AND task_id = $4 AND state = 'closing'`,
+		_, err := t.Exec(`UPDATE dm_wipe SET due_us = $1, trouble = $2 WHERE device_name = $3 AND task_id = $4 AND state = 'closing'`,
 			until.UnixMicro(), said, w.Device, w.Task)
 		return err
 	})

@@ -96,7 +96,7 @@ func (s *suite) accounts() {
 	s.must(err)
 	_, err = s.Account(ctx, "b")
 	s.want(err, store.ErrInvalid)
-	blind, err := store.New(ctx, s.database.DB, s.database.Dialect, store.Options{})
+	blind, err := store.New(ctx, s.database, store.Options{})
 	s.must(err)
 	_, err = blind.Account(ctx, "a")
 	s.want(err, store.ErrInvalid)

@@ -3,19 +3,15 @@ package storetest
 import (
 	"bytes"
 	"context"
-	"database/sql"
-	"net/url"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver
-
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
-	"github.com/roamgate/roamgate/integration/postgres"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 )
 
 // SealKey of stores in tests.
@@ -47,57 +43,25 @@ func (c *Clock) Add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// Database that a test's stores are in: several stores may share it.
-type Database struct {
-	DB      *sql.DB
-	Dialect store.Dialect
-}
-
-// Store in the database, with a clock; nil means the true time.
-func (d Database) Store(t testing.TB, clock *Clock) *store.SQL {
+// Store in a database, which several may share, with a clock; nil means the true
+// time.
+func Store(t testing.TB, db *database.DB, clock *Clock) *store.SQL {
 	t.Helper()
 	o := store.Options{SealKey: SealKey}
 	if clock != nil {
 		o.Now = clock.Now
 	}
-	s, err := store.New(t.Context(), d.DB, d.Dialect, o)
+	s, err := store.New(t.Context(), db, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// SQLite in a new file of the test's folder.
-func SQLite(t testing.TB) Database {
+// SQLite is a store in a new file of the test's folder.
+func SQLite(t testing.TB, clock *Clock) *store.SQL {
 	t.Helper()
-	return Database{SQLiteFile(t, filepath.Join(t.TempDir(), "dm.db")), store.SQLite}
-}
-
-// Postgres in a new database of a server.
-func Postgres(t testing.TB, p *postgres.Server) Database {
-	t.Helper()
-	return Database{p.Database(t), store.Postgres}
-}
-
-// SQLiteFile opens a file as a server does.
-func SQLiteFile(t testing.TB, path string) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("sqlite", SQLiteName(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(8)
-	t.Cleanup(func() { db.Close() })
-	return db
-}
-
-// SQLiteName is the data source name of a file.
-func SQLiteName(path string) string {
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + url.Values{
-		"_pragma": {"journal_mode(WAL)", "busy_timeout(10000)", "synchronous(FULL)", "foreign_keys(1)", "secure_delete(1)"},
-		"_txlock": {"immediate"},
-	}.Encode()
+	return Store(t, databasetest.SQLite(t), clock)
 }
 
 // Feeder lets the suite of sessions, whose tasks have names of their own, run on

@@ -12,17 +12,18 @@ import (
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 type suite struct {
 	*store.SQL
 	t        *testing.T
 	clock    *Clock
-	database Database
+	database *database.DB
 }
 
 // Run the suite; open makes a new, empty database.
-func Run(t *testing.T, open func(*testing.T) Database) {
+func Run(t *testing.T, open func(*testing.T) *database.DB) {
 	for _, test := range []struct {
 		name string
 		run  func(*suite)
@@ -52,7 +53,7 @@ func Run(t *testing.T, open func(*testing.T) Database) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{t: t, clock: NewClock(), database: open(t)}
-			s.SQL = s.database.Store(t, s.clock)
+			s.SQL = Store(t, s.database, s.clock)
 			test.run(s)
 		})
 	}

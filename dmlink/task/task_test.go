@@ -27,7 +27,7 @@ type office struct {
 
 func newOffice(t *testing.T) *office {
 	o := &office{t: t, clock: storetest.NewClock()}
-	o.SQL = storetest.SQLite(t).Store(t, o.clock)
+	o.SQL = storetest.SQLite(t, o.clock)
 	o.Desk = task.New(task.Options{Store: o.SQL, Provider: "roamgate", Now: o.clock.Now})
 	return o
 }

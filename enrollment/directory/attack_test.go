@@ -10,6 +10,7 @@ import (
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 var attackNoon = time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -49,7 +50,7 @@ func TestAttackIsolation(t *testing.T) {
 	}
 	// Only connections from now on have it.
 	db.SetMaxIdleConns(0)
-	d, err := directory.New(t.Context(), db, directory.Postgres)
+	d, err := directory.New(t.Context(), database.New(db, database.Postgres))
 	if err != nil {
 		t.Fatal(err)
 	}

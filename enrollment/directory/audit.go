@@ -3,6 +3,8 @@ package directory
 import (
 	"context"
 	"net/netip"
+
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 func (t *tx) audit(e Entry) error {
@@ -10,7 +12,7 @@ func (t *tx) audit(e Entry) error {
 	if e.By.Source.IsValid() {
 		source = e.By.Source.String()
 	}
-	_, err := t.exec(`INSERT INTO directory_audit (at_us, actor, source, action, request, device, serial, detail)
+	_, err := t.Exec(`INSERT INTO directory_audit (at_us, actor, source, action, request, device, serial, detail)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		e.At.UnixMicro(), e.By.Name, source, e.Action, e.Request, e.Device, e.Serial, e.Detail)
 	return err
@@ -32,8 +34,8 @@ func (d *SQL) AddAudit(ctx context.Context, entries ...Entry) error {
 // Entries of one moment may become visible in another order than that of their
 // IDs.
 func (d *SQL) Audit(ctx context.Context, after int64, limit int) ([]Entry, error) {
-	return query(ctx, d.db, func(r row) (e Entry, err error) {
-		var at instant
+	return query(ctx, d.db, func(r database.Row) (e Entry, err error) {
+		var at database.Instant
 		var source string
 		err = r.Scan(&e.ID, &at, &e.By.Name, &source, &e.Action, &e.Request, &e.Device, &e.Serial, &e.Detail)
 		if err == nil && source != "" {
@@ -42,5 +44,5 @@ func (d *SQL) Audit(ctx context.Context, after int64, limit int) ([]Entry, error
 		e.At = at.Time
 		return e, err
 	}, `SELECT id, at_us, actor, source, action, request, device, serial, detail FROM directory_audit
-		WHERE id > $1 ORDER BY id LIMIT $2`, after, page(limit))
+		WHERE id > $1 ORDER BY id LIMIT $2`, after, database.Page(limit))
 }

@@ -10,15 +10,16 @@ import (
 
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 const certificateColumns = `serial, authority, profile, name, device_name, request, renews, key_hash, der, sha256,
 	issued_us, not_before_us, not_after_us, revoked_us, reason FROM directory_certificate`
 
-func scanCertificate(r row) (c Certificate, err error) {
+func scanCertificate(r database.Row) (c Certificate, err error) {
 	var (
-		device, request, renews              optional
-		issued, notBefore, notAfter, revoked instant
+		device, request, renews              database.Text
+		issued, notBefore, notAfter, revoked database.Instant
 	)
 	err = r.Scan(&c.Serial, &c.Authority, &c.Profile, &c.Name, &device, &request, &renews, &c.KeyHash, &c.DER, &c.SHA256,
 		&issued, &notBefore, &notAfter, &revoked, &c.Reason)
@@ -39,10 +40,10 @@ type Signed struct {
 func (t *tx) putCertificate(s Signed, device string, request string, renews string, at time.Time) error {
 	c := s.Certificate
 	sum := sha256.Sum256(c.Raw)
-	_, err := t.exec(`INSERT INTO directory_certificate (serial, authority, profile, name, device_name, request, renews,
+	_, err := t.Exec(`INSERT INTO directory_certificate (serial, authority, profile, name, device_name, request, renews,
 			key_hash, der, sha256, issued_us, not_before_us, not_after_us)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		ca.SerialString(c.SerialNumber), s.Authority, s.Profile, c.Subject.CommonName, orNull(device), orNull(request), orNull(renews),
+		ca.SerialString(c.SerialNumber), s.Authority, s.Profile, c.Subject.CommonName, database.OrNull(device), database.OrNull(request), database.OrNull(renews),
 		s.KeyHash, c.Raw, sum[:], at.UnixMicro(), c.NotBefore.UnixMicro(), c.NotAfter.UnixMicro())
 	return err
 }
@@ -66,7 +67,7 @@ type Enrollment struct {
 // ErrOwner: the certificate must not leave, and the request is still open.
 func (d *SQL) Enroll(ctx context.Context, e Enrollment) error {
 	return d.write(ctx, func(t *tx) error {
-		q, err := scanRequest(t.row(`SELECT `+requestColumns+` WHERE r.id = $1`+t.forUpdateOf("r"), e.Request.String()))
+		q, err := scanRequest(t.Row(`SELECT `+requestColumns+` WHERE r.id = $1`+t.ForUpdateOf("r"), e.Request.String()))
 		if err != nil {
 			return found(err, "request", e.Request.String())
 		}
@@ -86,7 +87,7 @@ func (d *SQL) Enroll(ctx context.Context, e Enrollment) error {
 			return err
 		}
 		serial := ca.SerialString(e.Signed.Certificate.SerialNumber)
-		if _, err := t.exec(`UPDATE directory_request SET state = $1, secret = $2, closed_us = $3, key_hash = $4, serial = $5 WHERE id = $6`,
+		if _, err := t.Exec(`UPDATE directory_request SET state = $1, secret = $2, closed_us = $3, key_hash = $4, serial = $5 WHERE id = $6`,
 			Used, e.Secret, e.At.UnixMicro(), e.Signed.KeyHash, serial, e.Request.String()); err != nil {
 			return err
 		}
@@ -100,25 +101,25 @@ func (d *SQL) Enroll(ctx context.Context, e Enrollment) error {
 
 // putDevice makes or reopens the device of a request, and locks its row.
 func (t *tx) putDevice(q Request, at time.Time) error {
-	if _, err := t.exec(`INSERT INTO directory_device (name, user_name, state, created_us) VALUES ($1, $2, $3, $4)
+	if _, err := t.Exec(`INSERT INTO directory_device (name, user_name, state, created_us) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (name) DO NOTHING`, q.Device, q.User, "open", at.UnixMicro()); err != nil {
 		return err
 	}
-	n, err := t.exec(`UPDATE directory_device SET state = $1, closed_us = NULL WHERE name = $2 AND user_name = $3`, "open", q.Device, q.User)
+	n, err := t.Exec(`UPDATE directory_device SET state = $1, closed_us = NULL WHERE name = $2 AND user_name = $3`, "open", q.Device, q.User)
 	if err != nil {
 		return err
 	}
 	if n == 0 {
 		return fmt.Errorf("device %q: %w", q.Device, ErrOwner)
 	}
-	if _, err := t.exec(`DELETE FROM directory_member WHERE device_name = $1`, q.Device); err != nil {
+	if _, err := t.Exec(`DELETE FROM directory_member WHERE device_name = $1`, q.Device); err != nil {
 		return err
 	}
 	if err := t.putGroups(q.Groups, at); err != nil {
 		return err
 	}
 	for _, group := range q.Groups {
-		if _, err := t.exec(`INSERT INTO directory_member (device_name, group_name) VALUES ($1, $2) ON CONFLICT DO NOTHING`, q.Device, group); err != nil {
+		if _, err := t.Exec(`INSERT INTO directory_member (device_name, group_name) VALUES ($1, $2) ON CONFLICT DO NOTHING`, q.Device, group); err != nil {
 			return err
 		}
 	}
@@ -127,11 +128,11 @@ func (t *tx) putDevice(q Request, at time.Time) error {
 
 // claimKey for a device; who had it first keeps it.
 func (t *tx) claimKey(hash []byte, device string) error {
-	if _, err := t.exec(`INSERT INTO directory_key (hash, device_name) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`, hash, device); err != nil {
+	if _, err := t.Exec(`INSERT INTO directory_key (hash, device_name) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`, hash, device); err != nil {
 		return err
 	}
 	var owner string
-	if err := t.row(`SELECT device_name FROM directory_key WHERE hash = $1`, hash).Scan(&owner); err != nil {
+	if err := t.Row(`SELECT device_name FROM directory_key WHERE hash = $1`, hash).Scan(&owner); err != nil {
 		return err
 	}
 	if owner != device {
@@ -142,7 +143,7 @@ func (t *tx) claimKey(hash []byte, device string) error {
 
 // supersede revokes what the device had before.
 func (t *tx) supersede(q Request, e Enrollment) error {
-	serials, err := query(t.ctx, t, scanText, `UPDATE directory_certificate SET revoked_us = $1, reason = $2
+	serials, err := query(t.Context(), t, database.Scan[string], `UPDATE directory_certificate SET revoked_us = $1, reason = $2
 		WHERE device_name = $3 AND revoked_us IS NULL AND not_after_us > $4 RETURNING serial`,
 		e.At.UnixMicro(), int64(ca.Superseded), q.Device, e.At.UnixMicro())
 	if err != nil {
@@ -179,7 +180,7 @@ type Renewal struct {
 // certificate must not leave.
 func (d *SQL) Renew(ctx context.Context, n Renewal) error {
 	return d.write(ctx, func(t *tx) error {
-		old, err := scanCertificate(t.row(`SELECT `+certificateColumns+` WHERE serial = $1`, n.Renews))
+		old, err := scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`, n.Renews))
 		if err != nil {
 			return found(err, "certificate", n.Renews)
 		}
@@ -191,14 +192,14 @@ func (d *SQL) Renew(ctx context.Context, n Renewal) error {
 		if !device.Open {
 			return fmt.Errorf("device %q: %w", device.Name, ErrClosed)
 		}
-		if old, err = scanCertificate(t.row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.forUpdate(), n.Renews)); err != nil {
+		if old, err = scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.ForUpdate(), n.Renews)); err != nil {
 			return err
 		}
 		if !old.Revoked.IsZero() {
 			return fmt.Errorf("certificate %s: %w", n.Renews, ErrRevoked)
 		}
 		var again bool
-		if err := t.row(`SELECT EXISTS (SELECT 1 FROM directory_certificate WHERE renews = $1 AND key_hash = $2 AND revoked_us IS NULL)`,
+		if err := t.Row(`SELECT EXISTS (SELECT 1 FROM directory_certificate WHERE renews = $1 AND key_hash = $2 AND revoked_us IS NULL)`,
 			n.Renews, n.Signed.KeyHash).Scan(&again); err != nil {
 			return err
 		}
@@ -206,7 +207,7 @@ func (d *SQL) Renew(ctx context.Context, n Renewal) error {
 			return fmt.Errorf("certificate %s: %w", n.Renews, ErrRenewed)
 		}
 		var lately int
-		if err := t.row(`SELECT COUNT(*) FROM directory_certificate WHERE device_name = $1 AND issued_us > $2 AND renews IS NOT NULL`,
+		if err := t.Row(`SELECT COUNT(*) FROM directory_certificate WHERE device_name = $1 AND issued_us > $2 AND renews IS NOT NULL`,
 			device.Name, n.Since.UnixMicro()).Scan(&lately); err != nil {
 			return err
 		}
@@ -267,15 +268,15 @@ type CertificateFilter struct {
 
 // Certificates in the order of their serial numbers.
 func (d *SQL) Certificates(ctx context.Context, f CertificateFilter) ([]Certificate, error) {
-	var w where
-	w.equal("device_name", f.Device)
-	w.equal("name", f.Name)
-	w.equal("profile", string(f.Profile))
+	var w database.Where
+	w.Equal("device_name", f.Device)
+	w.Equal("name", f.Name)
+	w.Equal("profile", string(f.Profile))
 	if !f.ValidAt.IsZero() {
-		w.add("revoked_us IS NULL AND not_after_us > $%d", f.ValidAt.UnixMicro())
+		w.Add("revoked_us IS NULL AND not_after_us > $%d", f.ValidAt.UnixMicro())
 	}
-	w.after("serial", f.After)
-	return query(ctx, d.db, scanCertificate, `SELECT `+certificateColumns+w.text("serial", f.Limit), w.args...)
+	w.After("serial", f.After)
+	return query(ctx, d.db, scanCertificate, `SELECT `+certificateColumns+w.Text("serial", f.Limit), w.Args...)
 }
 
 // TakeOver records what another keeper of the CA's record knew (ca.HandOver).
@@ -288,17 +289,17 @@ func (d *SQL) TakeOver(ctx context.Context, by By, authority string, r ca.Record
 			if err != nil {
 				return fmt.Errorf("fingerprint of %s: %w", i.Serial, err)
 			}
-			n, err := t.exec(`INSERT INTO directory_certificate (serial, authority, profile, name, sha256, issued_us,
+			n, err := t.Exec(`INSERT INTO directory_certificate (serial, authority, profile, name, sha256, issued_us,
 					not_before_us, not_after_us, revoked_us, reason)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (serial) DO NOTHING`,
 				i.Serial, authority, i.Profile, i.Name, sum, i.IssuedAt.UnixMicro(),
-				i.NotBefore.UnixMicro(), i.NotAfter.UnixMicro(), micros(i.RevokedAt), int64(i.Reason))
+				i.NotBefore.UnixMicro(), i.NotAfter.UnixMicro(), database.Micros(i.RevokedAt), int64(i.Reason))
 			if err != nil {
 				return err
 			}
 			added += n
 		}
-		if _, err := t.exec(`UPDATE directory_authority SET number = $1 WHERE id = $2 AND number < $3`, r.Number, authority, r.Number); err != nil {
+		if _, err := t.Exec(`UPDATE directory_authority SET number = $1 WHERE id = $2 AND number < $3`, r.Number, authority, r.Number); err != nil {
 			return err
 		}
 		return t.audit(Entry{At: now, By: by, Action: ActTakeOver, Detail: fmt.Sprintf("%d certificates of %s, revocation list %d", added, authority, r.Number)})

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 const deviceColumns = `name, user_name, state, created_us, closed_us FROM directory_device`
 
-func scanDevice(r row) (v Device, err error) {
+func scanDevice(r database.Row) (v Device, err error) {
 	var state string
-	var created, closed instant
+	var created, closed database.Instant
 	err = r.Scan(&v.Name, &v.User, &state, &created, &closed)
 	v.Open, v.Created, v.Closed = state == "open", created.Time, closed.Time
 	return v, err
@@ -21,11 +22,11 @@ func scanDevice(r row) (v Device, err error) {
 
 // device for a change: its row is locked.
 func (t *tx) device(name string) (Device, error) {
-	v, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`+t.forUpdate(), name))
+	v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), name))
 	if err != nil {
 		return v, found(err, "device", name)
 	}
-	v.Groups, err = query(t.ctx, t, scanText, groupsOf, name)
+	v.Groups, err = query(t.Context(), t, database.Scan[string], groupsOf, name)
 	return v, err
 }
 
@@ -37,7 +38,7 @@ func (d *SQL) Device(ctx context.Context, name string) (Device, error) {
 	if err != nil {
 		return v, found(err, "device", name)
 	}
-	v.Groups, err = query(ctx, d.db, scanText, groupsOf, name)
+	v.Groups, err = query(ctx, d.db, database.Scan[string], groupsOf, name)
 	return v, err
 }
 
@@ -53,18 +54,18 @@ type DeviceFilter struct {
 
 // Devices in the order of their names.
 func (d *SQL) Devices(ctx context.Context, f DeviceFilter) ([]Device, error) {
-	var w where
-	w.equal("user_name", f.User)
+	var w database.Where
+	w.Equal("user_name", f.User)
 	if f.Group != "" {
-		w.add("name IN (SELECT device_name FROM directory_member WHERE group_name = $%d)", f.Group)
+		w.Add("name IN (SELECT device_name FROM directory_member WHERE group_name = $%d)", f.Group)
 	}
-	w.after("name", f.After)
-	all, err := query(ctx, d.db, scanDevice, `SELECT `+deviceColumns+w.text("name", f.Limit), w.args...)
+	w.After("name", f.After)
+	all, err := query(ctx, d.db, scanDevice, `SELECT `+deviceColumns+w.Text("name", f.Limit), w.Args...)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
 	type member struct{ device, group string }
-	members, err := query(ctx, d.db, func(r row) (m member, err error) {
+	members, err := query(ctx, d.db, func(r database.Row) (m member, err error) {
 		return m, r.Scan(&m.device, &m.group)
 	}, `SELECT device_name, group_name FROM directory_member WHERE device_name >= $1 AND device_name <= $2 ORDER BY group_name`,
 		all[0].Name, all[len(all)-1].Name)
@@ -83,28 +84,28 @@ func (d *SQL) Devices(ctx context.Context, f DeviceFilter) ([]Device, error) {
 
 // Users in the order of their names, after one that was seen.
 func (d *SQL) Users(ctx context.Context, after string, limit int) ([]User, error) {
-	var w where
-	w.after("name", after)
-	return query(ctx, d.db, func(r row) (u User, err error) {
-		var created instant
+	var w database.Where
+	w.After("name", after)
+	return query(ctx, d.db, func(r database.Row) (u User, err error) {
+		var created database.Instant
 		err = r.Scan(&u.Name, &u.Email, &created)
 		u.Created = created.Time
 		return u, err
-	}, `SELECT name, email, created_us FROM directory_user`+w.text("name", limit), w.args...)
+	}, `SELECT name, email, created_us FROM directory_user`+w.Text("name", limit), w.Args...)
 }
 
 // Groups in the order of their names, after one that was seen.
 func (d *SQL) Groups(ctx context.Context, after string, limit int) ([]string, error) {
-	var w where
-	w.after("name", after)
-	return query(ctx, d.db, scanText, `SELECT name FROM directory_group`+w.text("name", limit), w.args...)
+	var w database.Where
+	w.After("name", after)
+	return query(ctx, d.db, database.Scan[string], `SELECT name FROM directory_group`+w.Text("name", limit), w.Args...)
 }
 
 // Revoke a certificate. It is on the next list that is published.
 func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reason, at time.Time) error {
 	text := ca.SerialString(serial)
 	return d.write(ctx, func(t *tx) error {
-		c, err := scanCertificate(t.row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.forUpdate(), text))
+		c, err := scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.ForUpdate(), text))
 		if err != nil {
 			return found(err, "certificate", text)
 		}
@@ -116,12 +117,12 @@ func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reas
 }
 
 func (t *tx) revoke(by By, c Certificate, reason ca.Reason, at time.Time) error {
-	if _, err := t.exec(`UPDATE directory_certificate SET revoked_us = $1, reason = $2 WHERE serial = $3`, at.UnixMicro(), int64(reason), c.Serial); err != nil {
+	if _, err := t.Exec(`UPDATE directory_certificate SET revoked_us = $1, reason = $2 WHERE serial = $3`, at.UnixMicro(), int64(reason), c.Serial); err != nil {
 		return err
 	}
 	e := Event{At: at, Kind: Revoked, Device: c.Device, Serial: c.Serial, Reason: reason}
 	if c.Device != "" {
-		device, err := scanDevice(t.row(`SELECT `+deviceColumns+` WHERE name = $1`, c.Device))
+		device, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`, c.Device))
 		if err != nil {
 			return err
 		}
@@ -137,7 +138,7 @@ func (t *tx) revoke(by By, c Certificate, reason ca.Reason, at time.Time) error 
 // request opens it again. ErrClosed: it was closed before.
 func (d *SQL) CloseDevice(ctx context.Context, by By, name string, reason ca.Reason, at time.Time) error {
 	return d.write(ctx, func(t *tx) error {
-		ids, err := query(t.ctx, t, scanText, `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
+		ids, err := query(t.Context(), t, database.Scan[string], `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
 			WHERE device = $3 AND state = $4 RETURNING id`, Cancelled, at.UnixMicro(), name, Open)
 		if err != nil {
 			return err
@@ -154,11 +155,11 @@ func (d *SQL) CloseDevice(ctx context.Context, by By, name string, reason ca.Rea
 		if !device.Open {
 			return fmt.Errorf("device %q: %w", name, ErrClosed)
 		}
-		if _, err := t.exec(`UPDATE directory_device SET state = $1, closed_us = $2 WHERE name = $3`, "closed", at.UnixMicro(), name); err != nil {
+		if _, err := t.Exec(`UPDATE directory_device SET state = $1, closed_us = $2 WHERE name = $3`, "closed", at.UnixMicro(), name); err != nil {
 			return err
 		}
-		valid, err := query(t.ctx, t, scanCertificate, `SELECT `+certificateColumns+`
-			WHERE device_name = $1 AND revoked_us IS NULL AND not_after_us > $2 ORDER BY issued_us`+t.forUpdate(), name, at.UnixMicro())
+		valid, err := query(t.Context(), t, scanCertificate, `SELECT `+certificateColumns+`
+			WHERE device_name = $1 AND revoked_us IS NULL AND not_after_us > $2 ORDER BY issued_us`+t.ForUpdate(), name, at.UnixMicro())
 		if err != nil {
 			return err
 		}

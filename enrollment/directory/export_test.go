@@ -1,4 +1,4 @@
 package directory
 
-// Migrator is for tests of versions.
-var Migrator = migrator
+// Tables are for tests of versions.
+var Tables = tables

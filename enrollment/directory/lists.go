@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 // Lists are the published revocation lists of an authority.
@@ -32,7 +33,7 @@ type Lists struct {
 // AddAuthority makes an issuing CA known; its certificate may be a newer one.
 func (d *SQL) AddAuthority(ctx context.Context, id string, certificate *x509.Certificate) error {
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO directory_authority (id, certificate) VALUES ($1, $2)
+		_, err := t.Exec(`INSERT INTO directory_authority (id, certificate) VALUES ($1, $2)
 			ON CONFLICT (id) DO UPDATE SET certificate = excluded.certificate`, id, certificate.Raw)
 		return err
 	})
@@ -49,7 +50,7 @@ type reader interface {
 }
 
 func lists(ctx context.Context, db reader, authority string) (l Lists, err error) {
-	var until instant
+	var until database.Instant
 	err = db.QueryRowContext(ctx, `SELECT number, der, entries, next_update_us FROM directory_list
 		WHERE authority = $1 AND base = 0 ORDER BY number DESC LIMIT 1`, authority).Scan(&l.CompleteNumber, &l.Complete, &l.Entries, &until)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -100,7 +101,7 @@ func (d *SQL) Publish(ctx context.Context, p Publish) (Lists, error) {
 	var out Lists
 	err := d.write(ctx, func(t *tx) error {
 		var number int64
-		if err := t.row(`SELECT number FROM directory_authority WHERE id = $1`+t.forUpdate(), p.Authority).Scan(&number); err != nil {
+		if err := t.Row(`SELECT number FROM directory_authority WHERE id = $1`+t.ForUpdate(), p.Authority).Scan(&number); err != nil {
 			return found(err, "authority", p.Authority)
 		}
 		l, err := lists(ctx, t, p.Authority)
@@ -113,10 +114,10 @@ func (d *SQL) Publish(ctx context.Context, p Publish) (Lists, error) {
 			return nil
 		}
 		number++
-		if _, err := t.exec(`UPDATE directory_authority SET number = $1 WHERE id = $2`, number, p.Authority); err != nil {
+		if _, err := t.Exec(`UPDATE directory_authority SET number = $1 WHERE id = $2`, number, p.Authority); err != nil {
 			return err
 		}
-		if _, err := t.exec(`UPDATE directory_certificate SET listed = $1 WHERE authority = $2 AND revoked_us IS NOT NULL AND listed IS NULL`,
+		if _, err := t.Exec(`UPDATE directory_certificate SET listed = $1 WHERE authority = $2 AND revoked_us IS NOT NULL AND listed IS NULL`,
 			number, p.Authority); err != nil {
 			return err
 		}
@@ -138,7 +139,7 @@ func (d *SQL) Publish(ctx context.Context, p Publish) (Lists, error) {
 func (t *tx) publish(p Publish, number, base int64) error {
 	l := ca.List{Number: number, Base: base, ThisUpdate: p.Now, NextUpdate: p.Now.Add(p.Lifetime)}
 	var err error
-	l.Revoked, err = query(t.ctx, t, scanRevocation, `SELECT serial, revoked_us, reason FROM directory_certificate
+	l.Revoked, err = query(t.Context(), t, scanRevocation, `SELECT serial, revoked_us, reason FROM directory_certificate
 		WHERE authority = $1 AND revoked_us IS NOT NULL AND listed > $2 AND not_after_us >= $3 ORDER BY listed, serial`,
 		p.Authority, base, p.Now.Add(-ca.CRLLifetime).UnixMicro())
 	if err != nil {
@@ -148,14 +149,14 @@ func (t *tx) publish(p Publish, number, base int64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(`INSERT INTO directory_list (authority, number, base, der, entries, this_update_us, next_update_us)
+	if _, err := t.Exec(`INSERT INTO directory_list (authority, number, base, der, entries, this_update_us, next_update_us)
 		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		p.Authority, number, base, der, len(l.Revoked), l.ThisUpdate.UnixMicro(), l.NextUpdate.UnixMicro()); err != nil {
 		return err
 	}
 	// What nobody is given any more: lists before the complete one, and deltas
 	// before this one.
-	if _, err := t.exec(`DELETE FROM directory_list WHERE authority = $1 AND number < $2 AND (base <> 0 OR $3 = 0)`,
+	if _, err := t.Exec(`DELETE FROM directory_list WHERE authority = $1 AND number < $2 AND (base <> 0 OR $3 = 0)`,
 		p.Authority, number, base); err != nil {
 		return err
 	}
@@ -166,9 +167,9 @@ func (t *tx) publish(p Publish, number, base int64) error {
 	return t.audit(Entry{At: p.Now, By: p.By, Action: ActList, Detail: fmt.Sprintf("number %d, %s, %d entries", number, kind, len(l.Revoked))})
 }
 
-func scanRevocation(r row) (v ca.Revocation, err error) {
+func scanRevocation(r database.Row) (v ca.Revocation, err error) {
 	var serial string
-	var at instant
+	var at database.Instant
 	if err = r.Scan(&serial, &at, &v.Reason); err != nil {
 		return v, err
 	}

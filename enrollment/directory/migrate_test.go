@@ -2,90 +2,19 @@ package directory_test
 
 import (
 	"context"
-	"database/sql"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
+	"github.com/roamgate/roamgate/integration/postgres"
 )
 
-// TestMigrations: a database of each earlier version, with what a server of
-// that version left in it (testdata/version1.sql and so on), is brought up to
-// date, and everything is there and works. A new version only needs its file.
+// TestMigrations: databases of all former versions are brought up to date.
 func TestMigrations(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) {
-		migrations(t, directory.SQLite, func(t *testing.T) *sql.DB {
-			return directorytest.SQLiteFile(t, filepath.Join(t.TempDir(), "directory.db"))
-		})
-	})
-	t.Run("postgres", func(t *testing.T) {
-		p := directorytest.StartPostgres(t)
-		migrations(t, directory.Postgres, func(t *testing.T) *sql.DB { return p.Database(t) })
-	})
-}
-
-func migrations(t *testing.T, dialect directory.Dialect, open func(*testing.T) *sql.DB) {
-	files, err := filepath.Glob("migrations/" + string(dialect) + "/*.sql")
-	if err != nil || len(files) < 2 {
-		t.Fatalf("migrations %v, %v", files, err)
-	}
-	last := int64(len(files))
-	for version := int64(1); version <= last; version++ {
-		t.Run(fmt.Sprint("from version ", version), func(t *testing.T) {
-			db := open(t)
-			p, err := directory.Migrator(db, dialect)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := p.UpTo(t.Context(), version); err != nil {
-				t.Fatal(err)
-			}
-			seed(t, db, dialect, version)
-			// Twice: a server that starts again migrates nothing.
-			for range 2 {
-				if _, err := directory.New(t.Context(), db, dialect); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got, err := p.GetDBVersion(t.Context()); err != nil || got != last {
-				t.Errorf("version %d, %v, want %d", got, err, last)
-			}
-			d, err := directory.New(t.Context(), db, dialect)
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkSeed(t, d)
-		})
-	}
-}
-
-// seed what the files of all versions up to this one add, in order.
-func seed(t *testing.T, db *sql.DB, dialect directory.Dialect, version int64) {
-	t.Helper()
-	for v := int64(1); v <= version; v++ {
-		text, err := os.ReadFile(fmt.Sprintf("testdata/version%d.sql", v))
-		if err != nil {
-			t.Fatalf("each version has a file of what it left behind: %v", err)
-		}
-		statements := string(text)
-		if dialect == directory.Postgres {
-			// Octets are written as SQLite has them: x'00ff'.
-			statements = strings.ReplaceAll(statements, " x'", ` '\x`)
-		}
-		for statement := range strings.SplitSeq(statements, ";\n") {
-			if strings.TrimSpace(statement) == "" {
-				continue
-			}
-			if _, err := db.ExecContext(t.Context(), statement); err != nil {
-				t.Fatalf("version %d: %v\n%s", v, err, statement)
-			}
-		}
-	}
+	databasetest.Versions(t, directory.Tables, func(t *testing.T, db *database.DB) { checkSeed(t, directorytest.Directory(t, db)) })
 }
 
 // checkSeed reads by today's code what testdata/version1.sql wrote.
@@ -123,13 +52,12 @@ func checkSeed(t *testing.T, d *directory.SQL) {
 
 // TestManyStartAtOnce: servers that share a new database.
 func TestManyStartAtOnce(t *testing.T) {
-	p := directorytest.StartPostgres(t)
-	db := p.Database(t)
+	db := databasetest.Postgres(t, postgres.Start(t))
 	const n = 4
 	ids, errs := make(chan string, n), make(chan error, n)
 	for range n {
 		go func() {
-			d, err := directory.New(t.Context(), db, directory.Postgres)
+			d, err := directory.New(t.Context(), db)
 			if err == nil {
 				ids <- d.ID()
 			}

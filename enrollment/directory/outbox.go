@@ -1,13 +1,17 @@
 package directory
 
-import "context"
+import (
+	"context"
+
+	"github.com/roamgate/roamgate/gatewayd/database"
+)
 
 func (t *tx) tell(e Event) error {
 	until := int64(0)
 	if !e.Until.IsZero() {
 		until = e.Until.UnixMicro()
 	}
-	_, err := t.exec(`INSERT INTO directory_outbox (at_us, kind, device, user_name, group_names, serial, reason, until_us)
+	_, err := t.Exec(`INSERT INTO directory_outbox (at_us, kind, device, user_name, group_names, serial, reason, until_us)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		e.At.UnixMicro(), e.Kind, e.Device, e.User, list(e.Groups).text(), e.Serial, int64(e.Reason), until)
 	return err
@@ -29,30 +33,28 @@ func (d *SQL) Outbox(ctx context.Context, after int64, max int) ([]Event, error)
 		}
 	}
 	return query(ctx, d.db, scanEvent, `SELECT number, at_us, kind, device, user_name, group_names, serial, reason, until_us
-		FROM directory_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, page(max))
+		FROM directory_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, database.Page(max))
 }
 
 func (t *tx) number() error {
-	if t.dialect == Postgres {
-		if _, err := t.exec(`SELECT pg_advisory_xact_lock($1)`, int64(outboxLock)); err != nil {
-			return err
-		}
+	if err := t.Lock(outboxLock); err != nil {
+		return err
 	}
-	_, err := t.exec(`UPDATE directory_outbox SET number = fresh.number FROM (
+	_, err := t.Exec(`UPDATE directory_outbox SET number = fresh.number FROM (
 			SELECT id, (SELECT COALESCE(MAX(number), 0) FROM directory_outbox) + ROW_NUMBER() OVER (ORDER BY id) AS number
 			FROM directory_outbox WHERE number IS NULL
 		) AS fresh WHERE directory_outbox.id = fresh.id`)
 	return err
 }
 
-func scanEvent(r row) (e Event, err error) {
-	var at instant
+func scanEvent(r database.Row) (e Event, err error) {
+	var at database.Instant
 	var groups list
 	var until int64
 	err = r.Scan(&e.Number, &at, &e.Kind, &e.Device, &e.User, &groups, &e.Serial, &e.Reason, &until)
 	e.At, e.Groups = at.Time, groups
 	if until != 0 {
-		var end instant
+		var end database.Instant
 		if err := end.Scan(until); err != nil {
 			return e, err
 		}
@@ -65,7 +67,7 @@ func scanEvent(r row) (e Event, err error) {
 // newest stays, so that numbers go on.
 func (d *SQL) TrimOutbox(ctx context.Context, upTo int64) error {
 	return d.write(ctx, func(t *tx) error {
-		_, err := t.exec(`DELETE FROM directory_outbox WHERE number <= $1
+		_, err := t.Exec(`DELETE FROM directory_outbox WHERE number <= $1
 			AND number < (SELECT MAX(number) FROM directory_outbox)`, upTo)
 		return err
 	})

@@ -3,23 +3,23 @@ package directory
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
 const requestColumns = `r.id, r.device, r.user_name, u.email, r.group_names, r.state, r.secret, r.guesses,
 	r.created_us, r.created_by, r.expires_us, r.closed_us, r.key_hash, r.serial
 	FROM directory_request r JOIN directory_user u ON u.name = r.user_name`
 
-func scanRequest(r row) (Request, error) {
+func scanRequest(r database.Row) (Request, error) {
 	var (
 		q                        Request
 		id                       string
 		groups                   list
-		created, expires, closed instant
-		serial                   optional
+		created, expires, closed database.Instant
+		serial                   database.Text
 	)
 	err := r.Scan(&id, &q.Device, &q.User, &q.Email, &groups, &q.State, &q.Secret, &q.Guesses,
 		&created, &q.CreatedBy, &expires, &closed, &q.KeyHash, &serial)
@@ -43,7 +43,7 @@ func (d *SQL) CreateRequest(ctx context.Context, by By, q Request, openPerUser i
 			return err
 		}
 		// An open request holds its device's name, too.
-		owners, err := query(ctx, t, scanText, `SELECT user_name FROM directory_device WHERE name = $1
+		owners, err := query(ctx, t, database.Scan[string], `SELECT user_name FROM directory_device WHERE name = $1
 			UNION SELECT user_name FROM directory_request WHERE device = $2 AND state = $3 AND expires_us > $4`,
 			q.Device, q.Device, Open, q.Created.UnixMicro())
 		if err != nil {
@@ -64,14 +64,14 @@ func (d *SQL) CreateRequest(ctx context.Context, by By, q Request, openPerUser i
 			return err
 		}
 		var open int
-		if err := t.row(`SELECT COUNT(*) FROM directory_request WHERE user_name = $1 AND state = $2 AND expires_us > $3`,
+		if err := t.Row(`SELECT COUNT(*) FROM directory_request WHERE user_name = $1 AND state = $2 AND expires_us > $3`,
 			q.User, Open, q.Created.UnixMicro()).Scan(&open); err != nil {
 			return err
 		}
 		if open >= openPerUser {
 			return fmt.Errorf("%d open requests of user %q: %w", open, q.User, ErrTooMany)
 		}
-		n, err := t.exec(`INSERT INTO directory_request (id, device, user_name, group_names, state, secret, created_us, created_by, expires_us)
+		n, err := t.Exec(`INSERT INTO directory_request (id, device, user_name, group_names, state, secret, created_us, created_by, expires_us)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING`,
 			q.ID.String(), q.Device, q.User, list(q.Groups).text(), Open, q.Secret, q.Created.UnixMicro(), q.CreatedBy, q.Expires.UnixMicro())
 		if err != nil {
@@ -90,16 +90,16 @@ const nameLock = 0x726f616d0002
 
 // lockName keeps requests for one device apart, whose row isn't there yet.
 func (t *tx) lockName(device string) error {
-	if t.dialect != Postgres {
+	if t.Engine != database.Postgres {
 		return nil
 	}
-	_, err := t.exec(`SELECT pg_advisory_xact_lock(hashtextextended($1, $2))`, device, int64(nameLock))
+	_, err := t.Exec(`SELECT pg_advisory_xact_lock(hashtextextended($1, $2))`, device, int64(nameLock))
 	return err
 }
 
 // putUser also keeps two requests of one user apart: its row is locked.
 func (t *tx) putUser(name, email string, now time.Time) error {
-	_, err := t.exec(`INSERT INTO directory_user (name, email, created_us) VALUES ($1, $2, $3)
+	_, err := t.Exec(`INSERT INTO directory_user (name, email, created_us) VALUES ($1, $2, $3)
 		ON CONFLICT (name) DO UPDATE SET email = CASE WHEN excluded.email = '' THEN directory_user.email ELSE excluded.email END`,
 		name, email, now.UnixMicro())
 	return err
@@ -107,7 +107,7 @@ func (t *tx) putUser(name, email string, now time.Time) error {
 
 func (t *tx) putGroups(groups []string, now time.Time) error {
 	for _, group := range groups {
-		if _, err := t.exec(`INSERT INTO directory_group (name, created_us) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`, group, now.UnixMicro()); err != nil {
+		if _, err := t.Exec(`INSERT INTO directory_group (name, created_us) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`, group, now.UnixMicro()); err != nil {
 			return err
 		}
 	}
@@ -115,7 +115,7 @@ func (t *tx) putGroups(groups []string, now time.Time) error {
 }
 
 func (t *tx) cancelOpen(by By, q Request) error {
-	ids, err := query(t.ctx, t, scanText, `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
+	ids, err := query(t.Context(), t, database.Scan[string], `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
 		WHERE device = $3 AND state = $4 RETURNING id`, Cancelled, q.Created.UnixMicro(), q.Device, Open)
 	if err != nil {
 		return err
@@ -126,12 +126,6 @@ func (t *tx) cancelOpen(by By, q Request) error {
 		}
 	}
 	return nil
-}
-
-func scanText(r row) (string, error) {
-	var s string
-	err := r.Scan(&s)
-	return s, err
 }
 
 // Request by its ID.
@@ -166,55 +160,14 @@ type RequestFilter struct {
 	Limit int
 }
 
-const maxPage = 1000
-
-func page(limit int) int {
-	if limit < 1 || limit > maxPage {
-		return maxPage
-	}
-	return limit
-}
-
 // Requests in the order of their IDs.
 func (d *SQL) Requests(ctx context.Context, f RequestFilter) ([]Request, error) {
-	var w where
-	w.equal("r.state", string(f.State))
-	w.equal("r.user_name", f.User)
-	w.equal("r.device", f.Device)
-	w.after("r.id", f.After)
-	return query(ctx, d.db, scanRequest, `SELECT `+requestColumns+w.text("r.id", f.Limit), w.args...)
-}
-
-// where collects conditions.
-type where struct {
-	conditions []string
-	args       []any
-}
-
-func (w *where) add(condition string, value any) {
-	w.args = append(w.args, value)
-	w.conditions = append(w.conditions, fmt.Sprintf(condition, len(w.args)))
-}
-
-func (w *where) equal(column, value string) {
-	if value != "" {
-		w.add(column+" = $%d", value)
-	}
-}
-
-func (w *where) after(column, value string) {
-	if value != "" {
-		w.add(column+" > $%d", value)
-	}
-}
-
-func (w *where) text(order string, limit int) string {
-	var b strings.Builder
-	if len(w.conditions) > 0 {
-		b.WriteString(" WHERE " + strings.Join(w.conditions, " AND "))
-	}
-	fmt.Fprintf(&b, " ORDER BY %s LIMIT %d", order, page(limit))
-	return b.String()
+	var w database.Where
+	w.Equal("r.state", string(f.State))
+	w.Equal("r.user_name", f.User)
+	w.Equal("r.device", f.Device)
+	w.After("r.id", f.After)
+	return query(ctx, d.db, scanRequest, `SELECT `+requestColumns+w.Text("r.id", f.Limit), w.Args...)
 }
 
 // Cancel an open request.
@@ -225,13 +178,13 @@ func (d *SQL) Cancel(ctx context.Context, by By, id otp.ID, now time.Time) error
 }
 
 func (t *tx) closeRequest(by By, id otp.ID, to State, now time.Time, detail string) error {
-	devices, err := query(t.ctx, t, scanText, `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
+	devices, err := query(t.Context(), t, database.Scan[string], `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
 		WHERE id = $3 AND state = $4 RETURNING device`, to, now.UnixMicro(), id.String(), Open)
 	if err != nil {
 		return err
 	}
 	if len(devices) == 0 {
-		if err := t.row(`SELECT device FROM directory_request WHERE id = $1`, id.String()).Scan(new(string)); err != nil {
+		if err := t.Row(`SELECT device FROM directory_request WHERE id = $1`, id.String()).Scan(new(string)); err != nil {
 			return found(err, "request", id.String())
 		}
 		return fmt.Errorf("request %s: %w", id, ErrNotOpen)
@@ -244,7 +197,7 @@ func (t *tx) closeRequest(by By, id otp.ID, to State, now time.Time, detail stri
 func (d *SQL) Guessed(ctx context.Context, by By, id otp.ID, guesses, limit int64, now time.Time) error {
 	return d.write(ctx, func(t *tx) error {
 		var total int64
-		err := t.row(`UPDATE directory_request SET guesses = guesses + $1 WHERE id = $2 AND state = $3 RETURNING guesses`,
+		err := t.Row(`UPDATE directory_request SET guesses = guesses + $1 WHERE id = $2 AND state = $3 RETURNING guesses`,
 			guesses, id.String(), Open).Scan(&total)
 		if err != nil {
 			return found(err, "open request", id.String())
@@ -262,26 +215,26 @@ func (d *SQL) Guessed(ctx context.Context, by By, id otp.ID, guesses, limit int6
 func (d *SQL) Expire(ctx context.Context, by By, now time.Time, max int) (int, error) {
 	n := 0
 	err := d.write(ctx, func(t *tx) error {
-		due, err := query(t.ctx, t, func(r row) (q Request, err error) {
+		due, err := query(t.Context(), t, func(r database.Row) (q Request, err error) {
 			var id string
 			if err = r.Scan(&id, &q.Device, &q.State); err == nil {
 				q.ID, err = otp.ParseID(id)
 			}
 			return q, err
 		}, `SELECT id, device, state FROM directory_request WHERE secret IS NOT NULL AND expires_us <= $1
-			ORDER BY expires_us LIMIT $2`+t.forUpdate(), now.UnixMicro(), max)
+			ORDER BY expires_us LIMIT $2`+t.ForUpdate(), now.UnixMicro(), max)
 		if err != nil {
 			return err
 		}
 		n = len(due)
 		for _, q := range due {
-			if _, err := t.exec(`UPDATE directory_request SET secret = NULL WHERE id = $1`, q.ID.String()); err != nil {
+			if _, err := t.Exec(`UPDATE directory_request SET secret = NULL WHERE id = $1`, q.ID.String()); err != nil {
 				return err
 			}
 			if q.State != Open {
 				continue
 			}
-			if _, err := t.exec(`UPDATE directory_request SET state = $1, closed_us = $2 WHERE id = $3`, Expired, now.UnixMicro(), q.ID.String()); err != nil {
+			if _, err := t.Exec(`UPDATE directory_request SET state = $1, closed_us = $2 WHERE id = $3`, Expired, now.UnixMicro(), q.ID.String()); err != nil {
 				return err
 			}
 			if err := t.audit(Entry{At: now, By: by, Action: ActExpire, Request: q.ID.String(), Device: q.Device}); err != nil {

@@ -26,6 +26,8 @@ import (
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/otp"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 )
 
 // databases of tests that run on both.
@@ -101,17 +103,17 @@ func TestMain(m *testing.M) {
 // storm is what server and test share: a folder with a CA, and a file of
 // devices, a password and a private key each.
 type storm struct {
-	dir     string
-	codes   []otp.Code
-	keys    []crypto.Signer
-	dialect directory.Dialect
-	source  string
+	dir    string
+	codes  []otp.Code
+	keys   []crypto.Signer
+	engine database.Engine
+	source string
 }
 
 func (s *storm) write(t *testing.T) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintln(&b, s.dialect, s.source)
+	fmt.Fprintln(&b, s.engine, s.source)
 	for i := range s.codes {
 		der, err := x509.MarshalPKCS8PrivateKey(s.keys[i])
 		if err != nil {
@@ -134,8 +136,8 @@ func readStorm(dir string) (*storm, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		first, second, _ := strings.Cut(lines.Text(), " ")
-		if s.dialect == "" {
-			s.dialect, s.source = directory.Dialect(first), second
+		if s.engine == "" {
+			s.engine, s.source = database.Engine(first), second
 			continue
 		}
 		code, err := otp.ParseCode(first)
@@ -160,13 +162,12 @@ func (s *storm) open(ctx context.Context) (*enroll.Service, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	driver := map[directory.Dialect]string{directory.SQLite: "sqlite", directory.Postgres: "pgx"}[s.dialect]
-	db, err := sql.Open(driver, s.source)
+	db, err := sql.Open(databasetest.Driver(s.engine), s.source)
 	if err != nil {
 		return nil, nil, err
 	}
 	db.SetMaxOpenConns(20)
-	d, err := directory.New(ctx, db, s.dialect)
+	d, err := directory.New(ctx, database.New(db, s.engine))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -239,9 +240,9 @@ func serveStorm(dir string) error {
 }
 
 // newStorm makes n requests, each with its device.
-func newStorm(t *testing.T, n int, dialect directory.Dialect, source string) *storm {
+func newStorm(t *testing.T, n int, engine database.Engine, source string) *storm {
 	t.Helper()
-	s := &storm{dir: t.TempDir(), dialect: dialect, source: source}
+	s := &storm{dir: t.TempDir(), engine: engine, source: source}
 	a, err := ca.Create(noon, ca.Options{Dir: filepath.Join(s.dir, "pki")})
 	if err != nil {
 		t.Fatal(err)
@@ -302,12 +303,12 @@ func TestKilledInAStorm(t *testing.T) {
 		}
 	}
 	t.Run("sqlite", func(t *testing.T) {
-		source := directorytest.SQLiteName(filepath.Join(t.TempDir(), "directory.db"))
-		run(t, newStorm(t, devices, directory.SQLite, source))
+		source := database.SQLiteName(filepath.Join(t.TempDir(), "directory.db"))
+		run(t, newStorm(t, devices, database.SQLite, source))
 	})
 	t.Run("postgres", func(t *testing.T) {
 		p := directorytest.StartPostgres(t)
-		run(t, newStorm(t, devices, directory.Postgres, p.Name(p.Create(t))))
+		run(t, newStorm(t, devices, database.Postgres, p.Name(p.Create(t))))
 	})
 }
 
@@ -367,7 +368,7 @@ func cutLast(s string) (before, after string, ok bool) {
 // are told that it can't be decided now, try again, and all is consistent.
 func TestPostgresRestartsInAStorm(t *testing.T) {
 	p := directorytest.StartPostgres(t)
-	s := newStorm(t, 400, directory.Postgres, p.Name(p.Create(t)))
+	s := newStorm(t, 400, database.Postgres, p.Name(p.Create(t)))
 	service, end, err := s.open(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -1,9 +1,25 @@
-// Package database opens the one *sql.DB of a role, SQLite in a file or
+// Package database opens the one database of a role, SQLite in a file or
 // PostgreSQL, with what must hold for either: durable commits, bounded waits,
-// and TLS that proves the server's name unless the operator says otherwise.
+// and TLS that proves the server's name unless the operator says otherwise. To
+// the packages that keep tables in it, it is one kind of transaction: statements
+// are the same for both engines but for what Engine has methods for.
 //
-// What lives here: drivers, connection strings, pools. What doesn't: tables;
-// each package migrates its own.
+// What lives here: drivers, connection strings, pools; transactions and their
+// retries; migrations of a package's Tables. What doesn't: tables and their
+// statements. Each package owns its tables, by a prefix, and migrates them.
+//
+// # Statements
+//
+// Parameters are $1 to $n, in the order in which they first appear. Times are
+// BIGINT, microseconds since 1970 UTC (Instant, Micros). A row that decides is
+// read with ForUpdate, in one order by all who lock several; work that servers
+// share is read with SkipLocked.
+//
+// # SQLite
+//
+// It has one writer. Who calls Write while another transaction runs shares the
+// next one with all who wait, each in a savepoint of its own, so that what one of
+// them does wrong is undone alone and the disk is waited for once.
 package database
 
 import (
@@ -66,7 +82,7 @@ func Check(c Config) error {
 }
 
 // Open connects and pings.
-func Open(ctx context.Context, c Config) (*sql.DB, Engine, error) {
+func Open(ctx context.Context, c Config) (*DB, error) {
 	var db *sql.DB
 	var err error
 	engine := SQLite
@@ -77,16 +93,16 @@ func Open(ctx context.Context, c Config) (*sql.DB, Engine, error) {
 		db, err = openSQLite(c)
 	}
 	if err != nil {
-		return nil, engine, err
+		return nil, err
 	}
 	db.SetMaxOpenConns(c.Connections)
 	db.SetMaxIdleConns(c.Connections)
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := db.PingContext(ctx); err != nil {
-		return nil, engine, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("connect to the database: %w", err), db.Close())
 	}
-	return db, engine, nil
+	return New(db, engine), nil
 }
 
 // openSQLite: a commit is on disk when it returns, and writers take turns from
@@ -107,11 +123,16 @@ func openSQLite(c Config) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	return sql.Open("sqlite", SQLiteName(path))
+}
+
+// SQLiteName is the data source name of a file by its absolute path.
+func SQLiteName(path string) string {
 	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
 		"journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "secure_delete(1)",
 	}}
-	return sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 }
 
 func openPostgres(c Config) (*sql.DB, error) {

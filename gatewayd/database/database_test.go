@@ -14,13 +14,13 @@ import (
 // nobody else on the host can read the file.
 func TestSQLite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sub", "a b?c.db")
-	db, engine, err := Open(t.Context(), Config{File: file, Connections: 8})
+	db, err := Open(t.Context(), Config{File: file, Connections: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if engine != SQLite {
-		t.Errorf("engine %s", engine)
+	if db.Engine != SQLite {
+		t.Errorf("engine %s", db.Engine)
 	}
 	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "secure_delete": "1", "busy_timeout": "10000"} {
 		var got string

@@ -18,6 +18,8 @@ import (
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
 	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
@@ -42,14 +44,14 @@ func TestSoakCheckIns(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bench, "github.com/roamgate/roamgate/bench").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, database := range []store.Dialect{store.SQLite, store.Postgres} {
-		t.Run(string(database), func(t *testing.T) {
-			name := storetest.SQLiteName(filepath.Join(t.TempDir(), "dm.db"))
-			if database == store.Postgres {
+	for _, engine := range []database.Engine{database.SQLite, database.Postgres} {
+		t.Run(string(engine), func(t *testing.T) {
+			name := database.SQLiteName(filepath.Join(t.TempDir(), "dm.db"))
+			if engine == database.Postgres {
 				p := postgres.Start(t)
 				name = p.Name(p.Create(t))
 			}
-			m := &measured{t: t, program: bench, seconds: seconds, database: database, name: name, lab: newLaboratory(t)}
+			m := &measured{t: t, program: bench, seconds: seconds, engine: engine, name: name, lab: newLaboratory(t)}
 			m.enroll("bench-%07d", 2000)
 			m.run("empty queue, tickets", 0, "--devices", "2000", "--warm-up")
 			m.run("empty queue, full handshakes", 0, "--devices", "2000", "--full-handshakes")
@@ -65,7 +67,7 @@ type measured struct {
 	t           *testing.T
 	program     string
 	seconds     int
-	database    store.Dialect
+	engine      database.Engine
 	name        string
 	lab         laboratory
 	tasks, runs int
@@ -73,12 +75,12 @@ type measured struct {
 
 func (m *measured) store(work func(*store.SQL)) {
 	m.t.Helper()
-	db, err := sql.Open(drivers[m.database], m.name)
+	db, err := sql.Open(databasetest.Driver(m.engine), m.name)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	defer db.Close()
-	work(storetest.Database{DB: db, Dialect: m.database}.Store(m.t, nil))
+	work(storetest.Store(m.t, database.New(db, m.engine), nil))
 }
 
 // enroll devices of this name, which have told what they are.
@@ -92,7 +94,7 @@ func (m *measured) enroll(name string, devices int) (names []string) {
 			}
 		}
 	})
-	n := newNode(m.t, m.database, m.name, m.lab)
+	n := newNode(m.t, m.engine, m.name, m.lab)
 	defer n.kill()
 	m.bench(n, "--name", name, "--devices", strconv.Itoa(devices), "--count", strconv.Itoa(devices), "--duration", "0").wait()
 	return names
@@ -130,11 +132,11 @@ func (m *measured) run(what string, commands int, flags ...string) {
 	if folder != "" {
 		env = append(env, profileEnv+"="+profile)
 	}
-	n := newNode(m.t, m.database, m.name, m.lab, env...)
+	n := newNode(m.t, m.engine, m.name, m.lab, env...)
 	defer n.kill()
 	running := m.bench(n, append([]string{"--duration", fmt.Sprint(m.seconds, "s")}, flags...)...)
 	if folder != "" {
-		file := filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", m.database, m.runs))
+		file := filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", m.engine, m.runs))
 		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", profile, max(m.seconds/2, 1))
 		time.Sleep(time.Duration(m.seconds) * time.Second / 4)
 		if out, err := exec.Command("curl", "-sf", "-o", file, url).CombinedOutput(); err != nil {
@@ -145,7 +147,7 @@ func (m *measured) run(what string, commands int, flags ...string) {
 	value := func(name string) float64 { f, _ := r.Figure(name); return f.Value }
 	l := r.Latencies[0]
 	m.t.Logf("%-8s %-37s %5.0f sessions/s, %6.0f commands/s, p50 %6.2f ms, p99 %6.2f ms; server %4.0f us a session, %.2f processors, generator %.2f; steal %.1f %%",
-		m.database, what, value("rate"), value("rate of commands"), l.P50/1e3, l.P99/1e3,
+		m.engine, what, value("rate"), value("rate of commands"), l.P50/1e3, l.P99/1e3,
 		value("server's processor time a session"), value("server's processors in use"), r.Load*float64(r.Environment.Processors), 100*r.Steal)
 	if want := value("sessions") * float64(commands); value("commands executed") != want {
 		m.t.Errorf("%s: %v commands executed, want %v", what, value("commands executed"), want)

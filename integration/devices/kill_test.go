@@ -23,6 +23,8 @@ import (
 	"github.com/roamgate/roamgate/dmlink/syncml"
 	"github.com/roamgate/roamgate/dmlink/tree"
 	"github.com/roamgate/roamgate/dmlink/wbxml"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
@@ -36,7 +38,7 @@ func TestKillPostgres(t *testing.T) { killPostgres(t, scale{devices: 40, rounds:
 // has and its address: the other one has all devices from then on.
 func TestOneServerLeft(t *testing.T) {
 	p := postgres.Start(t)
-	s := newStorm(t, scale{devices: 40, rounds: 6, every: 100}, store.Postgres, p.Name(p.Create(t)), nil)
+	s := newStorm(t, scale{devices: 40, rounds: 6, every: 100}, database.Postgres, p.Name(p.Create(t)), nil)
 	s.victims = []func(){func() {
 		if s.kills.Load() == 0 {
 			s.nodes[0].kill()
@@ -72,12 +74,12 @@ func soak(t *testing.T) scale {
 
 func killSQLite(t *testing.T, s scale) {
 	path := filepath.Join(t.TempDir(), "dm.db")
-	newStorm(t, s, store.SQLite, storetest.SQLiteName(path), nil).run()
+	newStorm(t, s, database.SQLite, database.SQLiteName(path), nil).run()
 }
 
 func killPostgres(t *testing.T, s scale) {
 	p := postgres.Start(t)
-	newStorm(t, s, store.Postgres, p.Name(p.Create(t)), func() {
+	newStorm(t, s, database.Postgres, p.Name(p.Create(t)), func() {
 		p.KillHard()
 		p.Start()
 	}).run()
@@ -102,8 +104,8 @@ type storm struct {
 	wake         chan struct{}
 }
 
-func newStorm(t *testing.T, s scale, dialect store.Dialect, name string, database func()) *storm {
-	db, err := sql.Open(drivers[dialect], name)
+func newStorm(t *testing.T, s scale, engine database.Engine, name string, crash func()) *storm {
+	db, err := sql.Open(databasetest.Driver(engine), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,21 +113,21 @@ func newStorm(t *testing.T, s scale, dialect store.Dialect, name string, databas
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16)
 	st := &storm{
-		scale: s, t: t, store: storetest.Database{DB: db, Dialect: dialect}.Store(t, nil), journal: filepath.Join(t.TempDir(), "journal"),
+		scale: s, t: t, store: storetest.Store(t, database.New(db, engine), nil), journal: filepath.Join(t.TempDir(), "journal"),
 		stop: make(chan struct{}), killed: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	st.lab = newLaboratory(t)
 	st.issuer = st.lab.issuer(t, func(n uint64) string { return fmt.Sprint("device", n) })
 	st.roots = st.lab.roots(t)
 	for i := range st.nodes {
-		st.nodes[i] = newNode(t, dialect, name, st.lab)
+		st.nodes[i] = newNode(t, engine, name, st.lab)
 		st.victims = append(st.victims, func() {
 			st.nodes[i].kill()
 			st.nodes[i].start()
 		})
 	}
-	if database != nil {
-		st.victims = append(st.victims, database)
+	if crash != nil {
+		st.victims = append(st.victims, crash)
 	}
 	return st
 }

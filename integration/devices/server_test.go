@@ -20,22 +20,24 @@ import (
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/gatewayd/https"
 )
 
-// roleEnv tells this program to be a DM server: dialect, name of the data source,
+// roleEnv tells this program to be a DM server: engine, name of the data source,
 // and the folder with its certificates, see laboratory. profileEnv is an address
 // on loopback where its profile can be read, if any.
 const (
-	roleEnv    = "ROAMGATE_TEST_DM_DIALECT"
+	roleEnv    = "ROAMGATE_TEST_DM_ENGINE"
 	nameEnv    = "ROAMGATE_TEST_DM_DATABASE"
 	labEnv     = "ROAMGATE_TEST_DM_LABORATORY"
 	profileEnv = "ROAMGATE_TEST_DM_PROFILE"
 )
 
 func TestMain(m *testing.M) {
-	if dialect := os.Getenv(roleEnv); dialect != "" {
-		if err := serve(store.Dialect(dialect), os.Getenv(nameEnv), laboratory(os.Getenv(labEnv))); err != nil {
+	if engine := os.Getenv(roleEnv); engine != "" {
+		if err := serve(database.Engine(engine), os.Getenv(nameEnv), laboratory(os.Getenv(labEnv))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -44,15 +46,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var drivers = map[store.Dialect]string{store.SQLite: "sqlite", store.Postgres: "pgx"}
-
 // serve on the socket that was inherited, until standard input ends.
-func serve(dialect store.Dialect, name string, lab laboratory) error {
+func serve(engine database.Engine, name string, lab laboratory) error {
 	listener, err := net.FileListener(os.NewFile(3, "listener"))
 	if err != nil {
 		return err
 	}
-	db, err := sql.Open(drivers[dialect], name)
+	db, err := sql.Open(databasetest.Driver(engine), name)
 	if err != nil {
 		return err
 	}
@@ -60,9 +60,10 @@ func serve(dialect store.Dialect, name string, lab laboratory) error {
 	db.SetMaxIdleConns(16)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	shared := database.New(db, engine)
 	var s *store.SQL
 	for {
-		if s, err = store.New(ctx, db, dialect, store.Options{SealKey: storetest.SealKey}); err == nil {
+		if s, err = store.New(ctx, shared, store.Options{SealKey: storetest.SealKey}); err == nil {
 			break
 		}
 		select {
@@ -121,7 +122,7 @@ type node struct {
 	life    io.Closer
 }
 
-func newNode(t *testing.T, dialect store.Dialect, name string, lab laboratory, env ...string) *node {
+func newNode(t *testing.T, engine database.Engine, name string, lab laboratory, env ...string) *node {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -132,7 +133,7 @@ func newNode(t *testing.T, dialect store.Dialect, name string, lab laboratory, e
 	if err != nil {
 		t.Fatal(err)
 	}
-	env = append([]string{roleEnv + "=" + string(dialect), nameEnv + "=" + name, labEnv + "=" + string(lab)}, env...)
+	env = append([]string{roleEnv + "=" + string(engine), nameEnv + "=" + name, labEnv + "=" + string(lab)}, env...)
 	n := &node{t: t, listener: f, address: l.Addr().String(), url: "https://" + l.Addr().String() + "/dm", env: append(os.Environ(), env...)}
 	n.start()
 	t.Cleanup(func() {

@@ -16,6 +16,8 @@ import (
 	"github.com/roamgate/roamgate/dmlink/storetest"
 	"github.com/roamgate/roamgate/dmlink/syncml"
 	"github.com/roamgate/roamgate/dmlink/task"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
 
@@ -23,8 +25,8 @@ import (
 // closed, gateways hear of it, it gets in no more; found again, and enrolled
 // anew, it does.
 func TestWipe(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { wiped(t, storetest.SQLite(t)) })
-	t.Run("postgres", func(t *testing.T) { wiped(t, storetest.Postgres(t, postgres.Start(t))) })
+	t.Run("sqlite", func(t *testing.T) { wiped(t, databasetest.SQLite(t)) })
+	t.Run("postgres", func(t *testing.T) { wiped(t, databasetest.Postgres(t, postgres.Start(t))) })
 }
 
 // closed remembers whose account was closed.
@@ -35,9 +37,9 @@ func (c *closed) CloseAccount(_ context.Context, w store.Wipe) error {
 	return nil
 }
 
-func wiped(t *testing.T, database storetest.Database) {
+func wiped(t *testing.T, db *database.DB) {
 	ctx := t.Context()
-	s := database.Store(t, nil)
+	s := storetest.Store(t, db, nil)
 	handler := server.New(server.Config{
 		Session:  session.Config{Queue: s, Accounts: s, Rand: crand.Reader},
 		Identify: identify,

@@ -1,43 +1,38 @@
 package directorytest
 
 import (
-	"database/sql"
-	"net/url"
-	"path/filepath"
 	"testing"
 
-	_ "modernc.org/sqlite"
-
 	"github.com/roamgate/roamgate/enrollment/directory"
+	"github.com/roamgate/roamgate/gatewayd/database"
+	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
+	"github.com/roamgate/roamgate/integration/postgres"
 )
 
-// SQLite opens a new directory in a file of the test's folder.
-func SQLite(t testing.TB) *directory.SQL {
+// Directory in a database.
+func Directory(t testing.TB, db *database.DB) *directory.SQL {
 	t.Helper()
-	d, err := directory.New(t.Context(), SQLiteFile(t, filepath.Join(t.TempDir(), "directory.db")), directory.SQLite)
+	d, err := directory.New(t.Context(), db)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-// SQLiteFile opens a file as a server does.
-func SQLiteFile(t testing.TB, path string) *sql.DB {
+// SQLite is a new directory in a file of the test's folder.
+func SQLite(t testing.TB) *directory.SQL {
 	t.Helper()
-	db, err := sql.Open("sqlite", SQLiteName(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db.SetMaxOpenConns(8)
-	db.SetMaxIdleConns(8)
-	t.Cleanup(func() { db.Close() })
-	return db
+	return Directory(t, databasetest.SQLite(t))
 }
 
-// SQLiteName is the data source name of a file.
-func SQLiteName(path string) string {
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + url.Values{
-		"_pragma": {"journal_mode(WAL)", "busy_timeout(10000)", "synchronous(FULL)", "foreign_keys(1)", "secure_delete(1)"},
-		"_txlock": {"immediate"},
-	}.Encode()
+// Postgres is a PostgreSQL server of a test.
+type Postgres struct{ *postgres.Server }
+
+// StartPostgres starts a server, see postgres.Start.
+func StartPostgres(t testing.TB) *Postgres { return &Postgres{postgres.Start(t)} }
+
+// Directory in a new database.
+func (p *Postgres) Directory(t testing.TB) *directory.SQL {
+	t.Helper()
+	return Directory(t, databasetest.Postgres(t, p.Server))
 }
