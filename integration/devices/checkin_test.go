@@ -8,7 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +32,29 @@ import (
 // ROAMGATE_SOAK_DM_SECONDS is how long each takes, 10 without it;
 // ROAMGATE_SOAK_DM_PROFILE a folder for CPU profiles of the server.
 func TestSoakCheckIns(t *testing.T) {
+	onEach(t, func(m *measured) {
+		m.enroll("bench-%07d", 2000)
+		m.visit("bench-%07d", 2000)
+		m.run("empty queue, tickets", 0, "--devices", "2000", "--warm-up")
+		m.run("empty queue, full handshakes", 0, "--devices", "2000", "--full-handshakes")
+		m.run("empty queue, WBXML, tickets", 0, "--devices", "2000", "--warm-up", "--syntax", "wbxml")
+		m.run("ten commands, full handshakes", 10, "--full-handshakes")
+		m.run("ten commands, WBXML, full handshakes", 10, "--full-handshakes", "--syntax", "wbxml")
+	})
+}
+
+// 100,000 devices that come each 8 hours, in real time and 100 times as fast.
+func TestSoakSchedule(t *testing.T) {
+	onEach(t, func(m *measured) {
+		m.enroll("bench-%07d", 100_000)
+		for _, speed := range []string{"1", "100"} {
+			m.run("100,000 devices, 8 hours, speed "+speed, 0, "--devices", "100000", "--schedule", "8h", "--speed", speed, "--for", fmt.Sprint(m.seconds, "s"))
+		}
+	})
+}
+
+// onEach database one server.
+func onEach(t *testing.T, measure func(m *measured)) {
 	if os.Getenv("ROAMGATE_SOAK") != "1" {
 		t.Skip("a measurement: ROAMGATE_SOAK=1")
 	}
@@ -51,13 +77,7 @@ func TestSoakCheckIns(t *testing.T) {
 				p := postgres.Start(t)
 				name = p.Name(p.Create(t))
 			}
-			m := &measured{t: t, program: bench, seconds: seconds, engine: engine, name: name, lab: newLaboratory(t)}
-			m.enroll("bench-%07d", 2000)
-			m.run("empty queue, tickets", 0, "--devices", "2000", "--warm-up")
-			m.run("empty queue, full handshakes", 0, "--devices", "2000", "--full-handshakes")
-			m.run("empty queue, WBXML, tickets", 0, "--devices", "2000", "--warm-up", "--syntax", "wbxml")
-			m.run("ten commands, full handshakes", 10, "--full-handshakes")
-			m.run("ten commands, WBXML, full handshakes", 10, "--full-handshakes", "--syntax", "wbxml")
+			measure(&measured{t: t, program: bench, seconds: seconds, engine: engine, name: name, lab: newLaboratory(t)})
 		})
 	}
 }
@@ -83,21 +103,34 @@ func (m *measured) store(work func(*store.SQL)) {
 	work(storetest.Store(m.t, database.New(db, m.engine), nil))
 }
 
-// enroll devices of this name, which have told what they are.
+// enroll devices of this name.
 func (m *measured) enroll(name string, devices int) (names []string) {
 	m.t.Helper()
+	names = make([]string, devices)
 	m.store(func(s *store.SQL) {
-		for n := range devices {
-			names = append(names, fmt.Sprintf(name, n))
-			if err := s.Enroll(m.t.Context(), store.Device{Name: names[n], Enrolled: time.Now()}); err != nil {
-				m.t.Fatal(err)
-			}
+		var next atomic.Int64
+		var workers sync.WaitGroup
+		for range 64 { // they share transactions
+			workers.Go(func() {
+				for n := next.Add(1) - 1; n < int64(devices) && !m.t.Failed(); n = next.Add(1) - 1 {
+					names[n] = fmt.Sprintf(name, n)
+					if err := s.Enroll(m.t.Context(), store.Device{Name: names[n], Enrolled: time.Now()}); err != nil {
+						m.t.Error(err)
+					}
+				}
+			})
 		}
+		workers.Wait()
 	})
+	return names
+}
+
+// visit by each device, which tells what it is.
+func (m *measured) visit(name string, devices int) {
+	m.t.Helper()
 	n := newNode(m.t, m.engine, m.name, m.lab)
 	defer n.kill()
 	m.bench(n, "--name", name, "--devices", strconv.Itoa(devices), "--count", strconv.Itoa(devices), "--duration", "0").wait()
-	return names
 }
 
 // give each device so many tasks.
@@ -123,7 +156,9 @@ func (m *measured) run(what string, commands int, flags ...string) {
 	if commands > 0 {
 		devices := 700 * m.seconds
 		name := fmt.Sprintf("bench-%d-%%07d", m.runs)
-		m.give(m.enroll(name, devices), commands)
+		names := m.enroll(name, devices)
+		m.visit(name, devices)
+		m.give(names, commands)
 		flags = append(flags, "--name", name, "--devices", strconv.Itoa(devices), "--count", strconv.Itoa(devices))
 	}
 	profile := fmt.Sprintf("127.0.0.1:%d", 24600+m.runs)
@@ -132,9 +167,12 @@ func (m *measured) run(what string, commands int, flags ...string) {
 	if folder != "" {
 		env = append(env, profileEnv+"="+profile)
 	}
+	if !slices.Contains(flags, "--schedule") {
+		flags = append(flags, "--duration", fmt.Sprint(m.seconds, "s"))
+	}
 	n := newNode(m.t, m.engine, m.name, m.lab, env...)
 	defer n.kill()
-	running := m.bench(n, append([]string{"--duration", fmt.Sprint(m.seconds, "s")}, flags...)...)
+	running := m.bench(n, flags...)
 	if folder != "" {
 		file := filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", m.engine, m.runs))
 		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", profile, max(m.seconds/2, 1))
