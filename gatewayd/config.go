@@ -67,8 +67,18 @@ func checkFiles(cfg *config.Config, now time.Time) (warnings []string, err error
 		if err != nil {
 			return nil, err
 		}
-		if err := database.Check(databaseOf(cfg)); err != nil {
+		if err := database.Check(databaseOf(cfg, []string{"enrollment"})); err != nil {
 			return nil, cfg.Problem("enrollment.database.postgres", err.Error())
+		}
+		warnings = append(warnings, built.Warnings...)
+	}
+	if cfg.Has("manager") {
+		built, err := cfg.BuildManager(now)
+		if err != nil {
+			return nil, err
+		}
+		if err := database.Check(databaseOf(cfg, []string{"manager"})); err != nil {
+			return nil, cfg.Problem("manager.database.postgres", err.Error())
 		}
 		warnings = append(warnings, built.Warnings...)
 	}

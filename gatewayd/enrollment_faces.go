@@ -44,7 +44,7 @@ type faces struct {
 	instancesTLS *tls.Config
 }
 
-func (s *enrollmentServer) faces(ctx context.Context, cfg *config.Config, built *config.BuiltEnrollment, issuer *ca.Issuer, key []byte) (faces, error) {
+func (s *enrollmentServer) makeFaces(ctx context.Context, cfg *config.Config, built *config.BuiltEnrollment, issuer *ca.Issuer, key []byte) (faces, error) {
 	var f faces
 	e := &cfg.Enrollment
 	chain := issuer.Chain
@@ -99,7 +99,7 @@ func (s *enrollmentServer) faces(ctx context.Context, cfg *config.Config, built 
 		mux.Handle("/cgi-bin/pkiclient.exe", handler)
 	}
 	// An enrollment of Windows is one into device management.
-	if e.Protocols.Windows && e.Device.Management != "" {
+	if management, _, _ := cfg.Management(); e.Protocols.Windows && management != "" {
 		where, err := url.Parse(e.URL)
 		if err != nil {
 			return f, err
@@ -183,9 +183,10 @@ func signerOf(b *config.BuiltEnrollment) *profile.Signer {
 // accountOf a Windows device at the device management server, which knows it by
 // its certificate: the passwords, which Windows wants to have, are nobody's.
 func accountOf(c *config.Config) func(context.Context, enroll.Issued) (windows.Account, error) {
+	address, id, _ := c.Management()
 	return func(_ context.Context, issued enroll.Issued) (windows.Account, error) {
 		return windows.Account{
-			Provider: "Roamgate", Name: c.Profile.Title, URL: c.Enrollment.Device.Management,
+			Provider: id, Name: c.Profile.Title, URL: address,
 			Device: windows.Credential{Name: issued.Device, Secret: rand.Text()}, Server: windows.Credential{Secret: rand.Text()},
 		}, nil
 	}

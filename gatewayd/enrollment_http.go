@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/roamgate/roamgate/gatewayd/https"
@@ -27,10 +27,15 @@ func plain(h http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-// monitoring serves /metrics, /healthz and /readyz. Healthy is who answers; ready
-// is who reaches its database.
-func (s *enrollmentServer) monitoring(db *sql.DB) http.Handler {
-	registry := metrics.Registry(metrics.EnrollmentCollector(func() metrics.Enrollment { return s.snapshot(db) }), version, revision())
+// monitoring serves /metrics, /healthz and /readyz.
+func (s *enrollmentServer) monitoring() http.Handler {
+	return s.servers.monitoring(metrics.EnrollmentCollector(s.snapshot))
+}
+
+// monitoring of a role with a database. Healthy is who answers; ready is who
+// reaches the database.
+func (s *servers) monitoring(collector prometheus.Collector) http.Handler {
+	registry := metrics.Registry(collector, version, revision())
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelError), MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
@@ -39,7 +44,7 @@ func (s *enrollmentServer) monitoring(db *sql.DB) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 		defer cancel()
-		if err := s.ping(ctx); err != nil {
+		if err := s.db.PingContext(ctx); err != nil {
 			s.logger.Warn("not ready", slog.Any("error", err))
 			http.Error(w, "the database can't be reached", http.StatusServiceUnavailable)
 			return
@@ -49,27 +54,35 @@ func (s *enrollmentServer) monitoring(db *sql.DB) http.Handler {
 	return mux
 }
 
-func (s *enrollmentServer) snapshot(db *sql.DB) metrics.Enrollment {
+func (s *enrollmentServer) snapshot() metrics.Enrollment {
 	m := s.service.Metrics()
 	out := metrics.Enrollment{
 		Requests: m.Requests, Enrolled: m.Enrolled, Again: m.Again, Renewed: m.Renewed, Certified: m.Certified, Revoked: m.Revoked,
 		Closed: m.Closed, Expired: m.Expired, Failed: m.Failed, Unrecorded: m.Unrecorded, Refused: map[string]uint64{},
-		Listeners: map[string]metrics.Listener{"devices": listener(s.devices), "admins": listener(s.admins)},
+		Server: s.serverSnapshot(map[string]*https.Server{"devices": s.devices, "admins": s.admins}),
 	}
 	for reason, n := range m.Refused {
 		out.Refused[string(reason)] = n
 	}
-	d := db.Stats()
-	out.Connections, out.ConnectionWaits = d.OpenConnections, uint64(d.WaitCount)
-	out.ConnectionWaited = d.WaitDuration.Seconds()
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
 	if t, err := s.service.Trust(ctx); err == nil {
 		out.ListNumber, out.ListUntil = t.Number, float64(t.Until.Unix())
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out.ConfigLoaded, out.ReloadsFailed = float64(s.loaded.Unix()), s.reloadsFailed
+	return out
+}
+
+// serverSnapshot is what all roles with a database and listeners have.
+func (s *servers) serverSnapshot(of map[string]*https.Server) metrics.Server {
+	d := s.db.Stats()
+	out := metrics.Server{
+		Listeners: map[string]metrics.Listener{}, Connections: d.OpenConnections, ConnectionWaits: uint64(d.WaitCount), ConnectionWaited: d.WaitDuration.Seconds(),
+	}
+	for name, l := range of {
+		out.Listeners[name] = listener(l)
+	}
+	loaded, failed, _ := s.configuration()
+	out.ConfigLoaded, out.ReloadsFailed = float64(loaded.Unix()), failed
 	return out
 }
 

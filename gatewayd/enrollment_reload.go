@@ -5,80 +5,29 @@ import (
 	"context"
 	"encoding/pem"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/gatewayd/config"
 )
 
-// use what a reload can change: certificates and the level of the log; limits
-// follow in reload, when there are listeners.
-func (s *enrollmentServer) use(cfg *config.Config, built *config.BuiltEnrollment) {
-	s.level.Set(slog.Level(cfg.Log.Level))
+// use what a reload can change: certificates; limits follow in reload, when there
+// are listeners.
+func (s *enrollmentServer) use(built *config.BuiltEnrollment) {
 	s.deviceCerts.Use(built.Devices)
 	s.adminCerts.Use(built.Admins)
 }
 
-// reload reads the configuration again. A wrong one changes nothing.
-func (s *enrollmentServer) reload(now time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	cfg, built, err := readEnrollment(s.config.Name(), now)
-	if err != nil {
-		s.reloadsFailed++
-		return err
-	}
-	logWarnings(s.logger, built.Warnings)
-	if keys := restartEnrollment(s.config, cfg); len(keys) > 0 {
-		s.logger.Warn("only a restart applies a part of the configuration", slog.String("keys", strings.Join(keys, ", ")))
-	}
-	s.use(cfg, built)
-	s.devices.SetLimits(limitsOf(&cfg.Enrollment.Limits))
-	s.loaded = now
-	s.logger.Info("the configuration was read again")
-	return nil
-}
-
-func readEnrollment(file string, now time.Time) (*config.Config, *config.BuiltEnrollment, error) {
-	cfg, err := config.Load(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := cfg.Require("enrollment"); err != nil {
-		return nil, nil, err
-	}
+func (s *enrollmentServer) reload(cfg *config.Config, now time.Time) (func(), []string, error) {
 	built, err := cfg.BuildEnrollment(now)
-	return cfg, built, err
-}
-
-// restartEnrollment are the keys of this role, and those of all, that a reload
-// doesn't apply.
-func restartEnrollment(running, file *config.Config) (keys []string) {
-	for _, key := range config.NeedRestart(running, file) {
-		if strings.HasPrefix(key, "enrollment.") || strings.HasPrefix(key, "log.") {
-			keys = append(keys, key)
-		}
+	if err != nil {
+		return nil, nil, err
 	}
-	return keys
-}
-
-// followReloads reloads at SIGHUP.
-func (s *enrollmentServer) followReloads(ctx context.Context, hangup <-chan os.Signal, manager notify) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangup:
-			manager.reloading()
-			if err := s.reload(time.Now()); err != nil {
-				s.logger.Error("nothing was changed", slog.Any("error", err))
-			}
-			manager.ready()
-		}
-	}
+	return func() {
+		s.use(built)
+		s.devices.SetLimits(limitsOf(&cfg.Enrollment.Limits))
+	}, built.Warnings, nil
 }
 
 // listEvery is how long a gateway of this host may wait for a new revocation

@@ -38,14 +38,21 @@ type initEnrollmentFlags struct {
 	key                 string
 	passphraseFile      string
 	owner               string
+
+	// part of an init that says itself what comes next.
+	part bool
 }
 
 // enrollmentUser runs the role where no other is named.
 const enrollmentUser = "gatewayd-enroll"
 
 func (g *global) initEnrollmentCommand() *cobra.Command {
+	return g.initEnrollmentWith(new(initEnrollmentFlags))
+}
+
+func (g *global) initEnrollmentWith(f *initEnrollmentFlags) *cobra.Command {
 	d := config.Default().Enrollment
-	f := &initEnrollmentFlags{listen: d.Listen.AddrPort, adminListen: d.Admin.Listen.AddrPort}
+	f.listen, f.adminListen = d.Listen.AddrPort, d.Admin.Listen.AddrPort
 	c := &cobra.Command{
 		Use:   "enrollment",
 		Short: "Write a working configuration and a PKI for an enrollment server",
@@ -99,13 +106,7 @@ func (f *initEnrollmentFlags) run(c *cobra.Command, g *global) error {
 		return usage("--url %q is no https URL", f.url)
 	}
 	options := pki.EnrollmentOptions{Dir: dir, ConfigDir: filepath.Dir(file), Admin: f.admin, Key: ca.KeyAlgorithm(f.key)}
-	for _, name := range []string{at.Hostname(), f.adminAt().Addr().String(), "localhost"} {
-		if a, err := netip.ParseAddr(name); err != nil {
-			options.DNSNames = append(options.DNSNames, name)
-		} else if !slices.Contains(options.Addresses, a) {
-			options.Addresses = append(options.Addresses, a)
-		}
-	}
+	options.DNSNames, options.Addresses = hosts(at.Hostname(), reachable(f.adminListen).Addr().String(), "localhost")
 	if f.passphraseFile != "" {
 		if f.passphraseFile, err = filepath.Abs(f.passphraseFile); err != nil {
 			return err
@@ -145,6 +146,9 @@ func (f *initEnrollmentFlags) run(c *cobra.Command, g *global) error {
 	fmt.Fprintf(w, "administrator  %s, %s\n", f.admin, result.Admin)
 	if f.passphraseFile == "" {
 		fmt.Fprintf(w, "\nThe CA's keys have no passphrase; keep %s where only the server can read it.\n", result.Dir)
+	}
+	if f.part {
+		return nil
 	}
 	named := ""
 	if file != config.SystemFile {
@@ -205,12 +209,24 @@ func (f *initEnrollmentFlags) findOut(file string, before []byte) error {
 //go:embed init_enrollment.yaml.tmpl
 var initEnrollmentTemplate string
 
-// adminAt is where administrators of this host reach the server.
-func (f *initEnrollmentFlags) adminAt() netip.AddrPort {
-	if a := f.adminListen.Addr(); !a.IsUnspecified() {
-		return f.adminListen
+// reachable is where those of this host reach a listener.
+func reachable(listen netip.AddrPort) netip.AddrPort {
+	if a := listen.Addr(); !a.IsUnspecified() {
+		return listen
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), f.adminListen.Port())
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), listen.Port())
+}
+
+// hosts are names and addresses of a certificate.
+func hosts(list ...string) (names []string, addresses []netip.Addr) {
+	for _, name := range list {
+		if a, err := netip.ParseAddr(name); err != nil {
+			names = append(names, name)
+		} else if !slices.Contains(addresses, a) {
+			addresses = append(addresses, a)
+		}
+	}
+	return names, addresses
 }
 
 // render adds the sections to what is there, and checks it as `run enrollment`
@@ -228,7 +244,7 @@ func (f *initEnrollmentFlags) render(file, state string, before []byte, r pki.En
 		b.WriteByte('\n')
 	}
 	err := t.Execute(b, map[string]any{
-		"New": before == nil, "Listen": f.listen, "AdminListen": f.adminListen, "AdminAt": f.adminAt(), "Metrics": f.metrics, "URL": f.url,
+		"New": before == nil, "Listen": f.listen, "AdminListen": f.adminListen, "AdminAt": reachable(f.adminListen), "Metrics": f.metrics, "URL": f.url,
 		"Database": filepath.Join(state, "enrollment.db"), "SealKey": filepath.Join(state, "seal.key"), "Passphrase": f.passphraseFile,
 		"Gateway": f.gateway, "GatewayID": f.gatewayID, "Networks": f.networks, "DNS": f.dns, "PKI": r,
 	})
@@ -243,23 +259,9 @@ func (f *initEnrollmentFlags) render(file, state string, before []byte, r pki.En
 
 // give the server's key and the CA to the user who runs the server.
 func (f *initEnrollmentFlags) give(r pki.EnrollmentResult, system bool) error {
-	name := f.owner
-	if name == "" {
-		if !system || os.Getuid() != 0 {
-			return nil
-		}
-		name = enrollmentUser
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		if f.owner == "" {
-			return nil
-		}
-		return fmt.Errorf("--owner: %w", err)
-	}
-	uid, err := strconv.Atoi(u.Uid)
-	if err != nil {
-		return fmt.Errorf("--owner %s: uid %q", name, u.Uid)
+	uid, err := ownerOf(f.owner, enrollmentUser, system)
+	if err != nil || uid < 0 {
+		return err
 	}
 	if err := os.Chown(r.ServerKey, uid, -1); err != nil {
 		return err
@@ -271,4 +273,27 @@ func (f *initEnrollmentFlags) give(r pki.EnrollmentResult, system bool) error {
 		}
 		return os.Lchown(path, uid, -1)
 	})
+}
+
+// ownerOf keys: the user that is named, or the usual one if there is one and the
+// system's folders are used; -1 for nobody else.
+func ownerOf(named, usual string, system bool) (uid int, err error) {
+	name := named
+	if name == "" {
+		if !system || os.Getuid() != 0 {
+			return -1, nil
+		}
+		name = usual
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		if named == "" {
+			return -1, nil
+		}
+		return -1, fmt.Errorf("--owner: %w", err)
+	}
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return -1, fmt.Errorf("--owner %s: uid %q", name, u.Uid)
+	}
+	return uid, nil
 }

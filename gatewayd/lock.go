@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// instanceLock makes sure that one gateway runs with a runtime folder. The
+// instanceLock makes sure that one of a role runs with a runtime folder. The
 // kernel lets go of it when the process ends, however it ends.
 type instanceLock struct{ file *os.File }
 
-var errSecondInstance = errors.New("another gateway is running")
+var errSecondInstance = errors.New("is running already")
 
 // lockInstance takes the lock, or says who has it.
-func lockInstance(dir string) (*instanceLock, error) {
-	path := filepath.Join(dir, "gateway.lock")
+func lockInstance(dir, role string) (*instanceLock, error) {
+	path := filepath.Join(dir, role+".lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -31,8 +31,8 @@ func lockInstance(dir string) (*instanceLock, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		pid, _ := io.ReadAll(io.LimitReader(f, 20))
-		return nil, hinted{fmt.Errorf("%w with runtime_dir %s (pid %s)", errSecondInstance, dir, strings.TrimSpace(string(pid))),
-			"End it with `gatewayd stop`, or give this one a runtime_dir of its own."}
+		return nil, hinted{fmt.Errorf("a %s %w with runtime_dir %s (pid %s)", role, errSecondInstance, dir, strings.TrimSpace(string(pid))),
+			"End it first, or give this one a runtime_dir of its own."}
 	}
 	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
 		f.Close()

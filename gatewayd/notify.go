@@ -13,6 +13,7 @@ import (
 type notify struct{ logger *slog.Logger }
 
 func (n notify) ready()    { n.send("READY=1\nSTATUS=forwarding") }
+func (n notify) serving()  { n.send("READY=1\nSTATUS=serving") }
 func (n notify) stopping() { n.send("STOPPING=1") }
 
 func (n notify) reloading() {

@@ -8,127 +8,86 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
-	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/gatewayd/config"
-	"github.com/roamgate/roamgate/gatewayd/database"
 	"github.com/roamgate/roamgate/gatewayd/https"
 )
 
 // enrollmentServer is the role `enrollment` while it runs.
 type enrollmentServer struct {
-	logger  *slog.Logger
-	level   *slog.LevelVar
-	service *enroll.Service
-	ping    func(context.Context) error
+	*servers
+	service   *enroll.Service
+	authority *ca.CA
+	faces     faces
+	key       []byte
 
 	devices, admins         *https.Server
 	deviceCerts, adminCerts *https.Certificates
-
-	mu            sync.Mutex // reloads
-	config        *config.Config
-	loaded        time.Time
-	reloadsFailed uint64
 }
 
-// runEnrollment is the role `enrollment`: it returns when ctx ends or a listener
-// fails.
-func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err error) {
-	started := time.Now()
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// enrollmentFiles are what the section names, read before anything is touched.
+type enrollmentFiles struct {
+	built     *config.BuiltEnrollment
+	authority *ca.CA
+}
 
-	if file, err = filepath.Abs(file); err != nil {
-		return err
-	}
-	cfg, err := config.Load(file)
+func readEnrollmentFiles(cfg *config.Config, now time.Time) (f enrollmentFiles, err error) {
+	built, err := cfg.BuildEnrollment(now)
 	if err != nil {
-		return err
-	}
-	if err := cfg.Require("enrollment"); err != nil {
-		return err
-	}
-	built, err := cfg.BuildEnrollment(started)
-	if err != nil {
-		return err
-	}
-	e := &cfg.Enrollment
-	source := databaseOf(cfg)
-	if err := database.Check(source); err != nil {
-		return cfg.Problem("enrollment.database.postgres", err.Error())
+		return f, err
 	}
 	authority, err := openAuthority(cfg)
-	if err != nil {
-		return err
-	}
-	defer authority.Close()
-	level := new(slog.LevelVar)
-	level.Set(slog.Level(cfg.Log.Level))
-	logger := newLogger(stderr, cfg.Log.Format, level)
-	logWarnings(logger, built.Warnings)
-	manager := notify{logger}
+	return enrollmentFiles{built, authority}, err
+}
 
-	// All configuration is read. Below this line databases and files are touched.
-
-	sealKey, err := sealKey(cfg.Path(e.KeyFile))
+// newEnrollmentServer doesn't listen yet. The authority stays the caller's.
+func newEnrollmentServer(ctx context.Context, base *servers, f enrollmentFiles) (*enrollmentServer, error) {
+	cfg, e := base.config, &base.config.Enrollment
+	logWarnings(base.logger, f.built.Warnings)
+	key, err := sealKey(cfg.Path(e.KeyFile), enroll.SealKeySize)
 	if err != nil {
-		return cfg.Problem("enrollment.key_file", err.Error())
+		return nil, cfg.Problem("enrollment.key_file", err.Error())
 	}
-	defer clear(sealKey)
-	db, err := database.Open(ctx, source)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	store, err := directory.New(ctx, db)
-	if err != nil {
-		return err
-	}
+	authority := f.authority
 	service, err := enroll.New(ctx, enroll.Options{
-		Directory: store, Issuer: authority.Issuer(), SealKey: sealKey, Policy: policyOf(cfg), Configuration: configurationOf(cfg), Log: logger,
+		Directory: base.directory, Issuer: authority.Issuer(), SealKey: key, Policy: policyOf(cfg), Configuration: configurationOf(cfg), Log: base.logger,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := service.TakeOver(ctx, authority); err != nil {
-		return fmt.Errorf("take over the record of the CA in %s: %w", authority.Dir(), err)
+		return nil, fmt.Errorf("take over the record of the CA in %s: %w", authority.Dir(), err)
 	}
 	s := &enrollmentServer{
-		logger: logger, level: level, service: service, ping: db.PingContext, config: cfg, loaded: started,
-		deviceCerts: new(https.Certificates), adminCerts: new(https.Certificates),
+		servers: base, service: service, authority: authority, key: key, deviceCerts: new(https.Certificates), adminCerts: new(https.Certificates),
 	}
-	s.use(cfg, built)
-	faces, err := s.faces(ctx, cfg, built, authority.Issuer(), sealKey)
-	if err != nil {
-		return err
+	s.use(f.built)
+	if s.faces, err = s.makeFaces(ctx, cfg, f.built, authority.Issuer(), key); err != nil {
+		return nil, err
 	}
 	clients := x509.NewCertPool()
 	clients.AddCert(authority.Issuing())
 	s.devices = https.New(https.Config{
-		Handler: faces.devices, Certificates: s.deviceCerts, ClientCAs: clients, ClientAuth: tls.RequestClientCert,
-		Limits: limitsOf(&e.Limits), Logger: logger,
+		Handler: s.faces.devices, Certificates: s.deviceCerts, ClientCAs: clients, ClientAuth: tls.RequestClientCert,
+		Limits: limitsOf(&e.Limits), Logger: s.logger,
 	})
 	s.admins = https.New(https.Config{
-		Handler: faces.admins, Certificates: s.adminCerts, ClientCAs: clients, ClientAuth: tls.RequestClientCert,
-		Limits: adminLimits, Logger: logger,
+		Handler: s.faces.admins, Certificates: s.adminCerts, ClientCAs: clients, ClientAuth: tls.RequestClientCert,
+		Limits: adminLimits, Logger: s.logger,
 	})
+	return s, nil
+}
 
-	l := &listeners{failed: make(chan error, 4)}
-	defer l.close()
+func (s *enrollmentServer) listen(l *listeners) error {
+	e := &s.config.Enrollment
 	if err := l.serve("enrollment.listen", e.Listen, s.devices); err != nil {
 		return err
 	}
@@ -137,87 +96,31 @@ func runEnrollment(ctx context.Context, file string, stderr io.Writer) (err erro
 	}
 	if e.Instance.Listen.IsValid() {
 		if err := l.serve("enrollment.instance.listen", e.Instance.Listen, https.New(https.Config{
-			Handler: faces.instances, TLS: faces.instancesTLS, Limits: adminLimits, Logger: logger,
+			Handler: s.faces.instances, TLS: s.faces.instancesTLS, Limits: adminLimits, Logger: s.logger,
 		})); err != nil {
 			return err
 		}
 	}
 	if e.Metrics.IsValid() {
-		if err := l.serve("enrollment.metrics", e.Metrics, plain(s.monitoring(db.DB), logger)); err != nil {
-			return err
-		}
+		return l.serve("enrollment.metrics", e.Metrics, plain(s.monitoring(), s.logger))
 	}
-	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var followers sync.WaitGroup
-	followers.Go(func() { service.Run(working) })
-	followers.Go(func() { s.publishLists(working, authority.Dir()) })
-	followers.Go(func() { s.followReloads(working, hangup, manager) })
-	logger.Info("enrollment server is ready",
-		slog.String("version", version), slog.String("url", e.URL), slog.Any("listen", e.Listen.AddrPort), slog.Any("admin", e.Admin.Listen.AddrPort),
-		slog.String("database", string(db.Engine)), slog.String("issuer", authority.Issuing().Subject.CommonName))
-	manager.ready()
-
-	select {
-	case <-ctx.Done():
-	case err = <-l.failed:
-		logger.Error("a listener failed", slog.Any("error", err))
-	}
-	manager.stopping()
-	logger.Info("enrollment server is stopping")
-	l.shutdown(logger)
-	stop()
-	followers.Wait()
-	return err
-}
-
-// endOfRequests is how long requests that are being answered have at the end.
-const endOfRequests = 10 * time.Second
-
-// httpServer is one of net/http's or of package https.
-type httpServer interface {
-	Serve(net.Listener) error
-	Shutdown(context.Context) error
-	Close() error
-}
-
-// listeners that run.
-type listeners struct {
-	servers []httpServer
-	failed  chan error
-}
-
-func (l *listeners) serve(key string, at config.Listen, server httpServer) error {
-	listener, err := net.Listen("tcp", at.String())
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	l.servers = append(l.servers, server)
-	go func() {
-		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			l.failed <- fmt.Errorf("%s: %w", key, err)
-		}
-	}()
 	return nil
 }
 
-// shutdown lets requests finish.
-func (l *listeners) shutdown(logger *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), endOfRequests)
-	defer cancel()
-	var all sync.WaitGroup
-	for _, s := range l.servers {
-		all.Go(func() {
-			if err := s.Shutdown(ctx); err != nil {
-				logger.Warn("requests were cut off", slog.Any("error", err))
-			}
-		})
-	}
-	all.Wait()
+func (s *enrollmentServer) run(ctx context.Context) {
+	var followers sync.WaitGroup
+	followers.Go(func() { s.service.Run(ctx) })
+	followers.Go(func() { s.publishLists(ctx, s.authority.Dir()) })
+	followers.Wait()
 }
 
-func (l *listeners) close() {
-	for _, s := range l.servers {
-		_ = s.Close()
+func (s *enrollmentServer) close() { clear(s.key) }
+
+func (s *enrollmentServer) ready() []slog.Attr {
+	e := &s.config.Enrollment
+	return []slog.Attr{
+		slog.String("version", version), slog.String("url", e.URL), slog.Any("listen", e.Listen.AddrPort), slog.Any("admin", e.Admin.Listen.AddrPort),
+		slog.String("database", string(s.db.Engine)), slog.String("issuer", s.authority.Issuing().Subject.CommonName),
 	}
 }
 
@@ -226,17 +129,10 @@ var adminLimits = https.Limits{
 	Connections: 512, PerSource: 256, Rate: 1000, Burst: 2000, Body: 256 << 10, Timeout: 30 * time.Second,
 }
 
-func limitsOf(l *config.EnrollmentLimits) https.Limits {
+func limitsOf(l *config.ListenerLimits) https.Limits {
 	return https.Limits{
 		Connections: l.Connections, PerSource: l.ConnectionsPerPrefix, Rate: l.RequestsPerSecond, Burst: l.Burst,
 		Body: int64(l.Body), Timeout: time.Duration(l.Timeout),
-	}
-}
-
-func databaseOf(c *config.Config) database.Config {
-	d := c.Enrollment.Database
-	return database.Config{
-		File: c.DatabaseFile(), Postgres: d.Postgres, Insecure: d.TLS == config.TLSNone, Connections: d.Connections,
 	}
 }
 
@@ -253,7 +149,10 @@ func configurationOf(c *config.Config) enroll.Configuration {
 	d := &c.Enrollment.Device
 	out := enroll.Configuration{
 		Title: c.Profile.Title, Networks: d.Networks, DNS: d.DNS, Domains: c.Profile.Domains,
-		IKE: proposals(d.IKE), ESP: proposals(d.ESP), Management: d.Management, Enrollment: c.Enrollment.URL,
+		IKE: proposals(d.IKE), ESP: proposals(d.ESP), Enrollment: c.Enrollment.URL,
+	}
+	if address, id, first := c.Management(); address != "" {
+		out.Management, out.ManagementID, out.ManagementFirst = address, id, int(first/time.Second)
 	}
 	for _, g := range d.Gateways {
 		out.Gateways = append(out.Gateways, enroll.Gateway{Address: g.Address, Identity: g.ID})
@@ -311,15 +210,15 @@ func firstLine(file string) ([]byte, error) {
 	return line, nil
 }
 
-// sealKey reads the key of the database's secrets, or makes it where there is
-// none.
-func sealKey(file string) ([]byte, error) {
+// sealKey reads a key of size octets for the secrets in a database, or makes it
+// where there is none.
+func sealKey(file string, size int) ([]byte, error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, err
 	}
 	key, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		key = make([]byte, enroll.SealKeySize)
+		key = make([]byte, size)
 		rand.Read(key)
 		if err = ca.WriteFile(file, key, 0o600, false); err == nil {
 			return key, nil
@@ -332,8 +231,8 @@ func sealKey(file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(key) != enroll.SealKeySize {
-		return nil, fmt.Errorf("%s: got %d octets, expected %d", file, len(key), enroll.SealKeySize)
+	if len(key) != size {
+		return nil, fmt.Errorf("%s: got %d octets, expected %d", file, len(key), size)
 	}
 	info, err := os.Stat(file)
 	if err == nil && info.Mode().Perm()&0o077 != 0 {

@@ -111,7 +111,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	if err := errors.Join(os.MkdirAll(runtimeDir, 0o755), os.MkdirAll(stateDir, 0o700)); err != nil {
 		return fmt.Errorf("folders of the gateway: %w", err)
 	}
-	lock, err := lockInstance(runtimeDir)
+	lock, err := lockInstance(runtimeDir, "gateway")
 	if err != nil {
 		return err
 	}

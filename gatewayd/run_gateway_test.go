@@ -69,16 +69,16 @@ func TestSteps(t *testing.T) {
 
 func TestSecondInstance(t *testing.T) {
 	dir := t.TempDir()
-	first, err := lockInstance(dir)
+	first, err := lockInstance(dir, "gateway")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = lockInstance(dir)
+	_, err = lockInstance(dir, "gateway")
 	if !errors.Is(err, errSecondInstance) || !strings.Contains(err.Error(), "pid "+strconv.Itoa(os.Getpid())) {
 		t.Errorf("second instance: %v", err)
 	}
 	first.release()
-	again, err := lockInstance(dir)
+	again, err := lockInstance(dir, "gateway")
 	if err != nil {
 		t.Fatalf("after the first one's end: %v", err)
 	}

@@ -45,29 +45,31 @@ func (d *SQL) Enroll(ctx context.Context, v Device) error {
 	if !isName(v.Name) || v.Enrolled.IsZero() {
 		return fmt.Errorf("%w: a device needs a name of at most %d octets and the time of its enrollment", ErrInvalid, maxName)
 	}
-	return d.write(ctx, func(t *tx) error {
-		if _, err := t.Exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,
-			v.Name, v.Enrolled.UnixMicro()); err != nil {
+	return d.write(ctx, func(t *tx) error { return t.enroll(v) })
+}
+
+func (t *tx) enroll(v Device) error {
+	if _, err := t.Exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,
+		v.Name, v.Enrolled.UnixMicro()); err != nil {
+		return err
+	}
+	old, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), v.Name))
+	if err != nil {
+		return err
+	}
+	switch {
+	case v.Enrolled.UnixMicro() < old.Enrolled.UnixMicro():
+		return nil // an old tale
+	case v.Enrolled.UnixMicro() > old.Enrolled.UnixMicro():
+		if err := t.anew(v); err != nil {
 			return err
 		}
-		old, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), v.Name))
-		if err != nil {
-			return err
-		}
-		switch {
-		case v.Enrolled.UnixMicro() < old.Enrolled.UnixMicro():
-			return nil // an old tale
-		case v.Enrolled.UnixMicro() > old.Enrolled.UnixMicro():
-			if err := t.anew(v); err != nil {
-				return err
-			}
-		}
-		if _, err := t.Exec(`UPDATE dm_device SET user_name = $1, imei = $2, imsi = $3, phone = $4 WHERE name = $5`,
-			database.OrNull(v.User), database.OrNull(v.IMEI), database.OrNull(v.IMSI), database.OrNull(v.Phone), v.Name); err != nil {
-			return err
-		}
-		return t.setGroups(v.Name, v.Groups)
-	})
+	}
+	if _, err := t.Exec(`UPDATE dm_device SET user_name = $1, imei = $2, imsi = $3, phone = $4 WHERE name = $5`,
+		database.OrNull(v.User), database.OrNull(v.IMEI), database.OrNull(v.IMSI), database.OrNull(v.Phone), v.Name); err != nil {
+		return err
+	}
+	return t.setGroups(v.Name, v.Groups)
 }
 
 // anew: nothing of the enrollment before is left.
@@ -164,11 +166,16 @@ func (d *SQL) Close(ctx context.Context, device string, enrolled time.Time, reas
 		if !v.Open || v.Enrolled.UnixMicro() > enrolled.UnixMicro() {
 			return nil
 		}
-		if _, err := t.Exec(`DELETE FROM dm_wipe WHERE device_name = $1 AND state = 'ordered'`, device); err != nil {
-			return err
-		}
-		return t.closeDevice(device, reason)
+		return t.letGo(v, reason)
 	})
+}
+
+// letGo of a device whose row is locked, without a word from it.
+func (t *tx) letGo(v Device, reason string) error {
+	if _, err := t.Exec(`DELETE FROM dm_wipe WHERE device_name = $1 AND state = 'ordered'`, v.Name); err != nil {
+		return err
+	}
+	return t.closeDevice(v.Name, reason)
 }
 
 // closeDevice whose row is locked.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"strings"
 )
 
 // PutSchedule of a group; "" is all devices.
@@ -29,6 +31,21 @@ func (d *SQL) ScheduleOf(ctx context.Context, device string) (schedule string, e
 	err = d.db.QueryRowContext(ctx, `SELECT schedule FROM dm_schedule
 		WHERE group_name = '' OR group_name IN (SELECT group_name FROM dm_member WHERE device_name = $1)
 		ORDER BY group_name = '', rank, group_name LIMIT 1`, device).Scan(&schedule)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return schedule, unavailable(err)
+}
+
+// ScheduleOfGroups is that of a device in certain groups, which needn't be known
+// yet: see ScheduleOf.
+func (d *SQL) ScheduleOfGroups(ctx context.Context, groups []string) (schedule string, err error) {
+	marks, args := []string{"''"}, make([]any, len(groups))
+	for i, g := range groups {
+		marks, args[i] = append(marks, fmt.Sprintf("$%d", i+1)), g
+	}
+	err = d.db.QueryRowContext(ctx, `SELECT schedule FROM dm_schedule WHERE group_name IN (`+strings.Join(marks, ", ")+`)
+		ORDER BY group_name = '', rank, group_name LIMIT 1`, args...).Scan(&schedule)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}

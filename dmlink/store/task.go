@@ -45,52 +45,70 @@ const maxCommand = 4 << 20
 // before, which is how a second try ends whose first one worked. ErrNotFound and
 // ErrClosed name the device.
 func (d *SQL) Put(ctx context.Context, k Task, devices ...string) (id string, n int, err error) {
-	if k.ID == "" {
-		k.ID = rand.Text()
+	if (k.Group == "") == (len(devices) == 0) {
+		return "", 0, fmt.Errorf("%w: a task needs either devices or a group", ErrInvalid)
 	}
-	if k.Kind == "" || k.Created.IsZero() || !k.Expires.After(k.Created) || (k.Group == "") == (len(devices) == 0) {
-		return "", 0, fmt.Errorf("%w: a task needs a kind, an end after its beginning, and either devices or a group", ErrInvalid)
-	}
-	if !isName(k.ID) {
-		return "", 0, fmt.Errorf("%w: task ID %.50q: text of at most %d octets", ErrInvalid, k.ID, maxName)
-	}
-	command, err := marshalCommand(k.Command)
-	if err != nil {
-		return "", 0, err
-	}
-	if len(command) > maxCommand {
-		return "", 0, fmt.Errorf("%w: a command of %d octets, at most %d", ErrInvalid, len(command), maxCommand)
-	}
-	text, err := marshalQuery(k.Query)
+	p, err := newStorable(k)
 	if err != nil {
 		return "", 0, err
 	}
 	err = d.write(ctx, func(t *tx) error {
-		n = 0
-		added, err := t.Exec(`INSERT INTO dm_task (id, kind, detail, group_name, created_us, created_by, expires_us,
-				semantics, urgency, command, query, once, closes)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING`,
-			k.ID, k.Kind, k.Detail, database.OrNull(k.Group), k.Created.UnixMicro(), k.By, k.Expires.UnixMicro(),
-			int64(k.Semantics), int64(k.Urgency), command, text, flag(k.once()), flag(k.Closes))
-		if err != nil {
-			return err
-		}
-		if added == 0 {
-			return fmt.Errorf("task %q: %w", k.ID, ErrExists)
-		}
-		if k.Group != "" {
-			n, err = t.commandsOfGroup(k)
-			return err
-		}
-		for _, device := range devices {
-			if err := t.commandOf(k, device); err != nil {
-				return err
-			}
-			n++
-		}
-		return nil
+		n, err = t.putTask(p, devices...)
+		return err
 	})
-	return k.ID, n, err
+	return p.ID, n, err
+}
+
+// storable is a task in the form in which it is stored.
+type storable struct {
+	Task
+	command []byte
+	query   any
+}
+
+func newStorable(k Task) (*storable, error) {
+	if k.ID == "" {
+		k.ID = rand.Text()
+	}
+	if k.Kind == "" || k.Created.IsZero() || !k.Expires.After(k.Created) {
+		return nil, fmt.Errorf("%w: a task needs a kind and an end after its beginning", ErrInvalid)
+	}
+	if !isName(k.ID) {
+		return nil, fmt.Errorf("%w: task ID %.50q: text of at most %d octets", ErrInvalid, k.ID, maxName)
+	}
+	command, err := marshalCommand(k.Command)
+	if err != nil {
+		return nil, err
+	}
+	if len(command) > maxCommand {
+		return nil, fmt.Errorf("%w: a command of %d octets, at most %d", ErrInvalid, len(command), maxCommand)
+	}
+	query, err := marshalQuery(k.Query)
+	return &storable{k, command, query}, err
+}
+
+func (t *tx) putTask(p *storable, devices ...string) (n int, err error) {
+	k := p.Task
+	added, err := t.Exec(`INSERT INTO dm_task (id, kind, detail, group_name, created_us, created_by, expires_us,
+			semantics, urgency, command, query, once, closes)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING`,
+		k.ID, k.Kind, k.Detail, database.OrNull(k.Group), k.Created.UnixMicro(), k.By, k.Expires.UnixMicro(),
+		int64(k.Semantics), int64(k.Urgency), p.command, p.query, flag(k.once()), flag(k.Closes))
+	if err != nil {
+		return 0, err
+	}
+	if added == 0 {
+		return 0, fmt.Errorf("task %q: %w", k.ID, ErrExists)
+	}
+	if k.Group != "" {
+		return t.commandsOfGroup(k)
+	}
+	for _, device := range devices {
+		if err := t.commandOf(k, device); err != nil {
+			return 0, err
+		}
+	}
+	return len(devices), nil
 }
 
 // commandOf one device. Its row is locked, so that nothing is added to one that

@@ -47,6 +47,8 @@ func Run(t *testing.T, open func(*testing.T) *database.DB) {
 		{"wipe, cancelled too late", (*suite).wipeCancelled},
 		{"wipes are shared", (*suite).wipesShared},
 		{"schedules", (*suite).schedules},
+		{"events of others", (*suite).follows},
+		{"events of others are shared", (*suite).followShared},
 		{"after a backup", (*suite).restored},
 		{"outbox", (*suite).outbox},
 		{"pages", (*suite).pages},

@@ -20,6 +20,8 @@ type Store interface {
 	Enroll(ctx context.Context, v store.Device) error
 	PutSchedule(ctx context.Context, group string, rank int, text string) error
 	ScheduleOf(ctx context.Context, device string) (text string, err error)
+	ScheduleOfGroups(ctx context.Context, groups []string) (text string, err error)
+	Device(ctx context.Context, name string) (store.Device, error)
 }
 
 // Target says who is meant: one field is set.
@@ -72,6 +74,7 @@ type Desk struct {
 	store    Store
 	types    Table
 	provider string
+	schedule schedule.Schedule
 	now      func() time.Time
 }
 
@@ -83,6 +86,9 @@ type Options struct {
 	// Provider is the name by which devices know this server, in the tree of
 	// DMClient.
 	Provider string
+	// Schedule of devices of which no group has one; the zero value is
+	// schedule.Default().
+	Schedule schedule.Schedule
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -95,7 +101,10 @@ func New(o Options) *Desk {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Desk{o.Store, o.Types, o.Provider, o.Now}
+	if o.Schedule == (schedule.Schedule{}) {
+		o.Schedule = schedule.Default()
+	}
+	return &Desk{o.Store, o.Types, o.Provider, o.Schedule, o.Now}
 }
 
 // Types that may be requested.
@@ -229,12 +238,20 @@ func (d *Desk) SetSchedule(ctx context.Context, group string, rank int, s schedu
 
 // Schedule of a device.
 func (d *Desk) Schedule(ctx context.Context, device string) (schedule.Schedule, error) {
-	s := schedule.Default()
 	text, err := d.store.ScheduleOf(ctx, device)
-	if err == nil && text != "" {
-		err = json.Unmarshal([]byte(text), &s)
+	if err != nil {
+		return d.schedule, err
 	}
-	return s, err
+	return d.parse(text)
+}
+
+func (d *Desk) parse(text string) (schedule.Schedule, error) {
+	s := d.schedule
+	if text == "" {
+		return s, nil
+	}
+	s = schedule.Default()
+	return s, json.Unmarshal([]byte(text), &s)
 }
 
 // scheduleKind of tasks that tell a device when to come.
@@ -246,16 +263,57 @@ func (d *Desk) tellSchedule(ctx context.Context, v store.Device) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(s)
+	k, err := d.telling(s, v)
 	if err != nil {
 		return err
 	}
+	if _, _, err = d.store.Put(ctx, k, v.Name); errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// Welcome is the task that tells a device its schedule, for a store that puts it
+// in the transaction in which the device enrolls. Recheck follows.
+func (d *Desk) Welcome(ctx context.Context, v store.Device) (store.Task, error) {
+	text, err := d.store.ScheduleOfGroups(ctx, v.Groups)
+	if err != nil {
+		return store.Task{}, err
+	}
+	s, err := d.parse(text)
+	if err != nil {
+		return store.Task{}, err
+	}
+	return d.telling(s, v)
+}
+
+func (d *Desk) telling(s schedule.Schedule, v store.Device) (store.Task, error) {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return store.Task{}, err
+	}
 	now := d.now()
-	_, _, err = d.store.Put(ctx, store.Task{
+	return store.Task{
 		ID: fmt.Sprintf("%s-%s-%d-%x", scheduleKind, v.Name, v.Enrolled.UnixMicro(), digest(text)), Kind: scheduleKind, Detail: string(text),
 		Created: now, By: "manager", Expires: now.Add(longest), Urgency: -10, Command: s.Command(d.provider, v.Name),
-	}, v.Name)
-	if errors.Is(err, store.ErrExists) {
+	}, nil
+}
+
+// Recheck after a Welcome was put: a schedule that was changed meanwhile didn't
+// find the device in its group yet.
+func (d *Desk) Recheck(ctx context.Context, device string, welcome store.Task) error {
+	s, err := d.Schedule(ctx, device)
+	if err != nil {
+		return err
+	}
+	if text, err := json.Marshal(s); err != nil || string(text) == welcome.Detail {
+		return err
+	}
+	v, err := d.store.Device(ctx, device)
+	if err != nil || !v.Open {
+		return err
+	}
+	if err = d.tellSchedule(ctx, v); errors.Is(err, store.ErrClosed) {
 		return nil
 	}
 	return err

@@ -66,7 +66,7 @@ type Enrollment struct {
 // ErrNotOpen: somebody was faster; read the request again. ErrKeyTaken,
 // ErrOwner: the certificate must not leave, and the request is still open.
 func (d *SQL) Enroll(ctx context.Context, e Enrollment) error {
-	return d.write(ctx, func(t *tx) error {
+	return d.tells(ctx, func(t *tx) error {
 		q, err := scanRequest(t.Row(`SELECT `+requestColumns+` WHERE r.id = $1`+t.ForUpdateOf("r"), e.Request.String()))
 		if err != nil {
 			return found(err, "request", e.Request.String())
@@ -179,7 +179,7 @@ type Renewal struct {
 // RenewalOf. ErrRevoked, ErrClosed, ErrKeyTaken and ErrTooMany: the
 // certificate must not leave.
 func (d *SQL) Renew(ctx context.Context, n Renewal) error {
-	return d.write(ctx, func(t *tx) error {
+	return d.tells(ctx, func(t *tx) error {
 		old, err := scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`, n.Renews))
 		if err != nil {
 			return found(err, "certificate", n.Renews)

@@ -104,7 +104,7 @@ func (d *SQL) Groups(ctx context.Context, after string, limit int) ([]string, er
 // Revoke a certificate. It is on the next list that is published.
 func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reason, at time.Time) error {
 	text := ca.SerialString(serial)
-	return d.write(ctx, func(t *tx) error {
+	return d.tells(ctx, func(t *tx) error {
 		c, err := scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.ForUpdate(), text))
 		if err != nil {
 			return found(err, "certificate", text)
@@ -137,7 +137,7 @@ func (t *tx) revoke(by By, c Certificate, reason ca.Reason, at time.Time) error 
 // CloseDevice revokes what a device has and cancels its open requests. A later
 // request opens it again. ErrClosed: it was closed before.
 func (d *SQL) CloseDevice(ctx context.Context, by By, name string, reason ca.Reason, at time.Time) error {
-	return d.write(ctx, func(t *tx) error {
+	return d.tells(ctx, func(t *tx) error {
 		ids, err := query(t.Context(), t, database.Scan[string], `UPDATE directory_request SET state = $1, secret = NULL, closed_us = $2
 			WHERE device = $3 AND state = $4 RETURNING id`, Cancelled, at.UnixMicro(), name, Open)
 		if err != nil {
@@ -155,22 +155,50 @@ func (d *SQL) CloseDevice(ctx context.Context, by By, name string, reason ca.Rea
 		if !device.Open {
 			return fmt.Errorf("device %q: %w", name, ErrClosed)
 		}
-		if _, err := t.Exec(`UPDATE directory_device SET state = $1, closed_us = $2 WHERE name = $3`, "closed", at.UnixMicro(), name); err != nil {
-			return err
-		}
-		valid, err := query(t.Context(), t, scanCertificate, `SELECT `+certificateColumns+`
-			WHERE device_name = $1 AND revoked_us IS NULL AND not_after_us > $2 ORDER BY issued_us`+t.ForUpdate(), name, at.UnixMicro())
-		if err != nil {
-			return err
-		}
-		for _, c := range valid {
-			if err := t.revoke(by, c, reason, at); err != nil {
-				return err
-			}
-		}
-		if err := t.tell(Event{At: at, Kind: Closed, Device: name, User: device.User, Groups: device.Groups, Reason: reason}); err != nil {
-			return err
-		}
-		return t.audit(Entry{At: at, By: by, Action: ActClose, Device: name, Detail: reason.String()})
+		return t.close(by, device, reason, at)
 	})
+}
+
+// CloseEnrollment is CloseDevice for one enrollment of a device, the one of a
+// moment: if it enrolled anew since, or is closed, nothing happens. Open requests
+// stay: whoever made one wants it back. It says whether something was closed.
+func (d *SQL) CloseEnrollment(ctx context.Context, by By, name string, enrolled time.Time, reason ca.Reason, at time.Time) (closed bool, err error) {
+	err = d.tells(ctx, func(t *tx) error {
+		closed = false
+		// The device's row, locked first, puts this and an enrollment in an order.
+		device, err := t.device(name)
+		if err != nil || !device.Open {
+			return err
+		}
+		var since bool
+		if err := t.Row(`SELECT EXISTS (SELECT 1 FROM directory_certificate WHERE device_name = $1 AND request IS NOT NULL AND issued_us > $2)`,
+			name, enrolled.UnixMicro()).Scan(&since); err != nil || since {
+			return err
+		}
+		closed = true
+		return t.close(by, device, reason, at)
+	})
+	return closed && err == nil, err
+}
+
+// close a device whose row is locked.
+func (t *tx) close(by By, device Device, reason ca.Reason, at time.Time) error {
+	name := device.Name
+	if _, err := t.Exec(`UPDATE directory_device SET state = $1, closed_us = $2 WHERE name = $3`, "closed", at.UnixMicro(), name); err != nil {
+		return err
+	}
+	valid, err := query(t.Context(), t, scanCertificate, `SELECT `+certificateColumns+`
+		WHERE device_name = $1 AND revoked_us IS NULL AND not_after_us > $2 ORDER BY issued_us`+t.ForUpdate(), name, at.UnixMicro())
+	if err != nil {
+		return err
+	}
+	for _, c := range valid {
+		if err := t.revoke(by, c, reason, at); err != nil {
+			return err
+		}
+	}
+	if err := t.tell(Event{At: at, Kind: Closed, Device: name, User: device.User, Groups: device.Groups, Reason: reason}); err != nil {
+		return err
+	}
+	return t.audit(Entry{At: at, By: by, Action: ActClose, Device: name, Detail: reason.String()})
 }

@@ -2,9 +2,47 @@ package directory
 
 import (
 	"context"
+	"sync"
 
 	"github.com/roamgate/roamgate/gatewayd/database"
 )
+
+// news wakes those who read the outbox.
+type news struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+// wait is closed by the next tell.
+func (n *news) wait() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next == nil {
+		n.next = make(chan struct{})
+	}
+	return n.next
+}
+
+func (n *news) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.next != nil {
+		close(n.next)
+		n.next = nil
+	}
+}
+
+// News is closed by the next commit of this process that adds to the outbox. Who
+// asks for it before reading misses nothing that is committed here; other
+// processes' commits don't show.
+func (d *SQL) News() <-chan struct{} { return d.news.wait() }
+
+// tells is write for what may add to the outbox.
+func (d *SQL) tells(ctx context.Context, work func(*tx) error) error {
+	err := d.write(ctx, work)
+	d.news.tell() // also after an error: the commit may have happened
+	return err
+}
 
 func (t *tx) tell(e Event) error {
 	until := int64(0)

@@ -20,8 +20,9 @@ var tables = database.Tables{Version: "directory_version", Files: migrations}
 // SQL is the directory in a database. It is safe for concurrent use, and on
 // PostgreSQL several processes may share it.
 type SQL struct {
-	db *database.DB
-	id string
+	db   *database.DB
+	id   string
+	news news
 }
 
 // New brings the tables up to date and returns the directory. The database

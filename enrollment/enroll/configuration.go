@@ -23,6 +23,12 @@ type Configuration struct {
 	// Management is the URL of the device management server, empty if there is
 	// none.
 	Management string `json:"management,omitempty"`
+	// ManagementID is the name by which the device knows that server;
+	// ManagementFirst is how many seconds after enrollment it goes there for the
+	// first time, with its certificate. Its own name there is that of the
+	// certificate.
+	ManagementID    string `json:"management_id,omitempty"`
+	ManagementFirst int    `json:"management_first,omitempty"`
 	// Enrollment is the URL of the enrollment server, for renewals; empty if
 	// there is none.
 	Enrollment string `json:"enrollment,omitempty"`

@@ -17,6 +17,7 @@ type Config struct {
 	Debug      Debug      `yaml:"debug" restart:"yes"`
 	Gateway    Gateway    `yaml:"gateway"`
 	Enrollment Enrollment `yaml:"enrollment"`
+	Manager    Manager    `yaml:"manager"`
 	Client     Client     `yaml:"client"`
 	Profile    Profile    `yaml:"profile"`
 

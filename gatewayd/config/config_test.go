@@ -42,7 +42,7 @@ func TestEveryErrorAtOnce(t *testing.T) {
 func TestErrors(t *testing.T) {
 	tests := []struct{ name, file, want string }{
 		{"unknown key with a near one", "gateway:\n  external:\n    adress: x\n", `f.yaml:3: gateway.external.adress: unknown key; did you mean 'address'?`},
-		{"unknown key with none", "zzzzzzzzzz: 1\n", `f.yaml:1: zzzzzzzzzz: unknown key; expected one of admin, client, debug, enrollment, gateway, log, metrics, profile, runtime_dir, state_dir`},
+		{"unknown key with none", "zzzzzzzzzz: 1\n", `f.yaml:1: zzzzzzzzzz: unknown key; expected one of admin, client, debug, enrollment, gateway, log, manager, metrics, profile, runtime_dir, state_dir`},
 		{"not YAML", "gateway: [\n", `f.yaml:1: not YAML: `},
 		{"a tab", "gateway:\n\tike:\n", `f.yaml:2: not YAML: `},
 		{"a list for a section", "gateway: []\n", `f.yaml:1: gateway: got a list, expected a section with the keys backend, offload, external, internal,`},
@@ -114,6 +114,9 @@ func TestSampleCoversEveryKey(t *testing.T) {
 	e := &c.Enrollment
 	e.URL, e.Credentials, e.Admin.Credentials, e.Device.Gateways = "", nil, nil, nil
 	e.Instance, e.Instances, c.Client = EnrollmentOwn{}, nil, Client{}
+	m := &c.Manager
+	m.URL, m.Credentials, m.Admin.Credentials = "", nil, nil
+	m.Devices.Roots, m.Devices.InstanceOIDs = nil, nil
 	got, err := c.YAML()
 	if err != nil {
 		t.Fatal(err)

@@ -65,6 +65,25 @@ func SocketOf(name string) string {
 	return c.Socket()
 }
 
+// ManagerSocketOf is SocketOf for a manager.
+func ManagerSocketOf(name string) string {
+	c := Default()
+	if data, err := readFile(name); err == nil {
+		c, _ = decode(name, data)
+	}
+	return c.ManagerSocket()
+}
+
+// ForManager says whether a file is one for a manager and not for a gateway.
+func ForManager(name string) bool {
+	data, err := readFile(name)
+	if err != nil {
+		return false
+	}
+	c, _ := decode(name, data)
+	return c.Has("manager") && !c.Has("gateway")
+}
+
 func decode(name string, data []byte) (*Config, *decoder) {
 	d := &decoder{file: name, lines: map[string]int{}}
 	c := Default()

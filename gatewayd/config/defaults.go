@@ -83,6 +83,7 @@ func Default() *Config {
 			Guard:  defaultGuard(),
 		},
 		Enrollment: defaultEnrollment(),
+		Manager:    defaultManager(),
 		Profile:    Profile{Title: profile.DefaultTitle, Connect: string(profile.Manual)},
 	}
 }

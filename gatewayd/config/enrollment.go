@@ -15,8 +15,8 @@ type Enrollment struct {
 	// URL by which they reach it, https; in what is delivered to them.
 	URL string `yaml:"url" restart:"yes"`
 	// Credentials of the listener for devices, one for each name.
-	Credentials []Credential    `yaml:"credentials"`
-	Admin       EnrollmentAdmin `yaml:"admin"`
+	Credentials []Credential  `yaml:"credentials"`
+	Admin       AdminListener `yaml:"admin"`
 	// Metrics is the HTTP listener of /metrics, /healthz and /readyz.
 	Metrics  Listen       `yaml:"metrics" restart:"yes"`
 	Database Database     `yaml:"database" restart:"yes"`
@@ -28,15 +28,15 @@ type Enrollment struct {
 	KeyFile      string                 `yaml:"key_file" restart:"yes"`
 	Requests     EnrollmentRequests     `yaml:"requests" restart:"yes"`
 	Certificates EnrollmentCertificates `yaml:"certificates" restart:"yes"`
-	Limits       EnrollmentLimits       `yaml:"limits"`
+	Limits       ListenerLimits         `yaml:"limits"`
 	Device       EnrollmentDevice       `yaml:"device" restart:"yes"`
 	// Instance is this one, Instances are the others.
 	Instance  EnrollmentOwn        `yaml:"instance" restart:"yes"`
 	Instances []EnrollmentInstance `yaml:"instances" restart:"yes"`
 }
 
-// EnrollmentAdmin is the listener of the administrators' API, mutual TLS.
-type EnrollmentAdmin struct {
+// AdminListener is that of an administrators' API, mutual TLS.
+type AdminListener struct {
 	Listen      Listen       `yaml:"listen" restart:"yes"`
 	Credentials []Credential `yaml:"credentials"`
 }
@@ -96,8 +96,8 @@ type EnrollmentCertificates struct {
 	RenewBefore Duration `yaml:"renew_before"`
 }
 
-// EnrollmentLimits keep strangers and floods small.
-type EnrollmentLimits struct {
+// ListenerLimits keep strangers and floods at a listener small.
+type ListenerLimits struct {
 	// Connections at once, all of them and those of one source prefix (an IPv4
 	// /24, an IPv6 /48).
 	Connections          int `yaml:"connections"`
@@ -119,10 +119,12 @@ type EnrollmentDevice struct {
 	// Networks behind them; empty: everything.
 	Networks []netip.Prefix `yaml:"networks"`
 	DNS      []netip.Addr   `yaml:"dns"`
-	// Management is the URL of the device management server; empty for none.
-	Management string        `yaml:"management"`
-	IKE        []IKEProposal `yaml:"ike"`
-	ESP        []ESPProposal `yaml:"esp"`
+	// Management is the URL of the device management server, empty for none or
+	// that of the section manager; ManagementID the name by which devices know it.
+	Management   string        `yaml:"management"`
+	ManagementID string        `yaml:"management_id"`
+	IKE          []IKEProposal `yaml:"ike"`
+	ESP          []ESPProposal `yaml:"esp"`
 }
 
 // EnrollmentGateway that devices dial.
@@ -153,9 +155,11 @@ type EnrollmentInstance struct {
 	InstanceOID OID    `yaml:"instance_oid"`
 }
 
-// Client is what `gatewayd enrollment` and `gatewayd certificate` talk to.
+// Client is what commands of administrators talk to: `gatewayd enrollment` and
+// `gatewayd certificate` to the one, those about devices to the other.
 type Client struct {
 	Enrollment ClientServer `yaml:"enrollment"`
+	Manager    ClientServer `yaml:"manager"`
 }
 
 // ClientServer is a server and how an administrator shows who they are.
@@ -178,7 +182,7 @@ func (c *Config) Has(section string) bool {
 // ForGateway says whether the file is one for a gateway: it has that section, or
 // none of another role.
 func (c *Config) ForGateway() bool {
-	return c.Has("gateway") || !c.Has("enrollment") && !c.Has("client")
+	return c.Has("gateway") || !c.Has("enrollment") && !c.Has("manager") && !c.Has("client")
 }
 
 // Require is an error if the file lacks the section of a role.
@@ -208,7 +212,7 @@ func defaultEnrollment() Enrollment {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	return Enrollment{
 		Listen:    at(netip.IPv6Unspecified(), 443),
-		Admin:     EnrollmentAdmin{Listen: at(loopback, 8445)},
+		Admin:     AdminListener{Listen: at(loopback, 8445)},
 		Metrics:   at(loopback, 9501),
 		Database:  Database{TLS: TLSVerify, Connections: 16},
 		CA:        EnrollmentCA{Dir: "/var/lib/gatewayd/pki"},
@@ -218,11 +222,12 @@ func defaultEnrollment() Enrollment {
 			Valid: Duration(8 * time.Hour), MaxValid: Duration(7 * 24 * time.Hour), Guesses: 10_000_000,
 		},
 		Certificates: EnrollmentCertificates{Lifetime: Duration(ca.DeviceLifetime), RenewBefore: Duration(ca.DeviceLifetime / 3)},
-		Limits: EnrollmentLimits{
+		Limits: ListenerLimits{
 			Connections: 4096, ConnectionsPerPrefix: 256, RequestsPerSecond: 50, Burst: 200,
 			Body: 64 << 10, Timeout: Duration(20 * time.Second),
 		},
 		Device: EnrollmentDevice{
+			ManagementID: DefaultServerID,
 			IKE: mustIKE(
 				"aes128gcm16-prfsha256-ecp256",
 				"aes256gcm16-prfsha384-ecp384",

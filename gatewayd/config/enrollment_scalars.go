@@ -12,11 +12,13 @@ const (
 	TLSNone   DatabaseTLS = "insecure-without-tls"
 )
 
+var errUnknownWay = errors.New("unknown way")
+
 // UnmarshalText reads a way's name.
 func (t *DatabaseTLS) UnmarshalText(b []byte) error {
 	*t = DatabaseTLS(b)
 	if *t != TLSVerify && *t != TLSNone {
-		return errors.New("unknown way")
+		return errUnknownWay
 	}
 	return nil
 }

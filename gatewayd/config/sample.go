@@ -30,7 +30,7 @@ func (c *Config) YAML() ([]byte, error) {
 
 // isRole says whether a section is checked only where the file has it.
 func isRole(section string) bool {
-	return section == "gateway" || section == "enrollment" || section == "client"
+	return section == "gateway" || section == "enrollment" || section == "manager" || section == "client"
 }
 
 // JSON is the same as YAML returns, in JSON.

@@ -52,6 +52,9 @@ func (c *Config) validate() Problems {
 	if c.Has("enrollment") {
 		v.enrollment(&c.Enrollment)
 	}
+	if c.Has("manager") {
+		v.manager(&c.Manager)
+	}
 	if c.Has("client") {
 		v.client(&c.Client)
 	}

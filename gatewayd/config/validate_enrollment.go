@@ -31,7 +31,7 @@ func (v *validator) enrollment(e *Enrollment) {
 	v.between("enrollment.requests.guesses", e.Requests.Guesses, 1, 1_000_000_000)
 	v.duration("enrollment.certificates.lifetime", e.Certificates.Lifetime, time.Hour, 825*24*time.Hour)
 	v.duration("enrollment.certificates.renew_before", e.Certificates.RenewBefore, time.Minute, time.Duration(e.Certificates.Lifetime)*9/10)
-	v.enrollmentLimits(&e.Limits)
+	v.listenerLimits("enrollment.limits.", &e.Limits)
 	v.device(&e.Device)
 	v.instances(e)
 	v.distinct([]namedListen{
@@ -138,14 +138,13 @@ func (v *validator) pkcs11(c *EnrollmentCA) {
 	}
 }
 
-func (v *validator) enrollmentLimits(l *EnrollmentLimits) {
-	const key = "enrollment.limits."
+func (v *validator) listenerLimits(key string, l *ListenerLimits) {
 	v.between(key+"connections", l.Connections, 16, 1<<20)
 	v.between(key+"connections_per_prefix", l.ConnectionsPerPrefix, 1, max(l.Connections, 1))
 	v.between(key+"requests_per_second", l.RequestsPerSecond, 1, 1<<20)
 	v.between(key+"burst", l.Burst, 1, 1<<20)
-	if l.Body < 8<<10 || l.Body > 1<<20 {
-		v.say(key+"body", "got %d, expected 8KiB to 1MiB", l.Body)
+	if l.Body < 8<<10 || l.Body > 16<<20 {
+		v.say(key+"body", "got %d, expected 8KiB to 16MiB", l.Body)
 	}
 	v.duration(key+"timeout", l.Timeout, time.Second, 5*time.Minute)
 }
@@ -183,6 +182,9 @@ func (v *validator) device(d *EnrollmentDevice) {
 			v.say(key+"management", "got %q, expected the https URL of the device management server", clip(d.Management))
 		}
 	}
+	if !serverID.MatchString(d.ManagementID) {
+		v.say(key+"management_id", "got %q, expected manager.server_id of that server", clip(d.ManagementID))
+	}
 }
 
 func (v *validator) instances(e *Enrollment) {
@@ -211,9 +213,19 @@ func (v *validator) instances(e *Enrollment) {
 }
 
 func (v *validator) client(c *Client) {
-	const key = "client.enrollment."
-	s := c.Enrollment
-	v.webURL(key+"server", s.Server, "the https URL of the listener for administrators, such as https://127.0.0.1:8445")
+	empty := func(s ClientServer) bool {
+		return s.Server == "" && s.Certificate == "" && s.Key == "" && len(s.Roots) == 0
+	}
+	if !empty(c.Enrollment) || empty(c.Manager) {
+		v.clientServer("client.enrollment.", c.Enrollment, "8445")
+	}
+	if !empty(c.Manager) {
+		v.clientServer("client.manager.", c.Manager, "8446")
+	}
+}
+
+func (v *validator) clientServer(key string, s ClientServer, port string) {
+	v.webURL(key+"server", s.Server, "the https URL of the listener for administrators, such as https://127.0.0.1:"+port)
 	v.required(key+"certificate", s.Certificate, "a PEM file: `gatewayd pki admin` makes one")
 	v.required(key+"key", s.Key, "a PEM file with its private key")
 	if len(s.Roots) == 0 {

@@ -38,6 +38,11 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
+// ServerStatus asks how a manager is, and what runs in its process.
+func (c *Client) ServerStatus(ctx context.Context) (s ServerStatus, err error) {
+	return s, c.call(ctx, http.MethodGet, PathServerStatus, nil, &s)
+}
+
 // Sessions lists what is established.
 func (c *Client) Sessions(ctx context.Context) (s []Session, err error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/sessions", nil, &s)

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -59,6 +61,20 @@ func peerOf(r *http.Request) peer {
 		p.err = errors.New("not a unix socket")
 	}
 	return p
+}
+
+// User of this host who sends a request, by name, or by number where the system
+// has no name; false if it didn't come over a local socket.
+func User(r *http.Request) (name string, ok bool) {
+	p := peerOf(r)
+	if p.err != nil {
+		return "", false
+	}
+	id := strconv.FormatUint(uint64(p.uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username, true
+	}
+	return id, true
 }
 
 func credentials(c net.Conn) (p peer) {

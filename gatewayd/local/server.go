@@ -53,8 +53,19 @@ type Config struct {
 // maxPath of a socket: sun_path is 108 octets with its NUL.
 const maxPath = 107
 
-// maxBody of a request in octets.
-const maxBody = 64 << 10
+// Bodies of requests in octets: of a gateway's commands, and of other handlers,
+// which may have bounds of their own.
+const (
+	maxCommand = 64 << 10
+	maxBody    = 16 << 20
+)
+
+func (s *Server) maxBody() int64 {
+	if s.config.Source != nil {
+		return maxCommand
+	}
+	return maxBody
+}
 
 // Server answers commands. Close ends it.
 type Server struct {
@@ -63,17 +74,41 @@ type Server struct {
 	http     *http.Server
 }
 
-// Listen binds the socket and begins to serve.
+// Listen binds the socket of a gateway and begins to serve.
 func Listen(c Config) (*Server, error) {
+	mux := http.NewServeMux()
+	s := &Server{config: c}
+	s.handle(mux)
+	if c.PProf {
+		Profiles(mux)
+	}
+	if err := s.serve(mux); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Serve binds a socket for a handler of another role. It is asked by those only
+// whom access lets in, see User.
+func Serve(path string, access Access, h http.Handler, logger *slog.Logger) (*Server, error) {
+	s := &Server{config: Config{Path: path, Access: access, Logger: logger}}
+	if err := s.serve(h); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) serve(h http.Handler) error {
+	c := &s.config
 	if len(c.Path) > maxPath {
-		return nil, fmt.Errorf("local socket %s: got a path of %d bytes, expected at most %d (unix(7)); choose a shorter runtime_dir", c.Path, len(c.Path), maxPath)
+		return fmt.Errorf("local socket %s: got a path of %d bytes, expected at most %d (unix(7)); choose a shorter runtime_dir", c.Path, len(c.Path), maxPath)
 	}
 	if err := os.Remove(c.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("local socket: %w", err)
+		return fmt.Errorf("local socket: %w", err)
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.Path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("local socket %s: %w", c.Path, err)
+		return fmt.Errorf("local socket %s: %w", c.Path, err)
 	}
 	// The file goes when Remove says so: a successor may own the path by the
 	// time the listener is closed.
@@ -81,11 +116,11 @@ func Listen(c Config) (*Server, error) {
 	if err := c.Access.permit(c.Path); err != nil {
 		listener.Close()
 		os.Remove(c.Path)
-		return nil, fmt.Errorf("local socket: %w", err)
+		return fmt.Errorf("local socket: %w", err)
 	}
-	s := &Server{config: c, listener: listener}
+	s.listener = listener
 	s.http = &http.Server{
-		Handler:           s.handler(),
+		Handler:           s.guard(h),
 		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
 		MaxHeaderBytes:    16 << 10,
@@ -96,7 +131,7 @@ func Listen(c Config) (*Server, error) {
 			c.Logger.Error("local socket failed", slog.String("path", c.Path), slog.Any("error", err))
 		}
 	}()
-	return s, nil
+	return nil
 }
 
 // permit lets the kernel refuse those whom check would refuse.
@@ -121,9 +156,8 @@ func (s *Server) Close(ctx context.Context) {
 	}
 }
 
-func (s *Server) handler() http.Handler {
+func (s *Server) handle(mux *http.ServeMux) {
 	src := s.config.Source
-	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answer(func(*http.Request) (Status, error) { return src.Status(), nil }))
 	mux.HandleFunc("GET /v1/sessions", answer(func(*http.Request) ([]Session, error) { return src.Sessions(), nil }))
 	mux.HandleFunc("POST /v1/sessions/kill", answer(func(r *http.Request) (Killed, error) {
@@ -148,12 +182,18 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /v1/drops/watch", s.watchDrops)
 	mux.HandleFunc("POST /v1/reload", answer(func(*http.Request) (Reloaded, error) { return src.Reload() }))
 	mux.HandleFunc("POST /v1/stop", s.stop)
-	if s.config.PProf {
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	}
+}
+
+// Profiles adds /debug/pprof/.
+func Profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+}
+
+// guard lets in whom access lets in.
+func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := peerOf(r)
 		if err := s.config.Access.check(p); err != nil {
@@ -164,8 +204,8 @@ func (s *Server) handler() http.Handler {
 		if r.Method != http.MethodGet {
 			s.config.Logger.Info("local command", slog.Any("uid", p.uid), slog.Any("pid", p.pid), slog.String("command", r.Method+" "+r.URL.Path))
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		mux.ServeHTTP(w, r)
+		r.Body = http.MaxBytesReader(w, r.Body, s.maxBody())
+		next.ServeHTTP(w, r)
 	})
 }
 

@@ -197,3 +197,39 @@ type Progress struct {
 type failure struct {
 	Errors []string `json:"errors"`
 }
+
+// PathServerStatus beside the administrators' API on a manager's socket.
+const PathServerStatus = "/local/status"
+
+// ServerStatus is how roles with a database are.
+type ServerStatus struct {
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	// Roles of the process, and the manager's name.
+	Roles []string `json:"roles"`
+	Name  string   `json:"name"`
+	// State is "ready", or says what is wrong.
+	State  string `json:"state"`
+	Config string `json:"config"`
+	// Loaded is when the configuration was read last.
+	Loaded time.Time `json:"loaded"`
+	// NeedRestart lists keys of the file that a reload couldn't change.
+	NeedRestart []string `json:"need_restart"`
+	// URL for devices, Listen for them, Admin for administrators.
+	URL    string         `json:"url"`
+	Listen netip.AddrPort `json:"listen"`
+	Admin  netip.AddrPort `json:"admin"`
+	// Database engine.
+	Database string `json:"database"`
+	// Sessions with devices now, and those that have proven nothing yet.
+	Sessions    int `json:"sessions"`
+	Unproven    int `json:"unproven"`
+	MaxSessions int `json:"max_sessions"`
+	// Answered messages of devices, and Refused requests by reason, since the
+	// start.
+	Answered uint64            `json:"answered"`
+	Refused  map[string]uint64 `json:"refused"`
+	// Followed is the number of enrollment's last event that was taken.
+	Followed int64 `json:"followed"`
+}

@@ -8,6 +8,15 @@ type Enrollment struct {
 	Requests, Enrolled, Again, Renewed, Certified, Revoked, Closed, Expired, Failed, Unrecorded uint64
 	// Refused by reason.
 	Refused map[string]uint64
+	// ListNumber of the newest revocation list, ListUntil its nextUpdate in Unix
+	// time.
+	ListNumber int64
+	ListUntil  float64
+	Server
+}
+
+// Server is what all roles with a database and listeners have.
+type Server struct {
 	// Listeners by name.
 	Listeners map[string]Listener
 	// Connections to the database, how often one was waited for, and for how many
@@ -15,10 +24,6 @@ type Enrollment struct {
 	Connections      int
 	ConnectionWaits  uint64
 	ConnectionWaited float64
-	// ListNumber of the newest revocation list, ListUntil its nextUpdate in Unix
-	// time.
-	ListNumber int64
-	ListUntil  float64
 	// ConfigLoaded is the Unix time of the configuration that is in use.
 	ConfigLoaded  float64
 	ReloadsFailed uint64
@@ -46,10 +51,13 @@ var (
 	listNumber        = desc("crl_number", "Number of the newest revocation list.")
 )
 
-var allEnrollment = []*prometheus.Desc{
-	enrollActs, enrollRefused, enrollFailed, enrollUnrecorded, listenOpen, listenConnections, listenRequests,
-	dbConnections, dbWaits, dbWaited, listNumber, crlExpires, configLoaded, reloadsFailed,
+var allServer = []*prometheus.Desc{
+	listenOpen, listenConnections, listenRequests, dbConnections, dbWaits, dbWaited, configLoaded, reloadsFailed,
 }
+
+var allEnrollment = append([]*prometheus.Desc{
+	enrollActs, enrollRefused, enrollFailed, enrollUnrecorded, listNumber, crlExpires,
+}, allServer...)
 
 // EnrollmentCollector takes a snapshot for each scrape.
 type EnrollmentCollector func() Enrollment
@@ -83,6 +91,18 @@ func (c EnrollmentCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(enrollFailed, s.Failed)
 	counter(enrollUnrecorded, s.Unrecorded)
+	s.Server.collect(send)
+	send(listNumber, prometheus.GaugeValue, float64(s.ListNumber))
+	if s.ListUntil != 0 {
+		send(crlExpires, prometheus.GaugeValue, s.ListUntil)
+	}
+}
+
+// collect sends the values.
+func (s *Server) collect(send func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		send(d, prometheus.CounterValue, float64(v), labels...)
+	}
 	for name, l := range s.Listeners {
 		send(listenOpen, prometheus.GaugeValue, float64(l.Open), name)
 		for result, n := range map[string]uint64{"accepted": l.Accepted, "refused": l.Refused, "evicted": l.Evicted} {
@@ -97,10 +117,6 @@ func (c EnrollmentCollector) Collect(ch chan<- prometheus.Metric) {
 	send(dbConnections, prometheus.GaugeValue, float64(s.Connections))
 	counter(dbWaits, s.ConnectionWaits)
 	send(dbWaited, prometheus.CounterValue, s.ConnectionWaited)
-	send(listNumber, prometheus.GaugeValue, float64(s.ListNumber))
-	if s.ListUntil != 0 {
-		send(crlExpires, prometheus.GaugeValue, s.ListUntil)
-	}
 	send(configLoaded, prometheus.GaugeValue, s.ConfigLoaded)
 	counter(reloadsFailed, s.ReloadsFailed)
 }

@@ -50,6 +50,8 @@ func Run(t *testing.T, open func(*testing.T) *directory.SQL) {
 		{"a device enrolls anew", (*suite).anew},
 		{"renewal", (*suite).renew},
 		{"revocation and closing", (*suite).revoke},
+		{"the end of one enrollment", (*suite).closeEnrollment},
+		{"news", (*suite).heard},
 		{"expiry takes secrets", (*suite).expire},
 		{"guesses", (*suite).guesses},
 		{"lists", (*suite).lists},

@@ -1,0 +1,1 @@
+INSERT INTO dm_followed (source, number) VALUES ('enrollment', 41);

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/roamgate/roamgate/gatewayd/https"
+	"github.com/roamgate/roamgate/gatewayd/local"
+	"github.com/roamgate/roamgate/gatewayd/metrics"
+)
+
+// monitoring serves /metrics, /healthz and /readyz.
+func (m *managerServer) monitoring() http.Handler {
+	return m.servers.monitoring(metrics.ManagerCollector(m.snapshot))
+}
+
+func (m *managerServer) snapshot() metrics.Manager {
+	st := m.dm.Stats()
+	out := metrics.Manager{
+		Sessions: st.Sessions, Unproven: st.Unproven, Answered: st.Answered, Refused: st.Refused,
+		Certificates: m.identity.Refused(), Dropped: m.batch.Dropped(), Followed: m.accounts.Followed(),
+		Server: m.serverSnapshot(map[string]*https.Server{"dm": m.devices, "dm_admins": m.admins}),
+	}
+	return out
+}
+
+// listenLocal serves commands of this host.
+func (m *managerServer) listenLocal() error {
+	dir := m.config.Path(m.config.RuntimeDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	lock, err := lockInstance(dir, "manager")
+	if err != nil {
+		return err
+	}
+	m.lock = lock
+	access, err := localAccess(m.config)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+local.PathServerStatus, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(m.status(r.Context()))
+	})
+	if m.config.Debug.PProf {
+		local.Profiles(mux)
+	}
+	m.socket, err = local.Serve(m.config.ManagerSocket(), access, mux, m.logger)
+	return err
+}
+
+// status for `gatewayd status`.
+func (m *managerServer) status(ctx context.Context) local.ServerStatus {
+	c := &m.config.Manager
+	st := m.dm.Stats()
+	loaded, _, needRestart := m.configuration()
+	out := local.ServerStatus{
+		Version: version, PID: os.Getpid(), Started: m.started, Roles: m.names, Name: c.Name, State: "ready",
+		Config: m.config.Name(), Loaded: loaded, NeedRestart: needRestart, URL: c.URL, Listen: c.Listen.AddrPort, Admin: c.Admin.Listen.AddrPort,
+		Database: string(m.db.Engine), Sessions: st.Sessions, Unproven: st.Unproven, MaxSessions: c.Sessions.Max,
+		Answered: st.Answered, Refused: st.Refused, Followed: m.accounts.Followed(),
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	if err := m.db.PingContext(ctx); err != nil {
+		m.logger.Warn("not ready", slog.Any("error", err))
+		out.State = "the database can't be reached"
+	}
+	return out
+}

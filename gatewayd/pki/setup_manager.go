@@ -1,0 +1,86 @@
+package pki
+
+import (
+	"crypto"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
+)
+
+// ManagerOptions of SetupManager.
+type ManagerOptions struct {
+	// Dir of the CA, which is there.
+	Dir string
+	// ConfigDir takes manager.pem and .key, and admin.pem and .key.
+	ConfigDir string
+	// DNSNames and Addresses by which devices and administrators reach the server.
+	DNSNames  []string
+	Addresses []netip.Addr
+	// Admin is the name of an administrator to make a certificate for; empty:
+	// there is one.
+	Admin string
+	Key   ca.KeyAlgorithm
+	// Passphrase of the CA's keys, empty where they have none.
+	Passphrase []byte
+}
+
+// ManagerResult tells the paths that a configuration needs, all absolute.
+type ManagerResult struct {
+	// Root and Issuing CA in PEM, and the installation's OID.
+	Root, Issuing, InstanceOID string
+	// Server's and Admin's certificates with that of the issuing CA, and keys.
+	Server, ServerKey, Admin, AdminKey string
+}
+
+// SetupManager makes the certificates of a device management server and, if one
+// is named, of an administrator. It overwrites nothing.
+func SetupManager(now time.Time, o ManagerOptions) (ManagerResult, error) {
+	var r ManagerResult
+	for _, dir := range []*string{&o.Dir, &o.ConfigDir} {
+		var err error
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return r, err
+		}
+	}
+	server, admin := filepath.Join(o.ConfigDir, "manager"), filepath.Join(o.ConfigDir, "admin")
+	r = ManagerResult{Root: filepath.Join(o.Dir, ca.RootFile), Issuing: filepath.Join(o.Dir, ca.IssuingFile), Server: server + ".pem", ServerKey: server + ".key"}
+	requests := map[string]*ca.Request{server: {Profile: ca.Server, DNSNames: o.DNSNames, Addresses: o.Addresses}}
+	absent := []string{r.Server, r.ServerKey}
+	if o.Admin != "" {
+		r.Admin, r.AdminKey = admin+".pem", admin+".key"
+		requests[admin] = &ca.Request{Profile: ca.Admin, Name: o.Admin}
+		absent = append(absent, r.Admin, r.AdminKey)
+	}
+	if err := checkAbsent(absent...); err != nil {
+		return r, err
+	}
+	keys := map[string]crypto.Signer{}
+	for base, request := range requests {
+		key, err := ca.GenerateKey(o.Key)
+		if err != nil {
+			return r, err
+		}
+		keys[base], request.PublicKey = key, key.Public()
+		if err := ca.CheckRequest(*request); err != nil {
+			return r, err
+		}
+	}
+	a, err := ca.Open(o.Dir, func() ([]byte, error) { return append([]byte(nil), o.Passphrase...), nil })
+	if err != nil {
+		return r, err
+	}
+	defer a.Close()
+	r.InstanceOID = a.InstanceOID().String()
+	for base, request := range requests {
+		certificate, err := a.Issue(now, *request)
+		if err != nil {
+			return r, err
+		}
+		if err := writePair(a, base, certificate, keys[base], false); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
