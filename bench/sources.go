@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"net"
 	"net/netip"
 
@@ -39,8 +40,9 @@ func (s *sources) check(to netip.Addr) error {
 	return nil
 }
 
-// source of a device; nil leaves it to the system. Networks have no broadcast
-// address here: on loopback all are hosts.
+// source of a device; nil leaves it to the system. Those that come after each
+// other are far apart, because servers limit by network, too. Networks have no
+// broadcast address here: on loopback all are hosts.
 func (s *sources) source(number uint64) net.Addr {
 	if !s.network.IsValid() {
 		return nil
@@ -48,7 +50,7 @@ func (s *sources) source(number uint64) net.Addr {
 	host := min(s.network.Addr().BitLen()-s.network.Bits(), 31)
 	octets := s.network.Addr().AsSlice()
 	last := octets[len(octets)-4:]
-	offset := uint32(number % (1 << host))
+	offset := bits.Reverse32(uint32(number%(1<<host))) >> (32 - host)
 	binary.BigEndian.PutUint32(last, binary.BigEndian.Uint32(last)|offset)
 	return &net.TCPAddr{IP: octets}
 }

@@ -43,7 +43,7 @@ func (w *world) newBencher(count int) *bencher {
 	if err := os.WriteFile(codes, []byte(strings.Join(w.codes(count), "\n")), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	b.run("enroll", "--server", w.port(portEnroll), "--codes", codes, "--devices", "16", "--keep", b.devices)
+	b.run("enroll", "--server", w.port(portEnroll), "--codes", codes, "--devices", "8", "--keep", b.devices)
 	w.until("all devices have accounts", func() bool {
 		have, after := 0, ""
 		for {
@@ -163,9 +163,12 @@ func TestSoakBench(t *testing.T) {
 				source = p.Name(p.Create(t))
 			}
 			w := newWorld(t, source)
+			if os.Getenv("ROAMGATE_SOAK_DM_PROFILE") != "" {
+				w.edit(w.file, "runtime_dir: run\n", "runtime_dir: run\ndebug:\n  pprof: true\n")
+			}
 			w.run("enrollment", w.file, portEnrollMetrics)
 			p := w.run("manager", w.file, portDMMetrics)
-			b := w.newBencher(2000)
+			b := w.newBencher(1500)
 			once := []string{"--count", strconv.Itoa(b.count), "--duration", "0", "--full-handshakes"}
 			b.dm(p, once...) // they tell what they are
 			for _, m := range []struct {
