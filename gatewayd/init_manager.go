@@ -312,7 +312,7 @@ func (f *initManagerFlags) render(file, state string, before []byte, r pki.Manag
 	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": relative, "quote": strconv.Quote}).Parse(initManagerTemplate))
 	if err := t.Execute(b, map[string]any{
 		"New": before == nil, "Listen": f.listen, "AdminListen": f.adminListen, "Metrics": f.metrics, "URL": f.url, "Name": f.name,
-		"Postgres": f.postgres, "Runtime": f.dir != "" && (f.known == nil || !f.known.Has("runtime_dir")), "SealKey": filepath.Join(state, "seal.key"), "PKI": r, "First": f.first(),
+		"Postgres": f.postgres, "Runtime": f.dir != "", "SealKey": filepath.Join(state, "seal.key"), "PKI": r, "First": f.first(),
 		"Roots": or(f.roots, r.Root), "Intermediates": or(f.intermediates, r.Issuing), "InstanceOID": instance,
 	}); err != nil {
 		return nil, err

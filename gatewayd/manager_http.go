@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 
 	"github.com/roamgate/roamgate/gatewayd/https"
 	"github.com/roamgate/roamgate/gatewayd/local"
@@ -29,7 +30,7 @@ func (m *managerServer) snapshot() metrics.Manager {
 
 // listenLocal serves commands of this host.
 func (m *managerServer) listenLocal() error {
-	dir := m.config.Path(m.config.RuntimeDir)
+	dir := filepath.Dir(m.config.ManagerSocket())
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamgate/roamgate/dmlink/alert"
+	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/dmlink/server"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
@@ -30,6 +32,8 @@ type managerServer struct {
 	identity *accounts.Identity
 	accounts *accounts.Devices
 	feed     *accounts.Feed
+	fleet    *fleet.Fleet
+	alerter  *alert.Alerter
 	dm       *server.Server
 
 	devices, admins         *https.Server
@@ -66,7 +70,12 @@ func newManagerServer(ctx context.Context, base *servers, built *config.BuiltMan
 		Optional: c.Devices.Certificates == config.CertificatesOptional, Now: time.Now,
 	})
 	m.accounts = accounts.NewDevices(base.directory, m.store, m.desk, m.identity, time.Now, base.logger)
-	m.feed = accounts.NewFeed(base.directory, accounts.FeedOptions{Keep: time.Duration(c.Retention.Events), Log: base.logger}, m.accounts.Reader())
+	// Gateways: what they are told of devices, and what they tell.
+	if err = m.newFleet(ctx, built); err != nil {
+		return nil, err
+	}
+	m.feed = accounts.NewFeed(base.directory, accounts.FeedOptions{Keep: time.Duration(c.Retention.Events), Log: base.logger},
+		m.accounts.Reader(), fleetReader(m.fleet))
 
 	// Sessions.
 	m.dm = server.New(server.Config{
@@ -76,7 +85,10 @@ func newManagerServer(ctx context.Context, base *servers, built *config.BuiltMan
 		},
 		Identify: m.identity.Identify, URL: c.URL, MaxSessions: c.Sessions.Max, MaxUnproven: c.Sessions.MaxUnproven,
 		Idle: time.Duration(c.Sessions.Idle), Lifetime: time.Duration(c.Sessions.Lifetime), Transfer: time.Duration(c.Limits.Timeout),
-		Log: base.logger, Trace: m.trace, Seen: m.batch.Seen,
+		Log: base.logger, Trace: m.trace, Seen: func(device string, now time.Time) {
+			m.batch.Seen(device, now)
+			m.alerter.Contacted(device)
+		},
 	})
 	mux := http.NewServeMux()
 	mux.Handle(c.Path(), m.dm)
@@ -119,6 +131,8 @@ func (m *managerServer) listen(l *listeners) error {
 func (m *managerServer) run(ctx context.Context) {
 	var followers sync.WaitGroup
 	followers.Go(func() { m.feed.Run(ctx) })
+	followers.Go(func() { m.fleet.Run(ctx) })
+	followers.Go(func() { m.alerter.Run(ctx) })
 	followers.Go(func() { m.keeper.Run(ctx) })
 	// Last visits and messages of sessions that end now are written, too.
 	followers.Go(func() { m.batch.Run(ctx) })

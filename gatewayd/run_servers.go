@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/database"
@@ -45,6 +47,9 @@ type servers struct {
 	// db is the one that all packages share, with what enrollment keeps in it.
 	db        *database.DB
 	directory *directory.SQL
+	// certify makes certificates that aren't devices', and their chains; nil
+	// without enrollment.
+	certify func(context.Context, directory.By, ca.Request) ([]*x509.Certificate, error)
 
 	mu            sync.Mutex // reloads
 	config        *config.Config
@@ -107,6 +112,13 @@ func runServers(ctx context.Context, file string, names []string, stderr io.Writ
 			return err
 		}
 		defer e.close()
+		s.certify = func(ctx context.Context, by directory.By, r ca.Request) ([]*x509.Certificate, error) {
+			issued, err := e.service.Certify(ctx, by, r)
+			if err != nil {
+				return nil, err
+			}
+			return append([]*x509.Certificate{issued.Certificate}, issued.Chain...), nil
+		}
 		roles = append(roles, e)
 	}
 	if manager != nil {

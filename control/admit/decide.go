@@ -2,6 +2,7 @@ package admit
 
 import (
 	"crypto/x509"
+	"net/netip"
 	"time"
 )
 
@@ -23,6 +24,8 @@ type Admission struct {
 	Device string
 	// Group is one of Config.Groups, or Config.Group.
 	Group string
+	// Addresses that the roll has assigned to it.
+	Addresses []netip.Addr
 	// Certificate of the device, parsed anew for each decision.
 	Certificate *x509.Certificate
 	// Until is when the first certificate of the path expires, the root's
@@ -42,6 +45,9 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 	}
 	path, refusal := p.path(now, leaf, sent)
 	if refusal != nil {
+		if refusal.Reason == ReasonRevoked {
+			refusal.Device, _ = DeviceName(leaf.Subject.CommonName)
+		}
 		return Admission{}, refusal
 	}
 	device, refusal := deviceOf(path)
@@ -51,10 +57,7 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 	if refusal := matchIdentity(e.IDType, e.ID, leaf); refusal != nil {
 		return Admission{}, refusal
 	}
-	if p.isBarred(device) {
-		return Admission{}, refuse(ReasonBarred, "device %s", device)
-	}
-	group, refusal := p.groupOf(device, leaf.Subject.OrganizationalUnit)
+	member, refusal := p.standingOf(device, leaf.Subject.OrganizationalUnit)
 	if refusal != nil {
 		return Admission{}, refusal
 	}
@@ -65,7 +68,7 @@ func (p *Policy) Decide(now time.Time, e Evidence) (Admission, error) {
 		}
 	}
 	return Admission{
-		Device: device, Group: group, Certificate: leaf, Until: until,
+		Device: device, Group: member.Group, Addresses: member.Addresses, Certificate: leaf, Until: until,
 		Standing: p.standing(device, until, path),
 	}, nil
 }

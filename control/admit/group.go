@@ -41,17 +41,14 @@ func (p *Policy) addGroups(groups []Group) error {
 
 // groupOf a device: that which names it, or else that of the roll, or else the
 // first in Config.Groups that has one of its units (those of a certificate have no
-// order). With none of them it is unknown, unless it is on the roll.
-func (p *Policy) groupOf(device string, units []string) (string, *Refusal) {
+// order). With none of them it is unknown, unless it is on the roll: then it is in
+// the group without a name.
+func (p *Policy) groupOf(device string, units []string, onRoll string, known bool) (string, *Refusal) {
 	if group, ok := p.byName[device]; ok {
 		return group, nil
 	}
-	known := false
-	if p.roll != nil {
-		var group string
-		if group, _, known = p.roll.Device(device); group != "" {
-			return group, nil
-		}
+	if onRoll != "" {
+		return onRoll, nil
 	}
 	first := len(p.groups)
 	for _, unit := range units {
@@ -62,8 +59,11 @@ func (p *Policy) groupOf(device string, units []string) (string, *Refusal) {
 	if first < len(p.groups) {
 		return p.groups[first], nil
 	}
-	if p.refuseUnknown && !known {
-		return "", refuse(ReasonUnknownDevice, "device %s is in no group", device)
+	if known {
+		return "", nil
+	}
+	if p.refuseUnknown {
+		return "", refuseDevice(ReasonUnknownDevice, device, "device %s is in no group", device)
 	}
 	return p.group, nil
 }

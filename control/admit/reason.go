@@ -73,6 +73,9 @@ type Refusal struct {
 	// Detail is for logs only. It is printable ASCII of at most 256 bytes,
 	// whatever the peer sent.
 	Detail string
+	// Device that the certificates speak of, where the refusal is of that and
+	// not of them; whether the peer holds the key isn't known.
+	Device string
 }
 
 // Error is the reason and its detail.
@@ -81,6 +84,13 @@ func (r *Refusal) Error() string {
 }
 
 const maxDetail = 256
+
+// refuseDevice is refuse for a device whose certificates are sound, or were.
+func refuseDevice(reason Reason, device, format string, args ...any) *Refusal {
+	r := refuse(reason, format, args...)
+	r.Device = device
+	return r
+}
 
 func refuse(reason Reason, format string, args ...any) *Refusal {
 	detail := []byte(fmt.Sprintf(format, args...))

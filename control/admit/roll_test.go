@@ -4,27 +4,24 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/control/admit"
 )
 
-type entry struct {
-	group  string
-	barred bool
-}
-
 // roll of devices, and of one serial number of one issuer that is revoked.
 type roll struct {
-	devices map[string]entry
+	devices map[string]admit.Member
 	issuer  [sha256.Size]byte
 	serial  string
 }
 
-func (r *roll) Device(name string) (string, bool, bool) {
-	e, known := r.devices[name]
-	return e.group, e.barred, known
+func (r *roll) Device(name string) (admit.Member, bool) {
+	m, known := r.devices[name]
+	return m, known
 }
 
 func (r *roll) Revoked(issuer [sha256.Size]byte, serial []byte) (int, bool) {
@@ -36,7 +33,7 @@ func (r *roll) Revoked(issuer [sha256.Size]byte, serial []byte) (int, bool) {
 // it.
 func TestRoll(t *testing.T) {
 	w := newWorld(t)
-	r := &roll{devices: map[string]entry{}}
+	r := &roll{devices: map[string]admit.Member{}}
 	w.config.Roll = r
 	w.config.RefuseUnknown = true
 	w.config.Intermediates = []*x509.Certificate{w.issuing.certificate}
@@ -56,7 +53,7 @@ func TestRoll(t *testing.T) {
 		}
 		if s, ok := standings[name]; ok {
 			again, renewed := policy.Renew(now.Add(time.Minute), s)
-			if (renewed == nil) != (err == nil) || again.Group != admission.Group {
+			if (renewed == nil) != (err == nil) || again.Group != admission.Group || !slices.Equal(again.Addresses, admission.Addresses) {
 				t.Errorf("%s: %v, %q by its certificate, %v, %q by its ticket", name, err, admission.Group, renewed, again.Group)
 			}
 		}
@@ -64,6 +61,9 @@ func TestRoll(t *testing.T) {
 			refusal := new(admit.Refusal)
 			if !errors.As(err, &refusal) {
 				t.Fatal(err)
+			}
+			if refusal.Device != name[:len("phone-0")] {
+				t.Errorf("%s: refused as %q", name, refusal.Device)
 			}
 			return "", refusal.Reason.String()
 		}
@@ -77,21 +77,25 @@ func TestRoll(t *testing.T) {
 		}
 	}
 	expect("not on the roll", "phone-1", phone, "", "unknown_device")
-	r.devices["phone-1"] = entry{group: "field"}
+	addresses := []netip.Addr{netip.MustParseAddr("10.9.0.7")}
+	r.devices["phone-1"] = admit.Member{Group: "field", Addresses: addresses}
 	expect("on the roll", "phone-1", phone, "field", "")
-	r.devices["phone-1"] = entry{}
-	expect("in no group", "phone-1", phone, "staff", "")
-	r.devices["phone-1"] = entry{group: "field", barred: true}
+	if a, err := policy.Renew(now, standings["phone-1"]); err != nil || !slices.Equal(a.Addresses, addresses) {
+		t.Errorf("admitted with the addresses %v, %v, want %v", a.Addresses, err, addresses)
+	}
+	r.devices["phone-1"] = admit.Member{}
+	expect("in no group", "phone-1", phone, "", "")
+	r.devices["phone-1"] = admit.Member{Group: "field", Barred: true}
 	expect("barred", "phone-1", phone, "", "barred")
-	r.devices["phone-1"] = entry{group: "field"}
+	r.devices["phone-1"] = admit.Member{Group: "field"}
 	r.issuer, r.serial = sha256.Sum256(w.issuing.certificate.RawSubjectPublicKeyInfo), string(phone.certificate.SerialNumber.Bytes())
 	expect("revoked", "phone-1", phone, "", "revoked")
 	expect("with a new certificate", "phone-1b", device(t, w.issuing, "phone-1"), "field", "")
 	r.issuer[0]++
 	expect("another issuer's certificate is revoked", "phone-1", phone, "field", "")
-	r.devices["phone-2"] = entry{group: "field"}
+	r.devices["phone-2"] = admit.Member{Group: "field"}
 	expect("what is configured goes first", "phone-2", device(t, w.issuing, "phone-2"), "staff", "")
-	r.devices["phone-9"] = entry{group: "field"}
+	r.devices["phone-9"] = admit.Member{Group: "field"}
 	expect("what is configured holds", "phone-9", device(t, w.issuing, "phone-9"), "", "barred")
 }
 

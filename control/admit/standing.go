@@ -94,16 +94,14 @@ func (p *Policy) Renew(now time.Time, s Standing) (Admission, error) {
 		return Admission{}, refuse(ReasonWrongInstance, "none of %v", p.instanceOIDs)
 	}
 	if refusal := p.renewRevocation(now, s); refusal != nil {
+		refusal.Device = s.Device
 		return Admission{}, refusal
 	}
-	if p.isBarred(s.Device) {
-		return Admission{}, refuse(ReasonBarred, "device %s", s.Device)
-	}
-	group, refusal := p.groupOf(s.Device, s.Units)
+	member, refusal := p.standingOf(s.Device, s.Units)
 	if refusal != nil {
 		return Admission{}, refusal
 	}
-	return Admission{Device: s.Device, Group: group, Until: s.Until, Standing: s}, nil
+	return Admission{Device: s.Device, Group: member.Group, Addresses: member.Addresses, Until: s.Until, Standing: s}, nil
 }
 
 // renewRevocation is checkRevocation for a Standing. An issuer that isn't

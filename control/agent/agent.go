@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +24,8 @@ type Change struct {
 // Config of an Agent. Check and Apply are called for one section by one
 // goroutine at a time, for several sections at once.
 type Config struct {
-	// Gateway is this gateway's name, Software its version.
-	Gateway, Software string
+	// Gateway is this gateway's name, Software its version and Build its commit.
+	Gateway, Software, Build string
 	// File of the last good documents; made if it isn't there.
 	File string
 	// Check says everything that is wrong with content before it is stored. It
@@ -37,15 +36,10 @@ type Config struct {
 	// It is called for each section that is stored when the agent starts, too,
 	// and should not wait for anything that a device could hold up.
 	Apply func(Change) []error
-	// End the session of a device; false if it has none.
-	End func(device string) bool
-	// Sessions that are up.
-	Sessions func() int
+	// Host is asked for everything else.
+	Host Host
 	// Identity towards managers.
 	Identity Identity
-	// Others adds handlers of further paths of the contract, whose owners are
-	// other packages, behind the same mutual TLS. May be nil.
-	Others func(*http.ServeMux)
 	// Events that are kept for a manager who is away; zero for 65,536.
 	Events int
 	// Log may be nil.
@@ -64,9 +58,13 @@ type Agent struct {
 	certificate atomic.Pointer[tls.Certificate]
 	// deltas, snapshots and streams that are being read and written.
 	deltas, snapshots, streams chan struct{}
-	// heard is when a manager spoke last, Unix time in nanoseconds.
-	heard atomic.Int64
+	// heard is when a manager spoke last, and keptHeard the same as it is on disk.
+	// Unix time in nanoseconds.
+	heard, keptHeard atomic.Int64
 }
+
+// keepHeard is how often it is written down that a manager was heard from.
+const keepHeard = time.Minute
 
 // section is under mu. Its state can be read while something is being put into
 // force, and its set by whoever holds view, too: that is held for writing only
@@ -82,8 +80,8 @@ type section struct {
 // ErrForeign, ErrVersion, ErrCorrupt, and those of the file system. A section
 // that can't be put into force is no error but part of State.
 func New(c Config) (*Agent, error) {
-	if c.Gateway == "" || c.File == "" || c.Check == nil || c.Apply == nil || c.End == nil || c.Sessions == nil {
-		return nil, errors.New("an agent needs a gateway's name, a file, Check, Apply, End and Sessions")
+	if c.Gateway == "" || c.File == "" || c.Check == nil || c.Apply == nil || c.Host == nil {
+		return nil, errors.New("an agent needs a gateway's name, a file, Check, Apply and a host")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -98,6 +96,9 @@ func New(c Config) (*Agent, error) {
 	a := &Agent{
 		config: c, store: st, sections: map[gcm.Section]*section{}, Events: newEvents(c.Events, run), started: time.Now(),
 		deltas: make(chan struct{}, maxDeltas), snapshots: make(chan struct{}, maxSnapshots), streams: make(chan struct{}, maxStreams),
+	}
+	if err := a.loadHeard(); err != nil {
+		return nil, errors.Join(err, st.close())
 	}
 	if err := a.loadIdentity(); err != nil {
 		return nil, errors.Join(err, st.close())
@@ -118,22 +119,61 @@ func New(c Config) (*Agent, error) {
 	return a, nil
 }
 
+// loadHeard of a former run.
+func (a *Agent) loadHeard() error {
+	heard, err := a.store.heard()
+	if heard > time.Now().UnixNano() {
+		heard = time.Now().UnixNano() // the clock went back
+	}
+	a.heard.Store(heard)
+	a.keptHeard.Store(heard)
+	return err
+}
+
 // Close the file. What is being stored is stored before.
-func (a *Agent) Close() error { return a.store.close() }
+func (a *Agent) Close() error {
+	var err error
+	if heard := a.heard.Load(); heard != a.keptHeard.Load() {
+		err = a.store.setHeard(heard)
+	}
+	return errors.Join(err, a.store.close())
+}
 
 // State of the gateway.
 func (a *Agent) State() gcm.State {
 	s := gcm.State{
-		Gateway: a.config.Gateway, Software: a.config.Software, Started: a.started,
-		Sections: map[gcm.Section]gcm.SectionState{}, Sessions: a.config.Sessions(), Cursor: a.Events.newest(),
+		Gateway: a.config.Gateway, Software: a.config.Software, Build: a.config.Build, Started: a.started, Health: gcm.Ready,
+		Sections: a.Sections(), Cursor: a.Events.newest(),
 	}
-	for name, section := range a.sections {
-		s.Sections[name] = *section.state.Load()
+	if c := a.certificate.Load(); c.Leaf != nil {
+		s.CertificateEnds = c.Leaf.NotAfter
 	}
+	a.config.Host.Tell(&s)
 	return s
 }
 
-// Heard is when a manager spoke last; zero if none did since the start.
+// Sections and what there is of each.
+func (a *Agent) Sections() map[gcm.Section]gcm.SectionState {
+	all := map[gcm.Section]gcm.SectionState{}
+	for name, section := range a.sections {
+		all[name] = *section.state.Load()
+	}
+	return all
+}
+
+// hear a manager. That is written down now and then, so that a start doesn't
+// count as a word of it.
+func (a *Agent) hear(now time.Time) {
+	a.heard.Store(now.UnixNano())
+	if kept := a.keptHeard.Load(); now.Sub(time.Unix(0, kept)) >= keepHeard && a.keptHeard.CompareAndSwap(kept, now.UnixNano()) {
+		if err := a.store.setHeard(now.UnixNano()); err != nil {
+			a.config.Log.Error("when a manager was heard from can't be kept", slog.Any("error", err))
+		}
+	}
+}
+
+// Heard is when a manager spoke last, to a former run too, up to a minute
+// earlier then; zero if none ever did.
 func (a *Agent) Heard() time.Time {
 	n := a.heard.Load()
 	if n == 0 {

@@ -50,29 +50,20 @@ func (a *Agent) Handler() http.Handler {
 		_, _ = w.Write(der)
 	})
 	mux.HandleFunc("PUT "+gcm.PathIdentity, a.serveIdentity)
-	mux.HandleFunc("DELETE "+gcm.PathSessions+"{device}", func(w http.ResponseWriter, r *http.Request) {
-		if !a.config.End(r.PathValue("device")) {
-			http.Error(w, "no session", http.StatusNotFound)
-			return
-		}
-		w.WriteHeader(http.StatusNoContent)
-	})
-	if a.config.Others != nil {
-		a.config.Others(mux)
-	}
+	a.serveHost(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 			http.Error(w, "mutual TLS is needed", http.StatusForbidden)
 			return
 		}
-		a.heard.Store(time.Now().UnixNano())
+		a.hear(time.Now())
 		mux.ServeHTTP(w, r)
 	})
 }
 
 func (a *Agent) serveSnapshot(w http.ResponseWriter, r *http.Request) {
-	a.serveSection(w, r, a.snapshots, gcm.SnapshotType, gcm.MaxSnapshot, func(name gcm.Section, body io.Reader) (gcm.SectionState, error) {
-		set, err := gcm.ReadSnapshot(body)
+	a.serveSection(w, r, a.snapshots, gcm.SnapshotType, gcm.MaxSnapshot, func(name gcm.Section, r io.Reader) (gcm.SectionState, error) {
+		set, err := gcm.ReadSnapshot(r)
 		if err != nil {
 			return gcm.SectionState{}, err
 		}
@@ -84,8 +75,8 @@ func (a *Agent) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *Agent) serveDelta(w http.ResponseWriter, r *http.Request) {
-	a.serveSection(w, r, a.deltas, gcm.DeltaType, gcm.MaxDelta, func(name gcm.Section, body io.Reader) (gcm.SectionState, error) {
-		d, err := gcm.ReadDelta(body)
+	a.serveSection(w, r, a.deltas, gcm.DeltaType, gcm.MaxDelta, func(name gcm.Section, r io.Reader) (gcm.SectionState, error) {
+		d, err := gcm.ReadDelta(r)
 		if err != nil {
 			return gcm.SectionState{}, err
 		}
@@ -114,7 +105,7 @@ func (a *Agent) serveSection(w http.ResponseWriter, r *http.Request, slots chan 
 		defer func() { <-slots }()
 		err = fmt.Errorf("%w: want %s", gcm.ErrMalformed, kind)
 		if r.Header.Get("Content-Type") == kind {
-			state, err = take(name, &progress{body: http.MaxBytesReader(w, r.Body, most), control: http.NewResponseController(w), start: time.Now()})
+			state, err = take(name, body(w, r, most))
 		}
 	default:
 	}
@@ -170,8 +161,7 @@ func (p *progress) Read(b []byte) (int, error) {
 }
 
 func (a *Agent) serveIdentity(w http.ResponseWriter, r *http.Request) {
-	body := &progress{body: http.MaxBytesReader(w, r.Body, maxChainOctets), control: http.NewResponseController(w), start: time.Now()}
-	chain, err := io.ReadAll(body)
+	chain, err := io.ReadAll(body(w, r, maxChainOctets))
 	if err == nil {
 		err = a.SetCertificate(chain)
 	}
@@ -224,7 +214,7 @@ func (a *Agent) serveEvents(w http.ResponseWriter, r *http.Request) {
 		if _, err := w.Write(lines); err != nil || control.Flush() != nil {
 			return
 		}
-		a.heard.Store(time.Now().UnixNano())
+		a.hear(time.Now())
 		if len(events) > 0 {
 			continue
 		}

@@ -380,19 +380,6 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// TestEndsSessions by the name of the device.
-func TestEndsSessions(t *testing.T) {
-	i, g := install(t), new(gateway)
-	a := open(t, g.config(filepath.Join(t.TempDir(), "agent.db"), i.identity(t)))
-	address, _ := serve(t, a)
-	c := client(t, i.manager(t))
-	for name, want := range map[string]int{"phone-1": http.StatusNoContent, "phone-2": http.StatusNotFound} {
-		if status, _ := ask(t, c, http.MethodDelete, "https://"+address+gcm.PathSessions+name, "", nil); status != want {
-			t.Errorf("%s: %d, want %d", name, status, want)
-		}
-	}
-}
-
 // TestBoundedListener: one source takes its share only, and who leaves makes
 // room.
 func TestBoundedListener(t *testing.T) {

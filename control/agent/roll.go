@@ -6,15 +6,15 @@ import (
 	"github.com/roamgate/roamgate/control/gcm"
 )
 
-// Device that is authorised: its group, and whether it is barred. It is looked
-// up in what was taken last, so that a change costs the change.
-func (a *Agent) Device(name string) (group string, barred, known bool) {
+// Device that is authorised. It is looked up in what was taken last, so that a
+// change costs the change.
+func (a *Agent) Device(name string) (gcm.Authorisation, bool) {
 	r, ok := a.device(gcm.DeviceKey(name))
 	if !ok {
-		return "", false, false
+		return gcm.Authorisation{}, false
 	}
 	d, ok := r.(gcm.Authorisation)
-	return d.Group, d.Barred, ok
+	return d, ok
 }
 
 // Revoked says whether a certificate is, and its CRLReason (RFC 5280 section

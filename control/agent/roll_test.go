@@ -20,10 +20,10 @@ func TestRoll(t *testing.T) {
 	if _, err := a.Replace(devices.Clone()); err != nil {
 		t.Fatal(err)
 	}
-	if group, barred, known := a.Device("device-1"); group != "staff" || barred || !known {
-		t.Errorf("device-1: %q, %t, %t", group, barred, known)
+	if d, known := a.Device("device-1"); d.Group != "staff" || d.Barred || !known {
+		t.Errorf("device-1: %+v, %t", d, known)
 	}
-	if _, _, known := a.Device("device-3"); known {
+	if _, known := a.Device("device-3"); known {
 		t.Error("device-3 is known")
 	}
 	issuer := sha256.Sum256([]byte("a CA"))
@@ -36,8 +36,8 @@ func TestRoll(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					if group, _, known := a.Device("device-2"); group != "staff" || !known {
-						t.Errorf("device-2 was gone: %q, %t", group, known)
+					if d, known := a.Device("device-2"); d.Group != "staff" || !known {
+						t.Errorf("device-2 was gone: %+v, %t", d, known)
 						return
 					}
 				}
@@ -58,8 +58,8 @@ func TestRoll(t *testing.T) {
 		if reason, revoked := a.Revoked(issuer, []byte(serial)); reason != 4 || !revoked {
 			t.Errorf("%q isn't revoked", serial)
 		}
-		if _, barred, known := a.Device("device-1"); barred != (n%2 == 0) || !known {
-			t.Errorf("after %d: barred %t, known %t", n, barred, known)
+		if d, known := a.Device("device-1"); d.Barred != (n%2 == 0) || !known {
+			t.Errorf("after %d: barred %t, known %t", n, d.Barred, known)
 		}
 	}
 	close(stop)
@@ -67,7 +67,7 @@ func TestRoll(t *testing.T) {
 	if _, err := a.Replace(newSet(t, gcm.Devices, gcm.Version{Epoch: 2, Number: 1}, device(2))); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, known := a.Device("device-1"); known {
+	if _, known := a.Device("device-1"); known {
 		t.Error("device-1 is known after a snapshot without it")
 	}
 }

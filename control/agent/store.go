@@ -24,6 +24,7 @@ var (
 	keyVersion  = []byte("version")
 	keyRun      = []byte("run")
 	keyIdentity = []byte("identity")
+	keyHeard    = []byte("heard")
 )
 
 func bucketOf(section gcm.Section) []byte { return []byte("records:" + section) }
@@ -207,6 +208,23 @@ func (s *store) identity() (chain []byte, err error) {
 
 func (s *store) setIdentity(chain []byte) error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyIdentity, chain) })
+}
+
+// heard is when a manager was, Unix time in nanoseconds; 0 for never.
+func (s *store) heard() (at int64, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(bucketMeta).Get(keyHeard); len(b) == 8 {
+			at = int64(binary.BigEndian.Uint64(b))
+		}
+		return nil
+	})
+	return at, err
+}
+
+func (s *store) setHeard(at int64) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketMeta).Put(keyHeard, binary.BigEndian.AppendUint64(nil, uint64(at)))
+	})
 }
 
 func (s *store) close() error { return s.db.Close() }

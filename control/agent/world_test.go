@@ -99,6 +99,8 @@ type gateway struct {
 	check   func(*gcm.Set) []error
 	apply   func(Change) []error
 	ended   []string
+	// sessions are so many.
+	sessions int
 }
 
 func (g *gateway) config(file string, id Identity) Config {
@@ -127,14 +129,56 @@ func (g *gateway) config(file string, id Identity) Config {
 			}
 			return apply(c)
 		},
-		End: func(device string) bool {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.ended = append(g.ended, device)
-			return device == "phone-1"
-		},
-		Sessions: func() int { return 7 },
+		Host: g,
 	}
+}
+
+// Tell of sessions.
+func (g *gateway) Tell(s *gcm.State) { s.Sessions = 7 }
+
+// Sessions of phones, as many as there are to be.
+func (g *gateway) Sessions(device string, yield func(gcm.Session) bool) {
+	for n := range g.sessions {
+		s := gcm.Session{ID: fmt.Sprintf("%016x", n), Device: fmt.Sprintf("phone-%d", n), Established: time.Unix(1e9, 0).UTC()}
+		if (device == "" || device == s.Device) && !yield(s) {
+			return
+		}
+	}
+}
+
+// End the session of phone-1.
+func (g *gateway) End(device, session string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = append(g.ended, device+" "+session)
+	return device == "phone-1" && (session == "" || session == "1f")
+}
+
+// Alert phone-1, and others as their names say.
+func (g *gateway) Alert(device, alert string, octets []byte) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = append(g.ended, fmt.Sprintf("alert %s %s %x", device, alert, octets))
+	return map[string]error{"gone": ErrNoSession, "busy": gcm.ErrBusy, "none": ErrNoAlerts, "bad": ErrAlert}[device]
+}
+
+// Drain, but to nowhere.
+func (g *gateway) Drain(d gcm.Drain) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = append(g.ended, fmt.Sprintf("drain %+v", d))
+	return map[string]error{"stopping": ErrStopping, "nowhere": errors.New("there is no nowhere")}[d.To]
+}
+
+// Reload once.
+func (g *gateway) Reload() (gcm.Reloaded, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = append(g.ended, "reload")
+	if len(g.ended) > 1 {
+		return gcm.Reloaded{Problems: []string{"line 3"}}, false
+	}
+	return gcm.Reloaded{NeedRestart: []string{"gateway.external"}}, true
 }
 
 func (g *gateway) take() []string {

@@ -2,8 +2,6 @@ package gcm
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
@@ -27,38 +25,22 @@ const (
 	// PathIdentity answers GET with a certificate request in DER and takes PUT
 	// of the certificate with its chain in PEM.
 	PathIdentity = "/gcm/v1/identity"
-	// PathSessions answers GET with sessions, a JSON object a line; DELETE with
-	// a device's name behind it ends that device's session.
+	// PathSessions answers GET with the sessions that are up, a Session a line,
+	// those of one device with the query "device". DELETE with a device's name
+	// behind it ends that device's sessions, with the query "session" the one of
+	// that ID and no newer one. 204, or 404 if there was none.
 	PathSessions = "/gcm/v1/sessions/"
-	// PathAlerts, with a device's name behind it, takes POST of an opaque
-	// notification for the device. The result is an event.
+	// PathAlerts, with a device's name behind it and the manager's name for the
+	// alert in the query "alert", takes POST of an opaque notification for the
+	// device, 1 to 1,024 octets. 202: the result is an event. 404: the device has
+	// no session here; 503: too many are under way; 501: this gateway sends none.
 	PathAlerts = "/gcm/v1/alerts/"
-	// PathDrain takes POST of a Drain.
+	// PathDrain takes POST of a Drain: 204, or 409 while the gateway ends.
 	PathDrain = "/gcm/v1/drain"
+	// PathReload takes POST without a body: the gateway reads its own
+	// configuration file again, and answers with a Reloaded.
+	PathReload = "/gcm/v1/reload"
 )
-
-// SectionState is what a gateway has of a section.
-type SectionState struct {
-	Version Version `json:"version"`
-	Hash    Hash    `json:"hash"`
-	Records int     `json:"records"`
-	// Applied is false while the content is stored but could not be put into
-	// force, for Reasons.
-	Applied bool     `json:"applied"`
-	Reasons []string `json:"reasons,omitempty"`
-}
-
-// State of a gateway.
-type State struct {
-	Gateway string `json:"gateway"`
-	// Software is its version.
-	Software string                   `json:"software"`
-	Started  time.Time                `json:"started"`
-	Sections map[Section]SectionState `json:"sections"`
-	// Sessions that are up, and the cursor of the newest event.
-	Sessions int    `json:"sessions"`
-	Cursor   uint64 `json:"cursor"`
-}
 
 // EventKind says what happened. Its text is part of the protocol.
 type EventKind string
@@ -68,9 +50,16 @@ const (
 	SessionStarted EventKind = "session_started"
 	SessionMoved   EventKind = "session_moved"
 	SessionEnded   EventKind = "session_ended"
-	DeviceRefused  EventKind = "device_refused"
-	AlertResult    EventKind = "alert_result"
-	Counters       EventKind = "counters"
+	// LeaseAssigned: the gateway has given a device an address that it didn't
+	// have here before.
+	LeaseAssigned EventKind = "lease_assigned"
+	// DeviceRefused: somebody with a device's certificate was turned away.
+	// Whether they held its key isn't known. Of what comes too fast there is a
+	// part.
+	DeviceRefused EventKind = "device_refused"
+	AlertResult   EventKind = "alert_result"
+	// Counters of the gateway since its start, in Sums, once a minute.
+	Counters EventKind = "counters"
 	// Dropped stands where events are missing: the buffer was full. Count says
 	// how many, and After is the cursor of the last one before them.
 	Dropped EventKind = "dropped"
@@ -83,8 +72,8 @@ const ReasonRestart = "restart"
 
 // Limits of events.
 const (
-	// MaxEvent is the longest line in octets.
-	MaxEvent = 8 << 10
+	// MaxLine is the longest event or session in octets.
+	MaxLine = 8 << 10
 	// maxText of a string in an event.
 	maxText = 256
 )
@@ -110,16 +99,7 @@ type Event struct {
 }
 
 // Append writes an event as a line.
-func (e Event) Append(b []byte) ([]byte, error) {
-	line, err := json.Marshal(e)
-	if err != nil {
-		return b, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	if len(line) >= MaxEvent {
-		return b, fmt.Errorf("%w: an event of %d octets", ErrTooLarge, len(line))
-	}
-	return append(append(b, line...), '\n'), nil
-}
+func (e Event) Append(b []byte) ([]byte, error) { return appendLine(b, e) }
 
 // EventReader reads events that a gateway sent. It believes a gateway nothing
 // but what it says of itself: whether a device is its own to speak of is for
@@ -131,28 +111,15 @@ type EventReader struct {
 
 // NewEventReader expects events after a cursor.
 func NewEventReader(r io.Reader, after uint64) *EventReader {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, 4096), MaxEvent)
-	return &EventReader{s, after}
+	return &EventReader{newLines(r), after}
 }
 
 // Next event; io.EOF at the end. Errors: ErrMalformed, also for cursors that
 // don't ascend, and those of the reader.
 func (r *EventReader) Next() (Event, error) {
-	if !r.lines.Scan() {
-		if err := r.lines.Err(); err != nil {
-			return Event{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-		}
-		return Event{}, io.EOF
-	}
-	d := json.NewDecoder(bytes.NewReader(r.lines.Bytes()))
-	d.DisallowUnknownFields()
 	var e Event
-	if err := d.Decode(&e); err != nil {
-		return Event{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	if d.More() {
-		return Event{}, fmt.Errorf("%w: two events on a line", ErrMalformed)
+	if err := readLine(r.lines, &e); err != nil {
+		return Event{}, err
 	}
 	if err := e.Check(); err != nil {
 		return Event{}, err
@@ -178,17 +145,8 @@ func (e *Event) Check() error {
 		return fmt.Errorf("%w: %d addresses", ErrMalformed, len(e.Addresses))
 	}
 	switch e.Kind {
-	case SessionStarted, SessionMoved, SessionEnded, DeviceRefused, AlertResult, Counters, Dropped:
+	case SessionStarted, SessionMoved, SessionEnded, LeaseAssigned, DeviceRefused, AlertResult, Counters, Dropped:
 		return nil
 	}
 	return fmt.Errorf("%w: kind %q", ErrMalformed, e.Kind)
-}
-
-// Drain sends the sessions of a gateway elsewhere.
-type Drain struct {
-	// To is the domain name or address of another gateway; empty takes the
-	// drain back.
-	To string `json:"to"`
-	// Within is how long it may take, in seconds.
-	Within int `json:"within"`
 }

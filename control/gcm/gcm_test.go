@@ -326,7 +326,7 @@ func TestEvents(t *testing.T) {
 		"unknown key":     `{"cursor":6,"at":"2026-11-22T12:00:00Z","kind":"counters","x":1}`,
 		"two on a line":   `{"cursor":6,"kind":"counters"} {"cursor":7,"kind":"counters"}`,
 		"no device":       `{"cursor":6,"kind":"counters","device":"../../etc"}`,
-		"too long":        `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", MaxEvent) + `"}`,
+		"too long":        `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", MaxLine) + `"}`,
 		"long reason":     `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", maxText+1) + `"}`,
 	} {
 		if e, err := NewEventReader(strings.NewReader(line), 5).Next(); !errors.Is(err, ErrMalformed) {

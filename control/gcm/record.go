@@ -111,6 +111,22 @@ func RevocationKey(issuer [32]byte, serial string) []byte {
 	return append(append([]byte{kindRevocation}, issuer[:]...), serial...)
 }
 
+// DeviceOf is the device whose authorisation is under a key, if one is.
+func DeviceOf(key []byte) (device string, ok bool) {
+	if len(key) < 2 || key[0] != kindDevice {
+		return "", false
+	}
+	return string(key[1:]), true
+}
+
+// RevokedOf is the certificate whose revocation is under a key, if one is.
+func RevokedOf(key []byte) (issuer [32]byte, serial string, ok bool) {
+	if len(key) < 1+32+1 || key[0] != kindRevocation {
+		return issuer, "", false
+	}
+	return [32]byte(key[1:33]), string(key[33:]), true
+}
+
 // Record of a group.
 func (g AccessGroup) Record() Record {
 	var flags byte

@@ -5,18 +5,40 @@ import (
 	"iter"
 )
 
-// Restore makes a set of records that were kept in a file or a database, and
-// holds them to the same rules as those from the wire. Errors: ErrMalformed for
-// a key that comes twice, ErrTooLarge, ErrRecord, and ErrHash if the content
-// isn't what want says.
+// Restore makes a set of records that were kept in a file, and holds them to the
+// same rules as those from the wire. Errors: those of Load, and ErrHash if the
+// content isn't what want says.
 func Restore(section Section, v Version, want Hash, records iter.Seq[Record]) (*Set, error) {
+	s, err := Load(section, v, func(yield func(Record, error) bool) {
+		for r := range records {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.Hash() != want {
+		return nil, ErrHash
+	}
+	return s, nil
+}
+
+// Load makes a set of records that are read one after the other, such as rows of
+// a database. It ends with the first error that comes instead of a record.
+// Errors: ErrMalformed for a key that comes twice, ErrTooLarge, ErrRecord.
+func Load(section Section, v Version, records iter.Seq2[Record, error]) (*Set, error) {
 	s, err := NewSet(section)
 	if err != nil {
 		return nil, err
 	}
 	s.version = v
 	most, _, _, _ := section.limits()
-	for r := range records {
+	for r, err := range records {
+		if err != nil {
+			return nil, err
+		}
 		if len(s.records) == most {
 			return nil, fmt.Errorf("%w: more than %d records", ErrTooLarge, most)
 		}
@@ -28,9 +50,6 @@ func Restore(section Section, v Version, want Hash, records iter.Seq[Record]) (*
 		}
 		s.sum.add(recordSum(r.Key, r.Value))
 		s.records[string(r.Key)] = string(r.Value)
-	}
-	if s.Hash() != want {
-		return nil, ErrHash
 	}
 	return s, nil
 }

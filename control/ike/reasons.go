@@ -40,7 +40,9 @@ const (
 	CloseRedirected CloseReason = "redirected"
 	CloseRevoked    CloseReason = "revoked"
 	CloseKilled     CloseReason = "killed"
-	CloseShutdown   CloseReason = "shutdown"
+	// Its address was assigned to another device, or another one to this.
+	CloseReaddressed CloseReason = "readdressed"
+	CloseShutdown    CloseReason = "shutdown"
 )
 
 // Note names an event that is counted and doesn't end the IKE SA.

@@ -17,7 +17,8 @@ const (
 // Config of a Registry.
 type Config struct {
 	// Pools that addresses come from, IPv4 or IPv6, in the order in which they
-	// are used up. They don't overlap and have no host bits set.
+	// are used up. They don't overlap and have no host bits set. Without any,
+	// only what is assigned elsewhere is granted.
 	Pools []netip.Prefix
 	// Neighbours are the pools of other gateways that devices come from with
 	// their address, see Request.Entitled. Nothing else is given out of them.
@@ -60,9 +61,6 @@ func (c Config) build() ([numFamilies]space, error) {
 	}
 	if c.SaveInterval < 0 {
 		return spaces, fmt.Errorf("%w: save interval %v is negative", ErrConfig, c.SaveInterval)
-	}
-	if len(c.Pools) == 0 {
-		return spaces, fmt.Errorf("%w: no pool", ErrConfig)
 	}
 	excluded := make(map[netip.Addr]struct{}, len(c.Exclude))
 	for _, a := range c.Exclude {

@@ -15,7 +15,6 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	}{
 		{"good", Config{Pools: prefixes("10.0.0.0/24", "2001:db8::/64"), Exclude: addrs("10.0.0.1", "192.0.2.1")}, ""},
 		{"single address", Config{Pools: prefixes("10.0.0.7/32")}, ""},
-		{"none", Config{}, "no pool"},
 		{"zero prefix", Config{Pools: make([]netip.Prefix, 1)}, "not a prefix"},
 		{"host bits", Config{Pools: prefixes("10.0.0.5/24")}, "want 10.0.0.0/24"},
 		{"mapped", Config{Pools: prefixes("::ffff:10.0.0.0/120")}, "write an IPv4 pool as such"},

@@ -9,6 +9,8 @@ var (
 	ErrExhausted = errors.New("no free virtual IP")
 	// ErrNoPool: there is no pool of the family that was asked for.
 	ErrNoPool = errors.New("no address pool of this family")
+	// ErrOutside: an assigned address that lies in no pool, or is excluded.
+	ErrOutside = errors.New("assigned address lies in no pool")
 	// ErrInvalid: no or too long a device name, no session, unknown family.
 	ErrInvalid = errors.New("invalid lease request")
 	// ErrNotCurrent: an additional address for a session that isn't current.

@@ -70,6 +70,7 @@ func (r *Registry) serve(tasks []task) {
 // result of a task in a batch.
 type result struct {
 	grant Grant
+	waits SessionID
 	err   error
 }
 
@@ -78,6 +79,12 @@ type result struct {
 // without what needs writing: a full disk keeps no device out that has a lease.
 func (r *Registry) batch(tasks []task) {
 	now := time.Now().UnixNano()
+	// Some of those that wait for others' ends may have waited for one of these.
+	ends := slices.IndexFunc(tasks, func(t task) bool { return t.answer == nil })
+	if len(r.parked) > 0 && ends >= 0 {
+		tasks = slices.Concat(tasks, r.parked)
+		r.parked = nil
+	}
 	r.table.begin()
 	results := r.apply(tasks, now, false)
 	if err := r.commit(r.table.changed, now); err != nil {
@@ -93,6 +100,8 @@ func (r *Registry) batch(tasks []task) {
 	r.publish()
 	for i, t := range tasks {
 		switch {
+		case t.answer != nil && results[i].waits != 0:
+			r.park(t, results[i].waits)
 		case t.answer != nil:
 			t.answer(results[i].grant, results[i].err)
 		case t.released != nil:
@@ -101,10 +110,21 @@ func (r *Registry) batch(tasks []task) {
 	}
 }
 
+// park a request until a session has ended. Who can end it is told once.
+func (r *Registry) park(t task, waits SessionID) {
+	if t.waits != waits {
+		t.waits = waits
+		t.request.Evict(waits)
+	}
+	r.parked = append(r.parked, t)
+}
+
 func (r *Registry) apply(tasks []task, now int64, readOnly bool) []result {
 	results := make([]result, len(tasks))
 	for i, t := range tasks {
 		switch {
+		case t.answer != nil && t.request.Assigned:
+			results[i].grant, results[i].waits, results[i].err = r.table.acquireAssigned(t.request, now, readOnly)
 		case t.answer != nil:
 			results[i].grant, results[i].err = r.table.acquire(t.request, now, readOnly)
 		case t.released != nil:
@@ -153,6 +173,9 @@ func (r *Registry) save() (more bool, err error) {
 // marked so in the file and count as used until now.
 func (r *Registry) finish() {
 	defer r.publish()
+	for _, t := range r.parked {
+		t.answer(Grant{}, ErrClosed)
+	}
 	if r.store == nil {
 		return
 	}

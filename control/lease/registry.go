@@ -37,6 +37,14 @@ type Request struct {
 	// that hands out Config.Neighbours, and says so itself. It is granted if it is
 	// free, however often, and may lie in the neighbours' pools.
 	Entitled bool
+	// Assigned: Want is the device's alone, says somebody who assigns addresses
+	// to devices wherever they connect. It is granted and no other one, and may
+	// lie in the neighbours' pools. While another session uses it, or a session
+	// of this device another address, the request waits for that session's end.
+	Assigned bool
+	// Evict is told of a session that an Assigned request waits for, from the
+	// registry's goroutine. It must not block, and see to it that End is called.
+	Evict func(SessionID)
 	// Additional: the session is the current one and asks for an address
 	// beside the one it has. If it was displaced meanwhile the answer is
 	// ErrNotCurrent, so that it can't displace its successor.
@@ -53,6 +61,8 @@ func (q Request) check() error {
 		return fmt.Errorf("%w: no session", ErrInvalid)
 	case q.Family >= numFamilies:
 		return fmt.Errorf("%w: unknown family %d", ErrInvalid, q.Family)
+	case q.Assigned && (!q.Want.IsValid() || q.Want.Is4In6() || familyOf(q.Want) != q.Family || q.Evict == nil):
+		return fmt.Errorf("%w: %v is assigned, want an %v address and Evict", ErrInvalid, q.Want, q.Family)
 	}
 	return nil
 }
@@ -119,6 +129,7 @@ type Registry struct {
 	// Owned by loop.
 	config              Config
 	table               *table
+	parked              []task           // requests that wait for the end of a session
 	store               *store           // nil: memory only
 	unsaved             map[key]struct{} // a failed transaction may or may not have written these
 	writes, writeErrors uint64
@@ -131,6 +142,7 @@ type task struct {
 	answer   func(Grant, error) // request
 	released chan<- error       // release of request.Device
 	call     func()             // call; none of the three: end of request.Session
+	waits    SessionID          // request: whose end it waits for
 }
 
 // Open starts a registry whose leases are kept in the file at path, which is

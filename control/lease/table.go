@@ -254,11 +254,15 @@ func (t *table) assign(k key, name string, now int64) *device {
 			t.outside++
 		}
 		t.undo = append(t.undo, func() { delete(t.leases, k) })
-	case l.device == nil:
+	case l.device == nil && l.pooled:
 		t.unlink(&t.free[k.family()], l)
+	case l.device == nil: // it was free when its pool went
+		t.outside++
 	default:
 		t.reassigned++
-		t.unlink(&t.idle[k.family()], l)
+		if l.pooled {
+			t.unlink(&t.idle[k.family()], l)
+		}
 		t.detach(l)
 	}
 	d := t.devices[name]

@@ -21,10 +21,10 @@ func (sh *shard) decide(s *session, again bool) {
 		sh.renew(time.Now(), s, again)
 		return
 	}
-	policy, id, evidence := sh.server.settings.Load().Admit, s.id, s.evidence.present()
+	policy, rolled, id, evidence := sh.server.settings.Load().Admit, sh.server.rolled.Load(), s.id, s.evidence.present()
 	sh.server.work.put(s.class(), func() {
 		admission, err := policy.Decide(time.Now(), evidence)
-		sh.mail.put(decided{id: id, again: again, policy: policy, admission: admission, err: err})
+		sh.mail.put(decided{id: id, again: again, policy: policy, rolled: rolled, admission: admission, err: err})
 	})
 }
 
@@ -33,6 +33,7 @@ type decided struct {
 	id        lease.SessionID
 	again     bool
 	policy    *admit.Policy
+	rolled    uint64 // changes of the policy's Roll before
 	admission admit.Admission
 	err       error
 }
@@ -55,14 +56,17 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		}
 	case d.err != nil:
 		sh.refused(now, s, d)
-	case d.again:
-		s.until, s.standing.Standing = d.admission.Until, d.admission.Standing
-		if d.admission.Group != s.group {
-			sh.regroup(s, d.admission.Group)
+	case d.outdated(sh, now):
+		if d.again {
+			sh.decideAgain(s)
+		} else {
+			sh.decide(s, false)
 		}
-		sh.lookSoon(now, s)
+	case d.again:
+		sh.admittedAgain(now, s, d.admission)
 	default:
 		s.admitted, s.device, s.group = true, d.admission.Device, d.admission.Group
+		s.assigned = d.admission.Addresses
 		admitted := ike.Admitted{
 			Device: d.admission.Device, Group: d.admission.Group, Until: d.admission.Until,
 			RedirectTo: sh.server.settings.Load().Redirect.of(d.admission.Device),
@@ -71,12 +75,29 @@ func (d decided) deliver(sh *shard, now time.Time) {
 			admitted.PublicKey = c.PublicKey
 			s.standing = &standing{Standing: d.admission.Standing, authenticated: now}
 		}
+		sh.index.add(s)
 		sh.step(now, s.current, admitted)
 	}
 }
 
+// outdated says whether the policy's Roll has changed meanwhile so that the
+// device isn't admitted any more; otherwise the admission becomes that of now. A
+// change that comes later finds the session in the index.
+func (d *decided) outdated(sh *shard, now time.Time) bool {
+	if d.rolled == sh.server.rolled.Load() {
+		return false
+	}
+	admission, err := d.policy.Renew(now, d.admission.Standing)
+	if err != nil {
+		return true
+	}
+	admission.Certificate = d.admission.Certificate
+	d.admission = admission
+	return false
+}
+
 func (sh *shard) refused(now time.Time, s *session, d decided) {
-	sh.server.countRefusal(d.err)
+	sh.server.countRefusal(now, d.err, s.remote)
 	if d.again {
 		sh.server.log.Info("session no longer admitted",
 			slog.String("device", s.device), slog.String("remote", s.remote.String()), slog.Any("reason", d.err))
@@ -84,6 +105,12 @@ func (sh *shard) refused(now time.Time, s *session, d decided) {
 		return
 	}
 	sh.step(now, s.current, ike.Refused{Reason: d.err.Error()})
+}
+
+// decideAgain about a session that was admitted.
+func (sh *shard) decideAgain(s *session) {
+	sh.rechecking++
+	sh.decide(s, true)
 }
 
 // recheckAll has the current policy look at all who were admitted by another, a
@@ -107,8 +134,7 @@ func (sh *shard) recheck() {
 		s := sh.sessions[sh.unchecked[last]]
 		sh.unchecked = sh.unchecked[:last]
 		if s != nil && s.closing == "" {
-			sh.rechecking++
-			sh.decide(s, true)
+			sh.decideAgain(s)
 		}
 	}
 }

@@ -35,6 +35,9 @@ type Config struct {
 	// one goroutine, in order; nil if nobody wants to know. It may take its
 	// time; Run returns when it has taken all.
 	Records func(Record)
+	// Notices is told of more, by the same goroutine, in the same order; nil if
+	// nobody wants to know. Some get lost if it is slow.
+	Notices func(Notice)
 	// CookieSecret makes cookies. The zero value draws one.
 	CookieSecret gate.Secret
 	// CrashSecret tells peers after a restart that their IKE SAs are gone (RFC

@@ -13,13 +13,14 @@ import (
 type acquisition struct {
 	held     heldLease
 	want     []netip.Addr
-	entitled bool           // by a ticket of ours
+	entitled bool // by a ticket of ours
+	assigned []netip.Addr
 	families []lease.Family // still to be asked for
 	got      []netip.Addr
 }
 
 func (sh *shard) acquire(s *session, ask ike.AskLease) {
-	a := acquisition{held: heldLease{device: ask.Device, session: s.id}, want: ask.Want}
+	a := acquisition{held: heldLease{device: ask.Device, session: s.id}, want: ask.Want, assigned: s.assigned}
 	if s.standing != nil && s.standing.presented != nil {
 		a.want, a.entitled = s.standing.presented.addresses, true
 	}
@@ -43,6 +44,10 @@ func (sh *shard) acquireNext(a acquisition) {
 			req.Want, req.Entitled = want, a.entitled
 			break
 		}
+	}
+	if assigned := assignedOf(a.assigned, req.Family); assigned.IsValid() {
+		req.Want, req.Entitled, req.Assigned = assigned, false, true
+		req.Evict = func(id lease.SessionID) { sh.server.shards[id>>56].mail.put(evict{id}) }
 	}
 	sh.server.leases.Acquire(req, func(g lease.Grant, err error) {
 		sh.mail.put(granted{acquisition: a, grant: g, err: err})
@@ -83,11 +88,17 @@ func (g granted) deliver(sh *shard, now time.Time) {
 	default:
 		g.got = append(g.got, g.grant.Address)
 	}
+	if g.grant.New {
+		sh.notice(now, s, NoticeAssigned, []netip.Addr{g.grant.Address})
+	}
 	if g.families = g.families[1:]; len(g.families) > 0 {
 		sh.acquireNext(g.acquisition)
 		return
 	}
-	s.addresses = g.got
+	if s.addresses = g.got; !s.fits() {
+		sh.step(now, s.current, ike.LeaseFailed{Reason: "another address was assigned meanwhile"})
+		return
+	}
 	sh.step(now, s.current, ike.Leased{Addresses: g.got, Settings: &s.settings.Assign})
 }
 

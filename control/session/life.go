@@ -98,6 +98,7 @@ func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
 	s.over = true
 	sh.server.infos.remove(s.id)
 	delete(sh.sessions, s.id)
+	sh.index.remove(s)
 	if s.established() {
 		record := s.record(now, RecordStop)
 		record.Reason, record.Detail = c.Reason, c.Detail

@@ -65,9 +65,16 @@ const recordBacklog = 1 << 16
 // counted. Stops never are, they say it all: what waits is bounded by the
 // sessions that end meanwhile, which is what handshakes allow.
 type recorder struct {
-	write func(Record) // nil: nobody wants them
-	stats *stats
-	queue *queue[Record]
+	write   func(Record) // nil: nobody wants them
+	notices func(Notice) // nil: likewise
+	stats   *stats
+	queue   *queue[entry]
+}
+
+// entry is a record, or a notice.
+type entry struct {
+	record Record
+	notice *Notice
 }
 
 func (r *recorder) put(record Record) {
@@ -76,23 +83,27 @@ func (r *recorder) put(record Record) {
 	case record.Event != RecordStop && r.queue.len() >= recordBacklog:
 		r.stats.drop(ReasonRecordLost)
 	default:
-		r.queue.put(record)
+		r.queue.put(entry{record: record})
 	}
 }
 
 // run ends with quit, after all that was put before.
 func (r *recorder) run(quit <-chan struct{}, wg *sync.WaitGroup) {
 	wg.Go(func() {
-		var records []Record
+		var entries []entry
 		for stop := false; !stop; {
 			select {
 			case <-quit:
 				stop = true
 			case <-r.queue.wake:
 			}
-			records = r.queue.drain(records)
-			for _, record := range records {
-				r.write(record)
+			entries = r.queue.drain(entries)
+			for _, e := range entries {
+				if e.notice != nil {
+					r.notices(*e.notice)
+				} else {
+					r.write(e.record)
+				}
 			}
 		}
 	})

@@ -115,7 +115,7 @@ func (sh *shard) openTicket(now time.Time, p packet, settings *Settings) (r *ike
 	if result == TicketResumed {
 		if _, err := settings.Admit.Renew(now, st.Standing); err != nil {
 			result = TicketNotAdmitted
-			sh.server.countRefusal(err)
+			sh.server.countRefusal(now, err, p.remote)
 		}
 	}
 	if result == TicketResumed {
@@ -189,10 +189,11 @@ func identification(body []byte, initiator bool) *ikewire.ID {
 }
 
 // countRefusal of a policy.
-func (s *Server) countRefusal(err error) {
+func (s *Server) countRefusal(now time.Time, err error, remote netip.AddrPort) {
 	var refusal *admit.Refusal
 	if errors.As(err, &refusal) {
 		s.stats.refused(refusal.Reason)
+		s.noticeRefused(now, refusal, remote)
 	}
 }
 
@@ -217,9 +218,9 @@ func (sh *shard) useTicket(now time.Time, s *session) {
 
 // renew is decide for a session without certificates: some look-ups, done here.
 func (sh *shard) renew(now time.Time, s *session, again bool) {
-	policy := sh.server.settings.Load().Admit
+	policy, rolled := sh.server.settings.Load().Admit, sh.server.rolled.Load()
 	admission, err := policy.Renew(now, s.standing.Standing)
-	sh.mail.put(decided{id: s.id, again: again, policy: policy, admission: admission, err: err})
+	sh.mail.put(decided{id: s.id, again: again, policy: policy, rolled: rolled, admission: admission, err: err})
 }
 
 // makeTicket answers AskTicket. A ticket ends with the certificates and with the

@@ -31,6 +31,7 @@ type Server struct {
 	keys        func(ike.KeysDerived)
 	log         *slog.Logger
 	logRate     gate.Rate
+	noticeRate  gate.Rate
 	maxSessions int
 	newMachine  func(cfg *ike.Config, spiI, spiR uint64) stepper
 	initSecret  [16]byte
@@ -47,6 +48,7 @@ type Server struct {
 	records  *recorder
 	seats    atomic.Int64 // sessions that were granted a lease
 	draining atomic.Bool
+	rolled   atomic.Uint64 // changes of the policy's Roll
 	stats    *stats
 	tickets  *tickets
 	infos    infos
@@ -71,14 +73,14 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 	}
 	s := &Server{
 		backend: cfg.Backend, transport: cfg.Backend.Transport(), events: cfg.Events, leases: cfg.Leases,
-		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate},
+		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate}, noticeRate: gate.Rate{PerSecond: refusedNoticeRate},
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
 		work:  newWorkers(cfg.Workers),
 		meter: newMeter(cfg.Backend),
 		stats: newStats(), tickets: newTickets(),
 		infos: infos{m: make(map[lease.SessionID]known)},
 	}
-	s.records = &recorder{write: cfg.Records, stats: s.stats, queue: newQueue[Record]()}
+	s.records = &recorder{write: cfg.Records, notices: cfg.Notices, stats: s.stats, queue: newQueue[entry]()}
 	s.data = &applier{
 		backend: cfg.Backend, meter: s.meter, leases: cfg.Leases, records: s.records,
 		log: cfg.Logger, tasks: newQueue[task](),

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -33,6 +34,8 @@ type session struct {
 	regrouped bool
 	until     time.Time // end of the admission
 
+	indexed   *indexed        // since it was admitted
+	assigned  []netip.Addr    // that the policy's Roll wants it to have
 	addresses []netip.Addr    // that it has
 	displaced lease.SessionID // to be closed when this one is up
 	inherited []heldLease     // of successors that failed; end with this one
@@ -125,6 +128,10 @@ func (sh *shard) moved(s *session, o ike.Moved) {
 	}
 	s.change(func(c *card) { c.local, c.remote = o.Local, o.Remote })
 	sh.server.stats.moved.Add(1)
+	sh.server.notice(Notice{
+		Time: time.Now(), Kind: NoticeMoved, Device: s.device, Session: fmt.Sprintf("%016x", uint64(s.id)),
+		Addresses: s.card.virtualIPs, Remote: o.Remote,
+	})
 	if s.hint != nil && o.Remote == s.hint.remote {
 		s.hint.remote = netip.AddrPort{}
 		sh.server.stats.event(eventHintConfirmed)

@@ -43,7 +43,8 @@ type shard struct {
 
 	unchecked  []lease.SessionID // left of recheckAll
 	rechecking int               // its decisions that are under way
-	parted     int               // IKE SAs that linger after their session was up
+	index      admittedIndex
+	parted     int // IKE SAs that linger after their session was up
 }
 
 func newShard(server *Server, number uint8) *shard {
@@ -56,6 +57,7 @@ func newShard(server *Server, number uint8) *shard {
 		sessions: make(map[lease.SessionID]*session),
 		halfOpen: make(map[initKey]*sa),
 		children: make(map[dataplane.SPI]*session),
+		index:    newAdmittedIndex(),
 	}
 }
 

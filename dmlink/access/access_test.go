@@ -56,7 +56,7 @@ func (o *office) want(err, want error) {
 
 // suite runs on both engines.
 var suite = map[string]func(*testing.T, *database.DB){
-	"grants": testGrants, "tokens": testTokens, "instances": testInstances, "log": testLog, "pages": testPages,
+	"grants": testGrants, "first": testFirst, "tokens": testTokens, "instances": testInstances, "log": testLog, "pages": testPages,
 	"tampering": testTampering, "append only": testAppendOnly, "several servers": testServers, "long text": testLongText,
 }
 
@@ -88,7 +88,7 @@ func TestPlansPostgres(t *testing.T) {
 // plans hears what the suite asks, but for those tests that do by hand what
 // nobody may.
 func plans(t *testing.T, _ *databasetest.Recorder, open func(*testing.T) *database.DB) {
-	for _, name := range []string{"grants", "tokens", "log", "pages"} {
+	for _, name := range []string{"grants", "first", "tokens", "log", "pages"} {
 		t.Run(name, func(t *testing.T) { suite[name](t, open(t)) })
 	}
 }
@@ -143,6 +143,47 @@ func testGrants(t *testing.T, db *database.DB) {
 	}
 	_, _, err = o.Grant(ctx, alice, "king", root)
 	o.want(err, access.ErrInvalid)
+}
+
+// The first administrator gets in where there is none, once, whichever server
+// starts first.
+func testFirst(t *testing.T, db *database.DB) {
+	alice, bob := access.Subject{Kind: access.ByCertificate, Name: "alice"}, access.Subject{Kind: access.ByCertificate, Name: "bob"}
+	o, ctx := open(t, db, "home"), t.Context()
+	firsts := make(chan bool)
+	for range 4 {
+		go func() {
+			first, err := o.First(ctx, alice, access.SetOf(access.Server, access.Auditor))
+			if err != nil {
+				t.Error(err)
+			}
+			firsts <- first
+		}()
+	}
+	n := 0
+	for range 4 {
+		if <-firsts {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d were the first", n)
+	}
+	if first, err := o.First(ctx, bob, access.Everybody); first || err != nil {
+		t.Errorf("bob is first: %v, %v", first, err)
+	}
+	if list, err := o.Grants(ctx, "", access.Grant{}, 0); err != nil || len(list) != 2 || list[0].Subject != alice {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if log, err := o.Audit(ctx, access.AuditFilter{}); err != nil || len(log) != 1 || log[0].Object != "certificate:alice" {
+		t.Errorf("%+v, %v", log, err)
+	}
+	if first, err := open(t, db, "away").First(ctx, bob, access.Everybody); !first || err != nil {
+		t.Errorf("bob away: %v, %v", first, err)
+	}
+	if _, err := open(t, db, "third").First(ctx, access.Subject{Kind: access.ByToken, Name: "x"}, access.Everybody); !errors.Is(err, access.ErrInvalid) {
+		t.Errorf("a token: %v", err)
+	}
 }
 
 // A token lets its owner in until it expires or is revoked.

@@ -94,28 +94,40 @@ func (a *SQL) chain(before []byte, e Entry) []byte {
 
 // Append an entry; when it returns the entry is durable.
 func (a *SQL) Append(ctx context.Context, e Entry) (Entry, error) {
-	e.Subject, e.Source, e.Operation = cut(e.Subject, maxShort), cut(e.Source, maxShort), cut(e.Operation, maxShort)
-	e.Object, e.Detail = cut(e.Object, maxObject), cut(e.Detail, maxDetail)
+	var done Entry
 	err := a.write(ctx, func(t *database.Tx) error {
-		// The first entry of an instance: the row is there before it is locked.
-		if _, err := t.Exec(`INSERT INTO dm_access_head (instance, number, hash) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING`, a.instance, []byte{}); err != nil {
-			return err
+		hash, number, err := a.lockHead(t)
+		if err == nil {
+			done, err = a.append(t, number, hash, e)
 		}
-		var hash []byte
-		var number int64
-		if err := t.Row(`SELECT number, hash FROM dm_access_head WHERE instance = $1`+t.ForUpdate(), a.instance).Scan(&number, &hash); err != nil {
-			return err
-		}
-		e.Number, e.At = number+1, a.moment()
-		e.Hash = a.chain(hash, e)
-		if _, err := t.Exec(`INSERT INTO dm_access_audit (instance, number, at_us, subject, source, operation, phase, of_number, object, detail, status, hash)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, a.instance, e.Number, e.At.UnixMicro(), e.Subject, e.Source, e.Operation,
-			string(e.Phase), e.Of, e.Object, e.Detail, e.Status, e.Hash); err != nil {
-			return err
-		}
-		_, err := t.Exec(`UPDATE dm_access_head SET number = $1, hash = $2 WHERE instance = $3`, e.Number, e.Hash, a.instance)
 		return err
 	})
+	return done, err
+}
+
+// lockHead of the log until the transaction ends: the newest entry's hash and
+// number.
+func (a *SQL) lockHead(t *database.Tx) (hash []byte, number int64, err error) {
+	// The first entry of an instance: the row is there before it is locked.
+	if _, err := t.Exec(`INSERT INTO dm_access_head (instance, number, hash) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING`, a.instance, []byte{}); err != nil {
+		return nil, 0, err
+	}
+	err = t.Row(`SELECT number, hash FROM dm_access_head WHERE instance = $1`+t.ForUpdate(), a.instance).Scan(&number, &hash)
+	return hash, number, err
+}
+
+// append an entry behind the newest one, whose row is locked.
+func (a *SQL) append(t *database.Tx, number int64, hash []byte, e Entry) (Entry, error) {
+	e.Subject, e.Source, e.Operation = cut(e.Subject, maxShort), cut(e.Source, maxShort), cut(e.Operation, maxShort)
+	e.Object, e.Detail = cut(e.Object, maxObject), cut(e.Detail, maxDetail)
+	e.Number, e.At = number+1, a.moment()
+	e.Hash = a.chain(hash, e)
+	if _, err := t.Exec(`INSERT INTO dm_access_audit (instance, number, at_us, subject, source, operation, phase, of_number, object, detail, status, hash)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, a.instance, e.Number, e.At.UnixMicro(), e.Subject, e.Source, e.Operation,
+		string(e.Phase), e.Of, e.Object, e.Detail, e.Status, e.Hash); err != nil {
+		return e, err
+	}
+	_, err := t.Exec(`UPDATE dm_access_head SET number = $1, hash = $2 WHERE instance = $3`, e.Number, e.Hash, a.instance)
 	return e, err
 }
 

@@ -40,6 +40,40 @@ func (a *SQL) Grant(ctx context.Context, s Subject, r Role, by Subject) (Grant, 
 	return g, granted, err
 }
 
+// First gives roles to the first administrator of an instance, if nobody has one
+// there yet, and says whether it did. The audit log has it.
+func (a *SQL) First(ctx context.Context, s Subject, roles Set) (bool, error) {
+	for _, r := range roles.Roles() {
+		if err := check(s, r); err != nil {
+			return false, err
+		}
+	}
+	first := false
+	err := a.write(ctx, func(t *database.Tx) error {
+		// Servers that start together take turns.
+		hash, number, err := a.lockHead(t)
+		if err != nil {
+			return err
+		}
+		var n int64
+		if err := t.Row(`SELECT COUNT(*) FROM dm_access_role WHERE instance = $1`, a.instance).Scan(&n); err != nil {
+			return err
+		}
+		if first = n == 0; !first {
+			return nil
+		}
+		for _, r := range roles.Roles() {
+			if _, err := t.Exec(`INSERT INTO dm_access_role (instance, subject, role, granted_us, granted_by) VALUES ($1, $2, $3, $4, $5)`,
+				a.instance, s.String(), string(r), a.moment().UnixMicro(), ""); err != nil {
+				return err
+			}
+		}
+		_, err = a.append(t, number, hash, Entry{Operation: "role.grant", Phase: Done, Object: s.String(), Detail: "the first administrator: roles " + roles.String()})
+		return err
+	})
+	return first, err
+}
+
 func check(s Subject, r Role) error {
 	if _, err := ParseRole(string(r)); err != nil {
 		return err

@@ -46,7 +46,7 @@ func New(o Options) (http.Handler, error) {
 }
 
 func build(o Options) (*api, http.Handler, error) {
-	if o.Access == nil || o.Devices == nil || o.Tasks == nil || o.Desk == nil || o.Policies == nil || o.Inventories == nil {
+	if o.Access == nil || o.Devices == nil || o.Tasks == nil || o.Desk == nil || o.Policies == nil || o.Inventories == nil || o.Fleet == nil {
 		return nil, nil, errors.New("api: an option is missing")
 	}
 	if o.Now == nil {
@@ -78,6 +78,7 @@ func build(o Options) (*api, http.Handler, error) {
 	s.tasks()
 	s.policies()
 	s.inventories()
+	s.gateways()
 	if err := s.complete(); err != nil {
 		return nil, nil, err
 	}

@@ -8,7 +8,9 @@ import (
 	"net/http"
 
 	"github.com/roamgate/roamgate/dmlink/access"
+	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/dmlink/policy"
+	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/dmlink/schedule"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/task"
@@ -82,6 +84,10 @@ var kinds = []struct {
 	{access.ErrNotFound, http.StatusNotFound, ""},
 	{access.ErrExists, http.StatusConflict, "Names of tokens are used once: choose another one."},
 	{access.ErrInvalid, http.StatusUnprocessableEntity, ""},
+	{fleet.ErrNotFound, http.StatusNotFound, "See `gatewayd gateway list` and `gatewayd device list`."},
+	{fleet.ErrExists, http.StatusConflict, "Remove it first with `gatewayd gateway remove`, or take another name."},
+	{fleet.ErrInvalid, http.StatusUnprocessableEntity, ""},
+	{push.ErrAway, http.StatusServiceUnavailable, "See `gatewayd gateway show` for why."},
 	{errNoNumber, http.StatusUnprocessableEntity, "Give as after what was next on the page before."},
 	{store.ErrUnavailable, http.StatusServiceUnavailable, hintLater},
 	{access.ErrUnavailable, http.StatusServiceUnavailable, hintLater},

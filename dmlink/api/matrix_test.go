@@ -119,6 +119,7 @@ func samples(i *instance, n int) map[string]func() (method, path string, content
 	sample(i, m, PolicyExplain, &one)
 	sample(i, m, InventoryShow, &one)
 	sample(i, m, InventoryHistory, &ListChanges{OneDevice: one})
+	fleetSamples(i, m)
 	m[openapi.ID] = func() (string, string, []byte) { return http.MethodGet, OpenAPIPath, nil }
 	return m
 }

@@ -83,6 +83,7 @@ type Options struct {
 	Desk        Desk
 	Policies    Policies
 	Inventories Inventories
+	Fleet       Fleet
 
 	// Certificate says whose a client's certificate is: that the chain, which the
 	// client sent and nobody has looked at, leads to an administrator's certificate

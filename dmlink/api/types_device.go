@@ -31,10 +31,10 @@ type DeviceDetail struct {
 type ListDevices struct {
 	Paging
 	User  string `query:"user" maxLength:"300"`
-	IMEI  string `query:"imei" maxLength:"64"`
-	IMSI  string `query:"imsi" maxLength:"64"`
-	Phone string `query:"phone" maxLength:"64"`
-	Group string `query:"group" maxLength:"300"`
+	IMEI  string `query:"imei" maxLength:"64" doc:"With this IMEI."`
+	IMSI  string `query:"imsi" maxLength:"64" doc:"With this IMSI."`
+	Phone string `query:"phone" maxLength:"64" doc:"With this phone number."`
+	Group string `query:"group" maxLength:"300" doc:"In this group."`
 	Open  bool   `query:"open" doc:"Leave out those that were closed."`
 }
 

@@ -125,6 +125,7 @@ type world struct {
 	db    *database.DB
 	store *store.SQL
 	ca    *authority
+	fleet *gates
 }
 
 // instance is a server over TLS.
@@ -183,7 +184,7 @@ func (w *world) instance(name string) *instance {
 	i.options = Options{
 		Access: i.access, Devices: w.store, Tasks: w.store, Desk: task.New(task.Options{Store: w.store, Provider: "test", Now: w.clock.Now}),
 		Policies: policy.NewEngine(i.policies, policy.Config{Now: w.clock.Now}), Inventories: i.keeper,
-		Certificate: w.ca.verify,
+		Fleet: w.gateways(), Certificate: w.ca.verify,
 		Placed: func(id string) {
 			i.mu.Lock()
 			defer i.mu.Unlock()

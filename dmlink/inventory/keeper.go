@@ -18,7 +18,8 @@ type Store interface {
 	// History of a device, the newest first: up to n changes with numbers below
 	// before, of all if that is 0.
 	History(ctx context.Context, device string, before int64, n int) ([]Change, error)
-	// Prune deletes up to n changes from before a time and says how many.
+	// Prune deletes what up to n updates from before a time changed, and says how
+	// many those were.
 	Prune(ctx context.Context, before time.Time, n int) (int, error)
 }
 
@@ -56,17 +57,22 @@ func (k *Keeper) Record(ctx context.Context, device string, u Update) ([]string,
 		case err != nil:
 			return nil, err
 		}
-		var uris []string
-		software := false
-		for _, c := range changes {
-			uris = append(uris, c.URI)
-			software = software || IsSoftware(c.URI)
-		}
-		if software {
-			uris = append(uris, SoftwareChanged)
-		}
-		return uris, nil
+		return Changed(changes), nil
 	}
+}
+
+// Changed are the URIs of changes, and SoftwareChanged if there are some of
+// software.
+func Changed(changes []Change) (uris []string) {
+	software := false
+	for _, c := range changes {
+		uris = append(uris, c.URI)
+		software = software || IsSoftware(c.URI)
+	}
+	if software {
+		uris = append(uris, SoftwareChanged)
+	}
+	return uris
 }
 
 // Snapshot of a device; the zero Snapshot if nothing is known.

@@ -304,6 +304,14 @@ func checkName(name string) error {
 	return nil
 }
 
+// CheckUnit says what is wrong with the path of a unit. ErrDocument.
+func CheckUnit(path string) error {
+	if err := checkUnit(path); err != nil {
+		return fmt.Errorf("%w: unit %.64q: %w", ErrDocument, path, err)
+	}
+	return nil
+}
+
 // checkUnit: names with a slash between them; nothing is the top.
 func checkUnit(path string) error {
 	if path == "" {

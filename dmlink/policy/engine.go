@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,6 +16,9 @@ type Config struct {
 	Retry time.Duration
 	// Now is the clock. time.Now.
 	Now func() time.Time
+	// Placed is told of devices for which commands wait that didn't before, so that
+	// somebody wakes them; nil for nobody.
+	Placed func(devices []string)
 }
 
 // Engine computes what devices shall have, when something changes, and puts it
@@ -26,6 +28,7 @@ type Engine struct {
 	store Store
 	retry time.Duration
 	now   func() time.Time
+	told  func([]string)
 
 	mu     sync.Mutex
 	newest Version
@@ -40,7 +43,10 @@ func NewEngine(s Store, c Config) *Engine {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Engine{store: s, retry: c.Retry, now: c.Now}
+	if c.Placed == nil {
+		c.Placed = func([]string) {}
+	}
+	return &Engine{store: s, retry: c.Retry, now: c.Now, told: c.Placed}
 }
 
 // current is the newest version, compiled once.
@@ -106,9 +112,10 @@ func (e *Engine) Plan(ctx context.Context, d Document) (Plan, error) {
 	if len(scopes) == 0 {
 		return p, nil
 	}
-	const page = 500
+	const page = 2000
+	inventory := before.reads() || m.reads()
 	for after := ""; ; {
-		devices, err := e.store.Devices(ctx, scopes, after, page)
+		devices, err := e.store.Devices(ctx, scopes, after, page, inventory)
 		if err != nil {
 			return p, err
 		}
@@ -134,15 +141,27 @@ func (e *Engine) Refresh(ctx context.Context, n int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	all := make([]Computed, len(marked))
+	for i, d := range marked {
+		all[i] = Computed{d, d.State.Record(d.Outcomes, d.At).Next(m.Resolve(d.Facts), version.Number, d.Claimed, e.now(), e.retry)}
+	}
+	put, err := e.store.Put(ctx, all)
+	if err != nil {
+		return 0, err
+	}
 	done := 0
-	for _, d := range marked {
-		s := d.State.Record(d.Outcomes, d.At).Next(m.Resolve(d.Facts), version.Number, d.Claimed, e.now(), e.retry)
-		switch err := e.store.Put(ctx, d, s); {
-		case err == nil:
-			done++
-		case !errors.Is(err, ErrChanged) && !errors.Is(err, ErrNoDevice):
-			return done, fmt.Errorf("device %q: %w", d.Facts.ID, err)
+	var placed []string
+	for i, c := range all {
+		if !put[i] {
+			continue
 		}
+		done++
+		if c.Next.Serial > c.State.Serial {
+			placed = append(placed, c.Facts.ID)
+		}
+	}
+	if len(placed) > 0 {
+		e.told(placed)
 	}
 	return done, nil
 }

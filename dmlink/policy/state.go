@@ -131,6 +131,18 @@ func (n *Node) doubt() {
 	n.Have, n.Present, n.Gone = "", false, false
 }
 
+// Doubted is the state of a device of which nothing is certain any more, because
+// the record is older than what it was told: all that policies gave it is sent
+// again. s stays as it is.
+func (s State) Doubted() State {
+	s.Nodes = maps.Clone(s.Nodes)
+	for uri, n := range s.Nodes {
+		n.doubt()
+		s.Nodes[uri] = n
+	}
+	return s
+}
+
 // changes that lead to the result: what is removed first, then by URI, so that
 // interior nodes come before what is in them. It sets Due.
 func (s *State) changes(r Result, now time.Time, retry time.Duration) []Change {

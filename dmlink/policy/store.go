@@ -18,21 +18,29 @@ type Store interface {
 	// and marks the devices of the scopes. One transaction.
 	Save(ctx context.Context, v Version, touched []Scope) error
 	// Devices returns up to n that lie in one of the scopes, by ID from behind
-	// after on.
-	Devices(ctx context.Context, scopes []Scope, after string, n int) ([]Facts, error)
+	// after on, with what filters read of their inventories or without.
+	Devices(ctx context.Context, scopes []Scope, after string, n int, inventory bool) ([]Facts, error)
 	// Device returns what Marked would if it were marked. ErrNoDevice.
 	Device(ctx context.Context, id string) (Marked, error)
 	// Mark devices of which something has changed. Unknown ones are left out.
 	Mark(ctx context.Context, devices ...string) error
 	// Marked returns up to n devices with a mark, the oldest marks first, and
-	// those whose State is Due. Others may be given the same.
+	// those whose State is Due. Others may be given the same. Inventories are left
+	// out if no filter of the newest version reads them.
 	Marked(ctx context.Context, now time.Time, n int) ([]Marked, error)
-	// Put stores the state of a device, makes its Commands the ones that wait for
-	// the device, in this order and those that wait already under their IDs, and
-	// takes the mark and the outcomes away. ErrChanged if since m was read it was
-	// marked, a command of it was claimed or answered, or it was put. One
-	// transaction.
-	Put(ctx context.Context, m Marked, s State) error
+	// Put stores states of devices. For each it makes the Commands of the state the
+	// ones that wait for the device, in this order and those that wait already
+	// under their IDs, and takes the mark and the outcomes away; all of that or
+	// nothing: it isn't put if since it was read it was marked, a command of it was
+	// claimed or answered, it was put, or it went. put is as long as all and says
+	// which were. One transaction.
+	Put(ctx context.Context, all []Computed) (put []bool, err error)
+}
+
+// Computed state of a device that was Marked.
+type Computed struct {
+	Marked
+	Next State
 }
 
 // Version of the document.

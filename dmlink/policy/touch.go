@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -107,6 +108,27 @@ func widest(all []Scope) []Scope {
 		}
 	}
 	return out
+}
+
+// Reading says which nodes of the inventory filters read, or SoftwareFact: a
+// change of those can change results. All means any node.
+func (m *Model) Reading() (uris []string, all bool) {
+	found := map[string]bool{}
+	for name, f := range m.filters {
+		if m.sets[name].Disabled {
+			continue
+		}
+		all = all || f.all
+		for _, uri := range f.reads {
+			found[uri] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), all
+}
+
+func (m *Model) reads() bool {
+	uris, all := m.Reading()
+	return all || len(uris) > 0
 }
 
 // Reads reports whether a change of these nodes of the inventory (or of

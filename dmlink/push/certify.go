@@ -2,7 +2,6 @@ package push
 
 import (
 	"context"
-	"crypto"
 	"crypto/x509"
 	"fmt"
 	"net/http"
@@ -11,9 +10,10 @@ import (
 	"github.com/roamgate/roamgate/control/gcm"
 )
 
-// Sign a certificate for a gateway's public key and host name, with the policy
-// of agents; its chain in PEM, the gateway's first.
-type Sign func(ctx context.Context, g Gateway, key crypto.PublicKey) ([]byte, error)
+// Sign a certificate for a gateway's host name and the public key of its request,
+// whose signature was checked, with the policy of agents; its chain in PEM, the
+// gateway's first.
+type Sign func(ctx context.Context, g Gateway, request *x509.CertificateRequest) ([]byte, error)
 
 // Certify a gateway: fetch its request for a certificate, have it signed and
 // push the certificate. With a fingerprint the gateway is known by that, as one
@@ -46,7 +46,7 @@ func (m *Manager) Certify(ctx context.Context, g Gateway, known *Fingerprint, si
 	if !slices.Equal(request.DNSNames, []string{g.Host}) {
 		return fmt.Errorf("%w: it asks for a certificate for %q, not for %q", ErrGateway, request.DNSNames, g.Host)
 	}
-	chain, err := sign(ctx, g, request.PublicKey)
+	chain, err := sign(ctx, g, request)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/roamgate/roamgate/control/gcm"
@@ -54,7 +55,8 @@ func (c *client) close() { c.transport.CloseIdleConnections() }
 
 func (c *client) do(ctx context.Context, method, path, kind string, body []byte) (*http.Response, error) {
 	u := c.base
-	u.Path = path
+	// Behind a question mark is what the path is about.
+	u.Path, u.RawQuery, _ = strings.Cut(path, "?")
 	return c.send(ctx, method, u, kind, body)
 }
 

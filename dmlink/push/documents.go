@@ -82,6 +82,26 @@ func (d *Documents) Commit(section gcm.Section, v gcm.Version, put []gcm.Record,
 	if err != nil {
 		return err
 	}
+	return doc.changedBy(change)
+}
+
+// Replace a section by the content that was committed last, for who missed the
+// changes in between. The set is the Documents' from now on. Error: ErrStale if
+// its version isn't newer.
+func (d *Documents) Replace(set *gcm.Set) error {
+	doc := d.sections[set.Section()]
+	doc.mu.Lock()
+	defer doc.mu.Unlock()
+	if set.Version().Compare(doc.set.Version()) <= 0 {
+		return fmt.Errorf("%w: %v, here is %v", gcm.ErrStale, set.Version(), doc.set.Version())
+	}
+	change := doc.set.Diff(set)
+	doc.set = set
+	return doc.changedBy(change)
+}
+
+// changedBy tells gateways. The document is under its mutex.
+func (doc *document) changedBy(change gcm.Delta) error {
 	var b bytes.Buffer
 	if err := gcm.WriteDelta(&b, change); err != nil {
 		return err
@@ -116,6 +136,14 @@ func (d *Documents) Version(section gcm.Section) (gcm.Version, gcm.Hash, <-chan 
 	doc.mu.Lock()
 	defer doc.mu.Unlock()
 	return doc.set.Version(), doc.set.Hash(), doc.changed
+}
+
+// Len is how many records a section has.
+func (d *Documents) Len(section gcm.Section) int {
+	doc := d.sections[section]
+	doc.mu.Lock()
+	defer doc.mu.Unlock()
+	return doc.set.Len()
 }
 
 // Has says whether a section has a record under a key.

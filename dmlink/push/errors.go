@@ -18,4 +18,8 @@ var (
 	ErrExists = errors.New("a gateway of this name is there already")
 	// ErrUnknown: there is no gateway of that name.
 	ErrUnknown = errors.New("no such gateway")
+	// ErrAway: the gateway isn't connected.
+	ErrAway = errors.New("the gateway isn't connected")
+	// ErrNoSession: the gateway doesn't have that session.
+	ErrNoSession = errors.New("the gateway has no such session")
 )

@@ -14,9 +14,12 @@ type Journal interface {
 	// Cursor of the last event that was kept of a gateway, zero for none.
 	Cursor(ctx context.Context, gateway string) (uint64, error)
 	// Keep events in their order, and the cursor behind them, both or neither.
-	// There may be a cursor and no events. The cursor may go back: then the
-	// gateway has lost its file and begins anew.
+	// There may be a cursor and no events; both may be there already if another
+	// manager reads this gateway, too.
 	Keep(ctx context.Context, gateway string, events []gcm.Event, cursor uint64) error
+	// Reset to no cursor: the gateway has lost its file and begins anew, without
+	// the sessions that it had.
+	Reset(ctx context.Context, gateway string) error
 }
 
 // listen to a gateway, whose newest cursor was newest when it was asked.
@@ -29,7 +32,7 @@ func (l *link) listen(ctx context.Context, c *client, newest uint64) error {
 	if after > newest {
 		l.log.Warn("gateway counts its events anew", slog.Uint64("had", after), slog.Uint64("has", newest))
 		after = 0
-		if err := journal.Keep(ctx, l.gateway.Name, nil, after); err != nil {
+		if err := journal.Reset(ctx, l.gateway.Name); err != nil {
 			return err
 		}
 	}

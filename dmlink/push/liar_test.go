@@ -1,7 +1,6 @@
 package push_test
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/dmlink/push"
@@ -61,19 +59,6 @@ func newLiar(t *testing.T, c *tls.Certificate, name string) *liar {
 	l.server.EnableHTTP2 = true
 	t.Cleanup(l.server.Close)
 	return l
-}
-
-// watching tells where devices are, too.
-type watching struct {
-	*journal
-	where *push.Whereabouts
-}
-
-func (w *watching) Keep(ctx context.Context, gateway string, events []gcm.Event, cursor uint64) error {
-	for _, e := range events {
-		w.where.Tell(time.Now(), gateway, e)
-	}
-	return w.journal.Keep(ctx, gateway, events, cursor)
 }
 
 // gateway begins to listen.
@@ -151,15 +136,13 @@ func TestSpeaksForItselfOnly(t *testing.T) {
 	honest.Events.Add(gcm.Event{Kind: gcm.SessionStarted, Device: "phone-1", Session: "1f"})
 	c := i.config(t, d, j)
 	c.Known = func(device string) bool { return device == "phone-1" }
-	where := push.NewWhereabouts()
-	c.Journal = &watching{journal: j, where: where}
 	m := manage(t, c, honest.Gateway, l.gateway())
 	eventually(t, "the liar is cut off", func() bool {
 		s := statusOf(m, "gateway-2")
 		return s.Disbelieved == 1 && !s.Connected && strings.Contains(s.Err, "malformed")
 	})
 	eventually(t, "the honest one is heard", func() bool { return len(j.of("gateway-1")) == 1 })
-	if got := where.Of("phone-1"); len(got) != 1 || got[0].Gateway != "gateway-1" || got[0].Session != "1f" {
-		t.Errorf("phone-1 is at %+v", got)
+	if got := j.of("gateway-2"); len(got) != 1 || got[0].Kind != gcm.SessionEnded {
+		t.Errorf("of the liar: %+v", got)
 	}
 }

@@ -37,10 +37,14 @@ type link struct {
 	gateway Gateway
 	cancel  context.CancelFunc
 	done    chan struct{}
-	log     *slog.Logger
+	// poked: what is there is to be looked at now.
+	poked chan struct{}
+	log   *slog.Logger
 
 	mu     sync.Mutex
 	status Status
+	// client is nil while the gateway isn't connected.
+	client *client
 }
 
 // run connects until ctx ends.
@@ -57,21 +61,24 @@ func (l *link) run(ctx context.Context) {
 		if lasted >= steady {
 			pause = firstPause
 		}
-		if !sleep(ctx, pause/2+rand.N(pause/2)) {
+		if _, ok := l.sleep(ctx, pause/2+rand.N(pause/2)); !ok {
 			return
 		}
 		pause = min(2*pause, longestPause)
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep until the time is over or somebody pokes; not ok if ctx has ended.
+func (l *link) sleep(ctx context.Context, d time.Duration) (poked, ok bool) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+		return false, true
+	case <-l.poked:
+		return true, true
 	case <-ctx.Done():
-		return false
+		return false, false
 	}
 }
 
@@ -90,17 +97,20 @@ func (l *link) session(ctx context.Context) (time.Duration, error) {
 	l.update(func(s *Status) {
 		s.Connected, s.Err, s.Since, s.State = true, "", connected, state
 		s.Sections = map[gcm.Section]SectionStatus{}
+		l.client = c
 	})
+	defer l.update(func(*Status) { l.client = nil })
 	l.log.Info("gateway is connected", slog.String("software", state.Software))
+	l.m.config.Connected(l.gateway.Name, state)
 	var all sync.WaitGroup
 	start := func(f func() error) {
 		all.Go(func() { end(f()) })
 	}
-	states := map[gcm.Section]chan gcm.SectionState{}
+	states := map[gcm.Section]chan polled{}
 	for _, section := range gcm.Sections {
-		polled := make(chan gcm.SectionState, 1)
-		states[section] = polled
-		start(func() error { return l.keep(ctx, c, section, state.Sections[section], polled) })
+		ch := make(chan polled, 1)
+		states[section] = ch
+		start(func() error { return l.keep(ctx, c, section, state.Sections[section], ch) })
 	}
 	start(func() error { return l.poll(ctx, c, states) })
 	start(func() error { return l.listen(ctx, c, state.Cursor) })
@@ -121,8 +131,12 @@ func (l *link) connect(ctx context.Context, c *client) (gcm.State, error) {
 }
 
 // poll finds out what changed there without us, and that it is there.
-func (l *link) poll(ctx context.Context, c *client, states map[gcm.Section]chan gcm.SectionState) error {
-	for sleep(ctx, pollTime/2+rand.N(pollTime)) {
+func (l *link) poll(ctx context.Context, c *client, states map[gcm.Section]chan polled) error {
+	for {
+		poked, ok := l.sleep(ctx, pollTime/2+rand.N(pollTime))
+		if !ok {
+			return ctx.Err()
+		}
 		state, err := c.state(ctx)
 		if err != nil {
 			return err
@@ -133,14 +147,20 @@ func (l *link) poll(ctx context.Context, c *client, states map[gcm.Section]chan 
 			case <-ch:
 			default:
 			}
-			ch <- state.Sections[section]
+			ch <- polled{state.Sections[section], poked}
 		}
 	}
-	return ctx.Err()
+}
+
+// polled is what a gateway said that it has of a section, and whether that is to
+// be looked at even if it is known.
+type polled struct {
+	gcm.SectionState
+	again bool
 }
 
 // keep a section as it was committed last.
-func (l *link) keep(ctx context.Context, c *client, section gcm.Section, has gcm.SectionState, states <-chan gcm.SectionState) error {
+func (l *link) keep(ctx context.Context, c *client, section gcm.Section, has gcm.SectionState, states <-chan polled) error {
 	for {
 		version, _, changed := l.m.config.Documents.Version(section)
 		now, err := l.bring(ctx, c, section, has)
@@ -169,10 +189,15 @@ func (l *link) keep(ctx context.Context, c *client, section gcm.Section, has gcm
 			case <-ctx.Done():
 			case <-changed:
 			case <-retry:
-			case polled := <-states:
-				// What it said before it took the last one says nothing.
-				if wait = polled.Version.Compare(has.Version) < 0 || polled.Version == has.Version && polled.Hash == has.Hash; !wait {
-					has = polled
+			case said := <-states:
+				switch {
+				case said.Version.Compare(has.Version) < 0:
+					// What it said before it took the last one says nothing.
+					wait = !said.again
+				case said.Version == has.Version && said.Hash == has.Hash:
+					wait = !said.again
+				default:
+					has = said.SectionState
 				}
 			}
 		}

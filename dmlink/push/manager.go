@@ -22,7 +22,7 @@ const (
 	maxSnapshots = 8
 )
 
-// Config of a Manager; all but Log is needed.
+// Config of a Manager; all but Connected and Log is needed.
 type Config struct {
 	Documents *Documents
 	Journal   Journal
@@ -33,7 +33,10 @@ type Config struct {
 	Known func(device string) bool
 	// Dial a gateway.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	Log  *slog.Logger
+	// Connected is called when a gateway is, with what it says of itself. It
+	// doesn't wait. May be nil.
+	Connected func(gateway string, state gcm.State)
+	Log       *slog.Logger
 }
 
 // Manager keeps gateways as they should be. Its methods are safe for concurrent
@@ -80,6 +83,9 @@ func New(c Config) (*Manager, error) {
 	if c.Documents == nil || c.Journal == nil || c.Known == nil || c.Dial == nil || c.Identity.Certificate == nil || c.Identity.Roots == nil || c.Identity.Agent.String() == "" {
 		return nil, errors.New("a manager needs documents, a journal, an identity, Known and Dial")
 	}
+	if c.Connected == nil {
+		c.Connected = func(string, gcm.State) {}
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -104,7 +110,7 @@ func (m *Manager) Add(g Gateway) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &link{
-		m: m, gateway: g, cancel: cancel, done: make(chan struct{}), log: m.config.Log.With(slog.String("gateway", g.Name)),
+		m: m, gateway: g, cancel: cancel, done: make(chan struct{}), poked: make(chan struct{}, 1), log: m.config.Log.With(slog.String("gateway", g.Name)),
 		status: Status{Gateway: g, Err: "not tried yet"},
 	}
 	m.links[g.Name] = l

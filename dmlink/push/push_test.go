@@ -2,9 +2,9 @@ package push_test
 
 import (
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -247,7 +247,7 @@ func TestJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	known, wrong := push.Fingerprint(fingerprint), push.Fingerprint(sha256.Sum256(nil))
-	never := func(context.Context, push.Gateway, crypto.PublicKey) ([]byte, error) {
+	never := func(context.Context, push.Gateway, *x509.CertificateRequest) ([]byte, error) {
 		t.Error("something was signed")
 		return nil, errors.New("never")
 	}

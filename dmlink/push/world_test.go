@@ -80,8 +80,8 @@ func (i *installation) policy(t *testing.T, p ca.Profile) x509.OID {
 }
 
 // signAgent is what a manager has signed.
-func (i *installation) signAgent(_ context.Context, g push.Gateway, key crypto.PublicKey) ([]byte, error) {
-	chain, err := i.sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: key})
+func (i *installation) signAgent(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
+	chain, err := i.sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
 	if err != nil {
 		return nil, err
 	}
@@ -118,14 +118,14 @@ func (i *installation) gateway(t *testing.T, name string, l net.Listener, bare b
 			g.applied[c.Set.Section()] = c.Set.Hash()
 			return nil
 		},
-		End: func(string) bool { return true }, Sessions: func() int { return 0 },
+		Host: g,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.Agent = a
 	if !bare {
-		chain, err := i.signAgent(t.Context(), g.Gateway, id.Key.Public())
+		chain, err := i.signAgent(t.Context(), g.Gateway, &x509.CertificateRequest{PublicKey: id.Key.Public()})
 		if err == nil {
 			err = a.SetCertificate(chain)
 		}
@@ -186,6 +186,13 @@ func (j *journal) Keep(_ context.Context, gateway string, events []gcm.Event, cu
 	}
 	j.events[gateway] = append(j.events[gateway], events...)
 	j.cursors[gateway] = cursor
+	return nil
+}
+
+func (j *journal) Reset(_ context.Context, gateway string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.cursors[gateway] = 0
 	return nil
 }
 
@@ -308,3 +315,21 @@ func statusOf(m *push.Manager, name string) push.Status {
 func device(n int, group string) gcm.Record {
 	return gcm.Authorisation{Device: fmt.Sprintf("device-%d", n), Group: group}.Record()
 }
+
+// Tell nothing: it has no sessions.
+func (g *gateway) Tell(*gcm.State) {}
+
+// Sessions: none.
+func (g *gateway) Sessions(string, func(gcm.Session) bool) {}
+
+// End of what isn't there.
+func (g *gateway) End(string, string) bool { return true }
+
+// Alert nobody.
+func (g *gateway) Alert(string, string, []byte) error { return agent.ErrNoSession }
+
+// Drain nothing.
+func (g *gateway) Drain(gcm.Drain) error { return nil }
+
+// Reload nothing.
+func (g *gateway) Reload() (gcm.Reloaded, bool) { return gcm.Reloaded{}, true }

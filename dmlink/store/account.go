@@ -47,7 +47,7 @@ func (d *SQL) Account(ctx context.Context, device string) (a session.Account, er
 	var secret, serverSecret []byte
 	var scheme int64
 	var waits bool
-	err = d.db.QueryRowContext(ctx, accountText, device).
+	err = d.db.Prepared().QueryRowContext(ctx, accountText, device).
 		Scan(&scheme, &a.Name, &secret, &a.Nonce, &a.ServerName, &serverSecret, &a.ServerNonce, &a.InfoDigest, &waits)
 	if errors.Is(err, sql.ErrNoRows) {
 		return a, fmt.Errorf("device %q: %w", device, session.ErrNoAccount)

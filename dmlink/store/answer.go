@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamgate/roamgate/dmlink/inventory"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/syncml"
 	"github.com/roamgate/roamgate/gatewayd/database"
@@ -162,7 +163,10 @@ func (t *tx) info(device string, r session.Report) error {
 			return err
 		}
 	}
-	return nil
+	if err := t.bump(device); err != nil {
+		return err
+	}
+	return t.inventory(device, inventory.Update{At: r.At, Values: r.DevInfo})
 }
 
 // maxURI is longer than any that a device may have.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/roamgate/roamgate/dmlink/policy"
 	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
@@ -17,20 +18,23 @@ type Device struct {
 	// IMEI, IMSI and Phone number, where they are known.
 	IMEI, IMSI, Phone string
 	Groups            []string
-	Open              bool
-	Enrolled          time.Time
-	Closed            time.Time
+	// Unit of the tree of units that policies are linked to, such as corp/sales;
+	// see SetUnit.
+	Unit     string
+	Open     bool
+	Enrolled time.Time
+	Closed   time.Time
 	// Seen is when it last authenticated; written late, see SQL.Seen.
 	Seen time.Time
 }
 
-const deviceColumns = `name, user_name, imei, imsi, phone, state, enrolled_us, closed_us, seen_us FROM dm_device`
+const deviceColumns = `name, user_name, imei, imsi, phone, unit, state, enrolled_us, closed_us, seen_us FROM dm_device`
 
 func scanDevice(r database.Row) (v Device, err error) {
 	var user, imei, imsi, phone database.Text
 	var state string
 	var enrolled, closed, seen database.Instant
-	err = r.Scan(&v.Name, &user, &imei, &imsi, &phone, &state, &enrolled, &closed, &seen)
+	err = r.Scan(&v.Name, &user, &imei, &imsi, &phone, &v.Unit, &state, &enrolled, &closed, &seen)
 	v.User, v.IMEI, v.IMSI, v.Phone = string(user), string(imei), string(imsi), string(phone)
 	v.Open, v.Enrolled, v.Closed, v.Seen = state == "open", enrolled.Time, closed.Time, seen.Time
 	return v, err
@@ -49,8 +53,9 @@ func (d *SQL) Enroll(ctx context.Context, v Device) error {
 }
 
 func (t *tx) enroll(v Device) error {
-	if _, err := t.Exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,
-		v.Name, v.Enrolled.UnixMicro()); err != nil {
+	added, err := t.Exec(`INSERT INTO dm_device (name, state, enrolled_us) VALUES ($1, 'open', $2) ON CONFLICT (name) DO NOTHING`,
+		v.Name, v.Enrolled.UnixMicro())
+	if err != nil {
 		return err
 	}
 	old, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), v.Name))
@@ -58,6 +63,10 @@ func (t *tx) enroll(v Device) error {
 		return err
 	}
 	switch {
+	case added > 0:
+		if err := t.standing(v.Name, true); err != nil {
+			return err
+		}
 	case v.Enrolled.UnixMicro() < old.Enrolled.UnixMicro():
 		return nil // an old tale
 	case v.Enrolled.UnixMicro() > old.Enrolled.UnixMicro():
@@ -69,11 +78,19 @@ func (t *tx) enroll(v Device) error {
 		database.OrNull(v.User), database.OrNull(v.IMEI), database.OrNull(v.IMSI), database.OrNull(v.Phone), v.Name); err != nil {
 		return err
 	}
+	if v.User != old.User {
+		if err := t.mark(v.Name); err != nil {
+			return err
+		}
+	}
 	return t.setGroups(v.Name, v.Groups)
 }
 
 // anew: nothing of the enrollment before is left.
 func (t *tx) anew(v Device) error {
+	if err := t.standing(v.Name, true); err != nil {
+		return err
+	}
 	if err := t.cancelAll(v.Name); err != nil {
 		return err
 	}
@@ -91,17 +108,42 @@ func (t *tx) anew(v Device) error {
 }
 
 func (t *tx) setGroups(device string, groups []string) error {
-	if _, err := t.Exec(`DELETE FROM dm_member WHERE device_name = $1`, device); err != nil {
+	old, err := query(t.Context(), t, database.Scan[string], `DELETE FROM dm_member WHERE device_name = $1 RETURNING group_name`, device)
+	if err != nil {
 		return err
 	}
-	groups = slices.Clone(groups)
-	slices.Sort(groups)
-	for _, g := range slices.Compact(groups) {
+	groups = slices.Compact(slices.Sorted(slices.Values(groups)))
+	for _, g := range groups {
 		if _, err := t.Exec(`INSERT INTO dm_member (device_name, group_name) VALUES ($1, $2)`, device, g); err != nil {
 			return err
 		}
 	}
-	return nil
+	slices.Sort(old)
+	if slices.Equal(old, groups) {
+		return nil
+	}
+	return t.mark(device)
+}
+
+// SetUnit moves open devices to a unit of the tree that policies are linked to,
+// "" being its top, and says how many were elsewhere. Those that aren't there or
+// aren't open are left out. ErrInvalid.
+func (d *SQL) SetUnit(ctx context.Context, unit string, devices ...string) (n int, err error) {
+	if err := policy.CheckUnit(unit); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if len(devices) == 0 {
+		return 0, nil
+	}
+	err = d.write(ctx, func(t *tx) error {
+		moved, err := query(t.Context(), t, database.Scan[string], `UPDATE dm_device SET unit = $1
+			WHERE state = 'open' AND unit <> $2 AND `+t.Among("name", "TEXT", 3)+` RETURNING name`, unit, unit, database.Several(t.Engine, devices))
+		if n = len(moved); err != nil {
+			return err
+		}
+		return t.mark(moved...)
+	})
+	return n, err
 }
 
 // SetGroups replaces the groups of a device.
@@ -183,6 +225,9 @@ func (t *tx) closeDevice(device, reason string) error {
 	now := t.d.now()
 	if _, err := t.Exec(`UPDATE dm_device SET state = 'closed', closed_us = $1, secret = NULL, nonce = NULL,
 		server_secret = NULL, server_nonce = NULL WHERE name = $2`, now.UnixMicro(), device); err != nil {
+		return err
+	}
+	if err := t.standing(device, false); err != nil {
 		return err
 	}
 	if err := t.cancelAll(device); err != nil {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
@@ -13,7 +14,41 @@ import (
 
 // TestMigrations: databases of all former versions are brought up to date.
 func TestMigrations(t *testing.T) {
-	databasetest.Versions(t, store.Tables, func(t *testing.T, db *database.DB) { checkSeed(t, storetest.Store(t, db, nil)) })
+	databasetest.Versions(t, store.Tables, func(t *testing.T, db *database.DB) {
+		s := storetest.Store(t, db, nil)
+		checkSeed(t, s)
+		if v, err := s.Device(t.Context(), "phone-1"); err == nil && v.Unit != "" { // seeded with version 2
+			checkPolicy(t, s)
+			return
+		}
+		// Version 1 had no policies: its devices are computed, and asked within a week.
+		if m, err := s.Policies().Marked(t.Context(), time.Now(), 10); err != nil || len(m) != 1 || m[0].Facts.User != "bob" {
+			t.Errorf("marked %+v, %v", m, err)
+		}
+		if next, _, err := s.Inventories().Surveyed(t.Context(), "phone-1"); err != nil || time.Until(next) > 7*24*time.Hour || time.Since(next) > time.Hour {
+			t.Errorf("survey %v, %v", next, err)
+		}
+	})
+}
+
+// checkPolicy reads what testdata/version2.sql wrote.
+func checkPolicy(t *testing.T, s *store.SQL) {
+	t.Helper()
+	ctx := t.Context()
+	p := s.Policies()
+	if v, err := p.Document(ctx, 0); err != nil || v.Number != 1 || v.By != "alice" || len(v.Document.Sets) != 1 {
+		t.Errorf("document %+v, %v", v, err)
+	}
+	m, err := p.Marked(ctx, time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC), 10)
+	if err != nil || len(m) != 1 || m[0].Mark != 7 || len(m[0].State.Commands) != 1 || len(m[0].Claimed) != 1 || m[0].Facts.Inventory["./DevInfo/Mod"] != "M" {
+		t.Errorf("due %+v, %v", m, err)
+	}
+	if all, err := s.Inventories().History(ctx, "phone-1", 0, 10); err != nil || len(all) != 1 || string(all[0].After.Data) != "M" {
+		t.Errorf("history %+v, %v", all, err)
+	}
+	if _, now, err := s.Inventories().Surveyed(ctx, "phone-1"); err != nil || !now {
+		t.Errorf("survey %v, %v", now, err)
+	}
 }
 
 // checkSeed reads by today's code what testdata/version1.sql wrote.
@@ -29,7 +64,7 @@ func checkSeed(t *testing.T, s *store.SQL) {
 		t.Errorf("account %+v, %v", a, err)
 	}
 	tasks, err := s.Next(ctx, "phone-1", nil, 10)
-	if err != nil || len(tasks) != 1 || tasks[0].Attempt != 1 || tasks[0].Semantics != session.OnceOnly || tasks[0].Command.Name() != "Exec" {
+	if err != nil || len(tasks) == 0 || tasks[0].Attempt != 1 || tasks[0].Semantics != session.OnceOnly || tasks[0].Command.Name() != "Exec" {
 		t.Errorf("tasks %+v, %v", tasks, err)
 	}
 	if w, err := s.Wipe(ctx, "phone-1"); err != nil || w.State != store.WipeOrdered || w.Task != "T1" {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/roamgate/roamgate/dmlink/session"
@@ -37,8 +38,9 @@ func (d *SQL) Next(ctx context.Context, device string, except []string, n int) (
 		text += ` AND NOT ` + d.db.Among("dm_command.id", "BIGINT", 3)
 		args = append(args, database.Several(d.db.Engine, ids))
 	}
-	text += ` ORDER BY dm_command.urgency, dm_command.id LIMIT ` + strconv.Itoa(min(max(n, 0), maxNext))
-	return query(ctx, d.db, func(r database.Row) (k session.Task, err error) {
+	args = append(args, min(max(n, 0), maxNext))
+	text += fmt.Sprintf(` ORDER BY dm_command.urgency, dm_command.id LIMIT $%d`, len(args))
+	return query(ctx, d.db.Prepared(), func(r database.Row) (k session.Task, err error) {
 		var id, semantics int64
 		var command []byte
 		var asks database.Text
@@ -70,22 +72,30 @@ func (d *SQL) Claim(ctx context.Context, device string, claims []session.Claim) 
 		all = append(all, id)
 	}
 	won := map[int64]bool{}
+	type grant struct {
+		id     int64
+		policy bool
+	}
 	err := d.write(ctx, func(t *tx) error {
 		clear(won)
 		if err := t.lock(all); err != nil {
 			return err
 		}
-		now := d.now().UnixMicro()
+		now, policies := d.now().UnixMicro(), false
 		for attempt, ids := range alike {
-			granted, err := query(t.Context(), t, database.Scan[int64], `UPDATE dm_command SET attempt = attempt + 1, claimed_us = $1
-				WHERE device_name = $2 AND state = 'waiting' AND attempt = $3 AND expires_us > $4 AND `+t.Among("id", "BIGINT", 5)+` RETURNING id`,
+			granted, err := query(t.Context(), t, func(r database.Row) (g grant, err error) { return g, r.Scan(&g.id, &g.policy) }, `UPDATE dm_command SET attempt = attempt + 1, claimed_us = $1
+				WHERE device_name = $2 AND state = 'waiting' AND attempt = $3 AND expires_us > $4 AND `+t.Among("id", "BIGINT", 5)+` RETURNING id, COALESCE(serial, 0) > 0`,
 				now, device, int64(attempt), now, database.Several(t.Engine, ids))
 			if err != nil {
 				return err
 			}
-			for _, id := range granted {
-				won[id] = true
+			for _, g := range granted {
+				won[g.id] = true
+				policies = policies || g.policy
 			}
+		}
+		if policies {
+			return t.bump(device)
 		}
 		return nil
 	})
@@ -185,21 +195,32 @@ func (t *tx) outcomes(device string, r session.Report) error {
 	if err := t.lock(all); err != nil {
 		return err
 	}
+	var survey []surveyed
+	policies := false
 	for _, v := range order {
 		from := `state = 'waiting'`
 		if v.told() {
 			from = `state IN ('waiting', 'unknown', 'expired', 'cancelled')`
 		}
-		type done struct{ id, closes int64 }
-		ended, err := query(t.Context(), t, func(r database.Row) (n done, err error) { return n, r.Scan(&n.id, &n.closes) },
+		type done struct {
+			id, closes, serial int64
+			detail             string
+		}
+		ended, err := query(t.Context(), t, func(r database.Row) (n done, err error) { return n, r.Scan(&n.id, &n.closes, &n.serial, &n.detail) },
 			`UPDATE dm_command SET state = $1, code = $2, ended_us = $3 WHERE device_name = $4 AND `+from+` AND `+t.Among("id", "BIGINT", 5)+`
-			RETURNING id, (SELECT closes FROM dm_task WHERE dm_task.id = dm_command.task_id)`,
+			RETURNING id, (SELECT closes FROM dm_task WHERE dm_task.id = dm_command.task_id), COALESCE(serial, -1),
+			(SELECT detail FROM dm_task WHERE dm_task.id = dm_command.task_id)`,
 			string(v.state), int64(v.code), r.At.UnixMicro(), device, database.Several(t.Engine, alike[v]))
 		if err != nil {
 			return err
 		}
 		for _, n := range ended {
 			o := outcomes[n.id]
+			if n.serial == surveySerial {
+				survey = append(survey, surveyed{n.id, n.detail, o})
+				continue
+			}
+			policies = policies || n.serial > 0
 			if err := t.answer(n.id, Answer{Parts: o.Parts, Results: o.Results}); err != nil {
 				return err
 			}
@@ -210,6 +231,14 @@ func (t *tx) outcomes(device string, r session.Report) error {
 				}
 			}
 		}
+	}
+	if policies {
+		if err := t.mark(device); err != nil {
+			return err
+		}
+	}
+	if len(survey) > 0 {
+		return t.survey(device, survey, r.At)
 	}
 	return nil
 }

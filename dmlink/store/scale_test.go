@@ -33,7 +33,7 @@ func TestSoakScale(t *testing.T) {
 		}
 		devices = n
 	}
-	scale := func(t *testing.T, db *database.DB, numbers string, open func(*databasetest.Recorder) *database.DB) {
+	scale := func(t *testing.T, db *database.DB, numbers string, open func(*testing.T, *databasetest.Recorder) *database.DB) {
 		s := storetest.Store(t, db, nil)
 		generate(t, db, devices, numbers)
 		heard(t, open).Check(t, db, 50)
@@ -41,11 +41,11 @@ func TestSoakScale(t *testing.T) {
 	}
 	t.Run("sqlite", func(t *testing.T) {
 		scale(t, databasetest.SQLite(t), "(WITH RECURSIVE n (g) AS (SELECT 1 UNION ALL SELECT g + 1 FROM n WHERE g < %d) SELECT g FROM n) AS n",
-			func(r *databasetest.Recorder) *database.DB { return r.SQLite(t) })
+			func(t *testing.T, r *databasetest.Recorder) *database.DB { return r.SQLite(t) })
 	})
 	t.Run("postgres", func(t *testing.T) {
 		p := postgres.Start(t)
-		scale(t, databasetest.Postgres(t, p), "generate_series(1, %d) AS n (g)", func(r *databasetest.Recorder) *database.DB { return r.Postgres(t, p) })
+		scale(t, databasetest.Postgres(t, p), "generate_series(1, %d) AS n (g)", func(t *testing.T, r *databasetest.Recorder) *database.DB { return r.Postgres(t, p) })
 	})
 }
 

@@ -26,15 +26,10 @@ func (d *SQL) Seen(ctx context.Context, times map[string]time.Time) error {
 			if _, err := t.Exec(`SELECT name FROM dm_device WHERE name = ANY (CAST($1 AS TEXT[])) ORDER BY name FOR UPDATE`, names); err != nil {
 				return err
 			}
-			_, err := t.Exec(`UPDATE dm_device SET seen_us = v.at FROM unnest(CAST($1 AS TEXT[]), CAST($2 AS BIGINT[])) AS v (name, at)
-				WHERE dm_device.name = v.name AND COALESCE(seen_us, 0) < v.at`, names, at)
-			return err
 		}
-		for i, n := range names {
-			if _, err := t.Exec(`UPDATE dm_device SET seen_us = $1 WHERE name = $2 AND COALESCE(seen_us, 0) < $3`, at[i], n, at[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		v, args := t.Rows(1, database.Texts("name", names), database.Numbers("at", at))
+		_, err := t.Exec(`UPDATE dm_device SET seen_us = v.at FROM `+v+`
+			WHERE dm_device.name = v.name AND COALESCE(seen_us, 0) < v.at`, args...)
+		return err
 	})
 }

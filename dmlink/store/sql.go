@@ -59,8 +59,17 @@ type tx struct {
 	d *SQL
 }
 
+// write again when somebody has just taken away a content that a command needs,
+// with the last command that had it: PostgreSQL finds a broken reference then.
 func (d *SQL) write(ctx context.Context, work func(*tx) error) error {
-	return unavailable(d.db.Write(ctx, func(t *database.Tx) error { return work(&tx{t, d}) }))
+	const tries = 3
+	for try := 1; ; try++ {
+		err := d.db.Write(ctx, func(t *database.Tx) error { return work(&tx{t, d}) })
+		var state interface{ SQLState() string }
+		if try == tries || !errors.As(err, &state) || state.SQLState() != "23503" {
+			return unavailable(err)
+		}
+	}
 }
 
 // unavailable wraps what a database says.

@@ -9,12 +9,6 @@ import (
 	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 )
 
-func TestStore(t *testing.T) {
-	databasetest.Each(t, func(t *testing.T, open func(testing.TB) *database.DB) {
-		storetest.Run(t, func(t *testing.T) *database.DB { return open(t) })
-	})
-}
-
 // What DM sessions need of any queue.
 func TestSessions(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, open func(testing.TB) *database.DB) {

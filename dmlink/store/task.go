@@ -73,8 +73,8 @@ func newStorable(k Task) (*storable, error) {
 	if k.Kind == "" || k.Created.IsZero() || !k.Expires.After(k.Created) {
 		return nil, fmt.Errorf("%w: a task needs a kind and an end after its beginning", ErrInvalid)
 	}
-	if !isName(k.ID) {
-		return nil, fmt.Errorf("%w: task ID %.50q: text of at most %d octets", ErrInvalid, k.ID, maxName)
+	if !isName(k.ID) || reserved(k.ID) {
+		return nil, fmt.Errorf("%w: task ID %.50q: text of at most %d octets that doesn't begin with %s/ or %s/", ErrInvalid, k.ID, maxName, policyKind, inventoryKind)
 	}
 	command, err := marshalCommand(k.Command)
 	if err != nil {
@@ -171,10 +171,11 @@ func (d *SQL) Task(ctx context.Context, id string) (Task, error) {
 	return k, found(err, "task", id)
 }
 
-// Tasks, the newest first, that were made before another one; the zero Task
+// Tasks that somebody put, the newest first, that were made before another one; the zero Task
 // means from the newest. Limit is at most 1,000.
 func (d *SQL) Tasks(ctx context.Context, before Task, limit int) ([]Task, error) {
 	var w database.Where
+	w.That("listed = 1")
 	if !before.Created.IsZero() {
 		w.Before("created_us, id", before.Created.UnixMicro(), before.ID)
 	}
@@ -254,7 +255,7 @@ const ended = `CASE WHEN attempt > 0 AND (SELECT once FROM dm_task WHERE dm_task
 // sent may be done all the same.
 func (d *SQL) Cancel(ctx context.Context, task string) (n int, err error) {
 	err = d.write(ctx, func(t *tx) error {
-		if err := t.Row(`SELECT id FROM dm_task WHERE id = $1`, task).Scan(new(string)); err != nil {
+		if err := t.Row(`SELECT id FROM dm_task WHERE id = $1 AND listed = 1`, task).Scan(new(string)); err != nil {
 			return found(err, "task", task)
 		}
 		// In the order in which claims lock.
@@ -334,12 +335,16 @@ func (d *SQL) TrimCommands(ctx context.Context, before time.Time, limit int) (n 
 
 // AfterRestore of a backup: what was sent since isn't known any more, so once-only
 // commands that wait become unknown; their administrators decide. It says how
-// many those were. Devices' sessions may begin when it has returned.
+// many those were. What policies gave to devices is sent to them again. Devices' sessions may begin when it has returned.
 func (d *SQL) AfterRestore(ctx context.Context) (n int64, err error) {
 	err = d.write(ctx, func(t *tx) error {
 		var err error
 		n, err = t.Exec(`UPDATE dm_command SET state = 'unknown', ended_us = $1
 			WHERE state = 'waiting' AND expires_us > 0 AND (SELECT once FROM dm_task WHERE dm_task.id = dm_command.task_id) = 1`, d.now().UnixMicro())
+		if err != nil {
+			return err
+		}
+		_, err = t.Exec(`UPDATE dm_policy_device SET doubt = 1, mark = mark + 1, marked_us = COALESCE(marked_us, $1)`, d.now().UnixMicro())
 		return err
 	})
 	return n, err

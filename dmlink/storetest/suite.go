@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamgate/roamgate/dmlink/inventory"
+	"github.com/roamgate/roamgate/dmlink/inventory/inventorytest"
+	"github.com/roamgate/roamgate/dmlink/policy/policytest"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/syncml"
@@ -52,6 +55,9 @@ func Run(t *testing.T, open func(*testing.T) *database.DB) {
 		{"after a backup", (*suite).restored},
 		{"outbox", (*suite).outbox},
 		{"pages", (*suite).pages},
+		{"what marks a device", (*suite).marking},
+		{"contents of policies", (*suite).contents},
+		{"surveys", (*suite).surveyed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{t: t, clock: NewClock(), database: open(t)}
@@ -59,7 +65,24 @@ func Run(t *testing.T, open func(*testing.T) *database.DB) {
 			test.run(s)
 		})
 	}
+	// Marks have an order in time: the true clock.
+	t.Run("policies", func(t *testing.T) {
+		policytest.Run(t, func(t *testing.T) policytest.Feeder { return newPolicies(Store(t, open(t), nil)) })
+	})
+	t.Run("inventories", func(t *testing.T) {
+		inventorytest.Run(t, func(t *testing.T) inventory.Store {
+			s := Store(t, open(t), nil)
+			for _, name := range []string{"a", "b"} {
+				if err := s.Enroll(t.Context(), store.Device{Name: name, Enrolled: Noon}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return s.Inventories()
+		})
+	})
 }
+
+func uriOf(k session.Task) string { return k.Command.(*syncml.Op).Items[0].Target.URI }
 
 func (s *suite) must(err error) {
 	s.t.Helper()

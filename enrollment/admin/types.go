@@ -72,8 +72,8 @@ type Certificate struct {
 
 // NewCertificate asks for one that isn't a device's.
 type NewCertificate struct {
-	Profile   string   `json:"profile" enum:"admin,gateway,server,peer"`
-	Name      string   `json:"name,omitempty" maxLength:"64" doc:"Of an administrator."`
+	Profile   string   `json:"profile" enum:"admin,gateway,server,peer,manager,agent"`
+	Name      string   `json:"name,omitempty" maxLength:"64" doc:"Of an administrator or a manager."`
 	DNSNames  []string `json:"dns_names,omitempty" maxItems:"16"`
 	Addresses []string `json:"addresses,omitempty" maxItems:"16"`
 	Days      int      `json:"days,omitempty" minimum:"0" maximum:"825" doc:"Lifetime; 0: that of the profile."`

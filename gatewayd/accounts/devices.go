@@ -79,6 +79,7 @@ func (d *Devices) Read(ctx context.Context) error {
 		if after, err = d.cursor(ctx); err != nil {
 			return err
 		}
+		d.last.Store(after)
 	}
 	for {
 		events, err := d.directory.Outbox(ctx, after, page)

@@ -24,6 +24,7 @@ import (
 type Built struct {
 	IKE    *ike.Config
 	Admit  *admit.Policy
+	admit  admit.Config // of Admit
 	Assign ike.Settings
 	Gate   gate.Config
 	// Idle before a liveness check, and Parked before a silent session ends.
@@ -45,6 +46,16 @@ type Built struct {
 	Interim time.Duration
 	// Warnings about what works today and won't forever, or not everywhere.
 	Warnings []string
+	// Material that it was built of.
+	Material *Material
+}
+
+// Material is what the files have that a configuration names, besides their
+// names.
+type Material struct {
+	credentials []ike.Credential
+	trust       admit.Config
+	warnings    []string
 }
 
 // broadcast is where DHCPINFORM goes to.
@@ -52,27 +63,54 @@ var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // Build reads the files that the configuration names. The error is of type
 // Problems; now serves for warnings about validity.
-func (c *Config) Build(now time.Time) (*Built, error) {
+func (c *Config) Build(now time.Time) (*Built, error) { return c.BuildWith(now, nil) }
+
+// BuildWith is Build for a gateway whose devices are on a roll.
+func (c *Config) BuildWith(now time.Time, roll admit.Roll) (*Built, error) {
 	b := &builder{Config: c, now: now}
-	credentials := b.credentials()
-	policy := b.policy()
+	m := b.material(roll)
+	if err := b.problems.err(); err != nil {
+		return nil, err
+	}
+	m.warnings = b.warnings
+	return c.Assemble(now, m, nil)
+}
+
+// material reads all files.
+func (b *builder) material(roll admit.Roll) *Material {
+	m := &Material{credentials: b.credentials(), trust: b.trust()}
+	m.trust.Roll = roll
+	if len(b.problems) == 0 {
+		for i := range m.credentials {
+			m.credentials[i].Authorities = authorities(b.chains[i], b.cas)
+		}
+	}
+	return m
+}
+
+// Assemble is Build with what was read of files before. A policy that would
+// decide as the one of before does is that one, so that nobody has to be looked
+// at again. The error is of type Problems.
+func (c *Config) Assemble(now time.Time, m *Material, before *Built) (*Built, error) {
+	b := &builder{Config: c, now: now, warnings: slices.Clone(m.warnings)}
+	credentials := m.credentials
+	policy := b.policy(m, before)
 	groups := b.accessGroups()
 	if err := b.problems.err(); err != nil {
 		return nil, err
 	}
-	for i := range credentials {
-		credentials[i].Authorities = authorities(b.chains[i], b.cas)
-	}
 	g := &c.Gateway
 	built := &Built{
-		Admit:   policy,
-		Groups:  groups,
-		Assign:  ike.Settings{DNS: g.Static.DNS, WINS: g.Static.WINS, Networks: g.Static.Networks, Domains: g.Static.Domains},
-		Idle:    time.Duration(g.IKE.Liveness.Idle),
-		Parked:  time.Duration(g.IKE.Parking.Idle),
-		Records: c.Path(g.Records.File),
-		Interim: time.Duration(g.Records.Interim),
-		Leases:  lease.Config{Pools: g.Static.Pools, Neighbours: g.Static.NeighbourPools, Exclude: slices.Clone(g.Static.Exclude)},
+		Material: m,
+		Admit:    policy,
+		admit:    b.admit,
+		Groups:   groups,
+		Assign:   ike.Settings{DNS: g.Static.DNS, WINS: g.Static.WINS, Networks: g.Static.Networks, Domains: g.Static.Domains},
+		Idle:     time.Duration(g.IKE.Liveness.Idle),
+		Parked:   time.Duration(g.IKE.Parking.Idle),
+		Records:  c.Path(g.Records.File),
+		Interim:  time.Duration(g.Records.Interim),
+		Leases:   lease.Config{Pools: g.Static.Pools, Neighbours: g.Static.NeighbourPools, Exclude: slices.Clone(g.Static.Exclude)},
 		Gate: gate.Config{
 			MaxHalfOpen:       g.Limits.HalfOpen.Max,
 			CookieAt:          g.Limits.HalfOpen.CookieAt,
@@ -187,6 +225,7 @@ type builder struct {
 	// chains of the credentials, and all CAs that are configured.
 	chains [][]*x509.Certificate
 	cas    []*x509.Certificate
+	admit  admit.Config
 }
 
 func (b *builder) say(key, format string, args ...any) {

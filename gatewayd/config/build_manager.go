@@ -18,7 +18,11 @@ type BuiltManager struct {
 	// Roots of devices' certificates, and Intermediates that devices don't show.
 	Roots, Intermediates []*x509.Certificate
 	InstanceOIDs         []x509.OID
-	Warnings             []string
+	// Manager is its certificate towards gateways, nil if it manages none; and
+	// GatewayRoots are those of gateways' certificates.
+	Manager      *tls.Certificate
+	GatewayRoots []*x509.Certificate
+	Warnings     []string
 }
 
 // BuildManager reads the certificates and keys that the section manager names.
@@ -41,6 +45,17 @@ func (c *Config) BuildManager(now time.Time) (*BuiltManager, error) {
 	}
 	for _, oid := range m.Devices.InstanceOIDs {
 		built.InstanceOIDs = append(built.InstanceOIDs, oid.OID)
+	}
+	if g := m.Gateways; g.Certificate != "" {
+		if own, ok := b.tlsCredential("manager.gateways.", Credential{g.Certificate, g.Key}); ok {
+			built.Manager = &own
+		}
+	}
+	for i, name := range m.Gateways.Roots {
+		built.GatewayRoots = append(built.GatewayRoots, read(b, fmt.Sprintf("manager.gateways.roots[%d]", i), name, admit.ParseCertificates)...)
+	}
+	if len(m.Gateways.Roots) == 0 {
+		built.GatewayRoots = built.Roots
 	}
 	b.managementNamed(built.Devices)
 	if d := c.ManagerDatabase(); d.Postgres != "" && d.TLS == TLSNone {

@@ -21,6 +21,8 @@ type Config struct {
 	Client     Client     `yaml:"client"`
 	Profile    Profile    `yaml:"profile"`
 
+	// pushed: Gateway.Static is what a manager pushed.
+	pushed bool
 	// name of the file, for messages and for paths relative to it.
 	name  string
 	lines map[string]int
@@ -72,6 +74,8 @@ type Gateway struct {
 	Access   Access   `yaml:"access" restart:"yes"`
 	Guard    Guard    `yaml:"guard"`
 	Static   Static   `yaml:"static"`
+
+	Management Management `yaml:"management"`
 
 	Resumption Resumption `yaml:"resumption"`
 }

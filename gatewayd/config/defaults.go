@@ -80,7 +80,9 @@ func Default() *Config {
 			},
 			Access: Access{Enforce: EnforceAuto},
 			Static: Static{UnknownDevices: UnknownAdmit},
-			Guard:  defaultGuard(),
+
+			Management: Management{Unreachable: Unreachable{Then: UnreachableAdmit}},
+			Guard:      defaultGuard(),
 		},
 		Enrollment: defaultEnrollment(),
 		Manager:    defaultManager(),

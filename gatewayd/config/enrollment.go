@@ -162,11 +162,13 @@ type Client struct {
 	Manager    ClientServer `yaml:"manager"`
 }
 
-// ClientServer is a server and how an administrator shows who they are.
+// ClientServer is a server and how an administrator shows who they are: by a
+// certificate with its key, or, to a manager, by a token.
 type ClientServer struct {
 	Server      string   `yaml:"server"`
 	Certificate string   `yaml:"certificate"`
 	Key         string   `yaml:"key"`
+	TokenFile   string   `yaml:"token_file"`
 	Roots       []string `yaml:"roots"`
 }
 

@@ -26,6 +26,8 @@ type Manager struct {
 	// KeyFile seals secrets of devices' accounts in the database. Managers of one
 	// database share it.
 	KeyFile string `yaml:"key_file" restart:"yes"`
+	// RuntimeDir is where the local socket lies.
+	RuntimeDir string `yaml:"runtime_dir" restart:"yes"`
 	// Name of this manager among those of one database, in logs and records.
 	Name string `yaml:"name" restart:"yes"`
 	// ServerID by which devices know it, in their management tree.
@@ -35,6 +37,35 @@ type Manager struct {
 	Limits    ListenerLimits   `yaml:"limits"`
 	Schedule  ManagerSchedule  `yaml:"schedule" restart:"yes"`
 	Retention ManagerRetention `yaml:"retention" restart:"yes"`
+	Gateways  ManagerGateways  `yaml:"gateways" restart:"yes"`
+}
+
+// ManagerGateways is how gateways are managed. Which there are, pools, access
+// lists and settings are in the database: `gatewayd gateway`.
+type ManagerGateways struct {
+	// Certificate and Key of this manager towards gateways, `gatewayd pki manager`.
+	// Empty: it manages none.
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+	// Roots of gateways' certificates on their management port; empty: those of
+	// devices.
+	Roots []string `yaml:"roots"`
+	// Enrollment signs gateways' certificates, where it runs in another process.
+	Enrollment ClientServer `yaml:"enrollment"`
+	// QuarantineNew: devices that enroll are in quarantine until they comply.
+	QuarantineNew bool `yaml:"quarantine_new"`
+	// AdmitUnknown: gateways admit devices that enrollment doesn't know.
+	AdmitUnknown bool `yaml:"admit_unknown"`
+	// DefaultGroup of devices that enrollment has put into none.
+	DefaultGroup string `yaml:"default_group"`
+	// AddressRest before another device gets an address.
+	AddressRest Duration `yaml:"address_rest"`
+	// TicketPeriod in which a key of resumption tickets seals, and TicketLifetime
+	// that it opens after that: at least the gateways' resumption.lifetime.
+	TicketPeriod   Duration `yaml:"ticket_period"`
+	TicketLifetime Duration `yaml:"ticket_lifetime"`
+	// Events of gateways are kept for so long.
+	Events Duration `yaml:"events"`
 }
 
 // ManagerAdmin is the listener of the administrators' API.
@@ -116,8 +147,12 @@ func (c *ClientCertificates) UnmarshalText(b []byte) error {
 
 func (ClientCertificates) expected() string { return "one of required, optional" }
 
-// SystemManagerDir is where a manager keeps its data.
-const SystemManagerDir = "/var/lib/gatewayd/manager"
+// Where a manager keeps its data, and has its local socket: not in a gateway's
+// folder, which another user owns.
+const (
+	SystemManagerDir        = "/var/lib/gatewayd/manager"
+	SystemManagerRuntimeDir = "/run/gatewayd-manager"
+)
 
 // DefaultServerID by which devices know a device management server.
 const DefaultServerID = "Roamgate"
@@ -164,7 +199,7 @@ func (m *Manager) Host() string {
 
 // ManagerSocket is where the manager's local socket lies.
 func (c *Config) ManagerSocket() string {
-	return filepath.Join(c.Path(c.RuntimeDir), "manager.sock")
+	return filepath.Join(c.Path(c.Manager.RuntimeDir), "manager.sock")
 }
 
 func defaultManager() Manager {
@@ -173,14 +208,15 @@ func defaultManager() Manager {
 	s := schedule.Default()
 	day := 24 * time.Hour
 	return Manager{
-		Listen:   at(netip.IPv6Unspecified(), 8443),
-		Admin:    ManagerAdmin{Listen: at(loopback, 8446)},
-		Metrics:  at(loopback, 9502),
-		Database: Database{TLS: TLSVerify, Connections: 16},
-		KeyFile:  filepath.Join(SystemManagerDir, "seal.key"),
-		Name:     "manager",
-		ServerID: DefaultServerID,
-		Devices:  ManagerDevices{Certificates: CertificatesRequired},
+		Listen:     at(netip.IPv6Unspecified(), 8443),
+		Admin:      ManagerAdmin{Listen: at(loopback, 8446)},
+		Metrics:    at(loopback, 9502),
+		Database:   Database{TLS: TLSVerify, Connections: 16},
+		KeyFile:    filepath.Join(SystemManagerDir, "seal.key"),
+		RuntimeDir: SystemManagerRuntimeDir,
+		Name:       "manager",
+		ServerID:   DefaultServerID,
+		Devices:    ManagerDevices{Certificates: CertificatesRequired},
 		Sessions: ManagerSessions{
 			Max: 20_000, MaxUnproven: 1000, Idle: Duration(2 * time.Minute), Lifetime: Duration(time.Hour), Message: 512 << 10, Object: 1 << 20,
 		},
@@ -192,5 +228,8 @@ func defaultManager() Manager {
 			First: Duration(s.First), Retry: Duration(s.Retry), Tries: s.Tries, Every: Duration(s.Every), Jitter: Duration(s.Jitter),
 		},
 		Retention: ManagerRetention{Messages: Duration(30 * day), Commands: Duration(365 * day), Events: Duration(30 * day)},
+		Gateways: ManagerGateways{
+			AddressRest: Duration(day), TicketPeriod: Duration(time.Hour), TicketLifetime: Duration(day), Events: Duration(30 * day),
+		},
 	}
 }

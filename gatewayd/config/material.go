@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -182,11 +183,10 @@ func ParsePrivateKey(data []byte) (crypto.Signer, error) {
 	}
 }
 
-// policy reads everything about trust.
-func (b *builder) policy() *admit.Policy {
+// trust reads everything about it.
+func (b *builder) trust() admit.Config {
 	t := &b.Gateway.Trust
-	c := admit.Config{Barred: t.Barred, Epoch: uint64(b.Gateway.Resumption.Epoch), MaxCertificates: t.MaxCertificates}
-	b.Gateway.Static.admitGroups(&c)
+	c := admit.Config{Barred: t.Barred, MaxCertificates: t.MaxCertificates}
 	for i, name := range t.Roots {
 		c.Roots = append(c.Roots, read(b, fmt.Sprintf("gateway.trust.roots[%d]", i), name, admit.ParseCertificates)...)
 	}
@@ -206,20 +206,31 @@ func (b *builder) policy() *admit.Policy {
 		c.StaleList = admit.StaleAdmit
 	}
 	b.cas = slices.Concat(c.Intermediates, c.Roots)
-	if len(b.problems) > 0 {
-		return nil
-	}
-	policy, err := admit.New(c)
-	if err != nil {
-		b.say("gateway.trust", "%v", err)
-		return nil
-	}
 	switch {
+	case b.Managed(): // the manager tells of revocations
 	case len(t.CRLs) == 0 && len(t.OCSPResponses) == 0:
 		b.warn("gateway.trust.crls", "none: a revoked certificate stays good until it expires")
 	case len(t.CRLs) == 0:
 		b.warn("gateway.trust.crls", "none: devices without a response in gateway.trust.ocsp_responses are refused")
 	}
+	return c
+}
+
+// policy of the trust and of who is in which group.
+func (b *builder) policy(m *Material, before *Built) *admit.Policy {
+	c := m.trust
+	c.Epoch = uint64(b.Gateway.Resumption.Epoch)
+	b.Gateway.Static.admitGroups(&c)
+	b.admit = c
+	policy, err := (*admit.Policy)(nil), error(nil)
+	if before != nil && before.Material == m && reflect.DeepEqual(before.admit.Groups, c.Groups) &&
+		before.admit.Group == c.Group && before.admit.RefuseUnknown == c.RefuseUnknown && before.admit.Epoch == c.Epoch {
+		policy = before.Admit
+	} else if policy, err = admit.New(c); err != nil {
+		b.say("gateway.trust", "%v", err)
+		return nil
+	}
+	t := &b.Gateway.Trust
 	if end, ok := policy.RevocationExpires(); ok && b.now.After(end) {
 		b.warn("gateway.trust.stale_crl", "a revocation list or an OCSP response was due for renewal on %s; without a newer one: %s its devices", end.Format(time.RFC3339), t.StaleCRL)
 	}

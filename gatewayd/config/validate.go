@@ -74,7 +74,10 @@ func (v *validator) gateway(g *Gateway) {
 	v.resumption(&g.Resumption)
 	v.limits(&g.Limits)
 	v.guard(&g.Guard)
-	v.static(&g.Static)
+	v.management(&g.Management)
+	if !v.Managed() || v.pushed {
+		v.static(&g.Static)
+	}
 }
 
 func (v *validator) interfaces(g *Gateway) {

@@ -214,7 +214,7 @@ func (v *validator) instances(e *Enrollment) {
 
 func (v *validator) client(c *Client) {
 	empty := func(s ClientServer) bool {
-		return s.Server == "" && s.Certificate == "" && s.Key == "" && len(s.Roots) == 0
+		return s.Server == "" && s.Certificate == "" && s.Key == "" && s.TokenFile == "" && len(s.Roots) == 0
 	}
 	if !empty(c.Enrollment) || empty(c.Manager) {
 		v.clientServer("client.enrollment.", c.Enrollment, "8445")
@@ -226,8 +226,15 @@ func (v *validator) client(c *Client) {
 
 func (v *validator) clientServer(key string, s ClientServer, port string) {
 	v.webURL(key+"server", s.Server, "the https URL of the listener for administrators, such as https://127.0.0.1:"+port)
-	v.required(key+"certificate", s.Certificate, "a PEM file: `gatewayd pki admin` makes one")
-	v.required(key+"key", s.Key, "a PEM file with its private key")
+	switch {
+	case s.TokenFile == "":
+		v.required(key+"certificate", s.Certificate, "a PEM file: `gatewayd pki admin` makes one")
+		v.required(key+"key", s.Key, "a PEM file with its private key")
+	case key == "client.enrollment.":
+		v.say(key+"token_file", "got %q, expected none: an enrollment server takes certificates only", clip(s.TokenFile))
+	case s.Certificate != "" || s.Key != "":
+		v.say(key+"token_file", "got %q beside a certificate, expected one of them", clip(s.TokenFile))
+	}
 	if len(s.Roots) == 0 {
 		v.say(key+"roots", "not set, expected at least one PEM file with the root of the server's certificate")
 	}

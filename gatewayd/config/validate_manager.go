@@ -20,6 +20,7 @@ func (v *validator) manager(m *Manager) {
 	v.database("manager.database", &m.Database)
 	v.sameDatabase(m)
 	v.required("manager.key_file", m.KeyFile, "a file for the key of the database's secrets")
+	v.required("manager.runtime_dir", m.RuntimeDir, "a folder such as "+SystemManagerRuntimeDir)
 	for _, f := range []struct{ key, value string }{{"manager.name", m.Name}, {"manager.server_id", m.ServerID}} {
 		if !serverID.MatchString(f.value) {
 			v.say(f.key, "got %q, expected 1 to 64 of letters, digits, '.', '_' and '-'", clip(f.value))
@@ -32,6 +33,7 @@ func (v *validator) manager(m *Manager) {
 		v.say("manager.devices.instance_oids", "not set, expected at least one, such as `gatewayd pki show` tells")
 	}
 	v.managerSessions(&m.Sessions)
+	v.managerGateways(&m.Gateways)
 	v.listenerLimits("manager.limits.", &m.Limits)
 	if m.Limits.Body < m.Sessions.Message {
 		v.say("manager.limits.body", "got %d, expected at least manager.sessions.message (%d)", m.Limits.Body, m.Sessions.Message)
@@ -107,6 +109,31 @@ func (v *validator) managerSessions(s *ManagerSessions) {
 	}{{"message", s.Message, 16 << 10}, {"object", s.Object, 16 << 10}} {
 		if f.got < f.atLeast || f.got > 16<<20 {
 			v.say(fmt.Sprint(key, f.name), "got %d, expected 16KiB to 16MiB", f.got)
+		}
+	}
+}
+
+func (v *validator) managerGateways(g *ManagerGateways) {
+	if (g.Certificate == "") != (g.Key == "") {
+		v.say("manager.gateways.key", "got one of certificate and key, expected both or none")
+	}
+	if e := g.Enrollment; e.Server != "" {
+		v.required("manager.gateways.enrollment.certificate", e.Certificate, "an administrator's certificate at the enrollment server")
+		v.required("manager.gateways.enrollment.key", e.Key, "its key")
+		if len(e.Roots) == 0 {
+			v.say("manager.gateways.enrollment.roots", "not set, expected at least one PEM file with the root of the server's certificate")
+		}
+	}
+	for _, d := range []struct {
+		key   string
+		got   Duration
+		least time.Duration
+	}{
+		{"address_rest", g.AddressRest, time.Minute}, {"ticket_period", g.TicketPeriod, 10 * time.Minute},
+		{"ticket_lifetime", g.TicketLifetime, time.Minute}, {"events", g.Events, time.Hour},
+	} {
+		if time.Duration(d.got) < d.least {
+			v.say("manager.gateways."+d.key, "got %v, expected at least %v", time.Duration(d.got), d.least)
 		}
 	}
 }

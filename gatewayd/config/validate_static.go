@@ -17,7 +17,7 @@ const (
 )
 
 func (v *validator) static(s *Static) {
-	if len(s.Pools) == 0 {
+	if len(s.Pools) == 0 && !v.pushed {
 		v.say("gateway.static.pools", "not set, expected at least one network of virtual addresses")
 	}
 	v.pools(s)
@@ -29,6 +29,8 @@ func (v *validator) static(s *Static) {
 	ipv4, ipv6 := s.Families()
 	families := func(a netip.Addr) string {
 		switch {
+		case v.pushed: // pools are another section, which may be on its way
+			return ""
 		case !a.IsValid() || a.Is4() && ipv4 || a.Is6() && ipv6:
 			return ""
 		case a.Is4():

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -18,7 +19,62 @@ type Querier interface {
 var (
 	_ Querier = (*DB)(nil)
 	_ Querier = (*Tx)(nil)
+	_ Querier = (*prepared)(nil)
 )
+
+// Prepared reads with statements that are made often: SQLite parses each text
+// once for each connection. PostgreSQL's driver does that by itself. Texts with
+// numbers in them that callers choose don't belong here; at most 400 are kept.
+func (d *DB) Prepared() Querier {
+	if d.Engine == Postgres {
+		return d
+	}
+	return &d.often
+}
+
+type prepared struct {
+	db         *sql.DB
+	mu         sync.RWMutex
+	statements map[string]*sql.Stmt
+}
+
+// statement that is prepared; nil if it can't be, which its execution will say.
+func (p *prepared) statement(ctx context.Context, text string) *sql.Stmt {
+	p.mu.RLock()
+	s := p.statements[text]
+	p.mu.RUnlock()
+	if s != nil {
+		return s
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s = p.statements[text]; s != nil || len(p.statements) >= maxPrepared {
+		return s
+	}
+	s, err := p.db.PrepareContext(ctx, text)
+	if err != nil {
+		return nil
+	}
+	if p.statements == nil {
+		p.statements = make(map[string]*sql.Stmt)
+	}
+	p.statements[text] = s
+	return s
+}
+
+func (p *prepared) QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	if s := p.statement(ctx, text); s != nil {
+		return s.QueryContext(ctx, args...)
+	}
+	return p.db.QueryContext(ctx, text, args...)
+}
+
+func (p *prepared) QueryRowContext(ctx context.Context, text string, args ...any) *sql.Row {
+	if s := p.statement(ctx, text); s != nil {
+		return s.QueryRowContext(ctx, args...)
+	}
+	return p.db.QueryRowContext(ctx, text, args...)
+}
 
 // Row is what a result is scanned from.
 type Row interface{ Scan(...any) error }
@@ -90,6 +146,52 @@ func Several[T int64 | string](e Engine, values []T) any {
 	return string(text)
 }
 
+// Column of values, see Rows.
+type Column struct {
+	name, kind string
+	values     any
+	at         func(int) any
+	n          int
+}
+
+// Texts are a column.
+func Texts(name string, values []string) Column {
+	return Column{name, "TEXT", values, func(i int) any { return values[i] }, len(values)}
+}
+
+// Numbers are a column.
+func Numbers(name string, values []int64) Column {
+	return Column{name, "BIGINT", values, func(i int) any { return values[i] }, len(values)}
+}
+
+// Rows is a table v in FROM that has columns of values, all equally many, and
+// its parameters, which are numbered from first on and so the statement's last.
+// Many rows are one statement that way.
+func (e Engine) Rows(first int, columns ...Column) (text string, args []any) {
+	parts, names := make([]string, len(columns)), make([]string, len(columns))
+	if e == Postgres {
+		for i, c := range columns {
+			parts[i], names[i] = fmt.Sprintf("CAST($%d AS %s[])", first+i, c.kind), c.name
+			args = append(args, c.values)
+		}
+		return fmt.Sprintf("unnest(%s) AS v (%s)", strings.Join(parts, ", "), strings.Join(names, ", ")), args
+	}
+	rows := make([][]any, columns[0].n)
+	for i := range rows {
+		for _, c := range columns {
+			rows[i] = append(rows[i], c.at(i))
+		}
+	}
+	values, err := json.Marshal(rows)
+	if err != nil {
+		panic(err) // numbers and strings
+	}
+	for i, c := range columns {
+		parts[i] = fmt.Sprintf("json_extract(value, '$[%d]') AS %s", i, c.name)
+	}
+	return fmt.Sprintf("(SELECT %s FROM json_each($%d)) AS v", strings.Join(parts, ", "), first), []any{string(values)}
+}
+
 // Where collects the conditions of a list. Its zero value has none.
 type Where struct {
 	conditions []string
@@ -102,6 +204,9 @@ func (w *Where) Add(condition string, value any) {
 	w.Args = append(w.Args, value)
 	w.conditions = append(w.conditions, fmt.Sprintf(condition, len(w.Args)))
 }
+
+// That is a condition without a parameter.
+func (w *Where) That(condition string) { w.conditions = append(w.conditions, condition) }
 
 // Equal unless the value is empty.
 func (w *Where) Equal(column, value string) {

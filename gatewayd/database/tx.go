@@ -21,12 +21,13 @@ type DB struct {
 	Engine
 
 	writer writer // SQLite
+	often  prepared
 }
 
 // New makes a DB of one that was opened otherwise than by Open, as tests do. One
 // of SQLite has to begin its transactions with a lock (_txlock=immediate).
 func New(db *sql.DB, e Engine) *DB {
-	return &DB{DB: db, Engine: e, writer: writer{prepared: make(map[string]*sql.Stmt)}}
+	return &DB{DB: db, Engine: e, writer: writer{prepared: make(map[string]*sql.Stmt)}, often: prepared{db: db}}
 }
 
 // ErrPanic: what was to be done in a transaction panicked. Nothing of it stays,

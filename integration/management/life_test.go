@@ -48,7 +48,7 @@ func (w *world) secondManager() string {
 	file := w.dir + "/second.yaml"
 	w.must("", copyFile(w.file, file))
 	w.edit(file, w.port(portDM)+`"`, w.port(portDM+second)+`"`, w.port(portDMAdmin)+`"`, w.port(portDMAdmin+second)+`"`,
-		w.port(portDMMetrics), w.port(portDMMetrics+second), "runtime_dir: run", "runtime_dir: run2", `name: "manager"`, `name: "second"`)
+		w.port(portDMMetrics), w.port(portDMMetrics+second), "  runtime_dir: run", "  runtime_dir: run2", `name: "manager"`, `name: "second"`)
 	return file
 }
 

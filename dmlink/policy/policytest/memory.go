@@ -87,7 +87,7 @@ func (m *Memory) mark(d *device) {
 }
 
 // Devices implements policy.Store.
-func (m *Memory) Devices(_ context.Context, scopes []policy.Scope, after string, n int) ([]policy.Facts, error) {
+func (m *Memory) Devices(_ context.Context, scopes []policy.Scope, after string, n int, _ bool) ([]policy.Facts, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []policy.Facts
@@ -161,16 +161,23 @@ func (m *Memory) Marked(_ context.Context, now time.Time, n int) ([]policy.Marke
 }
 
 // Put implements policy.Store.
-func (m *Memory) Put(_ context.Context, of policy.Marked, s policy.State) error {
+func (m *Memory) Put(_ context.Context, all []policy.Computed) ([]bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	d := m.devices[of.Facts.ID]
-	switch {
-	case d == nil:
-		return fmt.Errorf("device %q: %w", of.Facts.ID, policy.ErrNoDevice)
-	case d.change != of.Mark:
-		return fmt.Errorf("device %q: %w", of.Facts.ID, policy.ErrChanged)
+	put := make([]bool, len(all))
+	for i, c := range all {
+		d := m.devices[c.Facts.ID]
+		if put[i] = d != nil && d.change == c.Mark; !put[i] {
+			continue
+		}
+		if err := d.put(c.Next); err != nil {
+			return nil, err
+		}
 	}
+	return put, nil
+}
+
+func (d *device) put(s policy.State) error {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return err

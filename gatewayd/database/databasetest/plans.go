@@ -180,8 +180,8 @@ var parameter = regexp.MustCompile(`\$(\d+)`)
 var changes = regexp.MustCompile(`^\s*(SELECT|UPDATE|DELETE|INSERT|WITH)\b`)
 
 func (r *Recorder) hear(text string) {
-	if !changes.MatchString(text) || !strings.Contains(text, r.Prefix) || regexp.MustCompile(`\b`+r.Prefix+`version\b`).MatchString(text) {
-		return // not on tables, or on that of the migrations
+	if strings.HasSuffix(strings.TrimSpace(text), ";") || !changes.MatchString(text) || !strings.Contains(text, r.Prefix) || regexp.MustCompile(`\b`+r.Prefix+`version\b`).MatchString(text) {
+		return // a migration, not on tables, or on that of the migrations
 	}
 	n := 0
 	for _, m := range parameter.FindAllStringSubmatch(text, -1) {
