@@ -164,7 +164,9 @@ func TestSoakBench(t *testing.T) {
 			}
 			w := newWorld(t, source)
 			if os.Getenv("ROAMGATE_SOAK_DM_PROFILE") != "" {
-				w.edit(w.file, "runtime_dir: run\n", "runtime_dir: run\ndebug:\n  pprof: true\n")
+				if err := os.WriteFile(w.file, append(w.read("gatewayd.yaml"), "\ndebug:\n  pprof: true\n"...), 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
 			w.run("enrollment", w.file, portEnrollMetrics)
 			p := w.run("manager", w.file, portDMMetrics)
