@@ -66,7 +66,22 @@ func (g *global) deviceCommand() *cobra.Command {
 				pairs(t, "device", d.Name, "groups", orDash(commas(d.Groups)))
 			},
 		}),
+		verb(f, api.DeviceUnit, verbOf[api.SetUnit, api.Device]{
+			long:    "Move a device in the tree of units, to which policies are linked.",
+			example: "  gatewayd device unit phone-1 --unit corp/sales\n  gatewayd device unit phone-1 --unit ''", complete: f.managed(),
+			flags: func(flags *pflag.FlagSet, in *api.SetUnit) {
+				flags.StringVar(&in.Body.Unit, "unit", "", "such as corp/sales; empty: the top")
+			},
+			prepare: func(c *cobra.Command, _ *api.SetUnit) error {
+				if !c.Flags().Changed("unit") {
+					return usage("which unit? Name it with --unit, or the top with --unit ''")
+				}
+				return nil
+			},
+			table: func(t *tabwriter.Writer, d api.Device) { pairs(t, "device", d.Name, "unit", orDash(d.Unit)) },
+		}),
 	)
+	c.AddCommand(f.deviceAtGateways()...)
 	c.Example = "  gatewayd device list --user bob\n  gatewayd device show phone-1\n  gatewayd device commands phone-1"
 	f.add(c)
 	return c
@@ -80,7 +95,7 @@ func deviceState(d api.Device) string {
 }
 
 func deviceTable(t *tabwriter.Writer, d api.DeviceDetail) {
-	pairs(t, "device", d.Name+", "+deviceState(d.Device), "user", d.User, "groups", commas(d.Groups), "IMEI", d.IMEI, "IMSI", d.IMSI, "phone", d.Phone,
+	pairs(t, "device", d.Name+", "+deviceState(d.Device), "user", d.User, "unit", d.Unit, "groups", commas(d.Groups), "IMEI", d.IMEI, "IMSI", d.IMSI, "phone", d.Phone,
 		"enrolled", d.Enrolled, "closed", d.Closed, "seen", d.Seen)
 	if w := d.Wipe; w != nil {
 		pairs(t, "wipe", fmt.Sprintf("%s, task %s, expires %s", w.State, w.Task, when(w.Expires)), "trouble", w.Trouble)

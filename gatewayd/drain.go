@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/gatewayd/config"
@@ -45,23 +46,50 @@ func (g *gateway) Stop(how local.Stop) (<-chan local.Progress, error) {
 	g.reload.Lock()
 	defer g.reload.Unlock()
 	g.mu.Lock()
-	draining, built := g.draining, *g.built
+	draining := g.draining
 	g.mu.Unlock()
 	if draining || g.state() == "stopping" {
 		return nil, errDraining
 	}
-	closed := *built.IKE
-	closed.RedirectTo, closed.Drained = how.To, true
-	built.IKE = &closed
-	if err := g.sessions.Update(settings(&built, g.backend.Features(), g.tickets.Ring())); err != nil {
+	if err := g.shutLocked(func() { g.draining, g.drain = true, gcm.Drain{On: true, To: how.To} }); err != nil {
 		return nil, err
 	}
-	g.mu.Lock()
-	g.draining = true
-	g.mu.Unlock()
 	g.logger.Info("gateway is being drained", slog.Duration("over", how.Drain), slog.String("to", how.To))
-	go g.drain(how)
+	go func() {
+		defer g.stop()
+		told := -1
+		began := time.Now()
+		g.empty(nil, how.Drain, how.To, func(up int) {
+			if share := int(drainTold * time.Since(began) / how.Drain); share > told {
+				told = share
+				g.steps.tell(local.Progress{Step: "draining", Sessions: up})
+			}
+		})
+	}()
 	return g.steps.follow(), nil
+}
+
+// shut or open the door to newcomers: what is changed says which.
+func (g *gateway) shut(change func()) error {
+	g.reload.Lock()
+	defer g.reload.Unlock()
+	return g.shutLocked(change)
+}
+
+// shutLocked is shut for who has the turn to reload. With an error nothing has
+// changed.
+func (g *gateway) shutLocked(change func()) error {
+	g.mu.Lock()
+	door, built := g.door, g.built
+	change()
+	g.mu.Unlock()
+	err := g.sessions.Update(g.settings(built))
+	if err != nil {
+		g.mu.Lock()
+		g.door = door
+		g.mu.Unlock()
+	}
+	return err
 }
 
 // batch of sessions that were asked at the same time.
@@ -72,20 +100,20 @@ type batch struct {
 
 func (b batch) in(i session.Info) bool { return b.ids[i.ID] }
 
-// drain asks the sessions to go, at even distances, and ends the gateway.
-func (g *gateway) drain(how local.Stop) {
-	defer g.stop()
+// empty asks the sessions that are up to go, at even distances in a time, to
+// another gateway if there is one. It ends before if stop is closed, or with the
+// gateway.
+func (g *gateway) empty(stop <-chan struct{}, within time.Duration, to string, tell func(up int)) {
 	left := g.sessions.Sessions()
 	rand.Shuffle(len(left), func(i, j int) { left[i], left[j] = left[j], left[i] })
 	began, all := time.Now(), len(left)
 	var leaving []batch
-	told := -1
 	tick := time.NewTicker(drainStep)
 	defer tick.Stop()
 	for {
 		now := time.Now()
 		// So many should have been asked by now; the last ones leave in time.
-		over := max(how.Drain-leaveTime, drainStep)
+		over := max(within-leaveTime, drainStep)
 		asked := int(float64(all) * min(1, float64(now.Sub(began)+drainStep)/float64(over)))
 		if n := asked - (all - len(left)); n > 0 {
 			b := batch{ids: make(map[lease.SessionID]bool, n), at: now}
@@ -93,8 +121,8 @@ func (g *gateway) drain(how local.Stop) {
 				b.ids[s.ID] = true
 			}
 			left = left[n:]
-			if how.To != "" {
-				g.sessions.Redirect(b.in, how.To)
+			if to != "" {
+				g.sessions.Redirect(b.in, to)
 			} else {
 				b.at = now.Add(-leaveTime)
 			}
@@ -105,15 +133,14 @@ func (g *gateway) drain(how local.Stop) {
 			leaving = leaving[1:]
 		}
 		up := g.sessions.Stats().Established
-		if share := int(drainTold * now.Sub(began) / how.Drain); share > told {
-			told = share
-			g.steps.tell(local.Progress{Step: "draining", Sessions: up})
-		}
+		tell(up)
 		if len(left) == 0 && len(leaving) == 0 || up == 0 {
 			return
 		}
 		select {
 		case <-g.stopping:
+			return
+		case <-stop:
 			return
 		case <-tick.C:
 		}

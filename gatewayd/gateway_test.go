@@ -38,6 +38,8 @@ type fakeSessions struct {
 	refuse  error
 	killed  []session.Info
 	sentTo  string
+	// rechecked: empty ones are all.
+	rechecked []session.Concerned
 }
 
 func (f *fakeSessions) Redirect(match func(session.Info) bool, to string) int {
@@ -56,6 +58,22 @@ func (f *fakeSessions) Kill(match func(session.Info) bool) int {
 	}
 	return len(f.killed)
 }
+
+func (f *fakeSessions) Session(device string) (session.Info, bool) {
+	for _, i := range f.infos {
+		if i.Device == device {
+			return i, true
+		}
+	}
+	return session.Info{}, false
+}
+
+func (f *fakeSessions) End(device string, id lease.SessionID) bool {
+	return f.Kill(func(i session.Info) bool { return i.Device == device && i.ID == id }) > 0
+}
+
+func (f *fakeSessions) Recheck(c session.Concerned) { f.rechecked = append(f.rechecked, c) }
+func (f *fakeSessions) RecheckAll()                 { f.rechecked = append(f.rechecked, session.Concerned{}) }
 
 func (f *fakeSessions) Update(s session.Settings) error {
 	if f.refuse != nil {
@@ -194,11 +212,11 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.gateway = &gateway{
-		forward: &forwarding{}, tickets: keys,
+		forward: &forwarding{}, tickets: keys, ring: keys.Ring(),
 		sessions: r.sessions, leases: r.leases, backend: r.backend,
 		lists: r.lists, records: records.New(slog.New(slog.DiscardHandler)), routes: r.routes, inform: r.inform,
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},
-		stop: func() { close(r.stopping) }, config: cfg, built: built, loaded: time.Unix(1700000000, 0),
+		stop: func() { close(r.stopping) }, file: cfg, config: cfg, built: built, loaded: time.Unix(1700000000, 0),
 	}
 	t.Cleanup(r.records.Close)
 	return r

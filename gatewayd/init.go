@@ -49,7 +49,7 @@ with an address the internal one; flags say otherwise. Nothing is overwritten.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c, g) },
 	}
-	c.AddCommand(g.initEnrollmentCommand(), g.initManagerCommand(), g.initBothCommand())
+	c.AddCommand(g.initGatewayCommand(), g.initAllCommand(), g.initEnrollmentCommand(), g.initManagerCommand(), g.initBothCommand())
 	flags := c.Flags()
 	flags.StringVar(&f.dir, "dir", "", "folder for everything (default: "+filepath.Dir(config.SystemFile)+" and the system's other folders)")
 	flags.StringVar(&f.external, "external", "", "interface toward the devices")

@@ -33,6 +33,8 @@ type initManagerFlags struct {
 	name                 string
 	postgres             string
 	certificate, certKey string
+	gatewayCertificate   string
+	gatewayKey           string
 	roots, intermediates []string
 	instance             string
 	admin                string
@@ -61,7 +63,7 @@ root and the database. Nothing is overwritten.`,
 		Example: `  gatewayd init manager --url https://dm.inside.example.com:8443/dm
   gatewayd init manager --url https://dm.inside.example.com:8443/dm \
       --postgres "host=db.inside.example.com dbname=enrollment user=gatewayd" \
-      --certificate manager.pem --certificate-key manager.key \
+      --certificate management.pem --certificate-key management.key \
       --root root.pem --intermediate issuing.pem --instance-oid 1.3.6.1.4.1.32473.1`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c, g) },
@@ -76,6 +78,8 @@ root and the database. Nothing is overwritten.`,
 	flags.StringVar(&f.postgres, "postgres", "", "connection string of the enrollment server's database (default: that of the configuration)")
 	flags.StringVar(&f.certificate, "certificate", "", "the server's certificate, PEM (default: the CA issues one)")
 	flags.StringVar(&f.certKey, "certificate-key", "", "its key, PEM")
+	flags.StringVar(&f.gatewayCertificate, "gateway-certificate", "", "its certificate toward gateways, PEM (default: the CA issues one)")
+	flags.StringVar(&f.gatewayKey, "gateway-certificate-key", "", "its key, PEM")
 	flags.StringSliceVar(&f.roots, "root", nil, "root of devices' certificates, PEM (default: that of the CA)")
 	flags.StringSliceVar(&f.intermediates, "intermediate", nil, "intermediate of devices' certificates, PEM (default: the CA)")
 	flags.StringVar(&f.instance, "instance-oid", "", "OID of the installation (default: that of the CA)")
@@ -144,7 +148,7 @@ func (f *initManagerFlags) run(c *cobra.Command, g *global) error {
 		return err
 	}
 	// The file is checked before anything is made.
-	draft := pki.ManagerResult{Root: "root", Issuing: "issuing", InstanceOID: "1.3.6.1.4.1.32473.1", Server: "server", ServerKey: "key", Admin: f.admin, AdminKey: f.admin}
+	draft := pki.ManagerResult{Root: "root", Issuing: "issuing", InstanceOID: "1.3.6.1.4.1.32473.1", Server: "server", ServerKey: "key", Manager: "manager", ManagerKey: "key", Admin: f.admin, AdminKey: f.admin}
 	if _, err := f.render(file, state, before, draft); err != nil {
 		return err
 	}
@@ -162,8 +166,13 @@ func (f *initManagerFlags) run(c *cobra.Command, g *global) error {
 	if uid, err := ownerOf(f.owner, f.user, f.dir == ""); err != nil {
 		return err
 	} else if uid >= 0 {
-		if err := os.Chown(result.ServerKey, uid, -1); err != nil {
-			return err
+		for _, key := range []string{result.ServerKey, result.ManagerKey} {
+			if key == "" {
+				continue
+			}
+			if err := os.Chown(key, uid, -1); err != nil {
+				return err
+			}
 		}
 	}
 	w := c.OutOrStdout()
@@ -219,10 +228,13 @@ func (f *initManagerFlags) findOut(file string, dir *string, before []byte) erro
 	if (f.certificate == "") != (f.certKey == "") {
 		return usage("--certificate and --certificate-key: one needs the other")
 	}
+	if (f.gatewayCertificate == "") != (f.gatewayKey == "") {
+		return usage("--gateway-certificate and --gateway-certificate-key: one needs the other")
+	}
 	if !here && (f.certificate == "" || len(f.roots) == 0 || f.instance == "") {
 		return usage("--certificate, --certificate-key, --root and --instance-oid: the CA is not here")
 	}
-	for _, name := range []*string{&f.certificate, &f.certKey} {
+	for _, name := range []*string{&f.certificate, &f.certKey, &f.gatewayCertificate, &f.gatewayKey} {
 		if *name != "" {
 			var err error
 			if *name, err = filepath.Abs(*name); err != nil {
@@ -252,13 +264,13 @@ func hostPort(host string, port uint16) string {
 // issue what wasn't given.
 func (f *initManagerFlags) issue(dir, configDir string) (r pki.ManagerResult, err error) {
 	if f.certificate != "" && f.admin == "" && len(f.roots) > 0 && f.instance != "" {
-		return pki.ManagerResult{Server: f.certificate, ServerKey: f.certKey}, nil
+		return pki.ManagerResult{Server: f.certificate, ServerKey: f.certKey, Manager: f.gatewayCertificate, ManagerKey: f.gatewayKey}, nil
 	}
 	at, err := url.Parse(f.url)
 	if err != nil || at.Hostname() == "" {
 		return r, usage("--url %q is no https URL", f.url)
 	}
-	o := pki.ManagerOptions{Dir: dir, ConfigDir: configDir, Admin: f.admin, Key: ca.KeyAlgorithm(f.key)}
+	o := pki.ManagerOptions{Dir: dir, ConfigDir: configDir, Name: f.name, Admin: f.admin, Key: ca.KeyAlgorithm(f.key)}
 	o.DNSNames, o.Addresses = hosts(at.Hostname(), reachable(f.adminListen).Addr().String(), "localhost")
 	if f.passphraseFile != "" {
 		if o.Passphrase, err = firstLine(f.passphraseFile); err != nil {

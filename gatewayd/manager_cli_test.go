@@ -25,9 +25,7 @@ import (
 	"github.com/roamgate/roamgate/dmlink/access"
 	"github.com/roamgate/roamgate/dmlink/api"
 	"github.com/roamgate/roamgate/dmlink/inventory"
-	"github.com/roamgate/roamgate/dmlink/inventory/inventorytest"
 	"github.com/roamgate/roamgate/dmlink/policy"
-	"github.com/roamgate/roamgate/dmlink/policy/policytest"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/task"
@@ -102,17 +100,18 @@ func startManager(t *testing.T) *manager {
 	must(err)
 	m.access, err = access.New(t.Context(), db, access.Options{Instance: "1.2.3", Key: bytes.Repeat([]byte{9}, access.KeySize)})
 	must(err)
-	policies, keeper := policytest.NewMemory(), inventory.NewKeeper(inventorytest.NewMemory())
+	keeper := inventory.NewKeeper(m.store.Inventories())
 	for _, v := range []store.Device{{Name: "phone-1", User: "ann", IMEI: "35-1", Groups: []string{"sales"}}, {Name: "phone-2", User: "bob\x1b[31m"}} {
 		v.Enrolled = time.Now()
 		must(m.store.Enroll(t.Context(), v))
-		policies.PutDevice(t, policy.Facts{ID: v.Name, Unit: "corp"})
 	}
+	_, err = m.store.SetUnit(t.Context(), "corp", "phone-1", "phone-2")
+	must(err)
 	_, err = keeper.Record(t.Context(), "phone-1", inventory.Update{At: time.Now(), Values: []session.Value{{URI: "./DevInfo/Mod", Data: []byte("X1")}}})
 	must(err)
 	h, err := api.New(api.Options{
 		Access: m.access, Devices: m.store, Tasks: m.store, Desk: task.New(task.Options{Store: m.store, Provider: "test"}),
-		Policies: policy.NewEngine(policies, policy.Config{}), Inventories: keeper, Version: "test", Database: string(database.SQLite),
+		Policies: policy.NewEngine(m.store.Policies(), policy.Config{}), Versions: m.store.Policies(), Inventories: keeper, Fleet: noGateways(t, db), Version: "test", Database: string(database.SQLite),
 		Local: func(r *http.Request) (string, bool) {
 			_, ok := local.User(r)
 			return m.user.Load().(string), ok
@@ -190,6 +189,8 @@ func TestManagerCommands(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	m.fails(exitUsage, "--group", "device", "groups", "phone-1")
+	m.do("device", "unit", "phone-1", "--unit", "corp/sales")
+	m.fails(exitUsage, "--unit", "device", "unit", "phone-1")
 	for _, verb := range []string{"commands", "alerts", "messages"} {
 		m.do("device", verb, "phone-1")
 	}

@@ -44,6 +44,7 @@ func (m *managerServer) listenLocal() error {
 		return err
 	}
 	mux := http.NewServeMux()
+	mux.Handle("/", m.api)
 	mux.HandleFunc("GET "+local.PathServerStatus, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(m.status(r.Context()))

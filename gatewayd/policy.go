@@ -29,9 +29,9 @@ func (g *global) policyCommand() *cobra.Command {
 		f.policyExport(), f.policyPlan(), f.policyApply(),
 		list(f, api.PolicyVersions, listOf[api.ListPolicies, api.PolicyVersion]{
 			example: "  gatewayd policy history --limit 10",
-			head:    "VERSION\tAT\tBY\tSETS\tLINKS\tCOMMENT",
+			head:    "VERSION\tAT\tBY\tCOMMENT",
 			row: func(v api.PolicyVersion) string {
-				return cells(v.Number, v.At, v.By, v.Sets, v.Links, v.Comment)
+				return cells(v.Number, v.At, v.By, v.Comment)
 			},
 		}),
 		verb(f, api.PolicyExplain, verbOf[api.OneDevice, api.Explanation]{
@@ -246,7 +246,7 @@ changed.`, `  gatewayd policy apply policies.yaml --comment 'cameras off in the 
 			return err
 		}
 		return o.print(c.OutOrStdout(), v, func(t *tabwriter.Writer) {
-			pairs(t, "version", v.Number, "at", v.At, "sets", v.Sets, "links", v.Links)
+			pairs(t, "version", v.Number, "at", v.At, "by", v.By)
 		})
 	})
 	o = addOutput(c, "table", "json", "yaml")

@@ -57,5 +57,5 @@ enrolled is managed at once.`,
 			return runServers(c.Context(), g.config, []string{"enrollment", "manager"}, c.ErrOrStderr())
 		},
 	}
-	return group("run", "Run a role", gateway, enrollment, manager, both)
+	return group("run", "Run a role", gateway, enrollment, manager, both, g.runAllCommand())
 }

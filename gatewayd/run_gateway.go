@@ -83,7 +83,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	logWarnings(logger, built.Warnings)
 	manager := notify{logger}
 	g := &gateway{
-		config: cfg, built: built, loaded: started, started: started, level: level, logger: logger,
+		file: cfg, config: cfg, built: built, loaded: started, started: started, level: level, logger: logger,
 		mtu: mtu, stop: stop, stopping: ctx.Done(), steps: &steps{}, records: records.New(logger),
 	}
 	for _, at := range locals(cfg.Gateway.External) {
@@ -116,6 +116,16 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return err
 	}
 	undo.push("", func() error { lock.release(); return nil })
+	if g.management, err = openManagement(g, cfg, logger); err != nil {
+		return err
+	}
+	if g.management != nil {
+		undo.push("", g.management.close)
+		if cfg, built, err = g.management.start(started); err != nil {
+			return err
+		}
+		g.config, g.built = cfg, built
+	}
 
 	var crash gate.Secret
 	if cfg.Gateway.IKE.CrashDetection {
@@ -130,12 +140,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	undo.push("leases", registry.Close)
 
-	// The file is looked after even while resumption is off: a reload turns it on.
-	g.tickets, err = ticketkeys.Open(cfg.TicketKeys(), time.Duration(cfg.Gateway.Resumption.Lifetime), logger)
-	if err != nil {
-		return cfg.Problem("gateway.resumption.key_file", err.Error())
+	if err := g.openTickets(cfg, &undo); err != nil {
+		return err
 	}
-	undo.push("", g.tickets.Close)
 
 	undo.push("", func() error { g.records.Close(); return nil })
 	recordFile, err := records.Open(built.Records)
@@ -169,7 +176,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	host, err := link.Setup(link.Config{
 		TUN: forward.name, Addresses: inside, Pools: cfg.Gateway.Static.Inside(),
 		External: cfg.Gateway.External.Interface, Internal: cfg.Gateway.Internal.Interface,
-		Bundles: cfg.Gateway.External.Bundles, Journal: journal,
+		Bundles: cfg.Gateway.External.Bundles, IPv6: g.management != nil && link.HasIPv6(), Journal: journal,
 	})
 	if err != nil {
 		return fmt.Errorf("routes and forwarding: %w", explainHost(err))
@@ -217,9 +224,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	undo.push("data plane", backend.Close)
 
 	sessions, err := session.New(session.Config{
-		Settings: settings(built, backend.Features(), g.tickets.Ring()), MaxSessions: cfg.Gateway.Limits.Sessions,
+		Settings: settings(built, backend.Features(), g.ring), MaxSessions: cfg.Gateway.Limits.Sessions,
 		Backend: backend, Events: events, Leases: registry, Keys: keys,
-		Records: g.records.Write, CookieSecret: secret, CrashSecret: crash, Logger: logger,
+		Records: g.recorded, Notices: g.management.notices(), CookieSecret: secret, CrashSecret: crash, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -240,8 +247,15 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 
 	over := make(chan struct{})
 	var followers sync.WaitGroup
+	if g.management != nil {
+		if err := g.management.run(cfg, over, &followers, &undo); err != nil {
+			return err
+		}
+	}
 	followers.Go(func() { pools.run(over, sessions.Sessions, logger) })
-	followers.Go(func() { g.tickets.Run(over) })
+	if g.tickets != nil {
+		followers.Go(func() { g.tickets.Run(over) })
+	}
 	followers.Go(func() { g.followSignals(hangup, over, manager) })
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
 	logger.Info("gateway is ready",
@@ -253,6 +267,30 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	close(over)
 	followers.Wait()
 	return err
+}
+
+// openTickets: the keys of resumption, where no manager has them. The file is
+// looked after even while resumption is off: a reload turns it on.
+func (g *gateway) openTickets(cfg *config.Config, undo *undoStack) (err error) {
+	if g.management != nil {
+		g.ring = g.management.ring
+		return nil
+	}
+	g.tickets, err = ticketkeys.Open(cfg.TicketKeys(), time.Duration(cfg.Gateway.Resumption.Lifetime), g.logger)
+	if err != nil {
+		return cfg.Problem("gateway.resumption.key_file", err.Error())
+	}
+	undo.push("", g.tickets.Close)
+	g.ring = g.tickets.Ring()
+	return nil
+}
+
+// recorded: a session came up, goes on or ended.
+func (g *gateway) recorded(r session.Record) {
+	g.records.Write(r)
+	if g.management != nil {
+		g.management.recorded(r)
+	}
 }
 
 // openKeyLog opens the log of session keys if it is configured.
@@ -286,72 +324,4 @@ func (g *gateway) listenMonitoring(cfg *config.Config, undo *undoStack) error {
 	server := g.serveMonitoring(l, metrics.Registry(metrics.Collector(g.snapshot), version, revision()))
 	undo.push("", server.Close)
 	return nil
-}
-
-// followSignals reloads at SIGHUP.
-func (g *gateway) followSignals(hangup <-chan os.Signal, over <-chan struct{}, manager notify) {
-	for {
-		select {
-		case <-over:
-			return
-		case <-hangup:
-			manager.reloading()
-			_, _ = g.Reload() // told by the log
-			manager.ready()
-		}
-	}
-}
-
-// followEnd tells how the end goes, and cuts it short when it takes too long.
-func (g *gateway) followEnd(ctx context.Context, over <-chan struct{}, manager notify) {
-	select {
-	case <-over:
-		return
-	case <-ctx.Done():
-	}
-	manager.stopping()
-	g.logger.Info("gateway is stopping", slog.Int("sessions", g.sessions.Stats().Established))
-	time.AfterFunc(endBound, func() {
-		g.logger.Error("the end takes too long; the next start takes back what is left", slog.Duration("bound", endBound))
-		os.Exit(exitFailed)
-	})
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	left := -1
-	for {
-		if n := g.sessions.Stats().Established; n != left {
-			g.steps.tell(local.Progress{Step: "deleting sessions", Sessions: n})
-			left = n
-		}
-		select {
-		case <-over:
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// undoStack takes back what was put in place, last first.
-type undoStack []undoEntry
-
-type undoEntry struct {
-	name string // empty: nothing worth a word
-	undo func() error
-}
-
-func (u *undoStack) push(name string, undo func() error) { *u = append(*u, undoEntry{name, undo}) }
-
-// run goes on after an error; all are returned.
-func (u undoStack) run(logger *slog.Logger, steps *steps) error {
-	var errs []error
-	for i := len(u) - 1; i >= 0; i-- {
-		if u[i].name != "" {
-			steps.tell(local.Progress{Step: "taking back: " + u[i].name})
-		}
-		if err := u[i].undo(); err != nil {
-			logger.Error("not taken back", slog.String("what", u[i].name), slog.Any("error", err))
-			errs = append(errs, fmt.Errorf("take back %s: %w", u[i].name, err))
-		}
-	}
-	return errors.Join(errs...)
 }

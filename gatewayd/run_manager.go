@@ -11,6 +11,8 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/alert"
 	"github.com/roamgate/roamgate/dmlink/fleet"
+	"github.com/roamgate/roamgate/dmlink/inventory"
+	"github.com/roamgate/roamgate/dmlink/policy"
 	"github.com/roamgate/roamgate/dmlink/server"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
@@ -35,6 +37,12 @@ type managerServer struct {
 	fleet    *fleet.Fleet
 	alerter  *alert.Alerter
 	dm       *server.Server
+	api      http.Handler
+
+	// policies are computed by refresher, inventories asked for by surveyor.
+	policies  *policy.Engine
+	refresher *policy.Keeper
+	surveyor  *inventory.Surveyor
 
 	devices, admins         *https.Server
 	deviceCerts, adminCerts *https.Certificates
@@ -77,6 +85,14 @@ func newManagerServer(ctx context.Context, base *servers, built *config.BuiltMan
 	m.feed = accounts.NewFeed(base.directory, accounts.FeedOptions{Keep: time.Duration(c.Retention.Events), Log: base.logger},
 		m.accounts.Reader(), fleetReader(m.fleet))
 
+	// What devices shall have, and what they have.
+	m.policies = policy.NewEngine(m.store.Policies(), policy.Config{Placed: m.wakeDevices})
+	m.refresher = policy.NewKeeper(m.policies, policy.KeeperOptions{Log: base.logger})
+	m.surveyor = inventory.NewSurveyor(m.store.Inventories(), inventory.SurveyorOptions{History: time.Duration(c.Retention.Commands), Log: base.logger})
+	if m.api, err = m.newAPI(ctx, built); err != nil {
+		return nil, err
+	}
+
 	// Sessions.
 	m.dm = server.New(server.Config{
 		Session: session.Config{
@@ -97,9 +113,14 @@ func newManagerServer(ctx context.Context, base *servers, built *config.BuiltMan
 		Handler: mux, Certificates: m.deviceCerts, ClientAuth: tls.RequestClientCert, Limits: limitsOf(&c.Limits), Logger: base.logger,
 	})
 	m.admins = https.New(https.Config{
-		Handler: http.NotFoundHandler(), Certificates: m.adminCerts, ClientAuth: tls.RequestClientCert, Limits: adminLimits, Logger: base.logger,
+		Handler: m.api, Certificates: m.adminCerts, ClientAuth: tls.RequestClientCert, Limits: managementLimits, Logger: base.logger,
 	})
 	return m, nil
+}
+
+// managementLimits: administrators are few and known, and policies are long.
+var managementLimits = https.Limits{
+	Connections: 512, PerSource: 256, Rate: 1000, Burst: 2000, Body: 8 << 20, Timeout: time.Minute,
 }
 
 // keeperEvery is how soon what expired, or was wiped, is seen.
@@ -134,6 +155,8 @@ func (m *managerServer) run(ctx context.Context) {
 	followers.Go(func() { m.fleet.Run(ctx) })
 	followers.Go(func() { m.alerter.Run(ctx) })
 	followers.Go(func() { m.keeper.Run(ctx) })
+	followers.Go(func() { m.refresher.Run(ctx) })
+	followers.Go(func() { m.surveyor.Run(ctx) })
 	// Last visits and messages of sessions that end now are written, too.
 	followers.Go(func() { m.batch.Run(ctx) })
 	followers.Wait()

@@ -78,6 +78,16 @@ func (m *managerServer) newFleet(ctx context.Context, built *config.BuiltManager
 	return nil
 }
 
+// wakeDevices for which commands wait.
+func (m *managerServer) wakeDevices(devices []string) {
+	for _, d := range devices {
+		if err := m.alerter.Wake(d); err != nil {
+			m.logger.Warn("a device isn't alerted", slog.String("device", d), slog.Any("error", err))
+			return
+		}
+	}
+}
+
 // wake the devices for which a task was placed.
 func (m *managerServer) wake(ctx context.Context, task string) error {
 	for after := ""; ; {

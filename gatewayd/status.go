@@ -49,6 +49,7 @@ configuration is for that, or where it is named.`,
 				fmt.Fprintf(t, "\tbecause %s\n", s.BackendReason)
 				fmt.Fprintf(t, "access lists\t%s\n", s.Access)
 				fmt.Fprintf(t, "guard\t%s\n", guarded(s.Guard))
+				showManagement(t, now, s.Management)
 				fmt.Fprintf(t, "sessions\t%d of %d, %d half-open\n", s.Sessions, s.MaxSessions, s.HalfOpen)
 				if s.RedirectTo != "" {
 					fmt.Fprintf(t, "\tnew devices are redirected to %s\n", s.RedirectTo)

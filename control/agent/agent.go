@@ -145,11 +145,18 @@ func (a *Agent) State() gcm.State {
 		Gateway: a.config.Gateway, Software: a.config.Software, Build: a.config.Build, Started: a.started, Health: gcm.Ready,
 		Sections: a.Sections(), Cursor: a.Events.newest(),
 	}
-	if c := a.certificate.Load(); c.Leaf != nil {
-		s.CertificateEnds = c.Leaf.NotAfter
-	}
+	s.CertificateEnds = a.CertificateEnds()
 	a.config.Host.Tell(&s)
 	return s
+}
+
+// CertificateEnds is the end of the certificate that a manager pushed; zero
+// before one did.
+func (a *Agent) CertificateEnds() time.Time {
+	if c := a.certificate.Load(); c.Leaf != nil {
+		return c.Leaf.NotAfter
+	}
+	return time.Time{}
 }
 
 // Sections and what there is of each.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -139,10 +138,6 @@ func (s *store) load(section gcm.Section) (set *gcm.Set, err error) {
 
 // replace a section by a set.
 func (s *store) replace(set *gcm.Set) error {
-	content := make(map[string][]byte, set.Len())
-	for r := range set.All() {
-		content[string(r.Key)] = r.Value
-	}
 	return s.update(set.Section(), set.Version(), set.Hash(), func(tx *bbolt.Tx) error {
 		name := bucketOf(set.Section())
 		if tx.Bucket(name) != nil {
@@ -156,8 +151,8 @@ func (s *store) replace(set *gcm.Set) error {
 		}
 		// Keys come in order, so pages can be filled.
 		b.FillPercent = 0.9
-		for _, k := range slices.Sorted(maps.Keys(content)) {
-			if err := b.Put([]byte(k), content[k]); err != nil {
+		for r := range set.Sorted() {
+			if err := b.Put(r.Key, r.Value); err != nil {
 				return err
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 )
 
 // Media types of the two kinds of documents.
@@ -65,25 +64,17 @@ func WriteDelta(w io.Writer, d Delta) error {
 	return b.Flush()
 }
 
-// WriteSnapshot of a set in wire form. It sorts the keys, and holds the whole of
-// them meanwhile.
+// WriteSnapshot of a set in wire form. It sorts the records, by eight octets
+// each.
 func WriteSnapshot(w io.Writer, s *Set) error {
-	keys := make([]string, 0, len(s.records))
-	for k := range s.records {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
 	b := bufio.NewWriter(w)
 	writeHead(b, snapshotMagic, s.section, s.version)
 	h := s.Hash()
 	b.Write(h[:])
-	writeUvarint(b, len(keys))
-	for _, k := range keys {
-		writeUvarint(b, len(k))
-		b.WriteString(k)
-		v := s.records[k]
-		writeUvarint(b, len(v))
-		b.WriteString(v)
+	writeUvarint(b, s.Len())
+	for k, v := range s.records.sorted() {
+		writeOctets(b, k)
+		writeOctets(b, v)
 	}
 	return b.Flush()
 }
@@ -124,7 +115,7 @@ func ReadSnapshot(r io.Reader) (*Set, error) {
 			return nil, err
 		}
 		s.sum.add(recordSum(rec.Key, rec.Value))
-		s.records[string(rec.Key)] = string(rec.Value)
+		s.records.put(rec)
 	}
 	if s.Hash() != want {
 		return nil, ErrHash

@@ -39,17 +39,17 @@ func Load(section Section, v Version, records iter.Seq2[Record, error]) (*Set, e
 		if err != nil {
 			return nil, err
 		}
-		if len(s.records) == most {
+		if s.records.len() == most {
 			return nil, fmt.Errorf("%w: more than %d records", ErrTooLarge, most)
 		}
 		if err := checkRecord(section, r); err != nil {
 			return nil, err
 		}
-		if _, twice := s.records[string(r.Key)]; twice {
+		if s.records.has(r.Key) {
 			return nil, fmt.Errorf("%w: %q comes twice", ErrMalformed, r.Key)
 		}
 		s.sum.add(recordSum(r.Key, r.Value))
-		s.records[string(r.Key)] = string(r.Value)
+		s.records.put(r)
 	}
 	return s, nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 )
 
@@ -19,7 +18,7 @@ type Record struct {
 type Set struct {
 	section Section
 	version Version
-	records map[string]string
+	records records
 	sum     sum
 }
 
@@ -28,7 +27,7 @@ func NewSet(section Section) (*Set, error) {
 	if _, _, _, ok := section.limits(); !ok {
 		return nil, fmt.Errorf("%w: no section %q", ErrMalformed, section)
 	}
-	return &Set{section: section, records: map[string]string{}}, nil
+	return &Set{section: section, records: newRecords()}, nil
 }
 
 // Section that it is the content of.
@@ -38,22 +37,24 @@ func (s *Set) Section() Section { return s.section }
 func (s *Set) Version() Version { return s.version }
 
 // Len is the number of records.
-func (s *Set) Len() int { return len(s.records) }
+func (s *Set) Len() int { return s.records.len() }
 
 // Hash of the content. It doesn't cover the version.
-func (s *Set) Hash() Hash { return s.sum.hash(s.section, len(s.records)) }
+func (s *Set) Hash() Hash { return s.sum.hash(s.section, s.Len()) }
 
-// Get is the value under a key.
-func (s *Set) Get(key []byte) ([]byte, bool) {
-	v, ok := s.records[string(key)]
-	return []byte(v), ok
-}
+// Get is the value under a key. It isn't to be changed.
+func (s *Set) Get(key []byte) ([]byte, bool) { return s.records.get(key) }
 
 // All records, in no order.
-func (s *Set) All() iter.Seq[Record] {
+func (s *Set) All() iter.Seq[Record] { return recordsOf(s.records.all()) }
+
+// Sorted records, by their keys.
+func (s *Set) Sorted() iter.Seq[Record] { return recordsOf(s.records.sorted()) }
+
+func recordsOf(pairs iter.Seq2[[]byte, []byte]) iter.Seq[Record] {
 	return func(yield func(Record) bool) {
-		for k, v := range s.records {
-			if !yield(Record{Key: []byte(k), Value: []byte(v)}) {
+		for k, v := range pairs {
+			if !yield(Record{Key: k, Value: v}) {
 				return
 			}
 		}
@@ -63,7 +64,7 @@ func (s *Set) All() iter.Seq[Record] {
 // Clone is a copy with an owner of its own.
 func (s *Set) Clone() *Set {
 	c := *s
-	c.records = maps.Clone(s.records)
+	c.records = s.records.clone()
 	return &c
 }
 
@@ -74,12 +75,12 @@ func (s *Set) Clone() *Set {
 func (s *Set) Commit(v Version, put []Record, del [][]byte) (Delta, error) {
 	d := Delta{Section: s.section, Base: s.Hash(), Version: v}
 	for _, r := range put {
-		if old, ok := s.records[string(r.Key)]; !ok || old != string(r.Value) {
+		if old, ok := s.records.get(r.Key); !ok || !bytes.Equal(old, r.Value) {
 			d.Put = append(d.Put, r)
 		}
 	}
 	for _, k := range del {
-		if _, ok := s.records[string(k)]; ok {
+		if s.records.has(k) {
 			d.Delete = append(d.Delete, k)
 		}
 	}
@@ -97,14 +98,14 @@ func (s *Set) Commit(v Version, put []Record, del [][]byte) (Delta, error) {
 // both sets; a manager uses it for a gateway that was away for long.
 func (s *Set) Diff(t *Set) Delta {
 	d := Delta{Section: s.section, Base: s.Hash(), Version: t.version, Hash: t.Hash()}
-	for k, v := range t.records {
-		if old, ok := s.records[k]; !ok || old != v {
-			d.Put = append(d.Put, Record{[]byte(k), []byte(v)})
+	for k, v := range t.records.all() {
+		if old, ok := s.records.get(k); !ok || !bytes.Equal(old, v) {
+			d.Put = append(d.Put, Record{k, v})
 		}
 	}
-	for k := range s.records {
-		if _, ok := t.records[k]; !ok {
-			d.Delete = append(d.Delete, []byte(k))
+	for k := range s.records.all() {
+		if !t.records.has(k) {
+			d.Delete = append(d.Delete, k)
 		}
 	}
 	slices.SortFunc(d.Put, func(a, b Record) int { return bytes.Compare(a.Key, b.Key) })
@@ -141,10 +142,10 @@ func (s *Set) Apply(d Delta) error {
 	}
 	s.sum, _ = s.after(&d)
 	for _, k := range d.Delete {
-		delete(s.records, string(k))
+		s.records.remove(k)
 	}
 	for _, r := range d.Put {
-		s.records[string(r.Key)] = string(r.Value)
+		s.records.put(r)
 	}
 	s.version = d.Version
 	return nil
@@ -158,14 +159,14 @@ func (s *Set) after(d *Delta) (sum, error) {
 	}
 	after := s.sum
 	for i, k := range d.Delete {
-		old, ok := s.records[string(k)]
+		old, ok := s.records.get(k)
 		if !ok {
 			return sum{}, fmt.Errorf("%w: it deletes %q, which isn't there", ErrBase, k)
 		}
 		if i > 0 && bytes.Compare(d.Delete[i-1], k) >= 0 {
 			return sum{}, fmt.Errorf("%w: keys are not in order", ErrMalformed)
 		}
-		after.sub(recordSum(k, []byte(old)))
+		after.sub(recordSum(k, old))
 	}
 	for i, r := range d.Put {
 		if i > 0 && bytes.Compare(d.Put[i-1].Key, r.Key) >= 0 {
@@ -177,8 +178,8 @@ func (s *Set) after(d *Delta) (sum, error) {
 		if err := checkRecord(s.section, r); err != nil {
 			return sum{}, err
 		}
-		if old, ok := s.records[string(r.Key)]; ok {
-			after.sub(recordSum(r.Key, []byte(old)))
+		if old, ok := s.records.get(r.Key); ok {
+			after.sub(recordSum(r.Key, old))
 		}
 		after.add(recordSum(r.Key, r.Value))
 	}
@@ -187,9 +188,9 @@ func (s *Set) after(d *Delta) (sum, error) {
 
 // lenAfter is the number of records that a delta leads to.
 func (s *Set) lenAfter(d *Delta) int {
-	n := len(s.records) - len(d.Delete)
+	n := s.Len() - len(d.Delete)
 	for _, r := range d.Put {
-		if _, ok := s.records[string(r.Key)]; !ok {
+		if !s.records.has(r.Key) {
 			n++
 		}
 	}

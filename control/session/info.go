@@ -34,6 +34,8 @@ type Info struct {
 type infos struct {
 	mu sync.Mutex
 	m  map[lease.SessionID]known
+	// current session of each device, the one that came up last.
+	current map[string]lease.SessionID
 }
 
 type known struct {
@@ -44,12 +46,18 @@ type known struct {
 func (i *infos) set(c *card, a *account) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if _, had := i.m[c.id]; !had {
+		i.current[c.device] = c.id
+	}
 	i.m[c.id] = known{c, a}
 }
 
 func (i *infos) remove(id lease.SessionID) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if k, ok := i.m[id]; ok && i.current[k.card.device] == id {
+		delete(i.current, k.card.device)
+	}
 	delete(i.m, id)
 }
 
@@ -63,6 +71,43 @@ func (i *infos) list() []known {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.Collect(maps.Values(i.m))
+}
+
+// of a device, by its name.
+func (i *infos) of(device string) (known, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	k, ok := i.m[i.current[device]]
+	return k, ok
+}
+
+// is says whether a session that is up is one of a device.
+func (i *infos) is(id lease.SessionID, device string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	k, ok := i.m[id]
+	return ok && k.card.device == device
+}
+
+// Session of a device, with counters that are up to two seconds old.
+func (s *Server) Session(device string) (Info, bool) {
+	k, ok := s.infos.of(device)
+	if !ok {
+		return Info{}, false
+	}
+	i, u := k.card.info(), k.account.read()
+	i.Traffic, i.LastIn, i.LastOut = u.Traffic, u.LastIn, u.LastOut
+	return i, true
+}
+
+// End a session of a device as Kill does, and no newer one of it. False if there
+// is none.
+func (s *Server) End(device string, id lease.SessionID) bool {
+	if !s.infos.is(id, device) {
+		return false
+	}
+	s.order(closeOrder{id: id, reason: ike.CloseKilled})
+	return true
 }
 
 // Sessions returns the sessions that are up, oldest first, with the counters

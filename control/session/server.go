@@ -78,7 +78,7 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		work:  newWorkers(cfg.Workers),
 		meter: newMeter(cfg.Backend),
 		stats: newStats(), tickets: newTickets(),
-		infos: infos{m: make(map[lease.SessionID]known)},
+		infos: infos{m: make(map[lease.SessionID]known), current: make(map[string]lease.SessionID)},
 	}
 	s.records = &recorder{write: cfg.Records, notices: cfg.Notices, stats: s.stats, queue: newQueue[entry]()}
 	s.data = &applier{

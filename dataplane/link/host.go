@@ -19,6 +19,8 @@ type Config struct {
 	Addresses []netip.Prefix
 	// Pools of virtual addresses, routed to TUN.
 	Pools []netip.Prefix
+	// IPv6: pools of it may come later.
+	IPv6 bool
 	// External and Internal are the names of the interfaces toward the devices
 	// and toward what lies behind the gateway.
 	External, Internal string
@@ -86,7 +88,7 @@ func (h *Host) setup(c Config) error {
 // plan lists the changes in the order in which they are made. Sysctls that
 // stand right already are not among them.
 func plan(c Config) ([]change, error) {
-	ipv6 := false
+	ipv6 := c.IPv6
 	for _, pool := range c.Pools {
 		ipv6 = ipv6 || pool.Addr().Is6()
 	}

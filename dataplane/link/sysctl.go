@@ -70,6 +70,12 @@ func planSettings(settings []setting) ([]change, error) {
 	return changes, nil
 }
 
+// HasIPv6 says whether this host has IPv6 at all.
+func HasIPv6() bool {
+	_, err := os.Stat(filepath.Join(sysctlRoot, "net/ipv6/conf"))
+	return err == nil
+}
+
 // planForwarding6 lists the changes that turn IPv6 forwarding on, which the
 // kernel has for all interfaces or for none. Turning it on makes the kernel
 // forget its default routers and ignore router advertisements, unless accept_ra

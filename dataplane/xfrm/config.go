@@ -30,7 +30,7 @@ type Config struct {
 	// namespace is the backend's.
 	Inside string
 	IfID   uint32
-	// Pools that virtual addresses come from, at least one. Nobody is outside at
+	// Pools that virtual addresses come from, as far as they are known. Nobody is outside at
 	// an address in them.
 	Pools []netip.Prefix
 	// Common are the local traffic selectors that most Child SAs have; those
@@ -85,8 +85,6 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: no local address", ErrConfig)
 	case c.Inside == "" || c.IfID == 0:
 		return fmt.Errorf("%w: no xfrm interface, or no ID of it", ErrConfig)
-	case len(c.Pools) == 0:
-		return fmt.Errorf("%w: no pool", ErrConfig)
 	case c.MaxChildren < 1 || c.MaxChildren > limitChildren:
 		return fmt.Errorf("%w: %d children", ErrConfig, c.MaxChildren)
 	}
@@ -120,6 +118,9 @@ const (
 func (c *Config) binding() binding {
 	if c.SourceBinding {
 		return bindElsewhere
+	}
+	if len(c.Pools) == 0 {
+		return bindPolicies
 	}
 	for _, p := range c.Pools[1:] {
 		if p.Addr().Is4() != c.Pools[0].Addr().Is4() {

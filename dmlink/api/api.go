@@ -46,7 +46,7 @@ func New(o Options) (http.Handler, error) {
 }
 
 func build(o Options) (*api, http.Handler, error) {
-	if o.Access == nil || o.Devices == nil || o.Tasks == nil || o.Desk == nil || o.Policies == nil || o.Inventories == nil || o.Fleet == nil {
+	if o.Access == nil || o.Devices == nil || o.Tasks == nil || o.Desk == nil || o.Policies == nil || o.Versions == nil || o.Inventories == nil || o.Fleet == nil {
 		return nil, nil, errors.New("api: an option is missing")
 	}
 	if o.Now == nil {

@@ -64,6 +64,23 @@ func (s *api) devices() {
 		v, err := s.Devices.Device(ctx, in.Device)
 		return deviceOf(v), err
 	})
+	bind(s, DeviceUnit, func(ctx context.Context, _ *Call, in *SetUnit) (Device, error) {
+		v, err := s.Devices.Device(ctx, in.Device)
+		if err == nil && !v.Open {
+			err = fmt.Errorf("device %q: %w", in.Device, store.ErrClosed)
+		}
+		if err != nil {
+			return Device{}, err
+		}
+		if _, err := s.Devices.SetUnit(ctx, in.Body.Unit, in.Device); err != nil {
+			return Device{}, err
+		}
+		if s.PolicyChanged != nil {
+			s.PolicyChanged()
+		}
+		v, err = s.Devices.Device(ctx, in.Device)
+		return deviceOf(v), err
+	})
 }
 
 // maxGroup is how long the name of a group is, in octets.
@@ -102,7 +119,7 @@ func (s *api) showDevice(ctx context.Context, c *Call, in *OneDevice) (DeviceDet
 
 func deviceOf(v store.Device) Device {
 	return Device{
-		Name: v.Name, User: v.User, IMEI: v.IMEI, IMSI: v.IMSI, Phone: v.Phone, Groups: v.Groups, Open: v.Open,
+		Name: v.Name, User: v.User, IMEI: v.IMEI, IMSI: v.IMSI, Phone: v.Phone, Unit: v.Unit, Groups: v.Groups, Open: v.Open,
 		Enrolled: v.Enrolled, Closed: v.Closed, Seen: v.Seen,
 	}
 }

@@ -155,7 +155,7 @@ func (s *api) addGateway(ctx context.Context, _ *Call, in *AddGateway) (Gateway,
 			return Gateway{}, err
 		}
 		return Gateway{}, newProblem(http.StatusBadGateway, err.Error(),
-			"Look there for address and fingerprint with `gatewayd management show`, and whether this host reaches its management port.")
+			"Compare address and fingerprint with what the gateway shows when it starts, and see whether this host reaches that port.")
 	}
 	return s.gateway(ctx, g.Name)
 }

@@ -122,6 +122,14 @@ func TestDevices(t *testing.T) {
 	if v, err := call(i, token, DeviceGroups, groups); err != nil || !slices.Equal(v.Groups, []string{"a", "b"}) {
 		t.Errorf("%+v, %v", v, err)
 	}
+	unit := &SetUnit{OneDevice: OneDevice{"phone-1"}}
+	unit.Body.Unit = "corp/berlin"
+	if v, err := call(i, token, DeviceUnit, unit); err != nil || v.Unit != "corp/berlin" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	unit.Body.Unit = "corp//berlin"
+	_, err = call(i, token, DeviceUnit, unit)
+	wantProblem(t, err, http.StatusUnprocessableEntity, "corp//berlin")
 	// A change that fails is written down as one.
 	head := i.head()
 	groups.Device = "nobody"
@@ -182,7 +190,7 @@ func TestPolicies(t *testing.T) {
 		apply := &ApplyPolicy{}
 		apply.Body.Base, apply.Body.Document, apply.Body.Comment = n, document(fmt.Sprint(n)), "for a reason"
 		v, err := call(i, token, PolicyApply, apply)
-		if err != nil || v.Number != n+1 || v.By != "token:owner" || v.Sets != 1 {
+		if err != nil || v.Number != n+1 || v.By != "token:owner" {
 			t.Errorf("%+v, %v", v, err)
 		}
 		_, err = call(i, token, PolicyApply, apply)

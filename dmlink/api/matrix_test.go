@@ -81,6 +81,9 @@ func samples(i *instance, n int) map[string]func() (method, path string, content
 	groups := &SetGroups{OneDevice: one}
 	groups.Body.Groups = []string{"sales"}
 	sample(i, m, DeviceGroups, groups)
+	unit := &SetUnit{OneDevice: one}
+	unit.Body.Unit = "corp/sales"
+	sample(i, m, DeviceUnit, unit)
 	sample(i, m, ScheduleShow, &one)
 	sample(i, m, ScheduleSet, &SetSchedule{Group: "sales", Body: Schedule{First: 180, Retry: 900, Tries: 3, Every: 3600}})
 	sample(i, m, ScheduleDelete, &DeleteSchedule{Group: "sales"})

@@ -22,6 +22,7 @@ type Devices interface {
 	Device(ctx context.Context, name string) (store.Device, error)
 	Devices(ctx context.Context, f store.DeviceFilter) ([]store.Device, error)
 	SetGroups(ctx context.Context, device string, groups []string) error
+	SetUnit(ctx context.Context, unit string, devices ...string) (int, error)
 	Info(ctx context.Context, device string) ([]session.Value, error)
 	Alerts(ctx context.Context, device string) ([]store.Alert, error)
 	Messages(ctx context.Context, device string, before int64, limit int) ([]store.Message, error)
@@ -57,6 +58,11 @@ type Policies interface {
 	Explain(ctx context.Context, device string) (policy.Explanation, error)
 }
 
+// Versions of policies, without their documents: store.Policies.
+type Versions interface {
+	Versions(ctx context.Context, before int64, limit int) ([]policy.Version, error)
+}
+
 // Inventories is inventory.Keeper.
 type Inventories interface {
 	Snapshot(ctx context.Context, device string) (inventory.Snapshot, error)
@@ -68,6 +74,7 @@ var (
 	_ Tasks       = (*store.SQL)(nil)
 	_ Desk        = (*task.Desk)(nil)
 	_ Policies    = (*policy.Engine)(nil)
+	_ Versions    = (*store.Policies)(nil)
 	_ Inventories = (*inventory.Keeper)(nil)
 )
 
@@ -82,6 +89,7 @@ type Options struct {
 	Tasks       Tasks
 	Desk        Desk
 	Policies    Policies
+	Versions    Versions
 	Inventories Inventories
 	Fleet       Fleet
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/roamgate/roamgate/dmlink/inventory"
 	"github.com/roamgate/roamgate/dmlink/policy"
@@ -72,39 +71,12 @@ func (s *api) policy(ctx context.Context, number int64) (policy.Version, error) 
 	return s.Policies.Version(ctx, number)
 }
 
-// policyVersions of a page, by their numbers, which have no gaps.
 func (s *api) policyVersions(ctx context.Context, _ *Call, in *ListPolicies) (Page[PolicyVersion], error) {
-	page := Page[PolicyVersion]{Items: []PolicyVersion{}}
-	number, err := in.number()
-	if err != nil {
-		return page, err
-	}
-	newest, err := s.Policies.Document(ctx)
-	if err != nil {
-		return page, err
-	}
-	if number == 0 || number > newest.Number+1 {
-		number = newest.Number + 1
-	}
-	for number--; number > 0; number-- {
-		if len(page.Items) == min(in.Limit, maxVersions) {
-			page.Next = strconv.FormatInt(number+1, 10)
-			break
-		}
-		v, err := s.Policies.Version(ctx, number)
-		if err != nil {
-			return page, err
-		}
-		page.Items = append(page.Items, versionOf(v))
-	}
-	return page, nil
+	return numbered(ctx, in.Paging, s.Versions.Versions, versionOf, func(v policy.Version) int64 { return v.Number })
 }
 
-// maxVersions of a page: each is read with its document.
-const maxVersions = 50
-
 func versionOf(v policy.Version) PolicyVersion {
-	return PolicyVersion{Number: v.Number, At: v.At, By: v.By, Comment: v.Comment, Sets: len(v.Document.Sets), Links: len(v.Document.Links)}
+	return PolicyVersion{Number: v.Number, At: v.At, By: v.By, Comment: v.Comment}
 }
 
 func (s *api) inventories() {

@@ -45,6 +45,7 @@ var (
 	DeviceAlerts   = row[OneDevice, Page[Alert]]("device.alerts", "GET /v1/devices/{device}/alerts", insiders, Refusals, "List what a device told by itself, the newest first")
 	DeviceMessages = row[ListMessages, Page[Message]]("device.messages", "GET /v1/devices/{device}/messages", device, Looks, "Read the log of messages of a device, the newest first")
 	DeviceGroups   = row[SetGroups, Device]("device.groups", "PUT /v1/devices/{device}/groups", device, Changes, "Replace the groups of a device")
+	DeviceUnit     = row[SetUnit, Device]("device.unit", "PUT /v1/devices/{device}/unit", device, Changes, "Move a device in the tree of units")
 
 	ScheduleShow   = row[OneDevice, Schedule]("schedule.show", "GET /v1/devices/{device}/schedule", everybody, Refusals, "Show when a device comes by itself")
 	ScheduleSet    = row[SetSchedule, Schedule]("schedule.set", "PUT /v1/schedules", device, Changes, "Set when devices of a group come by themselves")

@@ -13,6 +13,7 @@ type Device struct {
 	IMEI     string    `json:"imei,omitempty"`
 	IMSI     string    `json:"imsi,omitempty"`
 	Phone    string    `json:"phone,omitempty"`
+	Unit     string    `json:"unit,omitempty" doc:"Place in the tree that policies are linked to; empty: its top."`
 	Groups   []string  `json:"groups,omitempty" doc:"Not in lists."`
 	Open     bool      `json:"open" doc:"False if it was closed: it may not come any more."`
 	Enrolled time.Time `json:"enrolled"`
@@ -54,6 +55,19 @@ type SetGroups struct {
 // Change implements Changer.
 func (s *SetGroups) Change() (object, detail string) {
 	return "device " + s.Device, "groups " + strings.Join(s.Body.Groups, ", ")
+}
+
+// SetUnit of a device.
+type SetUnit struct {
+	OneDevice
+	Body struct {
+		Unit string `json:"unit" maxLength:"300" doc:"Such as corp/sales; empty: the top."`
+	}
+}
+
+// Change implements Changer.
+func (s *SetUnit) Change() (object, detail string) {
+	return "device " + s.Device, "unit " + s.Body.Unit
 }
 
 // Command is a task for one device.

@@ -20,8 +20,6 @@ type PolicyVersion struct {
 	At      time.Time `json:"at,omitzero" required:"false"`
 	By      string    `json:"by,omitempty"`
 	Comment string    `json:"comment,omitempty"`
-	Sets    int       `json:"sets"`
-	Links   int       `json:"links"`
 }
 
 // Result implements resulter.

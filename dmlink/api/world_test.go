@@ -24,9 +24,7 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/access"
 	"github.com/roamgate/roamgate/dmlink/inventory"
-	"github.com/roamgate/roamgate/dmlink/inventory/inventorytest"
 	"github.com/roamgate/roamgate/dmlink/policy"
-	"github.com/roamgate/roamgate/dmlink/policy/policytest"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/task"
@@ -131,13 +129,12 @@ type world struct {
 // instance is a server over TLS.
 type instance struct {
 	*world
-	access   *access.SQL
-	policies *policytest.Memory
-	keeper   *inventory.Keeper
-	options  Options
-	api      *api
-	url      string
-	roots    *x509.CertPool
+	access  *access.SQL
+	keeper  *inventory.Keeper
+	options Options
+	api     *api
+	url     string
+	roots   *x509.CertPool
 
 	mu     sync.Mutex
 	placed []string
@@ -174,16 +171,17 @@ var auditKey = bytes.Repeat([]byte{9}, access.KeySize)
 
 func (w *world) instance(name string) *instance {
 	w.t.Helper()
-	i := &instance{world: w, policies: policytest.NewMemory(), keeper: inventory.NewKeeper(inventorytest.NewMemory())}
+	i := &instance{world: w, keeper: inventory.NewKeeper(w.store.Inventories())}
 	var err error
 	i.access, err = access.New(w.t.Context(), w.db, access.Options{Instance: name, Key: auditKey, Now: w.clock.Now})
 	w.must(err)
-	i.policies.PutDevice(w.t, policy.Facts{ID: "phone-1", User: "ann", Unit: "corp/sales", Groups: []string{"sales"}})
+	_, err = w.store.SetUnit(w.t.Context(), "corp/sales", "phone-1")
+	w.must(err)
 	_, err = i.keeper.Record(w.t.Context(), "phone-1", inventory.Update{At: w.clock.Now(), Values: []session.Value{{URI: "./DevInfo/Mod", Format: "chr", Data: []byte("X1")}}})
 	w.must(err)
 	i.options = Options{
 		Access: i.access, Devices: w.store, Tasks: w.store, Desk: task.New(task.Options{Store: w.store, Provider: "test", Now: w.clock.Now}),
-		Policies: policy.NewEngine(i.policies, policy.Config{Now: w.clock.Now}), Inventories: i.keeper,
+		Policies: policy.NewEngine(w.store.Policies(), policy.Config{Now: w.clock.Now}), Versions: w.store.Policies(), Inventories: i.keeper,
 		Fleet: w.gateways(), Certificate: w.ca.verify,
 		Placed: func(id string) {
 			i.mu.Lock()

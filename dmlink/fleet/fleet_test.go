@@ -323,7 +323,7 @@ func content(t *testing.T, w *world) {
 	const text = `groups:
   quarantine:
     rules:
-    - allow udp to 10.0.0.1 port 443
+    - allow 10.0.0.1 udp 443
     closed: true
   staff:
     device_rate: 1000000

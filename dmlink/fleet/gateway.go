@@ -75,6 +75,10 @@ func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Finge
 	if _, err := f.Gateway(ctx, g.Name); !errors.Is(err, ErrNotFound) {
 		return errors.Join(err, fmt.Errorf("gateway %q: %w", g.Name, ErrExists))
 	}
+	// Without one of its own it needn't try.
+	if _, err := f.Identity.Certificate(); err != nil {
+		return err
+	}
 	leaf, err := f.certify(ctx, g, known)
 	if err != nil {
 		return err

@@ -149,6 +149,9 @@ func (r BitRate) rate() acl.Rate {
 	return acl.Rate{BytesPerSecond: octets, Burst: max(octets/10, acl.MinBurst)}
 }
 
+// AlertPort is where alerts of a managed gateway come from, and go to: wap-push.
+const AlertPort = 2948
+
 // maxGroupName bounds what stands in records, logs and the pushed document.
 const maxGroupName = 32
 
@@ -219,6 +222,10 @@ func (b *builder) accessGroups() []acl.Group {
 		for _, to := range []netip.Addr{a, broadcast} {
 			services = append(services, acl.Rule{Allow: true, Remote: netip.PrefixFrom(to, to.BitLen()), Protocol: acl.UDP, First: 67, Last: 67})
 		}
+	}
+	// And alerts, from the gateway's port for them.
+	if a := b.Gateway.Tunnel.Address; a.IsValid() && b.Managed() {
+		services = append(services, acl.Rule{Allow: true, Remote: netip.PrefixFrom(a, a.BitLen()), Protocol: acl.UDP, First: AlertPort, Last: AlertPort})
 	}
 	groups := []acl.Group{}
 	for i, g := range b.Gateway.Static.Groups {

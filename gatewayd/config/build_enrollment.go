@@ -65,8 +65,17 @@ func (b *builder) tlsCredentials(key string, list []Credential) (out []tls.Certi
 	return out
 }
 
-// tlsCredential reads a certificate with its chain, and its key.
+// tlsCredential reads a server's certificate with its chain, and its key.
 func (b *builder) tlsCredential(key string, c Credential) (tls.Certificate, bool) {
+	out, ok := b.tlsPair(key, c)
+	if ok && !slices.Contains(out.Leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
+		b.warn(key+"certificate", "has no extended key usage serverAuth; clients refuse it")
+	}
+	return out, ok
+}
+
+// tlsPair is the same for either side of a connection.
+func (b *builder) tlsPair(key string, c Credential) (tls.Certificate, bool) {
 	chain := read(b, key+"certificate", c.Certificate, admit.ParseCertificates)
 	signer := b.privateKey(key+"key", c.Key)
 	if len(chain) == 0 || signer == nil {
@@ -81,12 +90,9 @@ func (b *builder) tlsCredential(key string, c Credential) (tls.Certificate, bool
 	case b.now.Before(leaf.NotBefore):
 		b.warn(key+"certificate", "not valid before %s", leaf.NotBefore.Format(time.RFC3339))
 	case b.now.After(leaf.NotAfter):
-		b.warn(key+"certificate", "expired on %s; clients refuse it", leaf.NotAfter.Format(time.RFC3339))
+		b.warn(key+"certificate", "expired on %s; its peers refuse it", leaf.NotAfter.Format(time.RFC3339))
 	case b.now.Add(soon).After(leaf.NotAfter):
 		b.warn(key+"certificate", "expires on %s", leaf.NotAfter.Format(time.RFC3339))
-	}
-	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) {
-		b.warn(key+"certificate", "has no extended key usage serverAuth; clients refuse it")
 	}
 	out := tls.Certificate{PrivateKey: signer, Leaf: leaf}
 	for _, certificate := range chain {

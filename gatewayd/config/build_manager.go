@@ -47,7 +47,7 @@ func (c *Config) BuildManager(now time.Time) (*BuiltManager, error) {
 		built.InstanceOIDs = append(built.InstanceOIDs, oid.OID)
 	}
 	if g := m.Gateways; g.Certificate != "" {
-		if own, ok := b.tlsCredential("manager.gateways.", Credential{g.Certificate, g.Key}); ok {
+		if own, ok := b.tlsPair("manager.gateways.", Credential{g.Certificate, g.Key}); ok {
 			built.Manager = &own
 		}
 	}

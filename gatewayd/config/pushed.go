@@ -82,6 +82,9 @@ func CheckSettings(list []Setting) error {
 	for _, s := range list {
 		problems = append(problems, c.set(s)...)
 	}
+	for i := range problems {
+		problems[i].File, problems[i].Line = "settings", 0
+	}
 	return problems.err()
 }
 

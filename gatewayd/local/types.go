@@ -38,6 +38,42 @@ type Status struct {
 	Dropped     uint64      `json:"dropped"`
 	// RedirectTo is where new devices are sent, absent if they aren't.
 	RedirectTo string `json:"redirect_to,omitempty"`
+	// Management is absent where the gateway has no manager.
+	Management *Management `json:"management,omitempty"`
+}
+
+// Management of the gateway by a manager.
+type Management struct {
+	// Name of the gateway, and where it listens for managers.
+	Name   string         `json:"name"`
+	Listen netip.AddrPort `json:"listen"`
+	Host   string         `json:"host"`
+	// Fingerprint of the key, by which a manager knows the gateway before it has
+	// certified it: SHA-256 of the public key (SubjectPublicKeyInfo), hexadecimal.
+	Fingerprint string `json:"fingerprint"`
+	// CertificateEnds is absent before it is certified.
+	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
+	// Heard is when a manager was; absent for never.
+	Heard time.Time `json:"heard,omitzero"`
+	// Alone: that is longer ago than gateway.management.unreachable allows;
+	// Refusing: so newcomers are refused.
+	Alone    bool `json:"alone"`
+	Refusing bool `json:"refusing"`
+	// Draining: a manager sends devices elsewhere, to DrainTo.
+	Draining bool      `json:"draining"`
+	DrainTo  string    `json:"drain_to,omitempty"`
+	Sections []Section `json:"sections"`
+}
+
+// Section of what was pushed.
+type Section struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Hash    string `json:"hash"`
+	Records int    `json:"records"`
+	// Applied is false while it is stored and not in force, for Reasons.
+	Applied bool     `json:"applied"`
+	Reasons []string `json:"reasons,omitempty"`
 }
 
 // Guard before the gateway.

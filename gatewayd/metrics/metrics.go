@@ -64,6 +64,8 @@ type Snapshot struct {
 	// RevocationExpires is the Unix time of the first nextUpdate; 0 without
 	// lists.
 	RevocationExpires float64
+	// Management is nil where there is no manager.
+	Management *Management
 }
 
 // Histogram with cumulative counts by upper bound in seconds.
@@ -115,11 +117,11 @@ var (
 	crlExpires        = desc("crl_next_update_timestamp_seconds", "When the first revocation list or OCSP response is due for renewal.")
 )
 
-var all = []*prometheus.Desc{
+var all = append([]*prometheus.Desc{
 	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops, guardPackets, kernelAbility, offloads,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
 	hostRoutes, hostRouteErrors, rekeyedIKE, moved, legacy, tickets, work, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
-}
+}, ofManagement...)
 
 // Collector takes a snapshot for each scrape. The function may be called from
 // several goroutines.
@@ -198,6 +200,7 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	if s.RevocationExpires != 0 {
 		gauge(crlExpires, s.RevocationExpires)
 	}
+	s.Management.collect(gauge, counter)
 }
 
 // Registry with the collector, those of the Go runtime and the process, and

@@ -13,11 +13,14 @@ import (
 type ManagerOptions struct {
 	// Dir of the CA, which is there.
 	Dir string
-	// ConfigDir takes manager.pem and .key, and admin.pem and .key.
+	// ConfigDir takes management.pem and .key for devices and administrators,
+	// manager.pem and .key toward gateways, and admin.pem and .key.
 	ConfigDir string
 	// DNSNames and Addresses by which devices and administrators reach the server.
 	DNSNames  []string
 	Addresses []netip.Addr
+	// Name of the manager, toward gateways.
+	Name string
 	// Admin is the name of an administrator to make a certificate for; empty:
 	// there is one.
 	Admin string
@@ -30,12 +33,14 @@ type ManagerOptions struct {
 type ManagerResult struct {
 	// Root and Issuing CA in PEM, and the installation's OID.
 	Root, Issuing, InstanceOID string
-	// Server's and Admin's certificates with that of the issuing CA, and keys.
-	Server, ServerKey, Admin, AdminKey string
+	// Server's, Manager's and Admin's certificates with that of the issuing CA, and
+	// keys.
+	Server, ServerKey, Manager, ManagerKey, Admin, AdminKey string
 }
 
-// SetupManager makes the certificates of a device management server and, if one
-// is named, of an administrator. It overwrites nothing.
+// SetupManager makes the certificates of a device management server, that of the
+// manager toward gateways and, if one is named, of an administrator. It overwrites
+// nothing.
 func SetupManager(now time.Time, o ManagerOptions) (ManagerResult, error) {
 	var r ManagerResult
 	for _, dir := range []*string{&o.Dir, &o.ConfigDir} {
@@ -44,10 +49,16 @@ func SetupManager(now time.Time, o ManagerOptions) (ManagerResult, error) {
 			return r, err
 		}
 	}
-	server, admin := filepath.Join(o.ConfigDir, "manager"), filepath.Join(o.ConfigDir, "admin")
-	r = ManagerResult{Root: filepath.Join(o.Dir, ca.RootFile), Issuing: filepath.Join(o.Dir, ca.IssuingFile), Server: server + ".pem", ServerKey: server + ".key"}
-	requests := map[string]*ca.Request{server: {Profile: ca.Server, DNSNames: o.DNSNames, Addresses: o.Addresses}}
-	absent := []string{r.Server, r.ServerKey}
+	server, manager, admin := filepath.Join(o.ConfigDir, "management"), filepath.Join(o.ConfigDir, "manager"), filepath.Join(o.ConfigDir, "admin")
+	r = ManagerResult{
+		Root: filepath.Join(o.Dir, ca.RootFile), Issuing: filepath.Join(o.Dir, ca.IssuingFile),
+		Server: server + ".pem", ServerKey: server + ".key", Manager: manager + ".pem", ManagerKey: manager + ".key",
+	}
+	requests := map[string]*ca.Request{
+		server:  {Profile: ca.Server, DNSNames: o.DNSNames, Addresses: o.Addresses},
+		manager: {Profile: ca.Manager, Name: o.Name},
+	}
+	absent := []string{r.Server, r.ServerKey, r.Manager, r.ManagerKey}
 	if o.Admin != "" {
 		r.Admin, r.AdminKey = admin+".pem", admin+".key"
 		requests[admin] = &ca.Request{Profile: ca.Admin, Name: o.Admin}

@@ -24,6 +24,8 @@ type Child struct {
 	Args    []string
 	// User and Group are the IDs it runs as; both zero: as those of the supervisor.
 	User, Group uint32
+	// Capabilities that another user keeps, by their numbers (capabilities(7)).
+	Capabilities []uintptr
 	// Output takes what it writes.
 	Output io.Writer
 }
@@ -91,6 +93,7 @@ func (k *keeper) once(ctx context.Context) (time.Duration, error) {
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if k.child.User != 0 || k.child.Group != 0 {
 		c.SysProcAttr.Credential = &syscall.Credential{Uid: k.child.User, Gid: k.child.Group}
+		c.SysProcAttr.AmbientCaps = k.child.Capabilities
 	}
 
 	ended := make(chan error, 1)

@@ -64,6 +64,9 @@ type Config struct {
 	PProf bool
 	// LogLevel; debug where empty.
 	LogLevel string
+	// Management is the section of that name, in one line; then nothing is
+	// static.
+	Management string
 	// Extra lines at the end, as they are.
 	Extra string
 }
@@ -160,6 +163,10 @@ func (c Config) YAML() string {
 		line("  records: {file: %s}", c.Records)
 	}
 	line("  guard: %s", cmp.Or(c.Guard, `{pins: ""}`))
+	if c.Management != "" {
+		line("  management: %s", c.Management)
+		return b.String() + c.Extra
+	}
 	line("  static:")
 	list("    ", "pools", quoted(c.Pools))
 	list("    ", "dns", quoted(c.DNS))

@@ -25,7 +25,6 @@ import (
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/syncml"
-	"github.com/roamgate/roamgate/dmlink/task"
 	"github.com/roamgate/roamgate/dmlink/tree"
 	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/enrollment/client"
@@ -77,7 +76,6 @@ type world struct {
 	admins  *admin.Client
 	db      *database.DB
 	store   *store.SQL
-	desk    *task.Desk
 }
 
 // newWorld is configured by `gatewayd init manager,enrollment`; postgres is empty
@@ -113,7 +111,7 @@ func newWorld(t *testing.T, postgres string) *world {
 	}
 	w.admins = admin.NewClient("https://"+w.port(portEnrollAdmin), own, w.root)
 	t.Cleanup(w.admins.Close)
-	// An administrator's wishes come from another process than the servers.
+	// To look from outside at what the servers have written.
 	if w.db, err = database.Open(t.Context(), source); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +119,6 @@ func newWorld(t *testing.T, postgres string) *world {
 	if w.store, err = store.New(t.Context(), w.db, store.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	w.desk = task.New(task.Options{Store: w.store, Provider: "Roamgate"})
 	return w
 }
 
@@ -251,10 +248,10 @@ func (p *process) kill() {
 	p.command = nil
 }
 
-// until something holds; a minute is for machines that have much else to do.
+// until something holds; the time is for machines that have much else to do.
 func (w *world) until(what string, holds func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			w.t.Fatalf("in vain: %s", what)
 		}
@@ -366,11 +363,19 @@ func (d *phone) refused(why string, err error) {
 	}
 }
 
+// place a task as an administrator does.
 func (w *world) place(kind, device string) string {
 	w.t.Helper()
-	placed, err := w.desk.Place(w.t.Context(), task.Request{Type: kind, Target: task.Target{Device: device}, By: "alice"})
-	if err != nil {
-		w.t.Fatal(err)
+	args := []string{"task", "place", kind, "--device", device, "-o", "json", "--config", w.file}
+	if kind == "wipe" {
+		args = append(args, "--yes")
+	}
+	out := w.must(w.command(args...))
+	var placed struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal([]byte(out), &placed); err != nil || placed.ID == "" {
+		w.t.Fatalf("%v in %s", err, out)
 	}
 	return placed.ID
 }
