@@ -17,7 +17,6 @@ import (
 	"github.com/roamgate/roamgate/bench/checkin"
 	"github.com/roamgate/roamgate/bench/report"
 	"github.com/roamgate/roamgate/dmlink/store"
-	"github.com/roamgate/roamgate/dmlink/task"
 	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/integration/postgres"
 )
@@ -111,12 +110,7 @@ func (b *bencher) dm(p *process, args ...string) report.Report {
 func (b *bencher) give(n int) {
 	b.w.t.Helper()
 	for i := range n {
-		if _, err := b.w.desk.Place(b.w.t.Context(), task.Request{
-			Type: "replace", Target: task.Target{Group: "sales"}, By: "alice",
-			Values: task.Values{"uri": fmt.Sprint(checkin.Root, "/", i), "value": "new"},
-		}); err != nil {
-			b.w.t.Fatal(err)
-		}
+		b.w.must(b.w.command("task", "place", "replace", "--group", "sales", "--uri", fmt.Sprint(checkin.Root, "/", i), "--value", "new", "-o", "json", "--config", b.w.file))
 	}
 }
 
