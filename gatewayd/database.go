@@ -85,7 +85,8 @@ to decide; what policies gave to devices is sent to them again.
 
 Gateways that are ahead of the backup are left alone until ` + "`gatewayd gateway epoch`" + `.`,
 		Example: `  systemctl stop gatewayd-manager
-  cp /var/backups/gatewayd-2026-11-22.db /var/lib/gatewayd/enrollment/enrollment.db
+  cd /var/lib/gatewayd/enrollment && rm -f enrollment.db-wal enrollment.db-shm
+  cp /var/backups/gatewayd-2026-11-22.db enrollment.db
   gatewayd database restored
   systemctl start gatewayd-manager
   gatewayd gateway epoch`,
