@@ -4,11 +4,10 @@ import (
 	"bufio"
 	"context"
 	"crypto"
-	"encoding/binary"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -21,9 +20,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/bench/enrolling"
+	"github.com/roamgate/roamgate/bench/identity"
 	"github.com/roamgate/roamgate/bench/load"
 	"github.com/roamgate/roamgate/bench/report"
-	"github.com/roamgate/roamgate/bench/target"
 	"github.com/roamgate/roamgate/enrollment/client"
 	"github.com/roamgate/roamgate/enrollment/otp"
 )
@@ -35,10 +34,8 @@ type enrollFlags struct {
 	plan               load.Plan
 	timeout            time.Duration
 	vouched            bool
-	// sources from which devices come, in turn; the zero value leaves it to the
-	// system.
-	sources netip.Prefix
-	from    string
+	sources            sources
+	keep               string
 }
 
 func enrollCommand() *cobra.Command {
@@ -93,7 +90,8 @@ enrollment can't cost less than.`,
 	l.BoolVar(&f.plan.Poisson, "poisson", false, "arrivals as of independent devices, not evenly spread")
 	l.Uint64Var(&f.plan.Seed, "seed", 1, "of random arrivals")
 	l.DurationVar(&f.timeout, "timeout", 30*time.Second, "after which one counts as failed")
-	l.StringVar(&f.from, "from", "", "`network` of own addresses from which devices come in turn, because servers limit tries by address; default 127.16.0.0/12 towards 127.0.0.0/8")
+	f.sources.flag(l)
+	l.StringVar(&f.keep, "keep", "", "write the devices' certificates and keys to this `file`, for bench dm --identities")
 	l.BoolVar(&f.vouched, "i-own-this-target", false, "the server may be loaded although it is on a network")
 	for _, name := range []string{"server", "codes"} {
 		if err := c.MarkFlagRequired(name); err != nil {
@@ -124,46 +122,16 @@ func (f *enrollFlags) check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return err
-	}
-	if len(addresses) == 0 {
-		return fmt.Errorf("%s has no address", host)
-	}
-	if err := target.Check(addresses[0].Unmap(), f.vouched); err != nil {
-		return err
-	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return fmt.Errorf("%w: port %q", errUsage, port)
 	}
-	to := addresses[0].Unmap()
-	f.server = netip.AddrPortFrom(to, uint16(number)).String()
-	if f.from == "" && to.Is4() && to.IsLoopback() {
-		f.from = "127.16.0.0/12"
+	to, err := allowed(ctx, host, uint16(number), f.vouched)
+	if err != nil {
+		return err
 	}
-	if f.from != "" {
-		if f.sources, err = netip.ParsePrefix(f.from); err != nil || f.sources.Addr().Is4() != to.Is4() {
-			return fmt.Errorf("%w: --from %q, want a network of the same family as the server's address", errUsage, f.from)
-		}
-		f.sources = f.sources.Masked()
-	}
-	return nil
-}
-
-// source of a device; nil leaves it to the system. Networks have no broadcast
-// address here: on loopback all are hosts.
-func (f *enrollFlags) source(number uint64) net.Addr {
-	if !f.sources.IsValid() {
-		return nil
-	}
-	host := min(f.sources.Addr().BitLen()-f.sources.Bits(), 31)
-	octets := f.sources.Addr().AsSlice()
-	last := octets[len(octets)-4:]
-	offset := uint32(number % (1 << host))
-	binary.BigEndian.PutUint32(last, binary.BigEndian.Uint32(last)|offset)
-	return &net.TCPAddr{IP: octets}
+	f.server = to.String()
+	return f.sources.check(to.Addr())
 }
 
 // maxCodes of a file.
@@ -208,6 +176,10 @@ func enrollments(ctx context.Context, f *enrollFlags, codes []otp.Code, r *repor
 	if err != nil {
 		return err
 	}
+	kept, err := keepIn(f.keep)
+	if err != nil {
+		return err
+	}
 	part := len(codes) / len(f.devices)
 	for i, n := range f.devices {
 		first := i * part
@@ -215,17 +187,52 @@ func enrollments(ctx context.Context, f *enrollFlags, codes []otp.Code, r *repor
 		if i == len(f.devices)-1 {
 			last = len(codes)
 		}
-		f.run(ctx, n, uint64(first), codes[first:last], keys[first:last], r, say)
+		f.run(ctx, n, uint64(first), codes[first:last], keys[first:last], kept, r, say)
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	addCosts(r, costs, f)
-	return nil
+	return kept.close()
+}
+
+// keeping what was enrolled, in a file; nil keeps nothing.
+type keeping struct {
+	mu   sync.Mutex
+	file *os.File
+	w    *bufio.Writer
+}
+
+func keepIn(name string) (*keeping, error) {
+	if name == "" {
+		return nil, nil
+	}
+	// What is there may be the only keys of devices.
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--keep: %w", err)
+	}
+	return &keeping{file: f, w: bufio.NewWriter(f)}, nil
+}
+
+func (k *keeping) add(r *client.Result) error {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return identity.Append(k.w, append([]*x509.Certificate{r.Certificate}, r.Chain...), r.Key)
+}
+
+func (k *keeping) close() error {
+	if k == nil {
+		return nil
+	}
+	return errors.Join(k.w.Flush(), k.file.Close())
 }
 
 // run one number of devices at a time; first is the number of the first one.
-func (f *enrollFlags) run(ctx context.Context, devices int, first uint64, codes []otp.Code, keys []crypto.Signer, r *report.Report, say func(string)) {
+func (f *enrollFlags) run(ctx context.Context, devices int, first uint64, codes []otp.Code, keys []crypto.Signer, kept *keeping, r *report.Report, say func(string)) {
 	plan := f.plan
 	plan.Concurrency, plan.Count = devices, uint64(len(codes))
 	result := load.NewResult()
@@ -238,15 +245,18 @@ func (f *enrollFlags) run(ctx context.Context, devices int, first uint64, codes 
 		ctx, cancel := context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 		tries := 0
-		_, err := client.Join(ctx, client.Options{
+		enrolled, err := client.Join(ctx, client.Options{
 			Code: codes[number], Server: f.server, Key: keys[number],
 			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 				if tries++; tries > 1 {
 					again.Add(1)
 				}
-				return (&net.Dialer{LocalAddr: f.source(first + number)}).DialContext(ctx, network, address)
+				return (&net.Dialer{LocalAddr: f.sources.source(first + number)}).DialContext(ctx, network, address)
 			},
 		})
+		if err == nil {
+			err = kept.add(enrolled)
+		}
 		return enrollReason(err)
 	}, result)
 	if plan.Rate == 0 {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamgate/roamgate/bench/identity"
 	"github.com/roamgate/roamgate/bench/report"
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
@@ -62,7 +63,12 @@ func TestEnroll(t *testing.T) {
 	// Devices have addresses of their own, or this would be too much of one.
 	i := jointest.New(t, jointest.Options{Policy: enroll.Policy{SourceBurst: 2, SourceEvery: time.Hour}})
 	codes := codesOf(t, i, 12)
-	r := benchEnroll(t, "--server", i.Address, "--codes", codes, "--devices", "1,4")
+	keep := filepath.Join(t.TempDir(), "devices.pem")
+	r := benchEnroll(t, "--server", i.Address, "--codes", codes, "--devices", "1,4", "--keep", keep)
+	kept, err := identity.LoadAll(keep)
+	if err != nil || kept.Len() != 12 {
+		t.Errorf("kept %v, %v", kept, err)
+	}
 	if one, four := figure(t, r, "enrolled, 1 at a time"), figure(t, r, "enrolled, 4 at a time"); one != 6 || four != 6 || len(r.Failures) > 0 {
 		t.Errorf("%v and %v enrolled, failures %v", one, four, r.Failures)
 	}
@@ -113,15 +119,14 @@ func TestSources(t *testing.T) {
 		number  uint64
 		want    string
 	}{
-		{"127.16.0.0/12", 0, "127.16.0.0"}, {"127.16.0.0/12", 300, "127.16.1.44"}, {"127.16.0.0/12", 1 << 20, "127.16.0.0"},
-		{"192.0.2.4/30", 5, "192.0.2.5"}, {"192.0.2.9/32", 7, "192.0.2.9"}, {"2001:db8::/64", 258, "2001:db8::102"},
+		{"127.16.0.0/12", 0, "127.16.0.0"}, {"127.16.0.0/12", 1, "127.24.0.0"}, {"127.16.0.0/12", 300, "127.19.72.0"}, {"127.16.0.0/12", 1 << 20, "127.16.0.0"}, {"192.0.2.4/30", 5, "192.0.2.6"}, {"192.0.2.9/32", 7, "192.0.2.9"}, {"2001:db8::/64", 258, "2001:db8::2040:0"},
 	} {
-		f := enrollFlags{sources: netip.MustParsePrefix(c.network)}
+		f := sources{network: netip.MustParsePrefix(c.network)}
 		if got := f.source(c.number).String(); got != netip.AddrPortFrom(netip.MustParseAddr(c.want), 0).String() {
 			t.Errorf("%d of %s: %s, want %s", c.number, c.network, got, c.want)
 		}
 	}
-	if f := (enrollFlags{}); f.source(1) != nil {
+	if f := (sources{}); f.source(1) != nil {
 		t.Error("an address without a network")
 	}
 }

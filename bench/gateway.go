@@ -36,8 +36,13 @@ func watch(pid int) (u usage, err error) {
 	return u, err
 }
 
-// report what was used since, for each of count.
+// report what the gateway used since, for each of count.
 func (u usage) report(r *report.Report, what string, count uint64) error {
+	return u.reportAs(r, "gateway's", what, count)
+}
+
+// reportAs the same of another's process.
+func (u usage) reportAs(r *report.Report, whose, what string, count uint64) error {
 	if u.pid == 0 || count == 0 {
 		return nil
 	}
@@ -46,8 +51,8 @@ func (u usage) report(r *report.Report, what string, count uint64) error {
 		return err
 	}
 	spent := now.time - u.time
-	r.Add("gateway's processor time a "+what, float64(spent)/float64(time.Microsecond)/float64(count), "us")
-	r.Add("gateway's processors in use", spent.Seconds()/now.began.Sub(u.began).Seconds(), "")
-	r.Add("gateway's memory, growth a "+what, float64(now.memory-u.memory)/float64(count), "octets")
+	r.Add(whose+" processor time a "+what, float64(spent)/float64(time.Microsecond)/float64(count), "us")
+	r.Add(whose+" processors in use", spent.Seconds()/now.began.Sub(u.began).Seconds(), "")
+	r.Add(whose+" memory, growth a "+what, float64(now.memory-u.memory)/float64(count), "octets")
 	return nil
 }

@@ -62,9 +62,9 @@ func execute(args []string, stdout, stderr io.Writer) int {
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "bench",
-		Short: "Load generators for VPN gateways and enrollment servers",
-		Long: `Load generators for VPN gateways: any that speaks IKEv2 and ESP in UDP; and for
-our enrollment server.
+		Short: "Load generators for VPN gateways, enrollment and device management servers",
+		Long: `Load generators for VPN gateways: any that speaks IKEv2 and ESP in UDP; for our
+enrollment server; and for device management: any server that speaks OMA DM.
 
 A target has to be on loopback or reached from within a network namespace,
 unless --i-own-this-target says that you may load it. Every run is bounded.`,
@@ -74,6 +74,6 @@ unless --i-own-this-target says that you may load it. Every run is bounded.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w: %w\nsee `%s --help`", errUsage, err, c.CommandPath())
 	})
-	root.AddCommand(ikeCommand(), espCommand(), roamCommand(), resumeCommand(), fleetCommand(), enrollCommand(), tunnelCommand(), flowCommand(), compareCommand(), renderCommand())
+	root.AddCommand(ikeCommand(), espCommand(), roamCommand(), resumeCommand(), fleetCommand(), enrollCommand(), dmCommand(), tunnelCommand(), flowCommand(), compareCommand(), renderCommand())
 	return root
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/roamgate/roamgate/dmlink/api/client"
 )
 
-// managementPort of gateways, if the command doesn't say otherwise.
+// managementPort of gateways where no other is named.
 const managementPort = 8447
 
 func (g *global) gatewayCommand() *cobra.Command {

@@ -193,7 +193,7 @@ func (f *initAllFlags) addServers(g *global, inner netip.Addr, managed *initMana
 	m := &initManagerFlags{
 		dir: f.dir, user: enrollmentUser, name: d.Manager.Name, metrics: d.Manager.Metrics.String(), key: f.key,
 		listen: netip.AddrPortFrom(inner, d.Manager.Listen.Port()), adminListen: loopback(d.Manager.Admin.Listen.Port()),
-		url: "https://" + netip.AddrPortFrom(inner, d.Manager.Listen.Port()).String() + "/dm",
+		url: "https://" + netip.AddrPortFrom(inner, d.Manager.Listen.Port()).String() + "/dm", quarantineNew: f.quarantine,
 	}
 	return m.run(quiet, g)
 }

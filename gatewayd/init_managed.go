@@ -133,7 +133,7 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 }
 
 // managementKey is the name of the file, beside the configuration.
-const managementKey = "management.key"
+const managementKey = "gateway.management.key"
 
 // makeKey of the management port, and its fingerprint.
 func (f *initManagedFlags) makeKey(p initPaths) (fingerprint [sha256.Size]byte, err error) {

@@ -41,6 +41,7 @@ type initManagerFlags struct {
 	key                  string
 	passphraseFile       string
 	owner                string
+	quarantineNew        bool
 
 	known *config.Config
 	// user who runs the server where no other is named.
@@ -75,6 +76,7 @@ root and the database. Nothing is overwritten.`,
 	flags.TextVar(&f.listen, "listen", f.listen, "where the server listens for devices")
 	flags.TextVar(&f.adminListen, "admin-listen", f.adminListen, "where it listens for administrators")
 	flags.StringVar(&f.metrics, "metrics", f.metrics, "where it tells metrics, or off")
+	flags.BoolVar(&f.quarantineNew, "quarantine", false, "hold devices that enroll in quarantine until they comply with mandatory policies")
 	flags.StringVar(&f.postgres, "postgres", "", "connection string of the enrollment server's database (default: that of the configuration)")
 	flags.StringVar(&f.certificate, "certificate", "", "the server's certificate, PEM (default: the CA issues one)")
 	flags.StringVar(&f.certKey, "certificate-key", "", "its key, PEM")
@@ -324,7 +326,7 @@ func (f *initManagerFlags) render(file, state string, before []byte, r pki.Manag
 	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": relative, "quote": strconv.Quote}).Parse(initManagerTemplate))
 	if err := t.Execute(b, map[string]any{
 		"New": before == nil, "Listen": f.listen, "AdminListen": f.adminListen, "Metrics": f.metrics, "URL": f.url, "Name": f.name,
-		"Postgres": f.postgres, "Runtime": f.dir != "", "SealKey": filepath.Join(state, "seal.key"), "PKI": r, "First": f.first(),
+		"Postgres": f.postgres, "Runtime": f.dir != "", "SealKey": filepath.Join(state, "seal.key"), "PKI": r, "First": f.first(), "QuarantineNew": f.quarantineNew,
 		"Roots": or(f.roots, r.Root), "Intermediates": or(f.intermediates, r.Issuing), "InstanceOID": instance,
 	}); err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 // kernel lets go of it when the process ends, however it ends.
 type instanceLock struct{ file *os.File }
 
-var errSecondInstance = errors.New("is running already")
+var errSecondInstance = errors.New("is running")
 
 // lockInstance takes the lock, or says who has it.
 func lockInstance(dir, role string) (*instanceLock, error) {
@@ -31,7 +31,7 @@ func lockInstance(dir, role string) (*instanceLock, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		pid, _ := io.ReadAll(io.LimitReader(f, 20))
-		return nil, hinted{fmt.Errorf("a %s %w with runtime_dir %s (pid %s)", role, errSecondInstance, dir, strings.TrimSpace(string(pid))),
+		return nil, hinted{fmt.Errorf("another %s %w with runtime_dir %s (pid %s)", role, errSecondInstance, dir, strings.TrimSpace(string(pid))),
 			"End it first, or give this one a runtime_dir of its own."}
 	}
 	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -42,7 +43,7 @@ func (f *managerFlags) add(c *cobra.Command) {
 
 // dial makes a client. The caller closes it.
 func (f *managerFlags) dial() (*client.Client, error) {
-	given := config.ClientServer{Server: f.server, Certificate: f.certificate, Key: f.key, TokenFile: f.file, Roots: f.roots}
+	given := config.ClientManager{Server: f.server, Certificate: f.certificate, Key: f.key, TokenFile: f.file, Roots: f.roots}
 	if f.local {
 		if f.server != "" {
 			return nil, usage("--local and --admin-url are two servers: name one")
@@ -68,7 +69,7 @@ func (f *managerFlags) socket() string {
 }
 
 // fill in from the configuration what flags don't say.
-func (f *managerFlags) fill(s config.ClientServer) (config.ClientServer, error) {
+func (f *managerFlags) fill(s config.ClientManager) (config.ClientManager, error) {
 	if s.Server != "" && (s.TokenFile != "" || s.Certificate != "" && s.Key != "") && len(s.Roots) > 0 {
 		return s, nil
 	}
@@ -96,7 +97,7 @@ func (f *managerFlags) fill(s config.ClientServer) (config.ClientServer, error) 
 }
 
 // remote is a client over HTTPS.
-func remote(s config.ClientServer) (*client.Client, error) {
+func remote(s config.ClientManager) (*client.Client, error) {
 	c := client.Config{Server: s.Server}
 	var err error
 	switch {
@@ -139,10 +140,11 @@ func readToken(name string) (string, error) {
 		return "", hinted{fmt.Errorf("token: others may read %s (mode %04o)", name, info.Mode().Perm()), "chmod 600 " + name}
 	}
 	line, err := bufio.NewReaderSize(file, 256).ReadSlice('\n')
-	if token := strings.TrimSpace(string(line)); token != "" {
-		return token, nil
+	token := strings.TrimSpace(string(line))
+	if token == "" || err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("token: the first line of %s has none", name)
 	}
-	return "", fmt.Errorf("token: the first line of %s has none (%v)", name, err)
+	return token, nil
 }
 
 // with runs a command with a client.

@@ -86,7 +86,7 @@ func newManagerServer(ctx context.Context, base *servers, built *config.BuiltMan
 		m.accounts.Reader(), fleetReader(m.fleet))
 
 	// What devices shall have, and what they have.
-	m.policies = policy.NewEngine(m.store.Policies(), policy.Config{Placed: m.wakeDevices})
+	m.policies = policy.NewEngine(m.store.Policies(), policy.Config{Placed: m.wakeDevices, Settled: m.settled})
 	m.refresher = policy.NewKeeper(m.policies, policy.KeeperOptions{Log: base.logger})
 	m.surveyor = inventory.NewSurveyor(m.store.Inventories(), inventory.SurveyorOptions{History: time.Duration(c.Retention.Commands), Log: base.logger})
 	if m.api, err = m.newAPI(ctx, built); err != nil {

@@ -104,6 +104,24 @@ func (m *managerServer) wake(ctx context.Context, task string) error {
 	}
 }
 
+// settled says which devices have confirmed all that policies want of them, and
+// which refuse something: where those that enroll are in quarantine it is lifted by
+// that, and comes back.
+func (m *managerServer) settled(ctx context.Context, compliant map[string]bool) error {
+	if !m.config.Manager.Gateways.QuarantineNew {
+		return nil
+	}
+	var complying, failing []string
+	for device, yes := range compliant {
+		if yes {
+			complying = append(complying, device)
+		} else {
+			failing = append(failing, device)
+		}
+	}
+	return m.fleet.Judge(ctx, complying, failing)
+}
+
 // signer of gateways' certificates: enrollment, here or elsewhere.
 func (m *managerServer) signer() (push.Sign, error) {
 	if certify := m.certify; certify != nil {

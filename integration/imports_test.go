@@ -199,6 +199,10 @@ var importRules = []importRule{{
 	of: []string{"gatewayd/database"}, own: none,
 	why: "drivers, connection strings and transactions; tables belong to their packages",
 }, {
+	of:  []string{"gatewayd/accounts"},
+	own: []string{"dmlink/server", "dmlink/store", "dmlink/task", "enrollment/ca", "enrollment/directory"}, notStd: []string{"os", "net", "database/sql"},
+	why: "the one place where enrollment and device management meet: both stores, no listener and no file",
+}, {
 	of: []string{"enrollment/profile"}, own: none,
 	outside: append([]string{"github.com/smallstep/pkcs7", "software.sslmate.com/src/go-pkcs12", "rsc.io/qr"}, xcrypto...),
 	notStd:  []string{"os", "time", "crypto/rand", "math/rand", "math/rand/v2"},

@@ -53,22 +53,11 @@ func Load(certificateFile, keyFile string) (*Single, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !public.Equal(chain[0].PublicKey) {
-		return nil, fmt.Errorf("%s is not the key of %s", keyFile, certificateFile)
+	id, err := identityOf(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s with %s: %w", certificateFile, keyFile, err)
 	}
-	name := chain[0].Subject.CommonName
-	if len(chain[0].DNSNames) > 0 {
-		name = chain[0].DNSNames[0]
-	}
-	if name == "" {
-		return nil, fmt.Errorf("%s has neither a domain name nor a common name", certificateFile)
-	}
-	c := ike.Credential{Signer: key}
-	for _, cert := range chain {
-		c.Chain = append(c.Chain, cert.Raw)
-	}
-	return &Single{Identity{ID: fqdn(name), Credential: c}}, nil
+	return &Single{id}, nil
 }
 
 // Issuer is a Source of as many devices as are asked for, named by their
@@ -80,14 +69,17 @@ type Issuer struct {
 	sign  crypto.Signer
 	key   *ecdsa.PrivateKey
 	name  func(uint64) string
+	// policies of every certificate.
+	policies []x509.OID
 
 	mu     sync.Mutex
 	issued map[uint64]Identity
 }
 
 // NewIssuer issues under the CA of these PEM files; name says what devices are
-// called.
-func NewIssuer(certificateFile, keyFile string, name func(uint64) string) (*Issuer, error) {
+// called. Policies are those that each certificate names: the OID of the
+// instance that it belongs to, where a server looks at that.
+func NewIssuer(certificateFile, keyFile string, name func(uint64) string, policies ...x509.OID) (*Issuer, error) {
 	chain, err := certificates(certificateFile)
 	if err != nil {
 		return nil, err
@@ -99,15 +91,15 @@ func NewIssuer(certificateFile, keyFile string, name func(uint64) string) (*Issu
 	if !chain[0].IsCA {
 		return nil, fmt.Errorf("%s is no certificate of a CA", certificateFile)
 	}
-	return newIssuer(chain, sign, name)
+	return newIssuer(chain, sign, name, policies)
 }
 
-func newIssuer(chain []*x509.Certificate, sign crypto.Signer, name func(uint64) string) (*Issuer, error) {
+func newIssuer(chain []*x509.Certificate, sign crypto.Signer, name func(uint64) string, policies []x509.OID) (*Issuer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	i := &Issuer{ca: chain[0], sign: sign, key: key, name: name, issued: make(map[uint64]Identity)}
+	i := &Issuer{ca: chain[0], sign: sign, key: key, name: name, policies: policies, issued: make(map[uint64]Identity)}
 	for _, c := range chain {
 		if c.CheckSignatureFrom(c) != nil { // a root need not be sent
 			i.above = append(i.above, c.Raw)
@@ -134,6 +126,7 @@ func (i *Issuer) Identity(number uint64) (Identity, error) {
 		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(day),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Policies: i.policies,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, i.ca, i.key.Public(), i.sign)
 	if err != nil {
@@ -201,17 +194,26 @@ func privateKey(file string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("%s: no key in PEM", file)
 	}
 	defer clear(block.Bytes)
-	if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+	key, err := parseKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return key, nil
+}
+
+// parseKey in PKCS #8 or as openssl wrote it before.
+func parseKey(der []byte) (crypto.Signer, error) {
+	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
 		if s, ok := key.(crypto.Signer); ok {
 			return s, nil
 		}
-		return nil, fmt.Errorf("%s: a key that can't sign", file)
+		return nil, errors.New("a key that can't sign")
 	}
-	if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
+	if key, err := x509.ParseECPrivateKey(der); err == nil {
 		return key, nil
 	}
-	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
 		return key, nil
 	}
-	return nil, fmt.Errorf("%s: %w", file, errors.New("neither PKCS #8 nor an RSA or EC key; one with a passphrase has to be decrypted first"))
+	return nil, errors.New("neither PKCS #8 nor an RSA or EC key; one with a passphrase has to be decrypted first")
 }

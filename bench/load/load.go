@@ -128,14 +128,17 @@ func (p *Plan) Run(ctx context.Context, op Operation, r *Result) time.Duration {
 	return offered
 }
 
-func perform(ctx context.Context, op Operation, number uint64, due time.Time, r *Result) {
+// Perform an operation that was due at a time, and count it. It reports whether
+// it worked.
+func (r *Result) Perform(ctx context.Context, op Operation, number uint64, due time.Time) bool {
 	r.Begun.Add(1)
 	if err := op(ctx, number); err != nil {
 		r.failed(err)
-		return
+		return false
 	}
 	r.Latency.Record(time.Since(due))
 	r.Done.Add(1)
+	return true
 }
 
 // closed begins an operation when another is over, and returns when no more is
@@ -152,7 +155,7 @@ func (p *Plan) closed(offering, working context.Context, workers *sync.WaitGroup
 				if p.Count > 0 && number >= p.Count {
 					return
 				}
-				perform(working, op, number, time.Now(), r)
+				r.Perform(working, op, number, time.Now())
 			}
 		})
 	}
@@ -179,7 +182,7 @@ func (p *Plan) open(offering, working context.Context, workers *sync.WaitGroup, 
 	for range p.Concurrency {
 		workers.Go(func() {
 			for j := range jobs {
-				perform(working, op, j.number, j.due, r)
+				r.Perform(working, op, j.number, j.due)
 			}
 		})
 	}

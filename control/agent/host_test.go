@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -75,7 +76,7 @@ func TestSessions(t *testing.T) {
 		r := gcm.NewSessionReader(bytes.NewReader(body))
 		for {
 			s, err := r.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return names
 			}
 			if err != nil {

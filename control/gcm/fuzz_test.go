@@ -103,3 +103,39 @@ func FuzzEvents(f *testing.F) {
 		}
 	})
 }
+
+// FuzzSessions: what a gateway says of its sessions is taken or refused, and
+// what is taken is written the same.
+func FuzzSessions(f *testing.F) {
+	f.Add([]byte(`{"id":"00000000000000a1","device":"phone-1","addresses":["10.9.0.1"],"peer":"192.0.2.7:4500","established":"2026-11-22T09:00:00Z","bytes_in":1,"packets_in":2,"bytes_out":3,"packets_out":4}` + "\n"))
+	f.Add([]byte(`{"id":"","device":"phone-1"}`))
+	f.Add([]byte("{}\n{}\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := NewSessionReader(bytes.NewReader(data))
+		for range 100 {
+			s, err := r.Next()
+			if err != nil {
+				return
+			}
+			line, err := s.Append(nil)
+			if err != nil {
+				continue // a time that JSON doesn't have, or longer when escaped
+			}
+			again, err := NewSessionReader(bytes.NewReader(line)).Next()
+			if err != nil || again.ID != s.ID || again.Device != s.Device || len(again.Addresses) != len(s.Addresses) {
+				t.Fatalf("%+v, %v; was %+v", again, err, s)
+			}
+		}
+	})
+}
+
+// FuzzDrain: an order is within its bounds, or none.
+func FuzzDrain(f *testing.F) {
+	f.Add([]byte(`{"on":true,"to":"gw2.example.org","within":60}`))
+	f.Add([]byte(`{"within":-1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if d, err := ReadDrain(bytes.NewReader(data)); err == nil && (d.Within < 0 || d.Within > MaxDrain || len(d.To) > maxText) {
+			t.Fatalf("%+v", d)
+		}
+	})
+}

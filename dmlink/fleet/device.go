@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,43 @@ func (f *Fleet) Device(ctx context.Context, name string) (Device, error) {
 // gateways. Error: ErrNotFound.
 func (f *Fleet) SetCompliant(ctx context.Context, device string, compliant bool) error {
 	return f.set(ctx, device, `UPDATE gcm_device SET held = $1 WHERE name = $2`, flag(!compliant), device)
+}
+
+// Judge devices: those that comply are released from quarantine, those that fail
+// are put there, all at once. Devices that aren't authorised, and those of which
+// it is known, are left out; if that is all of them, nothing is written.
+func (f *Fleet) Judge(ctx context.Context, complying, failing []string) error {
+	for _, judged := range []struct {
+		names []string
+		held  int64
+	}{{complying, 0}, {failing, 1}} {
+		for names := range slices.Chunk(judged.names, maxJudged) {
+			if err := f.judge(ctx, names, judged.held); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// maxJudged of one transaction.
+const maxJudged = 1000
+
+func (f *Fleet) judge(ctx context.Context, names []string, held int64) error {
+	const others = ` gcm_device WHERE held <> $1 AND `
+	among, all := f.db.Among("name", "TEXT", 2), database.Several(f.db.Engine, names)
+	var any bool
+	if err := f.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM`+others+among+`)`, held, all).Scan(&any); err != nil || !any {
+		return err
+	}
+	return f.change(ctx, func(c *change) error {
+		changed, err := database.Query(c.Context(), c, database.Scan[string],
+			`UPDATE gcm_device SET held = $1 WHERE held <> $2 AND `+c.Among("name", "TEXT", 3)+` RETURNING name`, held, held, all)
+		if err != nil || len(changed) == 0 {
+			return err
+		}
+		return c.refresh(changed...)
+	}, devices)
 }
 
 // SetGroup of a device. It stays until the device is enrolled anew. Error:

@@ -96,7 +96,13 @@ func life(t *testing.T, w *world) {
 	isIn(2, "staff")
 	must(t, f.SetCompliant(t.Context(), name(1), false))
 	isIn(1, "quarantine")
-	must(t, f.SetCompliant(t.Context(), name(1), true))
+	must(t, f.Judge(t.Context(), []string{name(1), "nobody"}, nil))
+	isIn(1, "sales")
+	before1, _, _ := f.Documents().Version(gcm.Devices)
+	must(t, f.Judge(t.Context(), []string{name(1), name(2)}, []string{"nobody"}))
+	if after, _, _ := f.Documents().Version(gcm.Devices); after != before1 {
+		t.Error("a judgement that was known makes a version")
+	}
 	must(t, f.SetGroup(t.Context(), name(2), "guests"))
 	isIn(2, "guests")
 	must(t, f.SetBarred(t.Context(), name(2), true))

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -182,11 +183,16 @@ type gateway struct {
 // gateway that nobody has joined yet. Its file may be that of a former one.
 func (w *world) gateway(t testing.TB, called, file string, key crypto.Signer) *gateway {
 	t.Helper()
+	return w.gatewayThat(t, called, file, key, func(agent.Change) []error { return nil })
+}
+
+func (w *world) gatewayThat(t testing.TB, called, file string, key crypto.Signer, apply func(agent.Change) []error) *gateway {
+	t.Helper()
 	g := &gateway{Gateway: push.Gateway{Name: called, Host: called + ".example.org"}}
 	a, err := agent.New(agent.Config{
 		Gateway: called, Software: "test", File: file,
 		Identity: agent.Identity{Key: key, Host: g.Host, Roots: w.roots, Manager: w.policy(t, ca.Manager), Agent: w.policy(t, ca.Agent)},
-		Check:    func(*gcm.Set) []error { return nil }, Apply: func(agent.Change) []error { return nil },
+		Check:    func(*gcm.Set) []error { return nil }, Apply: apply,
 		Host: g,
 	})
 	if err != nil {
@@ -321,4 +327,16 @@ func pools(texts ...string) fleet.Content {
 		c.Pools = append(c.Pools, pool(text))
 	}
 	return c
+}
+
+// agentRequest is a gateway's request for a certificate.
+func agentRequest(host string, key crypto.Signer) ([]byte, error) {
+	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{host}}, key)
+}
+
+func fingerprint(t testing.TB, key crypto.Signer) push.Fingerprint {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	must(t, err)
+	return sha256.Sum256(der)
 }

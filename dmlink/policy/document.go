@@ -70,6 +70,9 @@ type Setting struct {
 	// RemoveAt is a node above, which is removed in place of this one: for nodes
 	// that come and go with their parent.
 	RemoveAt string `yaml:"remove_at,omitempty" json:"remove_at,omitempty"`
+	// There: devices have the node before anybody sets it, so the first command is
+	// a Replace; an Add is tried where it isn't there after all.
+	There bool `yaml:"there,omitempty" json:"there,omitempty"`
 }
 
 // After says what becomes of a value that no set wants any more.
@@ -104,8 +107,8 @@ type Link struct {
 
 // Equal compares all that a device would see.
 func (s Setting) Equal(other Setting) bool {
-	s.After, s.Leave, s.RemoveAt = "", "", ""
-	other.After, other.Leave, other.RemoveAt = "", "", ""
+	s.After, s.Leave, s.RemoveAt, s.There = "", "", "", false
+	other.After, other.Leave, other.RemoveAt, other.There = "", "", "", false
 	return s == other
 }
 
@@ -242,7 +245,7 @@ func (v Setting) validate() error {
 		return errors.New("expected the URI of a node below the root")
 	case !slices.Contains(formats, v.Format):
 		return fmt.Errorf("format %.32q, expected one of %s", v.Format, strings.Join(formats[1:], ", "))
-	case v.Absent && (v.Format != "" || v.Type != "" || v.Data != "" || v.After != Remove || v.Leave != "" || v.RemoveAt != ""):
+	case v.Absent && (v.Format != "" || v.Type != "" || v.Data != "" || v.After != Remove || v.Leave != "" || v.RemoveAt != "" || v.There):
 		return errors.New("a node that shall be absent has no value")
 	case (v.Format == "node" || v.Format == "null") && (v.Data != "" || v.Leave != ""):
 		return fmt.Errorf("format %s has no data", v.Format)

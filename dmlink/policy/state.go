@@ -254,7 +254,7 @@ func (s State) change(v Value) (Change, bool) {
 		}
 		s.Nodes[want.URI] = n
 		return Change{}, false
-	case n.Present:
+	case n.Present, want.There && !n.Gone:
 		c.Verb = syncml.Replace
 	default:
 		c.Verb = syncml.Add

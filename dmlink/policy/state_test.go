@@ -70,6 +70,15 @@ func TestWhatIsSent(t *testing.T) {
 			{waits: []string{"p3 Delete ./A="}, codes: []int{200}},
 			{},
 		},
+		"a node that devices have is replaced at once": {
+			{want: []Setting{{URI: "./A", Data: "1", There: true}}, waits: []string{"p1 Replace ./A=1"}, codes: []int{200}},
+			{want: []Setting{{URI: "./A", Data: "1", There: true}}},
+		},
+		"and added where it isn't there after all": {
+			{want: []Setting{{URI: "./A", Data: "1", There: true}}, waits: []string{"p1 Replace ./A=1"}, codes: []int{404}},
+			{want: []Setting{{URI: "./A", Data: "1", There: true}}, waits: []string{"p2 Add ./A=1"}, codes: []int{200}},
+			{want: []Setting{{URI: "./A", Data: "1", There: true}}},
+		},
 		"a command that waits keeps its name": {
 			{want: []Setting{a}, waits: []string{"p1 Add ./A=1"}},
 			{want: []Setting{a, {URI: "./B", Data: "1"}}, waits: []string{"p1 Add ./A=1", "p2 Add ./B=1"}},

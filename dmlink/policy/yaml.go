@@ -169,6 +169,7 @@ func (e *emitter) document(d Document) {
 			e.text(3, "after", string(v.After))
 			e.text(3, "leave", v.Leave)
 			e.text(3, "remove_at", v.RemoveAt)
+			e.flag(3, "there", v.There)
 		}
 	}
 	if len(d.Units) > 0 {

@@ -29,6 +29,7 @@ const (
 	badMessage
 	forbidden
 	noSession
+	tooOften
 	full
 	failed
 	gone // the device went away
@@ -46,6 +47,7 @@ var reasonTable = [reasons]struct {
 	badMessage: {"malformed", http.StatusBadRequest},
 	forbidden:  {"forbidden", http.StatusForbidden},
 	noSession:  {"no_session", http.StatusNotFound},
+	tooOften:   {"too_often", http.StatusTooManyRequests},
 	full:       {"full", http.StatusServiceUnavailable},
 	failed:     {"failed", http.StatusServiceUnavailable},
 	gone:       {"gone", http.StatusRequestTimeout},
@@ -61,8 +63,14 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why reason, devi
 	s.refused[why].Add(1)
 	level := slog.LevelDebug
 	h := w.Header()
-	if reasonTable[why].status == http.StatusServiceUnavailable {
-		level = slog.LevelWarn
+	switch reasonTable[why].status {
+	case http.StatusServiceUnavailable:
+		// Who makes it full shouldn't fill the log as well.
+		if now := time.Now().Unix(); why == failed || s.warned.Swap(now) != now {
+			level = slog.LevelWarn
+		}
+		fallthrough
+	case http.StatusTooManyRequests:
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 	s.cfg.Log.LogAttrs(r.Context(), level, "DM request refused",
@@ -74,6 +82,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, why reason, devi
 	h.Set("Connection", "close")
 	http.Error(w, why.String(), reasonTable[why].status)
 }
+
+// errAtOnce: there are too many requests of a device, or of strangers.
+var errAtOnce = errors.New("too many requests at once")
 
 // ServeHTTP answers one message of a device.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -100,10 +111,25 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, failed, "", err)
 		return
 	}
+	// Who takes part in the bound on requests at once, and how much he may say.
+	known, most := device, s.cfg.Session.MaxMsgSize
+	if known == "" {
+		if token := tokenOf(r); token != "" {
+			known = s.sessions.provenToken(token)
+		}
+	}
+	if known == "" {
+		most = min(most, maxStranger)
+	}
+	if !s.gate.enter(known) {
+		s.refuse(w, r, full, device, errAtOnce)
+		return
+	}
+	defer s.gate.leave(known)
 	control := http.NewResponseController(w)
 	// An old ResponseWriter without deadlines has those of its http.Server.
 	_ = control.SetReadDeadline(time.Now().Add(s.cfg.Transfer))
-	octets, err := read(w, r, s.cfg.Session.MaxMsgSize)
+	octets, err := read(w, r, most)
 	if err != nil {
 		why := badMessage
 		if tooBig := new(http.MaxBytesError); errors.As(err, &tooBig) {
@@ -112,7 +138,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, why, device, err)
 		return
 	}
-	limits := syncml.Limits{Octets: s.cfg.Session.MaxMsgSize}
+	limits := syncml.Limits{Octets: most}
 	doc, err := syntax.Parse(octets, limits)
 	var m *syncml.Message
 	if err == nil {
@@ -192,6 +218,9 @@ func (s *Server) open(r *http.Request, device string, m *syncml.Message, digest 
 		return nil, noSession, errors.New("no such session")
 	}
 	certified := device != ""
+	if certified && !s.pace.begin(device, time.Now(), s.cfg.SessionsAMinute) {
+		return nil, tooOften, errors.New("too many sessions in this minute")
+	}
 	if !certified {
 		if device = h.Source.URI; device == "" {
 			return nil, forbidden, errors.New("neither certificate nor Source")
@@ -207,7 +236,7 @@ func (s *Server) open(r *http.Request, device string, m *syncml.Message, digest 
 		account.Erase()
 		return nil, forbidden, errors.New("this device needs its certificate")
 	}
-	e, err = s.sessions.begin(device, h.SessionID, digest, certified, session.New(s.cfg.Session, device, account))
+	e, err = s.sessions.begin(device, h.SessionID, digest, certified, origin(r.RemoteAddr), session.New(s.cfg.Session, device, account))
 	if err != nil {
 		return nil, full, err
 	}

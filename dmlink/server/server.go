@@ -26,9 +26,13 @@ type Config struct {
 	// cookie carries tokens.
 	URL string
 	// MaxSessions at a time, and of them those that proved nothing yet: 20,000
-	// and 1,000.
+	// and 1,000. One of these too many ends another, of those from where most
+	// come.
 	MaxSessions, MaxUnproven int
-	// Idle is how long a session waits for the next message: 2 minutes.
+	// SessionsAMinute that a device with a certificate may begin: 120.
+	SessionsAMinute int
+	// Idle is how long a session waits for the next message: 2 minutes; half a
+	// minute if it proved nothing yet.
 	Idle time.Duration
 	// Lifetime of a session: 1 hour.
 	Lifetime time.Duration
@@ -60,7 +64,7 @@ func (c Config) withDefaults() Config {
 	for _, f := range []struct {
 		field   *int
 		standby int
-	}{{&c.MaxSessions, 20_000}, {&c.MaxUnproven, 1_000}, {&c.Session.MaxMsgSize, 512 << 10}} {
+	}{{&c.MaxSessions, 20_000}, {&c.MaxUnproven, 1_000}, {&c.SessionsAMinute, 120}, {&c.Session.MaxMsgSize, 512 << 10}} {
 		if *f.field <= 0 {
 			*f.field = f.standby
 		}
@@ -86,14 +90,18 @@ func (c Config) withDefaults() Config {
 type Server struct {
 	cfg      Config
 	sessions *table
+	gate     *gate
+	pace     pace
 	refused  [reasons]atomic.Uint64
 	answered atomic.Uint64
+	// warned in this second that it is full.
+	warned atomic.Int64
 }
 
 // New server.
 func New(cfg Config) *Server {
 	cfg = cfg.withDefaults()
-	return &Server{cfg: cfg, sessions: newTable(cfg)}
+	return &Server{cfg: cfg, sessions: newTable(cfg), gate: newGate(cfg.MaxUnproven)}
 }
 
 // Close ends all sessions; messages that are being handled come to their end.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,9 @@ type entry struct {
 	answered atomic.Int32
 	// once: the last answer has a once-only command.
 	once atomic.Bool
+	// from is where a session without a certificate comes from.
+	from netip.Prefix
+
 	// Under the table's lock.
 	proven  bool
 	began   time.Time
@@ -76,24 +80,26 @@ type table struct {
 	mu       sync.Mutex
 	byDevice map[string]*entry // proven or certified ones
 	byToken  map[string]*entry
-	// active sessions in order of last use, and those that are over and linger in
-	// order of their end; each bounded by MaxSessions.
-	active, over *list.List
-	unproven     int
-	timer        *time.Timer
-	closed       bool
+	// active sessions and those that proved nothing yet, in order of last use, and
+	// those that are over and linger, in order of their end; active and unproven
+	// together are bounded by MaxSessions, over as well.
+	active, unproven, over *list.List
+	// crowds: how many of unproven come from where.
+	crowds map[netip.Prefix]int
+	timer  *time.Timer
+	closed bool
 }
 
 var errFull = errors.New("too many sessions")
 
 func newTable(cfg Config) *table {
-	return &table{cfg: cfg, byDevice: map[string]*entry{}, byToken: map[string]*entry{}, active: list.New(), over: list.New()}
+	return &table{cfg: cfg, byDevice: map[string]*entry{}, byToken: map[string]*entry{}, active: list.New(), unproven: list.New(), over: list.New(), crowds: map[netip.Prefix]int{}}
 }
 
 func (t *table) len() (sessions, unproven int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.active.Len(), t.unproven
+	return t.active.Len() + t.unproven.Len(), t.unproven.Len()
 }
 
 // ofDevice is for those that the transport knows.
@@ -130,9 +136,10 @@ func (t *table) current(e *entry, id string) *entry {
 
 // begin puts a session into the table, which owns it from now on, even if that
 // fails.
-func (t *table) begin(device, id string, first [sha256.Size]byte, certified bool, s *session.Session) (*entry, error) {
+func (t *table) begin(device, id string, first [sha256.Size]byte, certified bool, from netip.Prefix, s *session.Session) (*entry, error) {
 	now := time.Now()
-	e := &entry{device: device, id: id, first: first, session: s, turn: make(chan struct{}, 1), began: now, expires: now.Add(t.cfg.Idle)}
+	e := &entry{device: device, id: id, first: first, from: from, session: s, turn: make(chan struct{}, 1), began: now, proven: certified}
+	e.expires = now.Add(t.patience(e))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweep(now)
@@ -140,21 +147,72 @@ func (t *table) begin(device, id string, first [sha256.Size]byte, certified bool
 	if certified && old != nil {
 		t.remove(old)
 	}
-	if t.closed || t.active.Len() >= t.cfg.MaxSessions || !certified && t.unproven >= t.cfg.MaxUnproven {
+	if !certified && t.unproven.Len() >= t.cfg.MaxUnproven {
+		t.remove(t.intruder())
+	}
+	if t.closed || t.active.Len()+t.unproven.Len() >= t.cfg.MaxSessions {
 		s.Close()
 		return nil, errFull
 	}
 	if certified {
-		e.proven = true
 		t.byDevice[device] = e
+		e.in = t.active
 	} else {
 		e.token = rand.Text()
 		t.byToken[e.token] = e
-		t.unproven++
+		t.crowds[from]++
+		e.in = t.unproven
 	}
-	e.in, e.place = t.active, t.active.PushBack(e)
+	e.place = e.in.PushBack(e)
 	t.arm()
 	return e, nil
+}
+
+// unprovenIdle is how long who has proven nothing waits for its next message. A
+// device has its answer to a challenge at hand.
+const unprovenIdle = 30 * time.Second
+
+// patience with e between two messages.
+func (t *table) patience(e *entry) time.Duration {
+	if e.proven {
+		return t.cfg.Idle
+	}
+	return min(t.cfg.Idle, unprovenIdle)
+}
+
+// intruder is who gives its place to a newcomer that has proven nothing either:
+// the oldest of those from where most come. So a flood from few addresses takes
+// its own places, and one from many has to be faster than a device is with its
+// answer.
+func (t *table) intruder() *entry {
+	most := 0
+	for _, n := range t.crowds {
+		most = max(most, n)
+	}
+	for p := t.unproven.Front(); p != nil; p = p.Next() {
+		if e := p.Value.(*entry); t.crowds[e.from] == most {
+			return e
+		}
+	}
+	return t.unproven.Front().Value.(*entry)
+}
+
+// provenToken is the device of a session that is known by a token and has
+// authenticated, "" if there is none.
+func (t *table) provenToken(token string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.byToken[token]; e != nil && e.proven {
+		return e.device
+	}
+	return ""
+}
+
+// leaveCrowd before e is proven, or gone.
+func (t *table) leaveCrowd(e *entry) {
+	if t.crowds[e.from]--; t.crowds[e.from] == 0 {
+		delete(t.crowds, e.from)
+	}
 }
 
 // proven: the device of e has authenticated, so the session it had before ends.
@@ -165,7 +223,9 @@ func (t *table) proven(e *entry) {
 		return
 	}
 	e.proven = true
-	t.unproven--
+	t.leaveCrowd(e)
+	e.in.Remove(e.place)
+	e.in, e.place = t.active, t.active.PushBack(e)
 	if old := t.byDevice[e.device]; old != nil {
 		t.remove(old)
 	}
@@ -179,6 +239,8 @@ func (t *table) used(e *entry, over bool) {
 	defer t.mu.Unlock()
 	switch {
 	case e.in == nil:
+	case over && !e.proven:
+		t.remove(e) // its last answer isn't worth a place
 	case over:
 		e.in.Remove(e.place)
 		e.in, e.place = t.over, t.over.PushBack(e)
@@ -187,7 +249,7 @@ func (t *table) used(e *entry, over bool) {
 			t.remove(t.over.Front().Value.(*entry))
 		}
 	default:
-		e.expires = now.Add(t.cfg.Idle)
+		e.expires = now.Add(t.patience(e))
 		if end := e.began.Add(t.cfg.Lifetime); end.Before(e.expires) {
 			e.expires = end
 		}
@@ -215,7 +277,7 @@ func (t *table) remove(e *entry) {
 		delete(t.byToken, e.token)
 	}
 	if !e.proven {
-		t.unproven--
+		t.leaveCrowd(e)
 	}
 	e.dead.Store(true)
 	e.closeIfDead()
@@ -224,7 +286,7 @@ func (t *table) remove(e *entry) {
 // sweep removes what has expired. An active session at the end of its lifetime
 // may stand behind one that lives; it goes with that, or when it is looked up.
 func (t *table) sweep(now time.Time) {
-	for _, l := range []*list.List{t.active, t.over} {
+	for _, l := range []*list.List{t.active, t.unproven, t.over} {
 		for p := l.Front(); p != nil && !now.Before(p.Value.(*entry).expires); p = l.Front() {
 			t.remove(p.Value.(*entry))
 		}
@@ -233,7 +295,7 @@ func (t *table) sweep(now time.Time) {
 
 // arm makes sure that the table is swept though nobody comes.
 func (t *table) arm() {
-	if t.timer != nil || t.active.Len()+t.over.Len() == 0 {
+	if t.timer != nil || t.active.Len()+t.unproven.Len()+t.over.Len() == 0 {
 		return
 	}
 	t.timer = time.AfterFunc(min(t.cfg.Idle, lingering), func() {
@@ -256,7 +318,7 @@ func (t *table) close() {
 		t.timer.Stop()
 		t.timer = nil
 	}
-	for _, l := range []*list.List{t.active, t.over} {
+	for _, l := range []*list.List{t.active, t.unproven, t.over} {
 		for p := l.Front(); p != nil; p = l.Front() {
 			t.remove(p.Value.(*entry))
 		}

@@ -30,6 +30,7 @@ func (s *Session) take(ctx context.Context, m *syncml.Message) (verdict, error) 
 	}
 	next := false
 	s.in.began()
+	s.headerAnswered = false
 	for _, c := range m.Body {
 		if c.ID() == "" && c.Name() != "Status" && c.Name() != "Results" {
 			s.reply(m, c, nil, syncml.StatusBadRequest)
@@ -83,12 +84,47 @@ func (s *Session) reply(m *syncml.Message, c syncml.Command, items []syncml.Item
 	if len(items) == 1 {
 		st.TargetRefs, st.SourceRef = nonEmpty(items[0].Target.URI), nonEmpty(items[0].Source.URI)
 	}
-	s.backlog = append(s.backlog, st)
+	s.owe(st)
 }
+
+// owe the device c, when there is room for it.
+func (s *Session) owe(c syncml.Command) {
+	s.backlog = append(s.backlog, c)
+	s.owed += cost(c)
+}
+
+// cost is about what a command of the backlog takes in memory.
+func cost(c syncml.Command) int {
+	n := backlogCost
+	add := func(all ...string) {
+		for _, s := range all {
+			n += len(s)
+		}
+	}
+	switch c := c.(type) {
+	case *syncml.Status:
+		add(c.CmdRef, c.Cmd)
+		add(c.TargetRefs...)
+		add(c.SourceRef...)
+	case *syncml.Alert:
+		for _, i := range c.Items {
+			add(i.Target.URI, i.Source.URI)
+		}
+	}
+	return n
+}
+
+// backlogCost is what a command takes beside the device's own words in it.
+const backlogCost = 256
 
 // status of something that we sent. False: the device refuses us.
 func (s *Session) status(ctx context.Context, st *syncml.Status) (bool, error) {
 	if st.CmdRef == "0" {
+		// One a message: each may be a write.
+		if s.headerAnswered {
+			return true, nil
+		}
+		s.headerAnswered = true
 		return s.headerStatus(ctx, st)
 	}
 	f, p := s.find(st.MsgRef, st.CmdRef)
@@ -159,6 +195,13 @@ func valueOf(i syncml.Item, standby syncml.Meta) Value {
 	return v
 }
 
+// Bounds on alerts, each of which is kept: how many a session may tell us, and
+// the octets of data in one.
+const (
+	maxAlerts    = 128
+	maxAlertData = 64 << 10
+)
+
 // alert returns the code.
 func (s *Session) alert(a *syncml.Alert, m *syncml.Message) int {
 	code := syncml.StatusOK
@@ -168,14 +211,25 @@ func (s *Session) alert(a *syncml.Alert, m *syncml.Message) int {
 		// The device misses the rest of an object of ours.
 		s.out.lost = true
 	case syncml.AlertClientEvent, syncml.AlertGeneric:
+		if s.alerts >= maxAlerts {
+			code = syncml.StatusRetryLater
+			break
+		}
 		told := Alert{Code: a.Code, Correlator: a.Correlator}
+		size := 0
 		for _, i := range a.Items {
 			if whole, done := s.in.add(s, i, a, nil, m.Header.MsgID); done {
 				told.Items = append(told.Items, whole)
+				size += len(whole.Data)
 			}
+		}
+		if size > maxAlertData {
+			code = syncml.StatusEntityTooLarge
+			break
 		}
 		if len(told.Items) > 0 || len(a.Items) == 0 {
 			s.report.Alerts = append(s.report.Alerts, told)
+			s.alerts++
 		}
 		if len(a.Items) > 0 && a.Items[len(a.Items)-1].MoreData {
 			return a.Code // 213 was its status

@@ -35,7 +35,7 @@ func (o *incoming) ended(s *Session) {
 func (o *incoming) end(s *Session) {
 	if !o.drop {
 		o.lose(syncml.StatusIncompleteCommand)
-		s.backlog = append(s.backlog, &syncml.Alert{Code: syncml.AlertNoEndOfData, Items: []syncml.Item{{Source: o.item.Source, Target: o.item.Target}}})
+		s.owe(&syncml.Alert{Code: syncml.AlertNoEndOfData, Items: []syncml.Item{{Source: o.item.Source, Target: o.item.Target}}})
 	}
 	*o = incoming{}
 }
@@ -51,7 +51,7 @@ func (o *incoming) lose(code int) {
 // Chunks are answered; what a whole item deserves is the caller's.
 func (o *incoming) add(s *Session, i syncml.Item, c syncml.Command, f *flight, msgID string) (syncml.Item, bool) {
 	answer := func(code int) {
-		s.backlog = append(s.backlog, &syncml.Status{
+		s.owe(&syncml.Status{
 			MsgRef: msgID, CmdRef: c.ID(), Cmd: c.Name(), Code: code,
 			TargetRefs: nonEmpty(i.Target.URI), SourceRef: nonEmpty(i.Source.URI),
 		})

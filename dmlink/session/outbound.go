@@ -30,9 +30,10 @@ func (r *reply) flush() bool {
 			return false
 		}
 		r.command(c)
+		s.owed -= cost(c)
 		s.backlog = s.backlog[1:]
 	}
-	s.backlog = nil
+	s.backlog, s.owed = nil, 0
 	return true
 }
 

@@ -55,8 +55,15 @@ const (
 	maxMsgSize = 1 << 20
 )
 
-// maxBacklog is how many statuses we may owe a device.
-const maxBacklog = 1 << 12
+// Bounds on what we may owe a device: statuses, and octets of memory for them.
+const (
+	maxBacklog = 1 << 12
+	maxOwed    = 2 << 20
+)
+
+// maxInfos is how often a session may tell a new DevInfo, each of which is a
+// write; once is what devices do.
+const maxInfos = 4
 
 // Input is one message of the device.
 type Input struct {
@@ -115,9 +122,15 @@ type Session struct {
 	// said so come first.
 	pending []Task
 	drained bool // the queue had no more
-	// backlog are statuses that found no room in a message.
+	// backlog are statuses that found no room in a message, owed their cost in
+	// octets.
 	backlog []syncml.Command
-	report  Report
+	owed    int
+	// alerts that the device has told, and how often it told a new DevInfo.
+	alerts, infos int
+	// headerAnswered: the message that is being read had a status of our header.
+	headerAnswered bool
+	report         Report
 }
 
 // New session of a device. The account becomes the session's own; Close erases
@@ -203,8 +216,8 @@ func (s *Session) answer(ctx context.Context, now time.Time, in Input) (Output, 
 	if err != nil {
 		return Output{}, err
 	}
-	if len(s.backlog) > maxBacklog {
-		return Output{}, fmt.Errorf("%w: more than %d commands that wait for a status", ErrProtocol, maxBacklog)
+	if len(s.backlog) > maxBacklog || s.owed > maxOwed {
+		return Output{}, fmt.Errorf("%w: %d commands wait for a status, %d octets", ErrProtocol, len(s.backlog), s.owed)
 	}
 	if s.resultOctets > 4*s.cfg.MaxObjSize {
 		return Output{}, fmt.Errorf("%w: more than %d octets of results in one package", ErrProtocol, 4*s.cfg.MaxObjSize)
@@ -236,7 +249,7 @@ func (s *Session) knownInfo() {
 		fmt.Fprintf(h, "%q %q %q %q\n", v.URI, v.Format, v.Type, v.Data)
 	}
 	digest := h.Sum(nil)
-	if bytes.Equal(digest, s.account.InfoDigest) {
+	if s.infos++; s.infos > maxInfos || bytes.Equal(digest, s.account.InfoDigest) {
 		s.report.DevInfo = nil
 		return
 	}

@@ -199,12 +199,21 @@ func unpack(packed []byte, v any) error {
 // maxPacked is more than what a session keeps of one package.
 const maxPacked = 64 << 20
 
-func deflate(plain []byte) ([]byte, error) {
-	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, flate.BestSpeed)
+// writers of compressed octets: one is 600 KB of tables, which cost more to make
+// than a message to compress.
+var writers = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, flate.BestSpeed)
 	if err != nil {
-		return nil, err
+		panic(err) // the level is a constant
 	}
+	return w
+}}
+
+func deflate(plain []byte) ([]byte, error) {
+	w := writers.Get().(*flate.Writer)
+	defer writers.Put(w)
+	var b bytes.Buffer
+	w.Reset(&b)
 	if _, err := w.Write(plain); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ const (
 	StatusURITooLong          = 414
 	StatusUnsupportedType     = 415
 	StatusSizeTooBig          = 416
+	StatusRetryLater          = 417
 	StatusAlreadyExists       = 418
 	StatusDeviceFull          = 420
 	StatusSizeMismatch        = 424

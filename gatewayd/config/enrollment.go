@@ -158,13 +158,21 @@ type EnrollmentInstance struct {
 // Client is what commands of administrators talk to: `gatewayd enrollment` and
 // `gatewayd certificate` to the one, those about devices to the other.
 type Client struct {
-	Enrollment ClientServer `yaml:"enrollment"`
-	Manager    ClientServer `yaml:"manager"`
+	Enrollment ClientServer  `yaml:"enrollment"`
+	Manager    ClientManager `yaml:"manager"`
 }
 
-// ClientServer is a server and how an administrator shows who they are: by a
-// certificate with its key, or, to a manager, by a token.
+// ClientServer is a server and how an administrator shows who they are.
 type ClientServer struct {
+	Server      string   `yaml:"server"`
+	Certificate string   `yaml:"certificate"`
+	Key         string   `yaml:"key"`
+	Roots       []string `yaml:"roots"`
+}
+
+// ClientManager is the same for a manager, which takes a token in place of a
+// certificate.
+type ClientManager struct {
 	Server      string   `yaml:"server"`
 	Certificate string   `yaml:"certificate"`
 	Key         string   `yaml:"key"`

@@ -213,29 +213,33 @@ func (v *validator) instances(e *Enrollment) {
 }
 
 func (v *validator) client(c *Client) {
-	empty := func(s ClientServer) bool {
-		return s.Server == "" && s.Certificate == "" && s.Key == "" && s.TokenFile == "" && len(s.Roots) == 0
+	m := c.Manager
+	manager := m.Server != "" || m.Certificate != "" || m.Key != "" || m.TokenFile != "" || len(m.Roots) > 0
+	if e := c.Enrollment; !manager || e.Server != "" || e.Certificate != "" || e.Key != "" || len(e.Roots) > 0 {
+		v.clientServer("client.enrollment.", e, "8445")
 	}
-	if !empty(c.Enrollment) || empty(c.Manager) {
-		v.clientServer("client.enrollment.", c.Enrollment, "8445")
+	if !manager {
+		return
 	}
-	if !empty(c.Manager) {
-		v.clientServer("client.manager.", c.Manager, "8446")
+	if m.TokenFile == "" {
+		v.clientServer("client.manager.", ClientServer{m.Server, m.Certificate, m.Key, m.Roots}, "8446")
+		return
+	}
+	v.server("client.manager.", m.Server, m.Roots, "8446")
+	if m.Certificate != "" || m.Key != "" {
+		v.say("client.manager.token_file", "got %q beside a certificate, expected one of them", clip(m.TokenFile))
 	}
 }
 
 func (v *validator) clientServer(key string, s ClientServer, port string) {
-	v.webURL(key+"server", s.Server, "the https URL of the listener for administrators, such as https://127.0.0.1:"+port)
-	switch {
-	case s.TokenFile == "":
-		v.required(key+"certificate", s.Certificate, "a PEM file: `gatewayd pki admin` makes one")
-		v.required(key+"key", s.Key, "a PEM file with its private key")
-	case key == "client.enrollment.":
-		v.say(key+"token_file", "got %q, expected none: an enrollment server takes certificates only", clip(s.TokenFile))
-	case s.Certificate != "" || s.Key != "":
-		v.say(key+"token_file", "got %q beside a certificate, expected one of them", clip(s.TokenFile))
-	}
-	if len(s.Roots) == 0 {
+	v.server(key, s.Server, s.Roots, port)
+	v.required(key+"certificate", s.Certificate, "a PEM file: `gatewayd pki admin` makes one")
+	v.required(key+"key", s.Key, "a PEM file with its private key")
+}
+
+func (v *validator) server(key, address string, roots []string, port string) {
+	v.webURL(key+"server", address, "the https URL of the listener for administrators, such as https://127.0.0.1:"+port)
+	if len(roots) == 0 {
 		v.say(key+"roots", "not set, expected at least one PEM file with the root of the server's certificate")
 	}
 }

@@ -1,21 +1,22 @@
 package devices
 
 import (
+	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/cookiejar"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/bench/device/dm"
+	"github.com/roamgate/roamgate/bench/identity"
 	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/dmlink/storetest"
@@ -32,6 +33,20 @@ import (
 func TestKillSQLite(t *testing.T) { killSQLite(t, scale{devices: 40, rounds: 10, every: 40}) }
 
 func TestKillPostgres(t *testing.T) { killPostgres(t, scale{devices: 40, rounds: 10, every: 40}) }
+
+// Two servers share the load until one dies for good, with the sessions that it
+// has and its address: the other one has all devices from then on.
+func TestOneServerLeft(t *testing.T) {
+	p := postgres.Start(t)
+	s := newStorm(t, scale{devices: 40, rounds: 6, every: 100}, database.Postgres, p.Name(p.Create(t)), nil)
+	s.victims = []func(){func() {
+		if s.kills.Load() == 0 {
+			s.nodes[0].kill()
+			s.nodes[0].listener.Close()
+		}
+	}}
+	s.run()
+}
 
 // The same with 10,000 sessions, or as many as ROAMGATE_SOAK_DM_SESSIONS says.
 func TestSoakKillSQLite(t *testing.T) { killSQLite(t, soak(t)) }
@@ -79,6 +94,9 @@ type storm struct {
 	nodes   [2]*node
 	victims []func()
 	journal string
+	lab     laboratory
+	issuer  *identity.Issuer
+	roots   *x509.CertPool
 
 	sessions, troubled, kills atomic.Int64
 	// stop ends the killing; killed is closed when it has.
@@ -98,8 +116,11 @@ func newStorm(t *testing.T, s scale, engine database.Engine, name string, crash 
 		scale: s, t: t, store: storetest.Store(t, database.New(db, engine), nil), journal: filepath.Join(t.TempDir(), "journal"),
 		stop: make(chan struct{}), killed: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
+	st.lab = newLaboratory(t)
+	st.issuer = st.lab.issuer(t, func(n uint64) string { return fmt.Sprint("device", n) })
+	st.roots = st.lab.roots(t)
 	for i := range st.nodes {
-		st.nodes[i] = newNode(t, engine, name)
+		st.nodes[i] = newNode(t, engine, name, st.lab)
 		st.victims = append(st.victims, func() {
 			st.nodes[i].kill()
 			st.nodes[i].start()
@@ -199,24 +220,12 @@ func (s *storm) device(i int, journal *dm.Journal) *device {
 	s.persist("enrolling", func() error {
 		return s.store.Enroll(s.t.Context(), store.Device{Name: d.name, Enrolled: time.Unix(1e9, 0)})
 	})
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	d.cfg = dm.Config{
 		Device: d.name, Server: "roamgate", Syntax: syntaxes[i%2], MaxMsgSize: []int{0, 1500, 4000}[i%3],
-		Client: &http.Client{Transport: withCertificate(d.name), Jar: jar, Timeout: 20 * time.Second},
+		Client: client(s.t, s.roots, s.issuer, uint64(i)),
 		Tree:   phone(d.name), Account: &dm.Account{Scheme: session.Certificate}, Journal: journal,
 	}
 	return d
-}
-
-// withCertificate puts the device's name where the transport would.
-type withCertificate string
-
-func (c withCertificate) RoundTrip(r *http.Request) (*http.Response, error) {
-	r.Header.Set(certHeader, string(c))
-	return http.DefaultTransport.RoundTrip(r)
 }
 
 func phone(name string) *tree.Tree {
@@ -272,9 +281,15 @@ func one(verb syncml.Verb, uri, data string) *syncml.Op {
 }
 
 func (d *device) session(run dm.Config) error {
-	run.URL = d.nodes[d.random.IntN(len(d.nodes))].url
+	n := d.random.IntN(len(d.nodes))
+	run.URL = d.nodes[n].url
 	run.FirstSession = 1 + d.random.IntN(5)
 	_, err := dm.New(run).Session(d.t.Context())
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		run.URL = d.nodes[1-n].url // as with two addresses of one name
+		_, err = dm.New(run).Session(d.t.Context())
+	}
+	run.Client.CloseIdleConnections() // each session has a connection of its own
 	if err != nil {
 		d.troubled.Add(1)
 	}

@@ -6,8 +6,10 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // see profileEnv
 	"os"
 	"os/exec"
 	"sync"
@@ -20,18 +22,22 @@ import (
 	"github.com/roamgate/roamgate/dmlink/storetest"
 	"github.com/roamgate/roamgate/gatewayd/database"
 	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
+	"github.com/roamgate/roamgate/gatewayd/https"
 )
 
-// roleEnv tells this program to be a DM server: engine, and name of the data
-// source.
+// roleEnv tells this program to be a DM server: engine, name of the data source,
+// and the folder with its certificates, see laboratory. profileEnv is an address
+// on loopback where its profile can be read, if any.
 const (
-	roleEnv = "ROAMGATE_TEST_DM_ENGINE"
-	nameEnv = "ROAMGATE_TEST_DM_DATABASE"
+	roleEnv    = "ROAMGATE_TEST_DM_ENGINE"
+	nameEnv    = "ROAMGATE_TEST_DM_DATABASE"
+	labEnv     = "ROAMGATE_TEST_DM_LABORATORY"
+	profileEnv = "ROAMGATE_TEST_DM_PROFILE"
 )
 
 func TestMain(m *testing.M) {
 	if engine := os.Getenv(roleEnv); engine != "" {
-		if err := serve(database.Engine(engine), os.Getenv(nameEnv)); err != nil {
+		if err := serve(database.Engine(engine), os.Getenv(nameEnv), laboratory(os.Getenv(labEnv))); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -40,12 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// certHeader stands for the client certificate of a device, which the transport
-// would have checked.
-const certHeader = "X-Test-Certificate"
-
 // serve on the socket that was inherited, until standard input ends.
-func serve(engine database.Engine, name string) error {
+func serve(engine database.Engine, name string, lab laboratory) error {
 	listener, err := net.FileListener(os.NewFile(3, "listener"))
 	if err != nil {
 		return err
@@ -74,7 +76,7 @@ func serve(engine database.Engine, name string) error {
 	go b.Run(context.Background())
 	handler := server.New(server.Config{
 		Session:  session.Config{Queue: s, Accounts: s, Rand: crand.Reader},
-		Identify: func(r *http.Request) (string, error) { return r.Header.Get(certHeader), nil },
+		Identify: identify,
 		Seen:     b.Seen,
 		Trace: func(m server.Traced) {
 			b.Message(store.Message{At: time.Now(), Device: m.Device, Sent: m.Sent, Proven: m.Proven, ContentType: m.ContentType, Octets: m.Octets})
@@ -84,7 +86,26 @@ func serve(engine database.Engine, name string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
-	return (&http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}).Serve(listener)
+	if at := os.Getenv(profileEnv); at != "" {
+		go func() { _ = http.ListenAndServe(at, nil) }() // pprof is in the default mux
+	}
+	config, err := lab.server()
+	if err != nil {
+		return err
+	}
+	return https.New(https.Config{
+		Handler: handler, TLS: config, Logger: slog.New(slog.DiscardHandler),
+		// One test is all of the devices there are.
+		Limits: https.Limits{Connections: 10_000, PerSource: 10_000, Rate: 100_000, Burst: 100_000, Body: 1 << 20, Timeout: 30 * time.Second},
+	}).Serve(listener)
+}
+
+// identify a device by the name in its certificate, which TLS has verified.
+func identify(r *http.Request) (string, error) {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		return "", server.ErrRefused
+	}
+	return r.TLS.PeerCertificates[0].Subject.CommonName, nil
 }
 
 // node is a server as a process: the same socket over all its lives, so that
@@ -93,6 +114,7 @@ type node struct {
 	t        *testing.T
 	listener *os.File
 	url      string
+	address  string
 	env      []string
 
 	mu      sync.Mutex
@@ -100,7 +122,7 @@ type node struct {
 	life    io.Closer
 }
 
-func newNode(t *testing.T, engine database.Engine, name string) *node {
+func newNode(t *testing.T, engine database.Engine, name string, lab laboratory, env ...string) *node {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -111,7 +133,8 @@ func newNode(t *testing.T, engine database.Engine, name string) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{t: t, listener: f, url: "http://" + l.Addr().String() + "/dm", env: append(os.Environ(), roleEnv+"="+string(engine), nameEnv+"="+name)}
+	env = append([]string{roleEnv + "=" + string(engine), nameEnv + "=" + name, labEnv + "=" + string(lab)}, env...)
+	n := &node{t: t, listener: f, address: l.Addr().String(), url: "https://" + l.Addr().String() + "/dm", env: append(os.Environ(), env...)}
 	n.start()
 	t.Cleanup(func() {
 		n.kill()

@@ -4,8 +4,6 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
-	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
@@ -44,10 +42,20 @@ func wiped(t *testing.T, db *database.DB) {
 	s := storetest.Store(t, db, nil)
 	handler := server.New(server.Config{
 		Session:  session.Config{Queue: s, Accounts: s, Rand: crand.Reader},
-		Identify: func(r *http.Request) (string, error) { return r.Header.Get(certHeader), nil },
+		Identify: identify,
 	})
-	web := httptest.NewServer(handler)
+	lab := newLaboratory(t)
+	issuer := lab.issuer(t, func(uint64) string { return "phone" })
+	web := httptest.NewUnstartedServer(handler)
+	config, err := lab.server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	web.TLS = config
+	web.StartTLS()
+	phones := client(t, lab.roots(t), issuer, 0)
 	t.Cleanup(func() {
+		phones.CloseIdleConnections()
 		web.Close()
 		handler.Close()
 	})
@@ -60,13 +68,9 @@ func wiped(t *testing.T, db *database.DB) {
 		t.Fatal(err)
 	}
 	defer journal.Close()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	client := dm.New(dm.Config{
 		URL: web.URL + "/dm", Device: "phone", Server: "roamgate", Syntax: syncml.XML, Tree: phone("phone"),
-		Client: &http.Client{Transport: withCertificate("phone"), Jar: jar}, Account: &dm.Account{Scheme: session.Certificate}, Journal: journal,
+		Client: phones, Account: &dm.Account{Scheme: session.Certificate}, Journal: journal,
 	})
 	enroll := func() {
 		t.Helper()

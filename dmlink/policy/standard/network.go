@@ -28,8 +28,12 @@ type Proxy struct {
 	Network string
 }
 
-// Settings implements Builder: the NetworkProxy CSP on Windows, the PROXY CSP on
-// Windows Mobile, whose subtree has to be changed in one Atomic.
+// Settings implements Builder. On Windows the NetworkProxy CSP, for Ethernet and
+// Wi-Fi and not for VPN connections, whose nodes take Get and Replace
+// (windows/client-management/mdm/networkproxy-csp). On Windows Mobile the PROXY
+// CSP, in one Atomic; its CM_ProxyEntries is for client provisioning only, as the
+// page of each says (previous-versions/aa455946, bb737328, example bb737224). The
+// ACCESS CSP has to name the network's metanetwork before.
 func (w Proxy) Settings(p Platform) ([]policy.Setting, bool, error) {
 	if (w.Address == "") == (w.Script == "") {
 		return nil, false, wish("a proxy has either an address or a script")
@@ -50,7 +54,7 @@ func (w Proxy) Settings(p Platform) ([]policy.Setting, bool, error) {
 	}
 	switch p {
 	case Windows:
-		return w.windows(), false, nil
+		return there(w.windows()), false, nil
 	case WindowsMobile:
 		if w.Script != "" || len(w.Exceptions) > 0 || w.Local {
 			return nil, false, noNode("scripts, exceptions and local addresses of a proxy", p)
@@ -113,7 +117,8 @@ type CompanyNetworks struct {
 	Authoritative bool
 }
 
-// Settings implements Builder: the NetworkIsolation policies of Windows.
+// Settings implements Builder: the NetworkIsolation policies of Windows
+// (windows/client-management/mdm/policy-csp-networkisolation).
 func (w CompanyNetworks) Settings(p Platform) ([]policy.Setting, bool, error) {
 	if p != Windows {
 		return nil, false, noNode("company networks", p)
@@ -164,7 +169,8 @@ type WiFi struct {
 	Profile string
 }
 
-// Settings implements Builder: the WiFi CSP of Windows.
+// Settings implements Builder: the WiFi CSP of Windows, where a network comes
+// with WlanXml and goes with its SSID (windows/client-management/mdm/wifi-csp).
 func (w WiFi) Settings(p Platform) ([]policy.Setting, bool, error) {
 	if p != Windows {
 		return nil, false, noNode("a Wi-Fi network", p)
@@ -214,7 +220,9 @@ type Cellular struct {
 }
 
 // Settings implements Builder: the NAP CSP of Windows Mobile, which Windows has,
-// too, on devices with a modem. Its subtree is changed in one Atomic.
+// too, on devices with a modem; a node that isn't there can't be replaced
+// (previous-versions/aa455931, windows/client-management/mdm/nap-csp). Its
+// subtree is changed in one Atomic.
 func (w Cellular) Settings(p Platform) ([]policy.Setting, bool, error) {
 	switch {
 	case p != Windows && p != WindowsMobile:

@@ -51,8 +51,10 @@ type Certificates struct {
 	Absent       []*x509.Certificate
 }
 
-// Settings implements Builder. A certificate's node is named by its SHA-1, comes
-// with EncodedCertificate and is removed as a whole.
+// Settings implements Builder. A certificate's node is named by its SHA-1 in
+// hexadecimal, can't be added by itself but comes with EncodedCertificate, whose
+// base64 has no line ends, and is removed as a whole
+// (windows/client-management/mdm/rootcacertificates-csp, [MS-MDE2] 2.2.9.4).
 func (w Certificates) Settings(p Platform) ([]policy.Setting, bool, error) {
 	store, ok := stores[p][w.Store]
 	if !ok {
@@ -105,9 +107,13 @@ type Password struct {
 	NoSimple bool
 }
 
-// Settings implements Builder: the DeviceLock policies of Windows, which have to
-// be in one Atomic; on Windows Mobile security policy 4131 and the registry
-// values of its local authentication subsystem.
+// Settings implements Builder. On Windows the DeviceLock policies, which have to
+// be in one Atomic and want Replace, not Add; the others hold where
+// DevicePasswordEnabled is 0, which means yes, and AlphanumericDevicePasswordRequired
+// is 0 for alphanumeric, 1 for numeric, 2 for either
+// (windows/client-management/mdm/policy-csp-devicelock). On Windows Mobile
+// security policy 4131 and the registry values of its local authentication
+// subsystem ([MS-ASPROV] section 2.2.2.24.2).
 func (w Password) Settings(p Platform) ([]policy.Setting, bool, error) {
 	for _, v := range []struct {
 		what           string
@@ -127,7 +133,7 @@ func (w Password) Settings(p Platform) ([]policy.Setting, bool, error) {
 	}
 	switch p {
 	case Windows:
-		return w.windows(kind), true, nil
+		return there(w.windows(kind)), true, nil
 	case WindowsMobile:
 		if w.History != 0 || w.MaxAge != 0 || w.NoSimple {
 			return nil, false, noNode("history, age and simplicity of passwords", p)
@@ -180,7 +186,7 @@ func (w Password) mobile(kind int) []policy.Setting {
 // CameraOff: nobody can use the camera.
 type CameraOff struct{}
 
-// Settings implements Builder.
+// Settings implements Builder: windows/client-management/mdm/policy-csp-camera.
 func (CameraOff) Settings(p Platform) ([]policy.Setting, bool, error) {
 	if p != Windows {
 		return nil, false, noNode("a camera", p)

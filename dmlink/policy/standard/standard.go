@@ -65,6 +65,14 @@ func number(uri string, n int) policy.Setting {
 
 func node(uri string) policy.Setting { return policy.Setting{URI: uri, Format: "node"} }
 
+// there: devices have these nodes and want them replaced, not added.
+func there(settings []policy.Setting) []policy.Setting {
+	for i := range settings {
+		settings[i].There = true
+	}
+	return settings
+}
+
 // leaving a value in a node that can't be removed.
 func leaving(s policy.Setting, value string) policy.Setting {
 	s.After, s.Leave = policy.Leave, value

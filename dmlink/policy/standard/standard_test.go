@@ -32,6 +32,9 @@ func lines(s policy.Set) []string {
 		if v.After == policy.Leave {
 			line += " then " + v.Leave
 		}
+		if v.There {
+			line += " there"
+		}
 		if v.RemoveAt != "" {
 			line += " goes with " + v.RemoveAt
 		}
@@ -49,14 +52,14 @@ func TestNodes(t *testing.T) {
 		want     []string
 	}{
 		{"proxy", Windows, Proxy{Address: "proxy.corp:8080", Exceptions: []string{"10.", "*.corp"}}, false, []string{
-			"./Vendor/MSFT/NetworkProxy/AutoDetect int=0 then 1",
-			"./Vendor/MSFT/NetworkProxy/ProxyServer/ProxyAddress =proxy.corp:8080 then ",
-			"./Vendor/MSFT/NetworkProxy/ProxyServer/Exceptions =10.;*.corp then ",
-			"./Vendor/MSFT/NetworkProxy/ProxyServer/UseProxyForLocalAddresses int=0 then 0",
+			"./Vendor/MSFT/NetworkProxy/AutoDetect int=0 then 1 there",
+			"./Vendor/MSFT/NetworkProxy/ProxyServer/ProxyAddress =proxy.corp:8080 then  there",
+			"./Vendor/MSFT/NetworkProxy/ProxyServer/Exceptions =10.;*.corp then  there",
+			"./Vendor/MSFT/NetworkProxy/ProxyServer/UseProxyForLocalAddresses int=0 then 0 there",
 		}},
 		{"script", Windows, Proxy{Script: "https://corp/proxy.pac"}, false, []string{
-			"./Vendor/MSFT/NetworkProxy/AutoDetect int=0 then 1",
-			"./Vendor/MSFT/NetworkProxy/SetupScriptUrl =https://corp/proxy.pac then ",
+			"./Vendor/MSFT/NetworkProxy/AutoDetect int=0 then 1 there",
+			"./Vendor/MSFT/NetworkProxy/SetupScriptUrl =https://corp/proxy.pac then  there",
 		}},
 		{"mobile proxy", WindowsMobile, Proxy{Address: "10.1.2.3:8080", Network: "{436EF144-B4FB-4863-A041-8F905A62C572}"}, true, []string{
 			"./Vendor/MSFT/Proxy/PROXY0 node=", "./Vendor/MSFT/Proxy/PROXY0/ProxyId =PROXY0", "./Vendor/MSFT/Proxy/PROXY0/Name =Company proxy",
@@ -79,10 +82,10 @@ func TestNodes(t *testing.T) {
 			"./Vendor/MSFT/NAP/NAP0/AuthInfo/AuthType =PAP", "./Vendor/MSFT/NAP/NAP0/AuthInfo/AuthName =u", "./Vendor/MSFT/NAP/NAP0/AuthInfo/AuthSecret =p",
 		}},
 		{"password", Windows, Password{Kind: Alphanumeric, MinLength: 8, MaxFailures: 10, Idle: 5, History: 3, MaxAge: 90, NoSimple: true}, true, []string{
-			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/DevicePasswordEnabled int=0", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/AlphanumericDevicePasswordRequired int=0",
-			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/MinDevicePasswordLength int=8", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/MaxDevicePasswordFailedAttempts int=10",
-			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/MaxInactivityTimeDeviceLock int=5", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/DevicePasswordHistory int=3",
-			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/DevicePasswordExpiration int=90", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/AllowSimpleDevicePassword int=0",
+			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/DevicePasswordEnabled int=0 there", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/AlphanumericDevicePasswordRequired int=0 there",
+			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/MinDevicePasswordLength int=8 there", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/MaxDevicePasswordFailedAttempts int=10 there",
+			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/MaxInactivityTimeDeviceLock int=5 there", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/DevicePasswordHistory int=3 there",
+			"./Device/Vendor/MSFT/Policy/Config/DeviceLock/DevicePasswordExpiration int=90 there", "./Device/Vendor/MSFT/Policy/Config/DeviceLock/AllowSimpleDevicePassword int=0 there",
 		}},
 		{"mobile password", WindowsMobile, Password{Kind: Numeric, MinLength: 4, MaxFailures: 8, Idle: 15}, false, []string{
 			"./Vendor/MSFT/SecurityPolicy/4131 int=0 then 1",
