@@ -116,7 +116,7 @@ func TestSoakFleet(t *testing.T) {
 	garbage := uint64(s.metric(t, "go_memstats_heap_alloc_bytes"))
 	kept := s.metric(t, "go_memstats_heap_idle_bytes") - s.metric(t, "go_memstats_heap_released_bytes")
 	resident := residentMemory(t, s.gw.PID())
-	live := s.liveHeap(t)
+	live := s.liveHeap(t, "after")
 	t.Logf("afterwards resident %d MiB, %v goroutines, %d files; heap %d KiB, of which %d KiB live, and %.0f KiB kept",
 		resident, goroutines, files, garbage>>10, live>>10, kept/1024)
 	if err := s.gw.Terminate(20 * time.Second); err != nil {
@@ -124,7 +124,7 @@ func TestSoakFleet(t *testing.T) {
 	}
 	s.noTraces(t)
 	s.start()
-	fresh := s.liveHeap(t)
+	fresh := s.liveHeap(t, "fresh")
 	t.Logf("just started resident %d MiB, live heap %d KiB", residentMemory(t, s.gw.PID()), fresh>>10)
 	if live > fresh+heapSlack+uint64(devices)*heapSlackDevice {
 		t.Errorf("live heap is %d KiB, %d KiB in a gateway that was just started", live>>10, fresh>>10)
