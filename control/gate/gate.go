@@ -86,6 +86,7 @@ type Gate struct {
 	answers  atomic.Pointer[answers]
 	keys     atomic.Pointer[cookieKeys]
 	halfOpen halfOpen
+	waiting  halfOpen // counted like those that are half-open
 	pressed  atomic.Bool
 }
 
@@ -96,7 +97,10 @@ type answers struct{ version, spi, crash Rate }
 // New makes a gate. The same secret lets cookies outlive a restart and be made
 // elsewhere.
 func New(cfg Config, secret Secret) (*Gate, error) {
-	g := &Gate{secret: secret, halfOpen: halfOpen{prefix: make(map[netip.Prefix]int)}}
+	g := &Gate{
+		secret:   secret,
+		halfOpen: halfOpen{prefix: make(map[netip.Prefix]int)}, waiting: halfOpen{prefix: make(map[netip.Prefix]int)},
+	}
 	if err := g.Update(cfg); err != nil {
 		return nil, err
 	}
@@ -194,8 +198,10 @@ func (g *Gate) CookieNeeded(source netip.Addr) bool {
 	if g.pressed.Load() {
 		return true
 	}
-	cfg := g.cfg.Load()
-	total, site, network := g.halfOpen.count(prefixesOf(source))
+	cfg, of := g.cfg.Load(), prefixesOf(source)
+	total, site, network := g.halfOpen.count(of)
+	t, s, n := g.waiting.count(of)
+	total, site, network = total+t, site+s, network+n
 	return total >= cfg.CookieAt || site >= cfg.CookieAtPrefix || network >= quarter(cfg.CookieAtPrefix)
 }
 
@@ -220,6 +226,16 @@ func (g *Gate) Open(source netip.Addr) Reason {
 
 // Close takes back one Open for the same source.
 func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixesOf(source)) }
+
+// Wait counts a first message from source that waits for its turn, unless there are
+// too many: by the same bounds as those that are half-open, each for itself, and from
+// the same number on, of both, a newcomer has to bring a cookie. Leave takes it back.
+func (g *Gate) Wait(source netip.Addr) Reason {
+	return g.waiting.open(prefixesOf(source), g.cfg.Load())
+}
+
+// Leave takes back one Wait for the same source.
+func (g *Gate) Leave(source netip.Addr) { g.waiting.close(prefixesOf(source)) }
 
 // HalfOpen is how many half-open IKE SAs are counted.
 func (g *Gate) HalfOpen() int {

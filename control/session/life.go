@@ -123,6 +123,7 @@ func (sh *shard) forget(s *sa) {
 func (sh *shard) initOver(s *sa) {
 	if s.init != nil {
 		delete(sh.halfOpen, *s.init)
+		sh.newcomers.over(*s.init)
 		s.init = nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 )
@@ -50,6 +51,11 @@ type initKey struct {
 	remote netip.AddrPort
 	spi    uint64
 	sum    uint64
+}
+
+// initKeyOf a message.
+func (s *Server) initKeyOf(remote netip.AddrPort, spi uint64, data []byte) initKey {
+	return initKey{remote: remote, spi: spi, sum: gate.Sum64(&s.initSecret, data)}
 }
 
 // carries says whether the session goes on by this IKE SA. Others of a session

@@ -297,7 +297,7 @@ func TestLingeringIsBounded(t *testing.T) {
 			d := initFrom(n, uint64(n))
 			p := packet{data: d.Data, remote: d.Local, local: d.Remote}
 			p.header.Init, p.header.InitiatorSPI = true, uint64(n)
-			sh.inbox <- p
+			sh.newcomers.put(time.Now(), p, uint64(n))
 			w.settled()
 			return w.lastScript()
 		}

@@ -25,12 +25,14 @@ type mail interface {
 
 // shard owns its part of the sessions.
 type shard struct {
-	server *Server
-	number uint8
-	inbox  chan packet
-	mail   *queue[mail]
+	server    *Server
+	number    uint8
+	inbox     chan packet
+	mail      *queue[mail]
+	newcomers *newcomers
 
 	// Owned by run.
+	held     bool           // newcomers wait for workers
 	machines map[uint64]*sa // by our SPI
 	sessions map[lease.SessionID]*session
 	halfOpen map[initKey]*sa
@@ -48,14 +50,15 @@ type shard struct {
 
 func newShard(server *Server, number uint8) *shard {
 	return &shard{
-		server:   server,
-		number:   number,
-		inbox:    make(chan packet, inboxLen),
-		mail:     newQueue[mail](),
-		machines: make(map[uint64]*sa),
-		sessions: make(map[lease.SessionID]*session),
-		halfOpen: make(map[initKey]*sa),
-		children: make(map[dataplane.SPI]*session),
+		server:    server,
+		number:    number,
+		inbox:     make(chan packet, inboxLen),
+		mail:      newQueue[mail](),
+		newcomers: newNewcomers(server.gate, server.stats),
+		machines:  make(map[uint64]*sa),
+		sessions:  make(map[lease.SessionID]*session),
+		halfOpen:  make(map[initKey]*sa),
+		children:  make(map[dataplane.SPI]*session),
 	}
 }
 
@@ -76,6 +79,7 @@ func (sh *shard) run(quit <-chan struct{}) {
 			for _, m := range letters {
 				m.deliver(sh, time.Now())
 			}
+		case <-sh.newcomers.wake:
 		case <-sh.timer.C:
 			sh.armed = time.Time{}
 		case <-quit:
@@ -83,6 +87,7 @@ func (sh *shard) run(quit <-chan struct{}) {
 			sh.flush()
 			return
 		}
+		sh.welcome(time.Now())
 		sh.expire(time.Now())
 		sh.flush()
 		sh.arm()
@@ -90,39 +95,35 @@ func (sh *shard) run(quit <-chan struct{}) {
 	}
 }
 
-// receive gives a message to its machine, or makes one for it.
+// receive gives a message to its machine.
 func (sh *shard) receive(now time.Time, p packet) {
-	var s *sa
+	s := sh.machines[p.header.SPI()]
 	if p.header.Init {
-		s = sh.initiated(now, p)
-	} else if s = sh.machines[p.header.SPI()]; s == nil || s.original == p.header.FromInitiator {
+		s = sh.halfOpen[sh.server.initKeyOf(p.remote, p.header.InitiatorSPI, p.data)]
+		if s == nil {
+			return // it is up meanwhile, or was given up
+		}
+	} else if s == nil || s.original == p.header.FromInitiator {
 		sh.server.stats.drop(ReasonUnknownIKESPI)
 		if s == nil {
 			sh.server.unknownIKE(now, p)
 		}
 		return
 	}
-	if s == nil {
-		return
-	}
+	sh.deliver(now, s, p)
+}
+
+func (sh *shard) deliver(now time.Time, s *sa, p packet) {
 	if sh.step(now, s, ike.Message{Data: p.data, Local: p.local, Remote: p.remote, Marker: p.marker}) {
 		s.session.lastIn, s.session.remote = now, p.remote
 	}
 }
 
-// initiated finds or makes the machine of an IKE_SA_INIT or IKE_SESSION_RESUME.
-func (sh *shard) initiated(now time.Time, p packet) *sa {
-	key := initKey{remote: p.remote, spi: p.header.InitiatorSPI, sum: gate.Sum64(&sh.server.initSecret, p.data)}
-	if s := sh.halfOpen[key]; s != nil {
-		return s
-	}
+// initiated makes the machine of an IKE_SA_INIT or IKE_SESSION_RESUME.
+func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	server := sh.server
-	switch {
-	case server.draining.Load():
+	if server.draining.Load() {
 		server.stats.drop(ReasonShuttingDown)
-		return nil
-	case server.work.wait() >= newcomerWait && !p.header.Resume:
-		server.stats.drop(ReasonWorkersBusy)
 		return nil
 	}
 	settings := server.settings.Load()
