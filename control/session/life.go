@@ -124,6 +124,7 @@ func (sh *shard) initOver(s *sa) {
 	if s.init != nil {
 		delete(sh.halfOpen, *s.init)
 		sh.newcomers.over(*s.init)
+		sh.fresh.remove(s)
 		s.init = nil
 	}
 }

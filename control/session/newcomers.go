@@ -33,6 +33,11 @@ const (
 	// messages of others wait.
 	welcomed     = 64
 	welcomedBusy = 8
+	// maxFresh are those that were begun in the last freshTime and aren't up yet.
+	// More are not begun: their IKE_AUTH would come all at once and not find room in
+	// the inbox. Who never goes on is in the way for that time only.
+	maxFresh  = inboxLen
+	freshTime = time.Second
 	// heldFor is how soon a shard looks again whether the workers have caught up.
 	heldFor = 10 * time.Millisecond
 )
@@ -171,14 +176,50 @@ func (n *newcomers) len() (all, full int) {
 	return n.resuming.len() + n.full.len(), n.full.len()
 }
 
+// fresh counts IKE SAs that were begun lately and aren't up yet.
+type fresh struct {
+	begun fifo[begun]
+	n     int
+}
+
+type begun struct {
+	sa *sa
+	at time.Time
+}
+
+func (f *fresh) add(now time.Time, s *sa) {
+	s.fresh = true
+	f.begun.put(begun{s, now})
+	f.n++
+}
+
+// remove one that is up, or gone.
+func (f *fresh) remove(s *sa) {
+	if s.fresh {
+		s.fresh = false
+		f.n--
+	}
+}
+
+func (f *fresh) count(now time.Time) int {
+	for {
+		oldest, ok := f.begun.peek()
+		if !ok || oldest.sa.fresh && now.Sub(oldest.at) < freshTime {
+			return f.n
+		}
+		f.begun.take()
+		f.remove(oldest.sa)
+	}
+}
+
 // welcome takes those who wait. As long as workers are behind, who needs them is
-// held.
+// held, and all are as long as many have just begun.
 func (sh *shard) welcome(now time.Time) {
 	most := welcomed
 	if len(sh.inbox) > 0 {
 		most = welcomedBusy
 	}
-	for range most {
+	for range min(most, maxFresh-sh.fresh.count(now)) {
 		p, key, ok := sh.newcomers.take(now, sh.server.work.wait() < newcomerWait)
 		if !ok {
 			break
@@ -190,7 +231,7 @@ func (sh *shard) welcome(now time.Time) {
 		}
 	}
 	all, full := sh.newcomers.len()
-	sh.held = all > 0 && all == full && sh.server.work.wait() >= newcomerWait
+	sh.held = all > 0 && (sh.fresh.count(now) >= maxFresh || all == full && sh.server.work.wait() >= newcomerWait)
 	if all > 0 && !sh.held {
 		sh.newcomers.notify()
 	}

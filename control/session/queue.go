@@ -20,6 +20,13 @@ func (f *fifo[T]) put(item T) {
 
 func (f *fifo[T]) len() int { return len(f.items) - f.taken }
 
+func (f *fifo[T]) peek() (item T, ok bool) {
+	if f.len() == 0 {
+		return item, false
+	}
+	return f.items[f.taken], true
+}
+
 func (f *fifo[T]) take() (item T, ok bool) {
 	if f.len() == 0 {
 		return item, false

@@ -37,6 +37,7 @@ type sa struct {
 	init    *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
 	source  netip.Addr // counted by the gate
 	counted bool       // by the gate, as half-open or lingering
+	fresh   bool       // counted by the shard: it was begun lately
 	parted  bool       // counted by the shard: it lingers after its session was up
 	closed  bool       // Closed came from it: it lingers
 

@@ -32,7 +32,8 @@ type shard struct {
 	newcomers *newcomers
 
 	// Owned by run.
-	held     bool           // newcomers wait for workers
+	held     bool // newcomers wait for workers, or for others
+	fresh    fresh
 	machines map[uint64]*sa // by our SPI
 	sessions map[lease.SessionID]*session
 	halfOpen map[initKey]*sa
@@ -79,6 +80,7 @@ func (sh *shard) run(quit <-chan struct{}) {
 			for _, m := range letters {
 				m.deliver(sh, time.Now())
 			}
+			clear(letters) // they may hold what is gone
 		case <-sh.newcomers.wake:
 		case <-sh.timer.C:
 			sh.armed = time.Time{}
@@ -165,6 +167,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	sh.machines[spi] = s
 	sh.sessions[s.session.id] = s.session
 	sh.halfOpen[key] = s
+	sh.fresh.add(now, s)
 	server.stats.initiated.Add(1)
 	return s
 }

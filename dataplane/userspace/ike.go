@@ -11,12 +11,12 @@ import (
 	"github.com/roamgate/roamgate/dataplane/encap"
 )
 
-// ikeQueueOctets bounds the IKE messages that wait for their reader: some 2,000,
+// ikeQueueOctets bounds the IKE messages that wait for their reader: some 6,000,
 // what comes in the moment in which all devices come back. Strangers may fill half
 // of it: a flood of them finds it full and the others don't. What is being read is
 // as much again.
 const (
-	ikeQueueOctets = 1 << 20
+	ikeQueueOctets = 4 << 20
 	strangers      = ikeQueueOctets / 2
 	// ikeOverhead is what a message counts beside its octets.
 	ikeOverhead = 64
