@@ -65,13 +65,13 @@ func (s *sa) carries() bool { return s.session.current == s }
 
 // closeSA ends a machine that carries nothing, or never did.
 type closeSA struct {
-	sa     *sa
-	reason ike.CloseReason
+	sa *sa
+	in ike.Close
 }
 
 func (c closeSA) deliver(sh *shard, now time.Time) {
 	if sh.machines[c.sa.spi] == c.sa && !c.sa.closed {
-		sh.step(now, c.sa, ike.Close{Reason: c.reason})
+		sh.step(now, c.sa, c.in)
 	}
 }
 
@@ -126,7 +126,7 @@ func (sh *shard) spawned(s *sa, o ike.Spawned) {
 	s.session.machines = append(s.session.machines, next)
 	sh.timers.sooner(next, next.deadline())
 	if o.Redundant {
-		sh.mail.put(closeSA{next, ike.CloseRekeyed})
+		sh.mail.put(closeSA{next, ike.Close{Reason: ike.CloseRekeyed}})
 	}
 	if len(s.session.machines) > maxMachines {
 		sh.crowded(s, next)
@@ -138,7 +138,7 @@ func (sh *shard) spawned(s *sa, o ike.Spawned) {
 type forgetSA struct{ sa *sa }
 
 func (f forgetSA) deliver(sh *shard, now time.Time) {
-	closeSA{f.sa, ike.CloseRekeyed}.deliver(sh, now)
+	closeSA{f.sa, ike.Close{Reason: ike.CloseRekeyed}}.deliver(sh, now)
 	if sh.machines[f.sa.spi] == f.sa {
 		sh.forget(f.sa)
 	}
@@ -177,6 +177,6 @@ func (sh *shard) rekeyed(s *sa, o ike.Rekeyed) {
 	sh.server.log.Debug("IKE SA rekeyed", slog.String("device", session.device), slog.String("ike", o.IKE))
 	sh.timers.sooner(next, next.deadline())
 	if session.closing != "" {
-		sh.mail.put(closeSA{next, session.closing})
+		sh.mail.put(closeSA{next, ike.Close{Reason: session.closing}})
 	}
 }

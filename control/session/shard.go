@@ -243,18 +243,22 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 
 // close asks the machine of a session to end, once.
 func (sh *shard) close(now time.Time, s *session, reason ike.CloseReason) {
+	sh.closeBy(now, s, ike.Close{Reason: reason})
+}
+
+func (sh *shard) closeBy(now time.Time, s *session, in ike.Close) {
 	if s.closing != "" || s.over {
 		return
 	}
-	s.closing = reason
+	s.closing = in.Reason
 	// Nothing is forwarded any more: it isn't one that is up.
 	sh.server.infos.remove(s.id)
 	for _, other := range slices.Clone(s.machines) {
 		if other != s.current {
-			closeSA{other, reason}.deliver(sh, now)
+			closeSA{other, in}.deliver(sh, now)
 		}
 	}
-	sh.step(now, s.current, ike.Close{Reason: reason})
+	sh.step(now, s.current, in)
 }
 
 // flush sends what the machines gave out. A message that can't be sent is
