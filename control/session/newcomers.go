@@ -33,11 +33,14 @@ const (
 	// messages of others wait.
 	welcomed     = 64
 	welcomedBusy = 8
-	// maxFresh are those that were begun in the last freshTime and aren't up yet.
-	// More are not begun: their IKE_AUTH would come all at once and not find room in
-	// the inbox. Who never goes on is in the way for that time only.
+	// maxFresh are those that were begun in the last freshTime and whose IKE_AUTH
+	// hasn't come. More are not begun: it would come of all at once and find no room
+	// in the inbox. Who never goes on is in the way for that time only.
 	maxFresh  = inboxLen
-	freshTime = time.Second
+	freshTime = 2 * time.Second
+	// maxFinishing are those whose IKE_AUTH has come and who aren't up. While there
+	// are more nobody is begun: what they wait for is us.
+	maxFinishing = 256
 	// heldFor is how soon a shard looks again whether the workers have caught up.
 	heldFor = 10 * time.Millisecond
 )
@@ -176,10 +179,11 @@ func (n *newcomers) len() (all, full int) {
 	return n.resuming.len() + n.full.len(), n.full.len()
 }
 
-// fresh counts IKE SAs that were begun lately and aren't up yet.
+// fresh counts IKE SAs that were begun lately, and those whose IKE_AUTH has come.
 type fresh struct {
-	begun fifo[begun]
-	n     int
+	begun     fifo[begun]
+	n         int
+	finishing int
 }
 
 type begun struct {
@@ -193,12 +197,31 @@ func (f *fresh) add(now time.Time, s *sa) {
 	f.n++
 }
 
+// finish: the IKE_AUTH of one has come.
+func (f *fresh) finish(s *sa) {
+	f.remove(s)
+	s.finishing = true
+	f.finishing++ // not twice: remove has taken it back
+}
+
 // remove one that is up, or gone.
 func (f *fresh) remove(s *sa) {
 	if s.fresh {
 		s.fresh = false
 		f.n--
 	}
+	if s.finishing {
+		s.finishing = false
+		f.finishing--
+	}
+}
+
+// room for newcomers; 0: they have to wait.
+func (f *fresh) room(now time.Time) int {
+	if f.finishing >= maxFinishing {
+		return 0
+	}
+	return max(0, maxFresh-f.count(now))
 }
 
 func (f *fresh) count(now time.Time) int {
@@ -208,18 +231,21 @@ func (f *fresh) count(now time.Time) int {
 			return f.n
 		}
 		f.begun.take()
-		f.remove(oldest.sa)
+		if oldest.sa.fresh {
+			oldest.sa.fresh = false
+			f.n--
+		}
 	}
 }
 
 // welcome takes those who wait. As long as workers are behind, who needs them is
-// held, and all are as long as many have just begun.
+// held, and all are as long as many have just begun, or aren't finished.
 func (sh *shard) welcome(now time.Time) {
 	most := welcomed
 	if len(sh.inbox) > 0 {
 		most = welcomedBusy
 	}
-	for range min(most, maxFresh-sh.fresh.count(now)) {
+	for range min(most, sh.fresh.room(now)) {
 		p, key, ok := sh.newcomers.take(now, sh.server.work.wait() < newcomerWait)
 		if !ok {
 			break
@@ -231,7 +257,7 @@ func (sh *shard) welcome(now time.Time) {
 		}
 	}
 	all, full := sh.newcomers.len()
-	sh.held = all > 0 && (sh.fresh.count(now) >= maxFresh || all == full && sh.server.work.wait() >= newcomerWait)
+	sh.held = all > 0 && (sh.fresh.room(now) == 0 || all == full && sh.server.work.wait() >= newcomerWait)
 	if all > 0 && !sh.held {
 		sh.newcomers.notify()
 	}

@@ -34,12 +34,13 @@ type sa struct {
 	peerSPI  uint64 // zero before the handshake is over
 	session  *session
 
-	init    *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
-	source  netip.Addr // counted by the gate
-	counted bool       // by the gate, as half-open or lingering
-	fresh   bool       // counted by the shard: it was begun lately
-	parted  bool       // counted by the shard: it lingers after its session was up
-	closed  bool       // Closed came from it: it lingers
+	init      *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
+	source    netip.Addr // counted by the gate
+	counted   bool       // by the gate, as half-open or lingering
+	fresh     bool       // counted by the shard: it was begun lately, see fresh
+	finishing bool       // its IKE_AUTH has come
+	parted    bool       // counted by the shard: it lingers after its session was up
+	closed    bool       // Closed came from it: it lingers
 
 	due  time.Time // in timers
 	slot int       // index in timers, -1: not in it

@@ -201,6 +201,9 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 	case ike.AskTicket:
 		sh.makeTicket(now, s, o)
 	case ike.AskAdmit:
+		// From here on it is us who take the time.
+		sh.fresh.finish(s)
+		s.session.lookAt = time.Time{}
 		if o.Resumed {
 			sh.useTicket(now, s.session)
 			return
