@@ -25,7 +25,7 @@ const (
 	soakCrowdEnv = "ROAMGATE_SOAK_CROWD"
 	crowdSockets = 512
 	// crowdAtOnce are connected at a time.
-	crowdAtOnce = 64
+	crowdAtOnce = 512
 	// crowdIdle is for how long nothing may happen.
 	crowdIdle = 30 * time.Second
 	// crowdSession is what a session may take, resident and in BPF maps, in octets.
