@@ -32,9 +32,11 @@ const (
 	fleetRestarts = 2
 	// heapSlack is how much more than that of one that was just started the live
 	// heap of a gateway may hold that had devices: maps and buffers don't shrink.
-	// heapSlackDevice is for each device. In bytes; a session holds more than 4 KiB.
+	// heapSlackDevice is for each device, in octets: most of it are slots of Child SAs,
+	// 464 each, of which a device that rekeys once a minute has one and two that rest
+	// for two minutes. A session holds more than 4 KiB.
 	heapSlack       = 4 << 20
-	heapSlackDevice = 1 << 10
+	heapSlackDevice = 2 << 10
 )
 
 // Two thousand devices live for ten minutes: they roam, sleep, lose packets,

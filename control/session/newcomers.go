@@ -124,6 +124,14 @@ func (n *newcomers) put(now time.Time, p packet, sum uint64) (repeated bool) {
 	return false
 }
 
+// knows says whether a message waits, or has its machine.
+func (n *newcomers) knows(k initKey) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.known[initiator{k.remote, k.spi}]
+	return c != nil && c.sum == k.sum
+}
+
 // over: the machine of a message is up, or gone, or was never made.
 func (n *newcomers) over(k initKey) {
 	n.mu.Lock()

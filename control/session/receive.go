@@ -72,6 +72,9 @@ func (s *Server) receive(quit <-chan struct{}) error {
 // admitMessage has the gate look at a message and does what it says.
 func (s *Server) admitMessage(now time.Time, d *dataplane.Datagram, answer []byte) {
 	res := s.gate.Check(now, d.Remote, d.Data, answer)
+	if res.Verdict == gate.Answer && res.Header.Init && s.waits(d, res.Header) {
+		res = gate.Result{Verdict: gate.Pass, Header: res.Header}
+	}
 	if res.Reason != gate.ReasonNone {
 		s.stats.gateDrop(res.Reason)
 	}
@@ -82,6 +85,12 @@ func (s *Server) admitMessage(now time.Time, d *dataplane.Datagram, answer []byt
 	case gate.Pass:
 		s.route(now, d, res.Header)
 	}
+}
+
+// waits says whether this very message was let in before. Who would be asked for a
+// cookie now goes on with another one, and its AUTH would be for that.
+func (s *Server) waits(d *dataplane.Datagram, h gate.Header) bool {
+	return s.shards[s.initShard(d.Remote, h.InitiatorSPI)].newcomers.knows(s.initKeyOf(d.Remote, h.InitiatorSPI, d.Data))
 }
 
 // route hands a message to its shard. The receiver is the only one who does, so
