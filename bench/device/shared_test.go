@@ -126,3 +126,15 @@ func TestNumberOf(t *testing.T) {
 		}
 	}
 }
+
+// Whoever writes to the port finds a device or none, and breaks nothing.
+func FuzzNumberOf(f *testing.F) {
+	f.Add([]byte{0xff})
+	f.Add([]byte{0x12, 0x34, 0x5f, 0xff, 0})
+	f.Add(append(make([]byte, 4), make([]byte, 28)...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if n := numberOf(data); n >= 1<<numberBits {
+			t.Errorf("number %#x", n)
+		}
+	})
+}
