@@ -52,17 +52,6 @@ type shard struct {
 
 func newShard(server *Server, number uint8) *shard {
 	return &shard{
-<<<<<<< HEAD
-		server:   server,
-		number:   number,
-		inbox:    make(chan packet, inboxLen),
-		mail:     newQueue[mail](),
-		machines: make(map[uint64]*sa),
-		sessions: make(map[lease.SessionID]*session),
-		halfOpen: make(map[initKey]*sa),
-		children: make(map[dataplane.SPI]*session),
-		index:    newAdmittedIndex(),
-=======
 		server:    server,
 		number:    number,
 		inbox:     make(chan packet, inboxLen),
@@ -72,7 +61,7 @@ func newShard(server *Server, number uint8) *shard {
 		sessions:  make(map[lease.SessionID]*session),
 		halfOpen:  make(map[initKey]*sa),
 		children:  make(map[dataplane.SPI]*session),
->>>>>>> soak5
+		index:     newAdmittedIndex(),
 	}
 }
 
