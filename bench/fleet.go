@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/roamgate/roamgate/bench/capture"
 	"github.com/roamgate/roamgate/bench/device"
 	"github.com/roamgate/roamgate/bench/identity"
 	"github.com/roamgate/roamgate/bench/target"
@@ -37,6 +38,7 @@ type fleetFlags struct {
 	ike, esp         string
 	local            []string
 	gatewayPID       int
+	capture          captureFlags
 }
 
 func (f *fleetFlags) flags(c *cobra.Command) {
@@ -57,6 +59,7 @@ func (f *fleetFlags) flags(c *cobra.Command) {
 	l.StringVar(&f.esp, "esp", "", "`proposal` for ESP, such as aes128gcm16")
 	l.StringSliceVar(&f.local, "local", nil, "IP `address` to come from; of several, devices take turns")
 	l.IntVar(&f.gatewayPID, "gateway-pid", 0, "its `process` on this machine, to report what it uses")
+	f.capture.flags(c)
 	for _, name := range []string{"gateway", "gateway-id", "root"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err)
@@ -77,6 +80,8 @@ type fleet struct {
 	turn          atomic.Uint64 // of local
 	devices       uint64
 	gatewayPID    int
+	captureFlags  captureFlags
+	capture       *capture.Capture // nil where nothing is captured, see captured
 }
 
 // build checks the flags, the target before all.
@@ -91,7 +96,7 @@ func (f *fleetFlags) build() (*fleet, error) {
 	out := &fleet{
 		gateway: netip.AddrPortFrom(addr, f.port), natt: netip.AddrPortFrom(addr, f.nattPort),
 		gatewayID: &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte(f.gatewayID)},
-		devices:   f.devices, gatewayPID: f.gatewayPID,
+		devices:   f.devices, gatewayPID: f.gatewayPID, captureFlags: f.capture,
 	}
 	for _, text := range f.local {
 		a, err := netip.ParseAddr(text)
@@ -188,15 +193,28 @@ func (f *fleet) config(number uint64) (device.Config, error) {
 	if err != nil {
 		return device.Config{}, err
 	}
-	return device.Config{
+	cfg := device.Config{
 		Listen:  f.listen,
 		Gateway: f.gateway, GatewayNATT: f.natt,
 		ID: id.ID, Credential: id.Credential, GatewayID: f.gatewayID,
 		Verify: f.verify, TrustAnchors: f.anchors, Profile: f.profile,
-	}, nil
+	}
+	if f.capture != nil {
+		f.capture.Device(&cfg)
+	}
+	return cfg, nil
 }
 
 func (f *fleet) listen() (device.Socket, error) {
+	conn, err := f.open()
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return f.noting(conn), nil
+}
+
+// open a socket of a device.
+func (f *fleet) open() (*net.UDPConn, error) {
 	network := "udp4"
 	if f.gateway.Addr().Is6() {
 		network = "udp6"
@@ -205,11 +223,7 @@ func (f *fleet) listen() (device.Socket, error) {
 	if n := uint64(len(f.local)); n > 0 {
 		local = net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local[f.turn.Add(1)%n], 0))
 	}
-	conn, err := net.ListenUDP(network, local)
-	if err != nil {
-		return nil, err // not a typed nil
-	}
-	return conn, nil
+	return net.ListenUDP(network, local)
 }
 
 // allowFiles raises how many files this process may have open, where it may: each
