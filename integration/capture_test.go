@@ -26,9 +26,11 @@ func TestTsharkReadsBenchCaptures(t *testing.T) {
 	t.Cleanup(func() { _ = p.Stop(0) })
 	run := func(args ...string) (pcap, keys string) {
 		t.Helper()
+		// With one proposal IKE_AUTH isn't fragmented: Wireshark 4.0 mixes up fragments
+		// of SAs that have one pair of addresses.
 		pcap, keys = filepath.Join(s.dir, args[0]+".pcap"), filepath.Join(s.dir, args[0]+"-keys")
 		args = append(args, "--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID, "--root", "ca.crt", "--ca", "ca.crt", "--ca-key", "ca.key",
-			"--devices", "3", "--quiet", "--pcap", pcap, "--keys", keys)
+			"--devices", "3", "--quiet", "--esp", "aes128gcm16", "--pcap", pcap, "--keys", keys)
 		cmd := exec.CommandContext(s.ctx, program(t, benchProgram), args...)
 		cmd.Dir = s.dir
 		if said, err := s.top.Devices[0].Run(s.ctx, cmd); err != nil {
