@@ -45,14 +45,17 @@ func TestRound(t *testing.T) {
 	if err := plan.Run(t.Context(), r, func(s string) { t.Log(s) }); err != nil {
 		t.Fatal(err)
 	}
-	missing := 0
+	missing, others := 0, 0
 	for _, n := range r.Notes {
 		t.Log(n)
-		if strings.HasPrefix(n, WireGuard+" doesn't take part") {
+		switch {
+		case strings.HasPrefix(n, WireGuard+" doesn't take part"):
 			missing++
+		case strings.HasPrefix(n, XFRM+" doesn't take part"), strings.HasPrefix(n, StrongSwanKernel+" doesn't take part"):
+			others++
 		}
 	}
-	if len(r.Notes) > missing {
+	if len(r.Notes) > missing+others {
 		t.Error("there are notes of failures")
 	}
 	tables := make(map[string]report.Table)

@@ -44,6 +44,11 @@ const (
 	// program before it.
 	Bundles = "gatewayd-bundles"
 	Guarded = "gatewayd-guard"
+
+	// XFRM is gatewayd that leaves ESP to the kernel, StrongSwanKernel strongSwan
+	// that does. The client at the other end of both is strongSwan and its kernel.
+	XFRM             = "gatewayd-xfrm"
+	StrongSwanKernel = "strongswan-kernel"
 )
 
 // Algorithms for all: the ones that everybody is fast with.
@@ -58,7 +63,9 @@ var contestants = []contestant{
 	{name: Bundles, available: bundlesAvailable, serve: serveBundles, variant: true},
 	{name: Guarded, available: gatewaydAvailable, serve: serveGuarded, variant: true},
 	{name: WireGuard, available: wireGuardAvailable, connect: connectWireGuard},
-	{name: StrongSwan, available: func(*Programs) error { return peer.Available() }, connect: connectStrongSwan, serve: serveStrongSwan},
+	{name: StrongSwan, available: strongSwanAvailable, connect: connectStrongSwan, serve: serveStrongSwan},
+	{name: XFRM, available: kernelAvailable(gatewaydAvailable), connect: connectXFRM, serve: serveXFRM},
+	{name: StrongSwanKernel, available: kernelAvailable(strongSwanAvailable), connect: connectStrongSwanKernel, serve: serveStrongSwanKernel},
 }
 
 // inside is behind the gateway.
@@ -85,6 +92,22 @@ func connectPlain(_ context.Context, l *lab) error {
 	return l.Devices[0].AddRoute(inside, netns.GatewayOutside)
 }
 
+func strongSwanAvailable(*Programs) error { return peer.Available() }
+
+// kernelAvailable: what else is needed, IPsec in the kernel and strongSwan for the
+// other end.
+func kernelAvailable(also func(*Programs) error) func(*Programs) error {
+	return func(p *Programs) error {
+		if err := errors.Join(also(p), strongSwanAvailable(p)); err != nil {
+			return err
+		}
+		if err := netns.KernelIPsec(); err != nil {
+			return fmt.Errorf("%w: IPsec in the kernel: %w", ErrMissing, err)
+		}
+		return nil
+	}
+}
+
 func gatewaydAvailable(p *Programs) error { return find(&p.Gatewayd, "gatewayd") }
 
 func bundlesAvailable(p *Programs) error {
@@ -99,6 +122,7 @@ runtime_dir: run
 log: {level: warn}
 metrics: {listen: "off"}
 gateway:
+  backend: %s
   external: {interface: %s, address: %s, bundles: %v}
   internal: {interface: %s}
   identity: {id: %s, credentials: [{certificate: gw.crt, key: gw.key}]}
@@ -117,8 +141,16 @@ gateway:
 
 // gatewaydOptions in which its variants differ.
 type gatewaydOptions struct {
+	kernel  bool // forwards
 	bundles bool
 	guard   string
+}
+
+func (o gatewaydOptions) backend() string {
+	if o.kernel {
+		return "xfrm"
+	}
+	return "userspace"
 }
 
 const noGuard = "{mode: off}"
@@ -145,12 +177,16 @@ func serveBundles(ctx context.Context, l *lab) (pid int, err error) {
 	return l.serve(ctx, gatewaydOptions{bundles: true, guard: noGuard})
 }
 
+func serveXFRM(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serve(ctx, gatewaydOptions{kernel: true, guard: noGuard})
+}
+
 func serveGuarded(ctx context.Context, l *lab) (pid int, err error) {
 	return l.serve(ctx, gatewaydOptions{guard: crowdGuard})
 }
 
 func (l *lab) serve(ctx context.Context, o gatewaydOptions) (pid int, err error) {
-	conf := fmt.Sprintf(gatewaydConfig, netns.OutsideLink, netns.GatewayOutside, o.bundles, netns.InsideLink, gatewayID, o.guard, ikeProposal, espProposal, inside)
+	conf := fmt.Sprintf(gatewaydConfig, o.backend(), netns.OutsideLink, netns.GatewayOutside, o.bundles, netns.InsideLink, gatewayID, o.guard, ikeProposal, espProposal, inside)
 	if err := os.WriteFile(l.path("gatewayd.yaml"), []byte(conf), 0o600); err != nil {
 		return 0, err
 	}
@@ -299,10 +335,18 @@ pools {
 `
 
 func serveStrongSwan(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serveStrongSwan(ctx)
+}
+
+func serveStrongSwanKernel(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serveStrongSwan(ctx, peer.KernelIPsec)
+}
+
+func (l *lab) serveStrongSwan(ctx context.Context, options ...peer.Option) (pid int, err error) {
 	if err := l.forward(); err != nil {
 		return 0, err
 	}
-	c, err := l.charon(ctx, l.Gateway, "charon-gw")
+	c, err := l.charon(ctx, l.Gateway, "charon-gw", options...)
 	if err != nil {
 		return 0, err
 	}
@@ -314,11 +358,11 @@ func serveStrongSwan(ctx context.Context, l *lab) (pid int, err error) {
 	return c.PID(), c.LoadText(ctx, conf, files)
 }
 
-func (l *lab) charon(ctx context.Context, ns *netns.Namespace, name string) (*peer.Charon, error) {
+func (l *lab) charon(ctx context.Context, ns *netns.Namespace, name string, options ...peer.Option) (*peer.Charon, error) {
 	if err := os.Mkdir(l.path(name), 0o700); err != nil {
 		return nil, err
 	}
-	c, err := peer.Start(ctx, ns, l.path(name), peer.Crowd)
+	c, err := peer.Start(ctx, ns, l.path(name), append(options, peer.Crowd)...)
 	if err != nil {
 		return nil, err
 	}
@@ -348,8 +392,26 @@ func connectStrongSwan(ctx context.Context, l *lab) error {
 	if _, err := serveStrongSwan(ctx, l); err != nil {
 		return err
 	}
+	return l.strongSwanClient(ctx)
+}
+
+func connectStrongSwanKernel(ctx context.Context, l *lab) error {
+	if _, err := serveStrongSwanKernel(ctx, l); err != nil {
+		return err
+	}
+	return l.strongSwanClient(ctx, peer.KernelIPsec)
+}
+
+func connectXFRM(ctx context.Context, l *lab) error {
+	if _, err := serveXFRM(ctx, l); err != nil {
+		return err
+	}
+	return l.strongSwanClient(ctx, peer.KernelIPsec)
+}
+
+func (l *lab) strongSwanClient(ctx context.Context, options ...peer.Option) error {
 	dev := l.Devices[0]
-	c, err := l.charon(ctx, dev.Namespace, "charon-dev")
+	c, err := l.charon(ctx, dev.Namespace, "charon-dev", options...)
 	if err != nil {
 		return err
 	}
