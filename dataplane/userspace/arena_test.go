@@ -42,7 +42,7 @@ func TestCiphersGiveWay(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	if n := len(h.backend.loops[0].ciphers.entries); n != 2 {
+	if n := h.backend.loops[0].ciphers.made; n != 2 {
 		t.Errorf("%d places for ciphers", n)
 	}
 	for _, p := range peers {

@@ -158,7 +158,7 @@ func (l *loop) fromESP(at *local, d *encap.Datagram) {
 		l.drop(dataplane.ReasonReplayOld)
 		return
 	}
-	inner, nextHeader, err := l.transforms(s).open.Open(packet, seq)
+	inner, nextHeader, err := l.opener(s, l.now).Open(packet, seq)
 	if err != nil {
 		l.drop(reasonOf(err))
 		return

@@ -179,7 +179,7 @@ func (l *loop) seal(s *sa, buffer []byte, n int, p *packet) {
 	if p.v6 {
 		nextHeader = protoIPv6
 	}
-	sealed := l.transforms(s).seal.Seal(buffer, n, nextHeader, s.outboundSPI, seq)
+	sealed := l.sealer(s, l.now).Seal(buffer, n, nextHeader, s.outboundSPI, seq)
 	l.locals[s.at].sender.Push(len(sealed), s.peer.addrPort(), l.outerTOS(p))
 
 	l.sealed++
