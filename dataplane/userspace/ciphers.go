@@ -23,12 +23,14 @@ type cipherCache struct {
 	made   int // entries
 	hand   int
 	free   []uint32
+	dead   []batchKey // to be erased when the round is over
 }
 
 type cipherEntry struct {
-	open, seal esp.Transform // nil before the first packet
-	owner      *sa
-	used       bool // since the hand passed
+	open, seal           esp.Transform // nil before the first packet
+	openBatch, sealBatch batchKey      // see batcher
+	owner                *sa
+	used                 bool // since the hand passed
 }
 
 const (
@@ -40,7 +42,7 @@ const (
 	leastActive = 8192
 	// restAfter after which a child gives its place to another one, and handsReach is
 	// how many are looked at for that.
-	restAfter    = time.Minute
+	restAfter  = time.Minute
 	handsReach = 4
 )
 
@@ -88,7 +90,9 @@ func mustTransform(t esp.Transform, err error) esp.Transform {
 func (db *sadb) cipher(s *sa, now time.Duration) *cipherEntry {
 	if s.cipher == 0 {
 		at := db.ciphers.place(now)
-		*db.ciphers.at(at) = cipherEntry{owner: s}
+		e := db.ciphers.at(at)
+		db.ciphers.retire(e)
+		*e = cipherEntry{owner: s}
 		s.cipher = at + 1
 	}
 	e := db.ciphers.at(s.cipher - 1)
@@ -146,7 +150,36 @@ func (c *cipherCache) drop(s *sa) {
 		return
 	}
 	at := s.cipher - 1
-	*c.at(at) = cipherEntry{}
+	e := c.at(at)
+	c.retire(e)
+	*e = cipherEntry{}
 	c.free = append(c.free, at)
 	s.cipher = 0
+}
+
+// retire keeps keys of a place that gets another owner until the round is over:
+// packets of the same batch may need them.
+func (c *cipherCache) retire(e *cipherEntry) {
+	if none := (batchKey{}); e.openBatch != none || e.sealBatch != none {
+		c.dead = append(c.dead, e.openBatch, e.sealBatch)
+	}
+}
+
+// bury erases keys that nobody has any more. It is called between rounds.
+func (c *cipherCache) bury() {
+	for i, k := range c.dead {
+		k.erase()
+		c.dead[i] = batchKey{}
+	}
+	c.dead = c.dead[:0]
+}
+
+// end of the loop.
+func (c *cipherCache) end() {
+	for i := range c.made {
+		e := c.at(uint32(i))
+		c.retire(e)
+		e.openBatch, e.sealBatch = batchKey{}, batchKey{}
+	}
+	c.bury()
 }

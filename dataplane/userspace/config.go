@@ -80,6 +80,9 @@ type Config struct {
 	// holds, 8,192 at least. They take memory only while they move packets, see
 	// cipherCache.
 	ActiveChildren int
+	// Singly opens and seals each packet by itself also where Batches says that a
+	// round's are done together.
+	Singly bool
 	// CopyDSCP shows the DSCP of inner packets on the outer ones. Otherwise
 	// theirs is 0.
 	CopyDSCP bool
