@@ -131,6 +131,9 @@ func (k *Key) Erase() {
 	}
 }
 
+// There says whether the key wasn't erased yet.
+func (k *Key) There() bool { return k.c != nil }
+
 // Job is one packet of a batch.
 type Job struct {
 	key uintptr // of C's memory: with pointers every call would look through all jobs
