@@ -19,6 +19,7 @@ import (
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/hostroute"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
@@ -81,17 +82,19 @@ type gateway struct {
 	leases   leases
 	backend  forwarder
 	lists    accessLists
-	forward  *forwarding
-	records  *records.Writer
-	tickets  *ticketkeys.Keeper
-	routes   routes
-	inform   informs
-	guard    *guardLayer
-	logger   *slog.Logger
-	level    *slog.LevelVar
-	started  time.Time
-	listen   []netip.AddrPort
-	mtu      int
+	// hostRoutes is nil where none are offered.
+	hostRoutes *hostroute.Routes
+	forward    *forwarding
+	records    *records.Writer
+	tickets    *ticketkeys.Keeper
+	routes     routes
+	inform     informs
+	guard      *guardLayer
+	logger     *slog.Logger
+	level      *slog.LevelVar
+	started    time.Time
+	listen     []netip.AddrPort
+	mtu        int
 
 	// stop asks for an orderly end; stopping is closed when it has begun, and
 	// steps tells how it goes.
@@ -343,6 +346,10 @@ func (g *gateway) snapshot() metrics.Snapshot {
 		Handshake: cumulative(stats.Handshake),
 	}
 	s.Kernel, s.Offloads = g.forward.abilities()
+	if g.hostRoutes != nil {
+		r := g.hostRoutes.Stats()
+		s.HostRoutes, s.HostRoutesWaiting, s.HostRouteErrors = r.Routes, r.Waiting, r.Refused
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.MaxSessions = g.config.Gateway.Limits.Sessions

@@ -21,6 +21,7 @@ import (
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/hostroute"
 	"github.com/roamgate/roamgate/dataplane/layered"
 	"github.com/roamgate/roamgate/dataplane/link"
 	"github.com/roamgate/roamgate/dataplane/xfrm"
@@ -198,6 +199,16 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	// Layers are closed after the data plane.
 	undo.push("", filter.close)
 	layers := append(filter.layers(), lists)
+	if offered := cfg.Gateway.Tunnel.HostRoutes; offered.Table != 0 {
+		g.hostRoutes, err = hostroute.New(hostroute.Config{
+			Interface: forward.name, Table: offered.Table, Protocol: uint8(offered.Protocol), Logger: logger,
+		})
+		if err != nil {
+			return fmt.Errorf("host routes: %w", explainHost(err))
+		}
+		undo.push("host routes", g.hostRoutes.Close)
+		layers = append(layers, g.hostRoutes)
+	}
 	below, err := forward.build(events, lists.bindsSources)
 	if err != nil {
 		return explainHost(err)

@@ -5,10 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -246,36 +244,7 @@ func TestResumeAtTheSecondGateway(t *testing.T) {
 	}
 	conf := s.conf
 	conf.Pools, conf.Extra = halves[1:], share(halves[0])
-	dir := shortDir(t)
-	for _, name := range []string{"gw.crt", "gw.key", "root.crt"} {
-		content, err := os.ReadFile(filepath.Join(s.dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text := strings.NewReplacer(
-		"interface: "+netns.OutsideLink, "interface: "+netns.HostLink,
-		"address: "+netns.GatewayOutside.String(), "address: "+there.Address.String(),
-		"interface: "+netns.InsideLink, "interface: inside0").Replace(conf.YAML())
-	file := filepath.Join(dir, "gatewayd.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	second := gateway.New(there.Namespace, program(t, gatewayd), file, gateway.MetricsAt)
-	ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
-	defer cancel()
-	if err := second.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the second gatewayd:\n%s", second.LogTail(40))
-		}
-		second.Kill()
-	})
+	s.secondGateway(t, there, "inside0", conf)
 
 	dev := s.top.Devices[0]
 	id := s.root.device(t, "dev1", keyECDSA(t))
@@ -284,11 +253,7 @@ func TestResumeAtTheSecondGateway(t *testing.T) {
 	s.gw.Kill()
 	d.Vanish()
 
-	elsewhere := func(by *ike.Ticket) device.Config {
-		cfg := s.ticketed(dev, id, by)
-		cfg.Gateway, cfg.GatewayNATT = netip.AddrPortFrom(there.Address, 500), netip.AddrPortFrom(there.Address, 4500)
-		return cfg
-	}
+	elsewhere := func(by *ike.Ticket) device.Config { return dialing(s.ticketed(dev, id, by), there) }
 	d, again := s.simulate(t, elsewhere(ticket))
 	if again != address || !d.Info().Summary.Resumed {
 		t.Errorf("%s at the second gateway, resumed %v; %s at the first", again, d.Info().Summary.Resumed, address)

@@ -112,6 +112,16 @@ type Tunnel struct {
 	CopyDSCP bool `yaml:"copy_dscp"`
 	// Loops of the packet path; 0 is one for each core, at most 32.
 	Loops int `yaml:"loops"`
+	// HostRoutes are offered to a routing daemon.
+	HostRoutes HostRoutes `yaml:"host_routes"`
+}
+
+// HostRoutes of the devices that are connected.
+type HostRoutes struct {
+	// Table of the kernel; 0 makes no routes.
+	Table int `yaml:"table"`
+	// Protocol number of the routes, by which the daemon knows them.
+	Protocol int `yaml:"protocol"`
 }
 
 // Identity is how the gateway shows who it is.

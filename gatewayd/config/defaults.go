@@ -32,7 +32,7 @@ func Default() *Config {
 		Gateway: Gateway{
 			Backend:  BackendAuto,
 			External: External{Port: 500, NATTPort: 4500},
-			Tunnel:   Tunnel{Name: "gatewayd0", PathMTU: 1500},
+			Tunnel:   Tunnel{Name: "gatewayd0", PathMTU: 1500, HostRoutes: HostRoutes{Protocol: 201}},
 			Trust:    Trust{StaleCRL: StaleCRLRefuse, MaxCertificates: 4},
 			IKE: IKE{
 				Proposals: mustIKE(

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/enrollment/profile"
 )
@@ -110,6 +112,12 @@ func (v *validator) interfaces(g *Gateway) {
 		v.between("gateway.tunnel.mtu", g.Tunnel.MTU, 1280, 65535)
 	}
 	v.between("gateway.tunnel.loops", g.Tunnel.Loops, 0, 32)
+	v.between("gateway.tunnel.host_routes.table", g.Tunnel.HostRoutes.Table, 0, 1<<31-1)
+	if g.Tunnel.HostRoutes.Table == unix.RT_TABLE_LOCAL {
+		v.say("gateway.tunnel.host_routes.table", "got %d, which is the kernel's own table of local addresses, expected another one", unix.RT_TABLE_LOCAL)
+	}
+	// Those up to 4 are the kernel's and the administrator's (rtnetlink(7)).
+	v.between("gateway.tunnel.host_routes.protocol", g.Tunnel.HostRoutes.Protocol, unix.RTPROT_STATIC+1, 255)
 	v.between("gateway.tunnel.path_mtu", g.Tunnel.PathMTU, 1380, 65535)
 	if g.Tunnel.MTU > g.Tunnel.PathMTU {
 		v.say("gateway.tunnel.mtu", "got %d, expected less than gateway.tunnel.path_mtu (%d)", g.Tunnel.MTU, g.Tunnel.PathMTU)

@@ -49,6 +49,10 @@ type Snapshot struct {
 	LeaseExhausted, LeaseReassigned, LeaseWriteErrors uint64
 	// DHCPAnswers is a counter of DHCPINFORM that were answered.
 	DHCPAnswers uint64
+	// Host routes that are wanted and those that wait for the kernel; a counter of
+	// its refusals.
+	HostRoutes, HostRoutesWaiting int
+	HostRouteErrors               uint64
 	// Counters of session records, in lines, and of what kept them from the disk.
 	RecordsWritten, RecordErrors uint64
 	// Handshake durations.
@@ -101,6 +105,8 @@ var (
 	leaseExhausted    = desc("lease_exhausted_total", "Requests for an address that found none free.")
 	leaseReassigned   = desc("lease_reassigned_total", "Addresses that were taken from an idle device for another.")
 	leaseWriteErrors  = desc("lease_write_errors_total", "Failed transactions of the lease file.")
+	hostRoutes        = desc("host_routes", "Host routes of connected devices, by state.", "state")
+	hostRouteErrors   = desc("host_route_errors_total", "Changes of host routes that the kernel refused; they are tried again.")
 	recordsWritten    = desc("session_records_total", "Session records that were written.")
 	recordErrors      = desc("session_record_errors_total", "Failed writes and syncs of session records.")
 	dhcpAnswers       = desc("dhcp_answers_total", "DHCPINFORM of devices that were answered.")
@@ -112,7 +118,7 @@ var (
 var all = []*prometheus.Desc{
 	sessions, sessionsMax, halfOpen, handshakesStarted, handshakes, handshakeSeconds, closed, refused, notes, events, accessPackets, drops, guardPackets, kernelAbility, offloads,
 	bytesTotal, packetsTotal, leases, leaseCapacity, leaseExhausted, leaseReassigned, leaseWriteErrors,
-	rekeyedIKE, moved, legacy, tickets, work, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
+	hostRoutes, hostRouteErrors, rekeyedIKE, moved, legacy, tickets, work, recordsWritten, recordErrors, dhcpAnswers, configLoaded, reloadsFailed, crlExpires,
 }
 
 // Collector takes a snapshot for each scrape. The function may be called from
@@ -179,6 +185,9 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(leaseExhausted, s.LeaseExhausted)
 	counter(leaseReassigned, s.LeaseReassigned)
 	counter(leaseWriteErrors, s.LeaseWriteErrors)
+	gauge(hostRoutes, float64(s.HostRoutes), "wanted")
+	gauge(hostRoutes, float64(s.HostRoutesWaiting), "waiting")
+	counter(hostRouteErrors, s.HostRouteErrors)
 	counter(rekeyedIKE, s.RekeyedIKE)
 	counter(moved, s.Moved)
 	counter(recordsWritten, s.RecordsWritten)
