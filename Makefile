@@ -26,8 +26,9 @@ build: go-version ## Build bin/gatewayd and bin/bench
 	$(BUILD) -o bin/gatewayd ./gatewayd
 	$(BUILD) -o bin/bench ./bench
 
-build-ipsecmb: go-version ## Build bin/gatewayd-ipsecmb: AES-GCM by Intel's library, dynamically linked
+build-ipsecmb: go-version ## The same with AES-GCM by Intel's library (libipsec-mb-dev): bin/*-ipsecmb, not static
 	CGO_ENABLED=1 go build -trimpath -tags ipsecmb -o bin/gatewayd-ipsecmb ./gatewayd
+	CGO_ENABLED=1 go build -trimpath -tags ipsecmb -o bin/bench-ipsecmb ./bench
 
 build-demo: build
 	$(BUILD) -o $(TOOLS)/demo ./integration/demo

@@ -119,6 +119,8 @@ the generator another with its share of the kernel's work, if there are two.`,
 	f.IntVar(&devices, "devices", 10000, "of memory and storm")
 	f.DurationVar(&trial, "trial", 5*time.Second, "how long each measurement takes")
 	f.StringVar(&plan.Gatewayd, "gatewayd", "gatewayd", "its `program`")
+	f.StringVar(&plan.GatewaydTogether, "gatewayd-ipsecmb", "gatewayd-ipsecmb", "its `program`")
+	f.StringVar(&plan.BenchTogether, "bench-ipsecmb", "bench-ipsecmb", "the `program` for its client")
 	f.StringVar(&plan.WireGuard, "wireguard-go", "wireguard-go", "its `program`")
 	f.StringVar(&plan.IPerf, "iperf3", "iperf3", "its `program`")
 	return c

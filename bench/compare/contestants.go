@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -45,6 +46,10 @@ const (
 	Bundles = "gatewayd-bundles"
 	Guarded = "gatewayd-guard"
 
+	// Together is gatewayd and its client with AES-GCM by ipsec-mb, as `make
+	// build-ipsecmb` makes them.
+	Together = "gatewayd-ipsecmb"
+
 	// XFRM is gatewayd that leaves ESP to the kernel, StrongSwanKernel strongSwan
 	// that does. The client at the other end of both is strongSwan and its kernel.
 	XFRM             = "gatewayd-xfrm"
@@ -60,6 +65,7 @@ const (
 var contestants = []contestant{
 	{name: Plain, available: func(*Programs) error { return nil }, connect: connectPlain},
 	{name: Gatewayd, available: gatewaydAvailable, connect: connectGatewayd, serve: serveGatewayd},
+	{name: Together, available: togetherAvailable, connect: connectTogether, serve: serveTogether},
 	{name: Bundles, available: bundlesAvailable, serve: serveBundles, variant: true},
 	{name: Guarded, available: gatewaydAvailable, serve: serveGuarded, variant: true},
 	{name: WireGuard, available: wireGuardAvailable, connect: connectWireGuard},
@@ -110,6 +116,10 @@ func kernelAvailable(also func(*Programs) error) func(*Programs) error {
 
 func gatewaydAvailable(p *Programs) error { return find(&p.Gatewayd, "gatewayd") }
 
+func togetherAvailable(p *Programs) error {
+	return errors.Join(find(&p.GatewaydTogether, "gatewayd-ipsecmb"), find(&p.BenchTogether, "bench-ipsecmb"))
+}
+
 func bundlesAvailable(p *Programs) error {
 	ethtool := ""
 	return errors.Join(gatewaydAvailable(p), find(&ethtool, "ethtool"))
@@ -141,7 +151,8 @@ gateway:
 
 // gatewaydOptions in which its variants differ.
 type gatewaydOptions struct {
-	kernel  bool // forwards
+	program string // empty: gatewayd
+	kernel  bool   // forwards
 	bundles bool
 	guard   string
 }
@@ -177,6 +188,10 @@ func serveBundles(ctx context.Context, l *lab) (pid int, err error) {
 	return l.serve(ctx, gatewaydOptions{bundles: true, guard: noGuard})
 }
 
+func serveTogether(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serve(ctx, gatewaydOptions{program: l.GatewaydTogether, guard: noGuard})
+}
+
 func serveXFRM(ctx context.Context, l *lab) (pid int, err error) {
 	return l.serve(ctx, gatewaydOptions{kernel: true, guard: noGuard})
 }
@@ -190,7 +205,7 @@ func (l *lab) serve(ctx context.Context, o gatewaydOptions) (pid int, err error)
 	if err := os.WriteFile(l.path("gatewayd.yaml"), []byte(conf), 0o600); err != nil {
 		return 0, err
 	}
-	program, args := l.onGateway(l.Gatewayd, "run", "gateway", "--config", "gatewayd.yaml")
+	program, args := l.onGateway(cmp.Or(o.program, l.Gatewayd), "run", "gateway", "--config", "gatewayd.yaml")
 	if o.bundles { // needs /sys as the namespace sees it
 		args = append([]string{"-m", "sh", "-c", `mount -t sysfs sysfs /sys && exec "$0" "$@"`, program}, args...)
 		program = "unshare"
@@ -224,7 +239,19 @@ func connectGatewayd(ctx context.Context, l *lab) error {
 	if _, err := serveGatewayd(ctx, l); err != nil {
 		return err
 	}
-	p, err := l.start(l.Devices[0].Namespace, "tunnel", l.Bench, "tunnel",
+	return l.tunnelClient(ctx, l.Bench)
+}
+
+func connectTogether(ctx context.Context, l *lab) error {
+	if _, err := serveTogether(ctx, l); err != nil {
+		return err
+	}
+	return l.tunnelClient(ctx, l.BenchTogether)
+}
+
+// tunnelClient is gatewayd's own one, of that bench.
+func (l *lab) tunnelClient(ctx context.Context, bench string) error {
+	p, err := l.start(l.Devices[0].Namespace, "tunnel", bench, "tunnel",
 		"--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID, "--root", "ca.crt",
 		"--certificate", "dev.crt", "--key", "dev.key", "--ike", "aes128gcm16-prfsha256-curve25519", "--esp", espProposal,
 		"--host", netns.LANHost.String())
