@@ -93,7 +93,7 @@ func TestSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s device.Socket = c.Socket(conn)
+	s := c.Socket(conn)
 	defer s.Close()
 	own := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), s.LocalAddr().(*net.UDPAddr).AddrPort().Port())
 	buf := make([]byte, 100)
