@@ -30,7 +30,7 @@ func TestTsharkReadsBenchCaptures(t *testing.T) {
 		// of SAs that have one pair of addresses.
 		pcap, keys = filepath.Join(s.dir, args[0]+".pcap"), filepath.Join(s.dir, args[0]+"-keys")
 		args = append(args, "--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID, "--root", "ca.crt", "--ca", "ca.crt", "--ca-key", "ca.key",
-			"--devices", "3", "--quiet", "--esp", "aes128gcm16", "--pcap", pcap, "--keys", keys)
+			"--devices", "3", "--timeout", "1m", "--quiet", "--esp", "aes128gcm16", "--pcap", pcap, "--keys", keys)
 		cmd := exec.CommandContext(s.ctx, program(t, benchProgram), args...)
 		cmd.Dir = s.dir
 		if said, err := s.top.Devices[0].Run(s.ctx, cmd); err != nil {
@@ -40,7 +40,7 @@ func TestTsharkReadsBenchCaptures(t *testing.T) {
 	}
 	for _, c := range []struct {
 		args  []string
-		auths int // AUTH payloads that are read, of both sides
+		auths int // AUTH payloads that are read, of both sides; what is slow is repeated
 		inner int // datagrams inside ESP
 	}{
 		{args: []string{"ike", "--count", "3", "--duration", "0s", "--concurrency", "1"}, auths: 6},
@@ -57,8 +57,8 @@ func TestTsharkReadsBenchCaptures(t *testing.T) {
 			if n := read("_ws.malformed || _ws.expert.severity == error"); n != 0 {
 				t.Errorf("%d are malformed", n)
 			}
-			if n := read("isakmp.exchangetype == 35 && isakmp.typepayload == 39"); n != c.auths {
-				t.Errorf("tshark decrypted %d AUTH payloads, want %d", n, c.auths)
+			if n := read("isakmp.exchangetype == 35 && isakmp.typepayload == 39"); n < c.auths {
+				t.Errorf("tshark decrypted %d AUTH payloads, want %d or more", n, c.auths)
 			}
 			if n := read("esp && udp.dstport == 5202"); n < c.inner {
 				t.Errorf("tshark decrypted %d datagrams in ESP, want %d", n, c.inner)
