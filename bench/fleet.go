@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/roamgate/roamgate/bench/capture"
 	"github.com/roamgate/roamgate/bench/device"
 	"github.com/roamgate/roamgate/bench/identity"
 	"github.com/roamgate/roamgate/bench/target"
@@ -38,6 +39,7 @@ type fleetFlags struct {
 	local            []string
 	sockets          int
 	gatewayPID       int
+	capture          captureFlags
 }
 
 func (f *fleetFlags) flags(c *cobra.Command) {
@@ -59,6 +61,7 @@ func (f *fleetFlags) flags(c *cobra.Command) {
 	l.StringSliceVar(&f.local, "local", nil, "IP `address` to come from; of several, devices take turns")
 	l.IntVar(&f.sockets, "sockets", 0, "how many sockets the devices share, where each can't have its own; 0: each has its own")
 	l.IntVar(&f.gatewayPID, "gateway-pid", 0, "its `process` on this machine, to report what it uses")
+	f.capture.flags(c)
 	for _, name := range []string{"gateway", "gateway-id", "root"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err)
@@ -82,6 +85,8 @@ type fleet struct {
 	opening       sync.Mutex
 	devices       uint64
 	gatewayPID    int
+	captureFlags  captureFlags
+	capture       *capture.Capture // nil where nothing is captured, see captured
 }
 
 // build checks the flags, the target before all.
@@ -96,7 +101,11 @@ func (f *fleetFlags) build() (*fleet, error) {
 	out := &fleet{
 		gateway: netip.AddrPortFrom(addr, f.port), natt: netip.AddrPortFrom(addr, f.nattPort),
 		gatewayID: &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte(f.gatewayID)},
+<<<<<<< HEAD
 		devices:   f.devices, sockets: f.sockets, gatewayPID: f.gatewayPID,
+=======
+		devices:   f.devices, gatewayPID: f.gatewayPID, captureFlags: f.capture,
+>>>>>>> speed6
 	}
 	for _, text := range f.local {
 		a, err := netip.ParseAddr(text)
@@ -204,16 +213,21 @@ func (f *fleet) config(number uint64) (device.Config, error) {
 	if err != nil {
 		return device.Config{}, err
 	}
-	return device.Config{
+	cfg := device.Config{
 		Listen:  f.listen,
 		Gateway: f.gateway, GatewayNATT: f.natt,
 		ID: id.ID, Credential: id.Credential, GatewayID: f.gatewayID,
 		Verify: f.verify, TrustAnchors: f.anchors, Profile: f.profile,
-	}, nil
+	}
+	if f.capture != nil {
+		f.capture.Device(&cfg)
+	}
+	return cfg, nil
 }
 
 // listen opens a device's socket, or gives it its part in one.
 func (f *fleet) listen() (device.Socket, error) {
+<<<<<<< HEAD
 	if f.sockets == 0 {
 		return f.open()
 	}
@@ -230,6 +244,17 @@ func (f *fleet) listen() (device.Socket, error) {
 }
 
 func (f *fleet) open() (device.Socket, error) {
+=======
+	conn, err := f.open()
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return f.noting(conn), nil
+}
+
+// open a socket of a device.
+func (f *fleet) open() (*net.UDPConn, error) {
+>>>>>>> speed6
 	network := "udp4"
 	if f.gateway.Addr().Is6() {
 		network = "udp6"
@@ -238,6 +263,7 @@ func (f *fleet) open() (device.Socket, error) {
 	if n := uint64(len(f.local)); n > 0 {
 		local = net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local[f.turn.Add(1)%n], 0))
 	}
+<<<<<<< HEAD
 	conn, err := net.ListenUDP(network, local)
 	if err != nil {
 		return nil, err // not a typed nil
@@ -246,6 +272,9 @@ func (f *fleet) open() (device.Socket, error) {
 		_ = conn.SetReadBuffer(sharedBuffer)
 	}
 	return conn, nil
+=======
+	return net.ListenUDP(network, local)
+>>>>>>> speed6
 }
 
 // sharedBuffer is what the kernel is asked to hold, in octets, of what comes for the
