@@ -184,7 +184,7 @@ func (e *espFlags) member(ctx context.Context, f *fleet, number uint64, connecte
 	}
 	cfg.Forward = m
 	cfg.Listen = func() (device.Socket, error) {
-		conn, err := f.open()
+		conn, err := f.dial()
 		if err != nil {
 			return nil, err
 		}

@@ -101,11 +101,7 @@ func (f *fleetFlags) build() (*fleet, error) {
 	out := &fleet{
 		gateway: netip.AddrPortFrom(addr, f.port), natt: netip.AddrPortFrom(addr, f.nattPort),
 		gatewayID: &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte(f.gatewayID)},
-<<<<<<< HEAD
-		devices:   f.devices, sockets: f.sockets, gatewayPID: f.gatewayPID,
-=======
-		devices:   f.devices, gatewayPID: f.gatewayPID, captureFlags: f.capture,
->>>>>>> speed6
+		devices:   f.devices, sockets: f.sockets, gatewayPID: f.gatewayPID, captureFlags: f.capture,
 	}
 	for _, text := range f.local {
 		a, err := netip.ParseAddr(text)
@@ -227,7 +223,6 @@ func (f *fleet) config(number uint64) (device.Config, error) {
 
 // listen opens a device's socket, or gives it its part in one.
 func (f *fleet) listen() (device.Socket, error) {
-<<<<<<< HEAD
 	if f.sockets == 0 {
 		return f.open()
 	}
@@ -243,18 +238,16 @@ func (f *fleet) listen() (device.Socket, error) {
 	return f.pool.Listen()
 }
 
+// open a socket, of a device or of several.
 func (f *fleet) open() (device.Socket, error) {
-=======
-	conn, err := f.open()
+	conn, err := f.dial()
 	if err != nil {
 		return nil, err // not a typed nil
 	}
 	return f.noting(conn), nil
 }
 
-// open a socket of a device.
-func (f *fleet) open() (*net.UDPConn, error) {
->>>>>>> speed6
+func (f *fleet) dial() (*net.UDPConn, error) {
 	network := "udp4"
 	if f.gateway.Addr().Is6() {
 		network = "udp6"
@@ -263,18 +256,11 @@ func (f *fleet) open() (*net.UDPConn, error) {
 	if n := uint64(len(f.local)); n > 0 {
 		local = net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local[f.turn.Add(1)%n], 0))
 	}
-<<<<<<< HEAD
 	conn, err := net.ListenUDP(network, local)
-	if err != nil {
-		return nil, err // not a typed nil
-	}
-	if f.sockets > 0 {
+	if err == nil && f.sockets > 0 {
 		_ = conn.SetReadBuffer(sharedBuffer)
 	}
-	return conn, nil
-=======
-	return net.ListenUDP(network, local)
->>>>>>> speed6
+	return conn, err
 }
 
 // sharedBuffer is what the kernel is asked to hold, in octets, of what comes for the

@@ -164,13 +164,8 @@ func (m *managed) join(t *testing.T, name string, inside netip.Addr, from *netns
 	g := m.known(name, inside)
 	m.from[inside] = from
 	key := m.fingerprint(t, g)
-<<<<<<< HEAD
 	err := m.Certify(m.s.ctx, g, &key, func(_ context.Context, g push.Gateway, r *x509.CertificateRequest) ([]byte, error) {
 		c, err := m.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: r.PublicKey})
-=======
-	err := m.Certify(m.s.ctx, g, &key, func(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
-		c, err := m.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
->>>>>>> fleet
 		return ca.EncodeCertificates(append([]*x509.Certificate{c}, m.issuer.Chain()...)...), err
 	})
 	if err != nil {
@@ -219,11 +214,6 @@ func (m *managed) Keep(_ context.Context, gateway string, events []gcm.Event, cu
 	m.events[gateway] = append(m.events[gateway], events...)
 	m.cursors[gateway] = cursor
 	return nil
-}
-
-// Reset the cursor.
-func (m *managed) Reset(ctx context.Context, gateway string) error {
-	return m.Keep(ctx, gateway, nil, 0)
 }
 
 // told is what a gateway said of a device, without times.
