@@ -66,7 +66,7 @@ func rootCommand() *cobra.Command {
 	root := group("gatewayd", "IKEv2 VPN gateway for fleets of devices",
 		g.initCommand(), g.runCommand(), pki.Command(pki.Defaults{}), g.configCommand(), g.doctorCommand(),
 		g.enrollmentCommand(), g.certificateCommand(),
-		g.serverCommand(), g.gatewayCommand(), g.deviceCommand(), g.scheduleCommand(), g.taskCommand(), g.policyCommand(), g.inventoryCommand(), g.roleCommand(), g.auditCommand(),
+		g.serverCommand(), g.gatewayCommand(), g.deviceCommand(), g.scheduleCommand(), g.taskCommand(), g.policyCommand(), g.inventoryCommand(), g.roleCommand(), g.auditCommand(), g.databaseCommand(),
 		g.statusCommand(), g.sessionCommand(), g.leaseCommand(), g.dropsCommand(), g.guardCommand(), g.reloadCommand(), g.stopCommand(),
 		versionCommand())
 	root.Long = `IKEv2 VPN gateway for fleets of devices.

@@ -164,8 +164,8 @@ func (m *managed) join(t *testing.T, name string, inside netip.Addr, from *netns
 	g := m.known(name, inside)
 	m.from[inside] = from
 	key := m.fingerprint(t, g)
-	err := m.Certify(m.s.ctx, g, &key, func(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
-		c, err := m.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
+	err := m.Certify(m.s.ctx, g, &key, func(_ context.Context, g push.Gateway, r *x509.CertificateRequest) ([]byte, error) {
+		c, err := m.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: r.PublicKey})
 		return ca.EncodeCertificates(append([]*x509.Certificate{c}, m.issuer.Chain()...)...), err
 	})
 	if err != nil {

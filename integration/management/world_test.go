@@ -74,6 +74,7 @@ type world struct {
 	file    string
 	root    *x509.CertPool
 	admins  *admin.Client
+	source  database.Config
 	db      *database.DB
 	store   *store.SQL
 }
@@ -111,15 +112,23 @@ func newWorld(t *testing.T, postgres string) *world {
 	}
 	w.admins = admin.NewClient("https://"+w.port(portEnrollAdmin), own, w.root)
 	t.Cleanup(w.admins.Close)
-	// To look from outside at what the servers have written.
-	if w.db, err = database.Open(t.Context(), source); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.db.Close() })
-	if w.store, err = store.New(t.Context(), w.db, store.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	w.source = source
+	w.open()
 	return w
+}
+
+// open the database, to look from outside at what the servers have written.
+func (w *world) open() {
+	w.t.Helper()
+	db, err := database.Open(w.t.Context(), w.source)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { db.Close() })
+	w.db = db
+	if w.store, err = store.New(w.t.Context(), db, store.Options{}); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) port(n int) string { return netip.AddrPortFrom(w.at, uint16(n)).String() }
