@@ -53,10 +53,6 @@ func (d *demo) leave() error {
 	if err != nil {
 		return errors.Join(err, d.close())
 	}
-	address, err := d.client.VirtualIP()
-	if err != nil {
-		return err
-	}
 	for _, n := range d.topology.Namespaces() {
 		n.Leave()
 	}
@@ -80,7 +76,7 @@ It runs on. To look around, as root:
   tail -f %[7]s/run-all.log %[7]s/client/charon.log
 
 To stop it: make demo-stop
-`, gatewayd, dev, netns.LANHost, lan, address, gw, d.dir,
+`, gatewayd, dev, netns.LANHost, lan, d.address, gw, d.dir,
 		"ip netns exec "+gw+" "+d.program, d.config())
 	return nil
 }

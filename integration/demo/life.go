@@ -307,7 +307,7 @@ func (d *demo) refused(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, drop := range drops {
-		if drop.Layer == "admission" && drop.Count > 0 {
+		if drop.Layer == "admit" && drop.Count > 0 {
 			return "refused: " + drop.Reason, nil
 		}
 	}
