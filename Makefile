@@ -17,14 +17,18 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD := CGO_ENABLED=0 go build -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-demo demo demo-stop test check soak generate go-version packages-demo packages-test packages-check
+.PHONY: help build build-ipsecmb build-demo demo demo-stop test check soak generate go-version packages-demo packages-test packages-check
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: go-version ## Build bin/gatewayd and bin/bench
 	$(BUILD) -o bin/gatewayd ./gatewayd
 	$(BUILD) -o bin/bench ./bench
+
+build-ipsecmb: go-version ## The same with AES-GCM by Intel's library (libipsec-mb-dev): bin/*-ipsecmb, not static
+	CGO_ENABLED=1 go build -trimpath -tags ipsecmb -o bin/gatewayd-ipsecmb ./gatewayd
+	CGO_ENABLED=1 go build -trimpath -tags ipsecmb -o bin/bench-ipsecmb ./bench
 
 build-demo: build
 	$(BUILD) -o $(TOOLS)/demo ./integration/demo

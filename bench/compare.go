@@ -27,6 +27,9 @@ var kinds = []struct {
 			compare.UDP("64 octets", flow.Mix{64}, false, d), compare.UDP("1,300 octets", flow.Mix{1300}, false, d), compare.UDP("IMIX", flow.IMIX, false, d),
 		}
 	}},
+	{"cost", func(d time.Duration, _ int) []compare.Measurement {
+		return []compare.Measurement{compare.Cost(64, d), compare.Cost(1400, d)}
+	}},
 	{"esp", func(d time.Duration, _ int) []compare.Measurement {
 		return []compare.Measurement{compare.Tunnels(1000, false, d), compare.Tunnels(1000, true, d)}
 	}},
@@ -66,12 +69,14 @@ whose speed drifts treats all alike. Prints medians, spread and ratios. Needs
 root, iperf3 and the contestants' programs; who is missing is named.
 
   tcp, udp   through one tunnel, with gatewayd's own client at the other end
+  cost       what a packet takes of all processors; where nothing else runs
   esp        a thousand tunnels: IMIX without GSO, and 64 octets in bursts with it
   ike        full handshakes, and their latency at half of that rate
   resume     by ticket; roam: MOBIKE
   memory     what --devices established sessions take
   storm      --devices devices that all come back at once by their tickets
 
+The kernel's IPsec (gatewayd-xfrm, strongswan-kernel) takes part where it has one.
 Where gateways are measured without a client each of them has one processor, and
 the generator another with its share of the kernel's work, if there are two.`,
 		Example: `  bench compare --gatewayd bin/gatewayd --rounds 5 --json compare.json --html compare.html
@@ -114,6 +119,8 @@ the generator another with its share of the kernel's work, if there are two.`,
 	f.IntVar(&devices, "devices", 10000, "of memory and storm")
 	f.DurationVar(&trial, "trial", 5*time.Second, "how long each measurement takes")
 	f.StringVar(&plan.Gatewayd, "gatewayd", "gatewayd", "its `program`")
+	f.StringVar(&plan.GatewaydTogether, "gatewayd-ipsecmb", "gatewayd-ipsecmb", "its `program`")
+	f.StringVar(&plan.BenchTogether, "bench-ipsecmb", "bench-ipsecmb", "the `program` for its client")
 	f.StringVar(&plan.WireGuard, "wireguard-go", "wireguard-go", "its `program`")
 	f.StringVar(&plan.IPerf, "iperf3", "iperf3", "its `program`")
 	return c

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"time"
 
@@ -65,9 +64,9 @@ the gateway and the virtual addresses are IPv4.`,
 			if err != nil {
 				return err
 			}
-			return o.measure(c, commandLine(c), func(ctx context.Context, r *report.Report, say func(string)) error {
+			return o.measure(c, commandLine(c), fleet.captured(func(ctx context.Context, r *report.Report, say func(string)) error {
 				return e.run(ctx, fleet, r, say)
-			})
+			}))
 		},
 	}
 	o.flags(c)
@@ -135,6 +134,9 @@ func (e *espFlags) run(ctx context.Context, f *fleet, r *report.Report, say func
 	if err != nil {
 		return err
 	}
+	if f.capture != nil {
+		e.plan.Note = f.capture.Datagram
+	}
 	s, err := swarm.New(members)
 	if err != nil {
 		return err
@@ -182,11 +184,12 @@ func (e *espFlags) member(ctx context.Context, f *fleet, number uint64, connecte
 	}
 	cfg.Forward = m
 	cfg.Listen = func() (device.Socket, error) {
-		s, err := f.listen()
-		if conn, ok := s.(*net.UDPConn); ok {
-			m.Socket(conn)
+		conn, err := f.dial()
+		if err != nil {
+			return nil, err
 		}
-		return s, err
+		m.Socket(conn)
+		return f.noting(conn), nil
 	}
 	d, err := device.New(cfg)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/roamgate/roamgate/bench/capture"
 	"github.com/roamgate/roamgate/bench/device"
 	"github.com/roamgate/roamgate/bench/identity"
 	"github.com/roamgate/roamgate/bench/target"
@@ -36,7 +37,9 @@ type fleetFlags struct {
 	profile          string
 	ike, esp         string
 	local            []string
+	sockets          int
 	gatewayPID       int
+	capture          captureFlags
 }
 
 func (f *fleetFlags) flags(c *cobra.Command) {
@@ -56,7 +59,9 @@ func (f *fleetFlags) flags(c *cobra.Command) {
 	l.StringVar(&f.ike, "ike", "", "`proposal` for IKE instead of the client's, such as aes128gcm16-prfsha256-curve25519")
 	l.StringVar(&f.esp, "esp", "", "`proposal` for ESP, such as aes128gcm16")
 	l.StringSliceVar(&f.local, "local", nil, "IP `address` to come from; of several, devices take turns")
+	l.IntVar(&f.sockets, "sockets", 0, "how many sockets the devices share, where each can't have its own; 0: each has its own")
 	l.IntVar(&f.gatewayPID, "gateway-pid", 0, "its `process` on this machine, to report what it uses")
+	f.capture.flags(c)
 	for _, name := range []string{"gateway", "gateway-id", "root"} {
 		if err := c.MarkFlagRequired(name); err != nil {
 			panic(err)
@@ -75,8 +80,13 @@ type fleet struct {
 	profile       *device.Profile
 	local         []netip.Addr
 	turn          atomic.Uint64 // of local
+	sockets       int           // that devices share; 0: each has its own
+	pool          *device.Pool  // of them, nil before the first
+	opening       sync.Mutex
 	devices       uint64
 	gatewayPID    int
+	captureFlags  captureFlags
+	capture       *capture.Capture // nil where nothing is captured, see captured
 }
 
 // build checks the flags, the target before all.
@@ -91,7 +101,7 @@ func (f *fleetFlags) build() (*fleet, error) {
 	out := &fleet{
 		gateway: netip.AddrPortFrom(addr, f.port), natt: netip.AddrPortFrom(addr, f.nattPort),
 		gatewayID: &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte(f.gatewayID)},
-		devices:   f.devices, gatewayPID: f.gatewayPID,
+		devices:   f.devices, sockets: f.sockets, gatewayPID: f.gatewayPID, captureFlags: f.capture,
 	}
 	for _, text := range f.local {
 		a, err := netip.ParseAddr(text)
@@ -100,7 +110,18 @@ func (f *fleetFlags) build() (*fleet, error) {
 		}
 		out.local = append(out.local, a)
 	}
-	allowFiles(2*f.devices + 1024)
+	switch {
+	case f.sockets < 0:
+		return nil, fmt.Errorf("%w: --sockets: 0, or how many", errUsage)
+	case f.sockets > 0 && f.devices > device.MaxShared:
+		return nil, fmt.Errorf("%w: --devices: at most %d where sockets are shared", errUsage, device.MaxShared)
+	case f.sockets > 0:
+		allowFiles(uint64(f.sockets) + 1024)
+	default:
+		if may := allowFiles(2*f.devices + 1024); may < f.devices {
+			return nil, fmt.Errorf("%w: --devices: %d need as many sockets, and this process may open %d files: have them share some, such as --sockets 1000", errUsage, f.devices, may)
+		}
+	}
 	if _, err := gatewayTime(f.gatewayPID); err != nil {
 		return nil, fmt.Errorf("%w: --gateway-pid: %w", errUsage, err)
 	}
@@ -174,7 +195,7 @@ func (f *fleet) issue(ctx context.Context, say func(string)) error {
 	return nil
 }
 
-// device of a number, which comes from a socket of its own.
+// device of a number.
 func (f *fleet) device(number uint64) (*device.Device, error) {
 	cfg, err := f.config(number)
 	if err != nil {
@@ -188,15 +209,45 @@ func (f *fleet) config(number uint64) (device.Config, error) {
 	if err != nil {
 		return device.Config{}, err
 	}
-	return device.Config{
+	cfg := device.Config{
 		Listen:  f.listen,
 		Gateway: f.gateway, GatewayNATT: f.natt,
 		ID: id.ID, Credential: id.Credential, GatewayID: f.gatewayID,
 		Verify: f.verify, TrustAnchors: f.anchors, Profile: f.profile,
-	}, nil
+	}
+	if f.capture != nil {
+		f.capture.Device(&cfg)
+	}
+	return cfg, nil
 }
 
+// listen opens a device's socket, or gives it its part in one.
 func (f *fleet) listen() (device.Socket, error) {
+	if f.sockets == 0 {
+		return f.open()
+	}
+	f.opening.Lock()
+	defer f.opening.Unlock()
+	if f.pool == nil {
+		pool, err := device.NewPool(f.open, f.sockets)
+		if err != nil {
+			return nil, err
+		}
+		f.pool = pool // until the process ends
+	}
+	return f.pool.Listen()
+}
+
+// open a socket, of a device or of several.
+func (f *fleet) open() (device.Socket, error) {
+	conn, err := f.dial()
+	if err != nil {
+		return nil, err // not a typed nil
+	}
+	return f.noting(conn), nil
+}
+
+func (f *fleet) dial() (*net.UDPConn, error) {
 	network := "udp4"
 	if f.gateway.Addr().Is6() {
 		network = "udp6"
@@ -206,20 +257,29 @@ func (f *fleet) listen() (device.Socket, error) {
 		local = net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local[f.turn.Add(1)%n], 0))
 	}
 	conn, err := net.ListenUDP(network, local)
-	if err != nil {
-		return nil, err // not a typed nil
+	if err == nil && f.sockets > 0 {
+		_ = conn.SetReadBuffer(sharedBuffer)
 	}
-	return conn, nil
+	return conn, err
 }
 
-// allowFiles raises how many files this process may have open, where it may: each
-// device has a socket. Where it may not, sockets that can't be opened say so.
-func allowFiles(n uint64) {
+// sharedBuffer is what the kernel is asked to hold, in octets, of what comes for the
+// devices of a socket.
+const sharedBuffer = 4 << 20
+
+// allowFiles raises how many files this process may have open, where it may, and
+// returns how many it has then: each device has a socket.
+func allowFiles(n uint64) uint64 {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur >= n {
-		return
+		return n
 	}
-	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: max(n, limit.Max)})
+	for _, to := range []unix.Rlimit{{Cur: n, Max: max(n, limit.Max)}, {Cur: limit.Max, Max: limit.Max}} {
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &to) == nil {
+			return to.Cur
+		}
+	}
+	return limit.Cur
 }
 
 // reasonOf a failed connection, one of few.

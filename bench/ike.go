@@ -65,9 +65,9 @@ when the gateway was busy with others, as devices would see it.`,
 			if err != nil {
 				return err
 			}
-			return o.measure(c, commandLine(c), func(ctx context.Context, r *report.Report, say func(string)) error {
+			return o.measure(c, commandLine(c), fleet.captured(func(ctx context.Context, r *report.Report, say func(string)) error {
 				return handshakes(ctx, fleet, plan, p.timeout, keep, r, say)
-			})
+			}))
 		},
 	}
 	o.flags(c)

@@ -57,13 +57,13 @@ means of exponential distributions; what isn't named never happens:
 				return fmt.Errorf("%w: --duration: must be above 0", errUsage)
 			}
 			w := &life.World{Scenario: scenario, Device: fleet.device, Listen: fleet.listen, Timeout: within, Seed: seed}
-			return o.measure(c, append(commandLine(c), args[0]), func(ctx context.Context, r *report.Report, say func(string)) error {
+			return o.measure(c, append(commandLine(c), args[0]), fleet.captured(func(ctx context.Context, r *report.Report, say func(string)) error {
 				if err := fleet.issue(ctx, say); err != nil {
 					return err
 				}
 				live(ctx, w, duration, r, say)
 				return nil
-			})
+			}))
 		},
 	}
 	o.flags(c)

@@ -58,9 +58,9 @@ within --timeout counts as failed.`,
 			if err != nil {
 				return err
 			}
-			return o.measure(c, commandLine(c), func(ctx context.Context, r *report.Report, say func(string)) error {
+			return o.measure(c, commandLine(c), fleet.captured(func(ctx context.Context, r *report.Report, say func(string)) error {
 				return p.resume(ctx, fleet, plan, storm, r, say)
-			})
+			}))
 		},
 	}
 	o.flags(c)

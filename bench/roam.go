@@ -42,9 +42,9 @@ gateway has answered.`,
 			if !fleet.profile.MOBIKE {
 				return fmt.Errorf("%w: --profile %s knows no MOBIKE", errUsage, fleet.profile.Name)
 			}
-			return o.measure(c, commandLine(c), func(ctx context.Context, r *report.Report, say func(string)) error {
+			return o.measure(c, commandLine(c), fleet.captured(func(ctx context.Context, r *report.Report, say func(string)) error {
 				return p.roam(ctx, fleet, plan, r, say)
-			})
+			}))
 		},
 	}
 	o.flags(c)

@@ -26,7 +26,7 @@ import (
 	"github.com/roamgate/roamgate/dataplane/link"
 	"github.com/roamgate/roamgate/dataplane/xfrm"
 	"github.com/roamgate/roamgate/gatewayd/config"
-	"github.com/roamgate/roamgate/gatewayd/keylog"
+	"github.com/roamgate/roamgate/control/keylog"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/records"

@@ -145,7 +145,7 @@ func runServers(ctx context.Context, file string, names []string, stderr io.Writ
 	}
 	followers.Go(func() { s.followReloads(working, roles, hangup, notify) })
 	for i, r := range roles {
-		s.logger.LogAttrs(ctx, slog.LevelInfo, names[i]+" server is ready", r.ready()...)
+		s.logger.LogAttrs(ctx, slog.LevelInfo, "server is ready", append([]slog.Attr{slog.String("role", names[i])}, r.ready()...)...)
 	}
 	notify.serving()
 

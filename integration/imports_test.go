@@ -81,7 +81,7 @@ var importRules = []importRule{{
 }, {
 	of: []string{"dmlink/api"},
 	own: []string{
-		"dmlink/access", "dmlink/fleet", "dmlink/inventory", "dmlink/policy", "dmlink/schedule", "dmlink/session", "dmlink/store", "dmlink/task",
+		"dmlink/access", "dmlink/fleet", "dmlink/inventory", "dmlink/policy", "dmlink/push", "dmlink/schedule", "dmlink/session", "dmlink/store", "dmlink/task",
 	},
 	notStd: []string{"os", "database/sql"},
 	why:    "an operation of administrators is a call of what decides below, or a look into what is kept: it has no statement of its own",

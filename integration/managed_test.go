@@ -205,7 +205,7 @@ func (m *managed) strangers(t *testing.T) {
 		"another role":         signed(t, m.issuer, ca.Request{Profile: ca.Peer, DNSNames: []string{"peer.example.org"}}),
 		"another installation": signed(t, newIssuer(t), ca.Request{Profile: ca.Manager, Name: "manager-1"}),
 	} {
-		err := m.as(t, own).Certify(m.s.ctx, g, &fingerprint, func(context.Context, push.Gateway, crypto.PublicKey) ([]byte, error) {
+		err := m.as(t, own).Certify(m.s.ctx, g, &fingerprint, func(context.Context, push.Gateway, *x509.CertificateRequest) ([]byte, error) {
 			t.Errorf("%s: it got as far as signing", name)
 			return nil, os.ErrInvalid
 		})

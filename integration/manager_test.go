@@ -164,8 +164,8 @@ func (m *managed) join(t *testing.T, name string, inside netip.Addr, from *netns
 	g := m.known(name, inside)
 	m.from[inside] = from
 	key := m.fingerprint(t, g)
-	err := m.Certify(m.s.ctx, g, &key, func(_ context.Context, g push.Gateway, key crypto.PublicKey) ([]byte, error) {
-		c, err := m.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: key})
+	err := m.Certify(m.s.ctx, g, &key, func(_ context.Context, g push.Gateway, r *x509.CertificateRequest) ([]byte, error) {
+		c, err := m.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: r.PublicKey})
 		return ca.EncodeCertificates(append([]*x509.Certificate{c}, m.issuer.Chain()...)...), err
 	})
 	if err != nil {
@@ -192,11 +192,19 @@ func (m *managed) fingerprint(t *testing.T, g push.Gateway) (f push.Fingerprint)
 	return push.Fingerprint(spki(t, parsed.(crypto.Signer).Public()))
 }
 
-// Cursor and Keep are the journal, in memory.
+// Cursor, Reset and Keep are the journal, in memory.
 func (m *managed) Cursor(_ context.Context, gateway string) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.cursors[gateway], nil
+}
+
+// Reset a cursor.
+func (m *managed) Reset(_ context.Context, gateway string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cursors[gateway] = 0
+	return nil
 }
 
 // Keep events.

@@ -15,9 +15,10 @@
 set -eu
 
 demo='iproute2 strongswan-charon strongswan-swanctl libcharon-extra-plugins libstrongswan-standard-plugins strongswan-pki'
-# gcc and libc6-dev: the race detector links with cgo. qemu-system-x86 and
+# gcc and libc6-dev: the race detector links with cgo. libipsec-mb-dev, of PCs only:
+# the build tag ipsecmb. qemu-system-x86 and
 # xz-utils: integration/vm runs its machine, and unpacks its kernel's modules.
-test="$demo iperf3 ethtool wireguard-tools qemu-system-x86 xz-utils gcc libc6-dev openssl nftables tshark libxml2-utils libplist-utils zbar-tools libwbxml2-utils postgresql softhsm2 curl certmonger scep chromium bird2"
+test="$demo iperf3 ethtool wireguard-tools qemu-system-x86 xz-utils gcc libc6-dev libipsec-mb-dev openssl nftables tshark libxml2-utils libplist-utils zbar-tools libwbxml2-utils postgresql softhsm2 curl certmonger scep chromium bird2"
 # What make generate compiles BPF programs with, see bpf/headers.
 check='clang-14 llvm-14'
 

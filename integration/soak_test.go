@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -167,12 +168,21 @@ func openFiles(t *testing.T, pid int) int {
 	return len(entries)
 }
 
-// liveHeap is what gatewayd's heap holds after a collection, in bytes. It needs
-// PProf.
-func (s *scenario) liveHeap(t *testing.T) uint64 {
+// liveHeap is what gatewayd's heap holds after a collection, in octets. It needs
+// PProf. What holds it is in the file NAME.pprof of the test's artifacts (go test
+// -artifacts).
+func (s *scenario) liveHeap(t *testing.T, name string) uint64 {
 	t.Helper()
-	if _, err := s.gw.HeapProfile(s.ctx); err != nil { // collects first
+	live, err := s.gw.LiveHeap(s.ctx)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return uint64(s.metric(t, "go_memstats_heap_alloc_bytes"))
+	profile, err := s.gw.HeapProfile(s.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(t.ArtifactDir(), name+".pprof"), profile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return live
 }

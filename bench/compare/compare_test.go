@@ -30,8 +30,10 @@ func programs(t *testing.T) Programs {
 // of every kind. wireguard-go isn't in the distribution; who has it installed
 // sees it tested too.
 func TestRound(t *testing.T) {
+	// Where the kernel has IPsec there are more than are counted here.
+	names := slices.DeleteFunc(Names(), func(name string) bool { return name == XFRM || name == StrongSwanKernel })
 	plan := Plan{
-		Programs: programs(t), Contestants: Names(), Rounds: 1,
+		Programs: programs(t), Contestants: names, Rounds: 1,
 		Measurements: []Measurement{
 			TCP(false, 1, time.Second), TCP(true, 1, time.Second),
 			{Name: "1,000 packets/s", Figures: one("1,000 packets/s", "pps"), run: func(ctx context.Context, t *turn) ([]float64, error) {
@@ -45,14 +47,17 @@ func TestRound(t *testing.T) {
 	if err := plan.Run(t.Context(), r, func(s string) { t.Log(s) }); err != nil {
 		t.Fatal(err)
 	}
-	missing := 0
+	missing, others := 0, 0 // others need another build
 	for _, n := range r.Notes {
 		t.Log(n)
-		if strings.HasPrefix(n, WireGuard+" doesn't take part") {
+		switch {
+		case strings.HasPrefix(n, WireGuard+" doesn't take part"):
 			missing++
+		case strings.HasPrefix(n, Together+" doesn't take part"):
+			others++
 		}
 	}
-	if len(r.Notes) > missing {
+	if len(r.Notes) > missing+others {
 		t.Error("there are notes of failures")
 	}
 	tables := make(map[string]report.Table)

@@ -1,6 +1,7 @@
 package compare
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -44,6 +45,15 @@ const (
 	// program before it.
 	Bundles = "gatewayd-bundles"
 	Guarded = "gatewayd-guard"
+
+	// Together is gatewayd and its client with AES-GCM by ipsec-mb, as `make
+	// build-ipsecmb` makes them.
+	Together = "gatewayd-ipsecmb"
+
+	// XFRM is gatewayd that leaves ESP to the kernel, StrongSwanKernel strongSwan
+	// that does. The client at the other end of both is strongSwan and its kernel.
+	XFRM             = "gatewayd-xfrm"
+	StrongSwanKernel = "strongswan-kernel"
 )
 
 // Algorithms for all: the ones that everybody is fast with.
@@ -55,10 +65,13 @@ const (
 var contestants = []contestant{
 	{name: Plain, available: func(*Programs) error { return nil }, connect: connectPlain},
 	{name: Gatewayd, available: gatewaydAvailable, connect: connectGatewayd, serve: serveGatewayd},
+	{name: Together, available: togetherAvailable, connect: connectTogether, serve: serveTogether},
 	{name: Bundles, available: bundlesAvailable, serve: serveBundles, variant: true},
 	{name: Guarded, available: gatewaydAvailable, serve: serveGuarded, variant: true},
 	{name: WireGuard, available: wireGuardAvailable, connect: connectWireGuard},
-	{name: StrongSwan, available: func(*Programs) error { return peer.Available() }, connect: connectStrongSwan, serve: serveStrongSwan},
+	{name: StrongSwan, available: strongSwanAvailable, connect: connectStrongSwan, serve: serveStrongSwan},
+	{name: XFRM, available: kernelAvailable(gatewaydAvailable), connect: connectXFRM, serve: serveXFRM},
+	{name: StrongSwanKernel, available: kernelAvailable(strongSwanAvailable), connect: connectStrongSwanKernel, serve: serveStrongSwanKernel},
 }
 
 // inside is behind the gateway.
@@ -85,7 +98,27 @@ func connectPlain(_ context.Context, l *lab) error {
 	return l.Devices[0].AddRoute(inside, netns.GatewayOutside)
 }
 
+func strongSwanAvailable(*Programs) error { return peer.Available() }
+
+// kernelAvailable: what else is needed, IPsec in the kernel and strongSwan for the
+// other end.
+func kernelAvailable(also func(*Programs) error) func(*Programs) error {
+	return func(p *Programs) error {
+		if err := errors.Join(also(p), strongSwanAvailable(p)); err != nil {
+			return err
+		}
+		if err := netns.KernelIPsec(); err != nil {
+			return fmt.Errorf("%w: IPsec in the kernel: %w", ErrMissing, err)
+		}
+		return nil
+	}
+}
+
 func gatewaydAvailable(p *Programs) error { return find(&p.Gatewayd, "gatewayd") }
+
+func togetherAvailable(p *Programs) error {
+	return errors.Join(find(&p.GatewaydTogether, "gatewayd-ipsecmb"), find(&p.BenchTogether, "bench-ipsecmb"))
+}
 
 func bundlesAvailable(p *Programs) error {
 	ethtool := ""
@@ -99,6 +132,7 @@ runtime_dir: run
 log: {level: warn}
 metrics: {listen: "off"}
 gateway:
+  backend: %s
   external: {interface: %s, address: %s, bundles: %v}
   internal: {interface: %s}
   identity: {id: %s, credentials: [{certificate: gw.crt, key: gw.key}]}
@@ -117,8 +151,17 @@ gateway:
 
 // gatewaydOptions in which its variants differ.
 type gatewaydOptions struct {
+	program string // empty: gatewayd
+	kernel  bool   // forwards
 	bundles bool
 	guard   string
+}
+
+func (o gatewaydOptions) backend() string {
+	if o.kernel {
+		return "xfrm"
+	}
+	return "userspace"
 }
 
 const noGuard = "{mode: off}"
@@ -145,16 +188,24 @@ func serveBundles(ctx context.Context, l *lab) (pid int, err error) {
 	return l.serve(ctx, gatewaydOptions{bundles: true, guard: noGuard})
 }
 
+func serveTogether(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serve(ctx, gatewaydOptions{program: l.GatewaydTogether, guard: noGuard})
+}
+
+func serveXFRM(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serve(ctx, gatewaydOptions{kernel: true, guard: noGuard})
+}
+
 func serveGuarded(ctx context.Context, l *lab) (pid int, err error) {
 	return l.serve(ctx, gatewaydOptions{guard: crowdGuard})
 }
 
 func (l *lab) serve(ctx context.Context, o gatewaydOptions) (pid int, err error) {
-	conf := fmt.Sprintf(gatewaydConfig, netns.OutsideLink, netns.GatewayOutside, o.bundles, netns.InsideLink, gatewayID, o.guard, ikeProposal, espProposal, inside)
+	conf := fmt.Sprintf(gatewaydConfig, o.backend(), netns.OutsideLink, netns.GatewayOutside, o.bundles, netns.InsideLink, gatewayID, o.guard, ikeProposal, espProposal, inside)
 	if err := os.WriteFile(l.path("gatewayd.yaml"), []byte(conf), 0o600); err != nil {
 		return 0, err
 	}
-	program, args := l.onGateway(l.Gatewayd, "run", "gateway", "--config", "gatewayd.yaml")
+	program, args := l.onGateway(cmp.Or(o.program, l.Gatewayd), "run", "gateway", "--config", "gatewayd.yaml")
 	if o.bundles { // needs /sys as the namespace sees it
 		args = append([]string{"-m", "sh", "-c", `mount -t sysfs sysfs /sys && exec "$0" "$@"`, program}, args...)
 		program = "unshare"
@@ -188,7 +239,19 @@ func connectGatewayd(ctx context.Context, l *lab) error {
 	if _, err := serveGatewayd(ctx, l); err != nil {
 		return err
 	}
-	p, err := l.start(l.Devices[0].Namespace, "tunnel", l.Bench, "tunnel",
+	return l.tunnelClient(ctx, l.Bench)
+}
+
+func connectTogether(ctx context.Context, l *lab) error {
+	if _, err := serveTogether(ctx, l); err != nil {
+		return err
+	}
+	return l.tunnelClient(ctx, l.BenchTogether)
+}
+
+// tunnelClient is gatewayd's own one, of that bench.
+func (l *lab) tunnelClient(ctx context.Context, bench string) error {
+	p, err := l.start(l.Devices[0].Namespace, "tunnel", bench, "tunnel",
 		"--gateway", netns.GatewayOutside.String(), "--gateway-id", gatewayID, "--root", "ca.crt",
 		"--certificate", "dev.crt", "--key", "dev.key", "--ike", "aes128gcm16-prfsha256-curve25519", "--esp", espProposal,
 		"--host", netns.LANHost.String())
@@ -299,10 +362,18 @@ pools {
 `
 
 func serveStrongSwan(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serveStrongSwan(ctx)
+}
+
+func serveStrongSwanKernel(ctx context.Context, l *lab) (pid int, err error) {
+	return l.serveStrongSwan(ctx, peer.KernelIPsec)
+}
+
+func (l *lab) serveStrongSwan(ctx context.Context, options ...peer.Option) (pid int, err error) {
 	if err := l.forward(); err != nil {
 		return 0, err
 	}
-	c, err := l.charon(ctx, l.Gateway, "charon-gw")
+	c, err := l.charon(ctx, l.Gateway, "charon-gw", options...)
 	if err != nil {
 		return 0, err
 	}
@@ -314,11 +385,11 @@ func serveStrongSwan(ctx context.Context, l *lab) (pid int, err error) {
 	return c.PID(), c.LoadText(ctx, conf, files)
 }
 
-func (l *lab) charon(ctx context.Context, ns *netns.Namespace, name string) (*peer.Charon, error) {
+func (l *lab) charon(ctx context.Context, ns *netns.Namespace, name string, options ...peer.Option) (*peer.Charon, error) {
 	if err := os.Mkdir(l.path(name), 0o700); err != nil {
 		return nil, err
 	}
-	c, err := peer.Start(ctx, ns, l.path(name), peer.Crowd)
+	c, err := peer.Start(ctx, ns, l.path(name), append(options, peer.Crowd)...)
 	if err != nil {
 		return nil, err
 	}
@@ -348,8 +419,26 @@ func connectStrongSwan(ctx context.Context, l *lab) error {
 	if _, err := serveStrongSwan(ctx, l); err != nil {
 		return err
 	}
+	return l.strongSwanClient(ctx)
+}
+
+func connectStrongSwanKernel(ctx context.Context, l *lab) error {
+	if _, err := serveStrongSwanKernel(ctx, l); err != nil {
+		return err
+	}
+	return l.strongSwanClient(ctx, peer.KernelIPsec)
+}
+
+func connectXFRM(ctx context.Context, l *lab) error {
+	if _, err := serveXFRM(ctx, l); err != nil {
+		return err
+	}
+	return l.strongSwanClient(ctx, peer.KernelIPsec)
+}
+
+func (l *lab) strongSwanClient(ctx context.Context, options ...peer.Option) error {
 	dev := l.Devices[0]
-	c, err := l.charon(ctx, dev.Namespace, "charon-dev")
+	c, err := l.charon(ctx, dev.Namespace, "charon-dev", options...)
 	if err != nil {
 		return err
 	}

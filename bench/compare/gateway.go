@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -93,8 +92,8 @@ func closedLoop(what, command string, devices int, trial time.Duration, only []s
 // Memory of the gateway: resident growth for each of many established sessions.
 func Memory(sessions int) Measurement {
 	figures := one(fmt.Sprintf("resident memory a session, of %d", sessions), "KiB")
-	return Measurement{Name: "memory", Figures: figures, Gateway: true, run: func(ctx context.Context, t *turn) ([]float64, error) {
-		args := t.devices(sessions, "--keep", "--duration", "0s", "--count", strconv.Itoa(sessions), "--timeout", "30s")
+	return Measurement{Name: "memory", Figures: figures, Gateway: true, patience: 20 * time.Minute, run: func(ctx context.Context, t *turn) ([]float64, error) {
+		args := t.devices(sessions, "--keep", "--sockets", crowdSockets, "--duration", "0s", "--count", strconv.Itoa(sessions), "--timeout", "30s")
 		values, r, err := t.load(ctx, "ike", args, "handshakes", "gateway's memory, growth a handshake")
 		if err != nil {
 			return nil, err
@@ -106,8 +105,9 @@ func Memory(sessions int) Measurement {
 	}}
 }
 
-// stormAddresses that devices come from, each with 50,000 ports.
-const stormAddresses = 4
+// crowdSockets are shared by devices of which there are more than a process may have
+// files open.
+const crowdSockets = "1000"
 
 // Storm of devices that all come back at once by their tickets.
 func Storm(devices int) Measurement {
@@ -116,19 +116,7 @@ func Storm(devices int) Measurement {
 		{"gateway's processor time a resumption", "us"}, {"ticket refused, began in full", ""}, {"gave up and began again", ""},
 	}
 	return Measurement{Name: fmt.Sprintf("storm of %d", devices), Figures: figures, Gateway: true, Only: gatewaydOnly, patience: 20 * time.Minute, run: func(ctx context.Context, t *turn) ([]float64, error) {
-		dev := t.Devices[0]
-		if _, err := dev.Sysctl("net.ipv4.ip_local_port_range", "10000 65000"); err != nil {
-			return nil, err
-		}
-		var local []string
-		for i := range stormAddresses {
-			a := netip.AddrFrom4([4]byte{10, 1, 0, byte(10 + i)})
-			if err := dev.AddAddress(netns.HostLink, netip.PrefixFrom(a, 24)); err != nil {
-				return nil, err
-			}
-			local = append(local, "--local", a.String())
-		}
-		args := append(t.devices(devices, "--storm", "--timeout", "10m"), local...)
+		args := t.devices(devices, "--storm", "--timeout", "10m", "--sockets", crowdSockets)
 		v, r, err := t.load(ctx, "resume", args, "until the last was back", "gateway's processor time a resumption", "ticket refused, began in full", "gave up and began again", "resumptions")
 		if err != nil {
 			return nil, err

@@ -37,6 +37,8 @@ var ErrMissing = errors.New("not on this machine")
 // Programs that are run; empty ones are looked up in PATH.
 type Programs struct {
 	Bench, Gatewayd, WireGuard, IPerf string
+	// Made with the build tag ipsecmb.
+	BenchTogether, GatewaydTogether string
 }
 
 // lab is one set-up: fresh namespaces, a folder, and who is trusted.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/roamgate/roamgate/bench/flow"
 	"github.com/roamgate/roamgate/bench/load"
+	"github.com/roamgate/roamgate/bench/process"
 	"github.com/roamgate/roamgate/integration/netns"
 )
 
@@ -146,6 +147,41 @@ func (t *turn) highest(ctx context.Context, name string, mix flow.Mix, gso bool,
 	}
 	return best, err
 }
+
+// Cost is what a datagram of a size from dev to lan takes of all processors: both
+// ends, sender and receiver included, which are the same for all contestants but
+// those with another client. It is what more of them take more, so nothing that
+// happens once is in it. On a machine that others use it says nothing; in the
+// virtual machine, whose clock counts instructions, it is instructions.
+func Cost(size int, trial time.Duration) Measurement {
+	name := fmt.Sprintf("a packet of %d octets, both ends and the host's own share", size)
+	return Measurement{Name: name, Figures: one(name, "ns"), run: func(ctx context.Context, t *turn) ([]float64, error) {
+		var busy, packets [2]float64
+		for i, rate := range []float64{costRate, 8 * costRate} {
+			before, err := process.Busy()
+			if err != nil {
+				return nil, err
+			}
+			o, err := t.offer(ctx, flow.Mix{size}, false, rate, trial)
+			if err != nil {
+				return nil, err
+			}
+			after, err := process.Busy()
+			if err != nil {
+				return nil, err
+			}
+			if o.loss() >= lossAllowed {
+				return nil, fmt.Errorf("of %.0f packets a second %.1f %% got lost", rate, 100*o.loss())
+			}
+			busy[i], packets[i] = float64(after-before), o.received*trial.Seconds()
+		}
+		return []float64{(busy[1] - busy[0]) / (packets[1] - packets[0])}, nil
+	}}
+}
+
+// costRate in packets a second; eight times as many are what an emulated processor
+// can do without a queue.
+const costRate = 1000
 
 // search from the result of an earlier round, or from a first rate.
 func (t *turn) search(name string, first float64) load.Search {

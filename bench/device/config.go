@@ -88,6 +88,9 @@ type Config struct {
 	// Observe sees what the IKE machines tell, on the device's own goroutine;
 	// the same rules as for Deliver.
 	Observe func(ike.Output)
+	// ExportKeys has Observe see the keys of all SAs (ike.KeysDerived), for packet
+	// dissectors.
+	ExportKeys bool
 	// Rand is the source of nonces, SPIs and private keys, safe for concurrent
 	// use; nil is crypto/rand.
 	Rand io.Reader
@@ -163,7 +166,7 @@ func (c *Config) machine() (*ike.Config, error) {
 		HalfOpen: halfOpen, Retransmit: retransmit, Tries: tries,
 		ChildLife: c.ChildLife, IKELife: c.IKELife, MaxChildren: maxChildren,
 		Legacy: p.Legacy, FragmentSize: p.FragmentSize, MOBIKE: p.MOBIKE, Addresses: c.Addresses, Tickets: c.Tickets,
-		Rand: c.Rand,
+		ExportKeys: c.ExportKeys, Rand: c.Rand,
 	}, nil
 }
 

@@ -32,6 +32,7 @@ type Device struct {
 
 	// Owned by run.
 	socket     Socket
+	number     uint32         // of a device that shares sockets, see Pool; 0: its own
 	local      netip.AddrPort // what the device takes for its address
 	natt       netip.AddrPort // of the gateway, for ESP in UDP
 	machines   []*machine
@@ -149,13 +150,19 @@ func (d *Device) end() {
 // use goes on with a socket. Its address is published; what the device takes
 // for its own is up to the caller.
 func (d *Device) use(s Socket) {
-	if d.socket != nil {
-		_ = d.socket.Close()
-	}
+	before := d.socket
 	d.socket = s
+	natt := d.natt
+	if shared, ok := s.(*Shared); ok {
+		d.number = shared.join(d.number, func(data []byte, from netip.AddrPort) { d.arrived(data, from, natt) })
+	} else {
+		go d.readFrom(s, natt)
+	}
 	d.info.Local = addrPort(s.LocalAddr())
 	d.news = true
-	go d.readFrom(s, d.natt)
+	if before != nil {
+		_ = before.Close()
+	}
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -10,6 +10,7 @@
 // can do wrong it does when told: sleep, vanish, come from another port or
 // network.
 //
+//	shared.go     sockets that many devices share
 //	config.go     what a device is made of
 //	device.go     the owner's loop
 //	ike.go        what the IKE machines want is carried out

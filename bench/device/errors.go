@@ -16,6 +16,8 @@ var (
 	ErrQueueFull = errors.New("queue of packets is full")
 	// ErrGone: the device has ended.
 	ErrGone = errors.New("device has ended")
+	// ErrPoolFull: MaxShared devices share the sockets.
+	ErrPoolFull = errors.New("as many devices as can be share the sockets")
 	// ErrNotMoved: the gateway can't be told of a move.
 	ErrNotMoved = errors.New("MOBIKE was not agreed on")
 )

@@ -373,9 +373,10 @@ func (p *memoryPlane) down(packet []byte) {
 func (p *memoryPlane) Reserve(netip.Addr) (dataplane.SPI, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	spi, err := p.table.reserve(rand.Reader)
+	spi, err := p.table.reserve(rand.Reader, 0)
 	if err != nil { // the limit is a device's
-		spi = dataplane.SPI(0x10000 + len(p.table.children))
+		for spi = 0x10000; p.table.children[spi] != nil; spi++ {
+		}
 		p.table.children[spi], err = &child{inbound: spi}, nil
 	}
 	return spi, err

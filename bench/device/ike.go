@@ -45,7 +45,7 @@ func (d *Device) newIKESPI() (uint64, error) {
 		if _, err := io.ReadFull(d.cfg.Rand, b[:]); err != nil {
 			return 0, err
 		}
-		spi := binary.BigEndian.Uint64(b[:])
+		spi := number64(binary.BigEndian.Uint64(b[:]), d.number)
 		if spi != 0 && !slices.ContainsFunc(d.machines, func(m *machine) bool { return m.spiI == spi || m.spiR == spi }) {
 			return spi, nil
 		}
@@ -201,7 +201,7 @@ func (d *Device) reserve(hint netip.Addr) (dataplane.SPI, error) {
 	if d.cfg.Forward != nil {
 		return d.cfg.Forward.Reserve(hint)
 	}
-	return d.table.reserve(d.cfg.Rand)
+	return d.table.reserve(d.cfg.Rand, d.number)
 }
 
 func (d *Device) apply(now time.Time, m *machine, o ike.Apply) {

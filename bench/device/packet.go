@@ -126,21 +126,26 @@ func (d *Device) readFrom(s Socket, natt netip.AddrPort) {
 			continue
 		}
 		failures = 0
-		p := datagram{buffer: getBuffer(n)}
-		p.length = copy(p.data, scratch[:n])
-		switch from = unmap(from); from {
-		case natt:
-			p.natt = true
-		case d.cfg.Gateway:
-		default:
-			p.stranger = true
-		}
-		select {
-		case d.inbox <- p:
-		default:
-			p.free()
-			d.counters.drop(DropInboxFull)
-		}
+		d.arrived(scratch[:n], from, natt)
+	}
+}
+
+// arrived puts a copy of a datagram into the inbox.
+func (d *Device) arrived(data []byte, from, natt netip.AddrPort) {
+	p := datagram{buffer: getBuffer(len(data))}
+	p.length = copy(p.data, data)
+	switch from = unmap(from); from {
+	case natt:
+		p.natt = true
+	case d.cfg.Gateway:
+	default:
+		p.stranger = true
+	}
+	select {
+	case d.inbox <- p:
+	default:
+		p.free()
+		d.counters.drop(DropInboxFull)
 	}
 }
 

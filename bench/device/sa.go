@@ -33,9 +33,10 @@ type table struct {
 
 func newTable() table { return table{children: make(map[dataplane.SPI]*child)} }
 
-// reserve draws an SPI that isn't one of the reserved (RFC 4303 section 2.1).
+// reserve draws an SPI, with the number of a device that shares sockets, that isn't
+// one of the reserved (RFC 4303 section 2.1).
 // Errors: dataplane.ErrFull, those of rand.
-func (t *table) reserve(rand io.Reader) (dataplane.SPI, error) {
+func (t *table) reserve(rand io.Reader, number uint32) (dataplane.SPI, error) {
 	if len(t.children) >= maxChildren {
 		return 0, dataplane.ErrFull
 	}
@@ -44,7 +45,7 @@ func (t *table) reserve(rand io.Reader) (dataplane.SPI, error) {
 		if _, err := io.ReadFull(rand, b[:]); err != nil {
 			return 0, err
 		}
-		spi := dataplane.SPI(binary.BigEndian.Uint32(b[:]))
+		spi := dataplane.SPI(number32(binary.BigEndian.Uint32(b[:]), number))
 		if spi >= 256 && t.children[spi] == nil {
 			t.children[spi] = &child{inbound: spi}
 			return spi, nil

@@ -8,6 +8,7 @@ package process
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -26,6 +27,20 @@ func Time(pid int) (time.Duration, error) {
 		return 0, fmt.Errorf("processor time of process %d: %w", pid, err)
 	}
 	return time.Duration(t.Nano()), nil
+}
+
+// Busy is how long all processors of the machine have been at work since it
+// started, to 10 ms; waiting for a disk counts as work.
+func Busy() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return 0, err
+	}
+	var up, idle float64
+	if _, err := fmt.Sscan(string(text), &up, &idle); err != nil {
+		return 0, fmt.Errorf("/proc/uptime: %w", err)
+	}
+	return time.Duration((up*float64(runtime.NumCPU()) - idle) * float64(time.Second)), nil
 }
 
 // Resident memory of a process in octets.

@@ -48,6 +48,7 @@ func (s *Swarm) gso(p Plan) (done, refused int, err error) {
 	for range p.Burst {
 		packet := m.put(s.bundle[length:], p.Mix[0], p.To, func(payload []byte) { flow.Put(payload, s.numbers, at) })
 		s.numbers++
+		p.note(packet, m)
 		each = len(packet)
 		length += each
 	}

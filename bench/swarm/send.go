@@ -28,6 +28,14 @@ type Plan struct {
 	// GSO: each burst is one message, of packets of one size, by the socket of its
 	// device, which the kernel cuts as late as it can (UDP_SEGMENT).
 	GSO bool
+	// Note, if set, sees each packet of ESP in UDP before it is sent.
+	Note func(packet []byte, from, to netip.AddrPort)
+}
+
+func (p *Plan) note(packet []byte, m *Member) {
+	if p.Note != nil {
+		p.Note(packet, m.path.Local, m.path.Remote)
+	}
 }
 
 // Swarm is members that send by one raw socket, each from its own outer address
@@ -130,6 +138,7 @@ func (s *Swarm) batch(p Plan, n int) (done, refused int, err error) {
 		buffer := s.messages[i].Buffers[0][:room]
 		packet := m.put(buffer[ipUDPLen:], size, p.To, func(payload []byte) { flow.Put(payload, s.numbers, at) })
 		s.numbers++
+		p.note(packet, m)
 		outer := buffer[:ipUDPLen+len(packet)]
 		// ESP in UDP has no use for a UDP checksum (RFC 3948 section 2.1).
 		ipUDP(outer, m.path.Local.Addr(), m.path.Remote, m.path.Local.Port(), false)

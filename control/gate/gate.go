@@ -73,7 +73,7 @@ type Result struct {
 	Verdict Verdict
 	// Reason of Drop and Answer; ReasonNone with Pass.
 	Reason Reason
-	// Header is set with Pass.
+	// Header is set with Pass, and where a cookie is asked for.
 	Header Header
 	// Answer lies in the buffer given to Check.
 	Answer []byte
@@ -86,8 +86,15 @@ type Gate struct {
 	answers  atomic.Pointer[answers]
 	keys     atomic.Pointer[cookieKeys]
 	halfOpen halfOpen
+	waiting  halfOpen // counted like those that are half-open
 	pressed  atomic.Bool
+	asks     atomic.Int64 // until when everybody is asked for a cookie, in ns since 1970
 }
+
+// cookieHold is how long everybody is asked for a cookie after it was necessary.
+// A client that was asked goes on with another message: if the first one, repeated
+// meanwhile, were let in after all, its sender's AUTH wouldn't be for it.
+const cookieHold = 2 * time.Second
 
 // answers are the budgets of what goes to strangers; each kind has its own, so
 // that junk of one doesn't silence the other.
@@ -96,7 +103,10 @@ type answers struct{ version, spi, crash Rate }
 // New makes a gate. The same secret lets cookies outlive a restart and be made
 // elsewhere.
 func New(cfg Config, secret Secret) (*Gate, error) {
-	g := &Gate{secret: secret, halfOpen: halfOpen{prefix: make(map[netip.Prefix]int)}}
+	g := &Gate{
+		secret:   secret,
+		halfOpen: halfOpen{prefix: make(map[netip.Prefix]int)}, waiting: halfOpen{prefix: make(map[netip.Prefix]int)},
+	}
 	if err := g.Update(cfg); err != nil {
 		return nil, err
 	}
@@ -162,7 +172,14 @@ func (g *Gate) checkInit(now time.Time, remote netip.AddrPort, h *Header, data, 
 	if reason != ReasonNone {
 		return Result{Reason: reason}
 	}
-	if !parts.expensive && !g.CookieNeeded(remote.Addr()) {
+	needed, everybody := g.cookieNeeded(remote.Addr())
+	switch {
+	case everybody:
+		g.asks.Store(now.Add(cookieHold).UnixNano())
+	case now.UnixNano() < g.asks.Load():
+		needed = true
+	}
+	if !parts.expensive && !needed {
 		return Result{Verdict: Pass}
 	}
 	keys := g.keysAt(now)
@@ -175,7 +192,7 @@ func (g *Gate) checkInit(now time.Time, remote netip.AddrPort, h *Header, data, 
 	}
 	var made [cookieLen]byte
 	return Result{
-		Verdict: Answer, Reason: reason,
+		Verdict: Answer, Reason: reason, Header: *h,
 		Answer: appendResponse(buffer[:0], h, notifyCookie, keys.append(made[:0], remote, h.InitiatorSPI, parts.nonce)),
 	}
 }
@@ -191,12 +208,20 @@ func (g *Gate) Press(on bool) {
 
 // CookieNeeded says whether a stranger from source has to bring a cookie now.
 func (g *Gate) CookieNeeded(source netip.Addr) bool {
+	needed, _ := g.cookieNeeded(source)
+	return needed
+}
+
+func (g *Gate) cookieNeeded(source netip.Addr) (needed, everybody bool) {
 	if g.pressed.Load() {
-		return true
+		return true, true
 	}
-	cfg := g.cfg.Load()
-	total, site, network := g.halfOpen.count(prefixesOf(source))
-	return total >= cfg.CookieAt || site >= cfg.CookieAtPrefix || network >= quarter(cfg.CookieAtPrefix)
+	cfg, of := g.cfg.Load(), prefixesOf(source)
+	total, site, network := g.halfOpen.count(of)
+	t, s, n := g.waiting.count(of)
+	total, site, network = total+t, site+s, network+n
+	everybody = total >= cfg.CookieAt
+	return everybody || site >= cfg.CookieAtPrefix || network >= quarter(cfg.CookieAtPrefix), everybody
 }
 
 // keysAt computes the keys of a period once; two goroutines that do it at the
@@ -220,6 +245,16 @@ func (g *Gate) Open(source netip.Addr) Reason {
 
 // Close takes back one Open for the same source.
 func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixesOf(source)) }
+
+// Wait counts a first message from source that waits for its turn, unless there are
+// too many: by the same bounds as those that are half-open, each for itself, and from
+// the same number on, of both, a newcomer has to bring a cookie. Leave takes it back.
+func (g *Gate) Wait(source netip.Addr) Reason {
+	return g.waiting.open(prefixesOf(source), g.cfg.Load())
+}
+
+// Leave takes back one Wait for the same source.
+func (g *Gate) Leave(source netip.Addr) { g.waiting.close(prefixesOf(source)) }
 
 // HalfOpen is how many half-open IKE SAs are counted.
 func (g *Gate) HalfOpen() int {

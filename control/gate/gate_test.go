@@ -589,3 +589,37 @@ func TestRate(t *testing.T) {
 		}
 	}
 }
+
+// Once everybody had to bring a cookie, everybody has to for a moment more: who was
+// asked has gone on with another message. What one network does is its own affair.
+func TestCookiesAreAskedForAMomentMore(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	cfg := DefaultConfig()
+	cfg.CookieAtPrefix = 1
+	g, err := New(cfg, Secret{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	init := initMessage(payload{payloadNonce, make([]byte, 32)})
+	check := func(at string) Verdict {
+		return g.Check(now, netip.MustParseAddrPort(at), init, make([]byte, 64)).Verdict
+	}
+	const one, other = "10.1.0.1:500", "10.2.0.1:500"
+	g.Open(netip.MustParseAddr("10.1.0.7"))
+	if a, b := check(one), check(other); a != Answer || b != Pass {
+		t.Errorf("a crowded network %v, another %v", a, b)
+	}
+	g.Press(true)
+	if v := check(other); v != Answer {
+		t.Errorf("under pressure %v", v)
+	}
+	g.Press(false)
+	now = now.Add(cookieHold - 1)
+	if v := check(other); v != Answer {
+		t.Errorf("a moment later %v", v)
+	}
+	now = now.Add(1)
+	if v := check(other); v != Pass {
+		t.Errorf("when the moment is over %v", v)
+	}
+}

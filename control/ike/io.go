@@ -128,8 +128,12 @@ type Redirect struct{ To string }
 // of what is made then. Before it is up, nothing changes.
 type Reconfigure struct{ *Config }
 
-// Close asks to delete the IKE SA and tell the peer.
-type Close struct{ Reason CloseReason }
+// Close asks to delete the IKE SA and tell the peer; nobody is told where the peer
+// is known to have forgotten it (Gone).
+type Close struct {
+	Reason CloseReason
+	Gone   bool
+}
 
 func (Message) input()       {}
 func (Tick) input()          {}

@@ -184,6 +184,10 @@ func (m *Machine) step(now time.Time, in Input) {
 	case Probe:
 		m.probe(now)
 	case Close:
+		if in.Gone {
+			m.closed(now, in.Reason, "", false)
+			return
+		}
 		m.close(now, in.Reason)
 	case Rekey:
 		m.rekeyWanted(now, in.Inbound)

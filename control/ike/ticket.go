@@ -57,7 +57,9 @@ type resumable struct {
 // keepResumable notes who is who while that is known.
 func (m *Machine) keepResumable() {
 	if m.cfg.Tickets {
-		m.resumable = &resumable{peer: m.handshake.auth.id, own: m.ownID(), auth: m.authName(), client: m.handshake.summary.Client}
+		peer := *m.handshake.auth.id
+		peer.Data = clone(peer.Data) // not the whole message
+		m.resumable = &resumable{peer: &peer, own: m.ownID(), auth: m.authName(), client: m.handshake.summary.Client}
 	}
 }
 

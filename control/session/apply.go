@@ -63,6 +63,7 @@ func (a *applier) run(quit <-chan struct{}, wg *sync.WaitGroup) {
 			}
 			tasks = a.tasks.drain(tasks)
 			a.do(tasks)
+			clear(tasks)
 		}
 	})
 }

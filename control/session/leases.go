@@ -145,6 +145,9 @@ type closeOrder struct {
 	id     lease.SessionID
 	reason ike.CloseReason
 	end    *heldLease // to be ended with it; may be nil
+	// gone: the device showed a ticket of this session, so it has forgotten it, and a
+	// DELETE would be repeated to nobody. After an outage that is all devices.
+	gone bool
 }
 
 func (o closeOrder) deliver(sh *shard, now time.Time) {
@@ -158,5 +161,5 @@ func (o closeOrder) deliver(sh *shard, now time.Time) {
 	if o.end != nil {
 		s.inherited = append(s.inherited, *o.end)
 	}
-	sh.close(now, s, o.reason)
+	sh.closeBy(now, s, ike.Close{Reason: o.reason, Gone: o.gone})
 }

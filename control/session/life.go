@@ -40,7 +40,8 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	}
 	server.records.put(s.record(now, RecordStart))
 	if s.displaced != 0 {
-		server.order(closeOrder{id: s.displaced, reason: ike.CloseReplaced})
+		gone := s.standing != nil && s.standing.presented != nil && s.standing.presented.session == s.displaced
+		server.order(closeOrder{id: s.displaced, reason: ike.CloseReplaced, gone: gone})
 		s.displaced = 0
 	}
 	if newest := server.settings.Load().IKE; newest != s.settings.IKE { // there was a reload meanwhile
@@ -108,7 +109,7 @@ func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
 	s.evidence = nil
 	for _, bare := range s.machines {
 		if bare != s.current {
-			sh.mail.put(closeSA{bare, c.Reason})
+			sh.mail.put(closeSA{bare, ike.Close{Reason: c.Reason}})
 		}
 	}
 }
@@ -124,6 +125,8 @@ func (sh *shard) forget(s *sa) {
 func (sh *shard) initOver(s *sa) {
 	if s.init != nil {
 		delete(sh.halfOpen, *s.init)
+		sh.newcomers.over(*s.init)
+		sh.fresh.remove(s)
 		s.init = nil
 	}
 }

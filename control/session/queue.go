@@ -2,15 +2,30 @@ package session
 
 import "sync"
 
-// fifo is a queue that gives its memory back when it is empty.
+// fifo is a queue that gives its memory back when it is empty. It has room for twice
+// what waits at most.
 type fifo[T any] struct {
 	items []T
 	taken int // from the front
 }
 
-func (f *fifo[T]) put(item T) { f.items = append(f.items, item) }
+func (f *fifo[T]) put(item T) {
+	if len(f.items) == cap(f.items) && f.taken > len(f.items)/2 {
+		n := copy(f.items, f.items[f.taken:])
+		clear(f.items[n:])
+		f.items, f.taken = f.items[:n], 0
+	}
+	f.items = append(f.items, item)
+}
 
 func (f *fifo[T]) len() int { return len(f.items) - f.taken }
+
+func (f *fifo[T]) peek() (item T, ok bool) {
+	if f.len() == 0 {
+		return item, false
+	}
+	return f.items[f.taken], true
+}
 
 func (f *fifo[T]) take() (item T, ok bool) {
 	if f.len() == 0 {

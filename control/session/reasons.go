@@ -8,7 +8,8 @@ type Reason uint8
 const (
 	ReasonInboxFull     Reason = iota // shard is behind
 	ReasonUnknownIKESPI               // no IKE SA with this SPI of ours
-	ReasonWorkersBusy                 // IKE_SA_INIT while much work waits
+	ReasonWaitsAlready                // IKE_SA_INIT that is repeated while it waits for its turn
+	ReasonWaitedTooLong               // IKE_SA_INIT whose turn didn't come in time
 	ReasonShuttingDown                // IKE_SA_INIT while sessions are being closed
 	ReasonNoRandomness                // IKE_SA_INIT or rekeying, but no SPI could be drawn
 	ReasonSessionsFull                // authenticated device, but no session is free
@@ -24,7 +25,8 @@ const (
 var reasonNames = [NumReasons]string{
 	ReasonInboxFull:     "inbox_full",
 	ReasonUnknownIKESPI: "unknown_ike_spi",
-	ReasonWorkersBusy:   "workers_busy",
+	ReasonWaitsAlready:  "waits_already",
+	ReasonWaitedTooLong: "waited_too_long",
 	ReasonShuttingDown:  "shutting_down",
 	ReasonNoRandomness:  "no_randomness",
 	ReasonSessionsFull:  "sessions_full",

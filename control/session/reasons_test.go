@@ -50,19 +50,21 @@ func TestEveryReason(t *testing.T) {
 			w.net.send(informational(1))
 			w.net.send(informational(0xff << 56)) // no such shard
 		}},
-		ReasonWorkersBusy: {options{scripted: true, config: func(c *Config) { c.Workers = 1 }}, func(w *world) {
-			release := make(chan struct{})
-			for range int(newcomerWait/firstGuess) + 1 {
-				w.server.work.put(classSession, func() { <-release })
-			}
+		ReasonWaitsAlready: {options{scripted: true, config: func(c *Config) { c.Workers = 1 }}, func(w *world) {
+			defer w.busy()()
+			again := w.cookied(1)
+			w.net.send(again)
 			w.settled()
-			w.net.send(initFrom(1, 1))
+			w.net.send(again)
 			w.settled()
-			answers := w.net.sentTo(netip.MustParseAddr("10.1.0.1"))
-			w.want("cookies that were asked for", len(answers), 1)
-			w.net.send(withCookie(initFrom(1, 1), answers[0].Data))
+		}},
+		ReasonWaitedTooLong: {options{scripted: true, config: func(c *Config) { c.Workers = 1 }}, func(w *world) {
+			release := w.busy()
+			w.net.send(w.cookied(1))
 			w.settled()
-			close(release)
+			time.Sleep(newcomerPatience)
+			release()
+			time.Sleep(2 * heldFor)
 		}},
 		ReasonShuttingDown: {options{scripted: true}, func(w *world) {
 			m := w.open(1)
@@ -175,4 +177,24 @@ func TestGateReasonsAreCounted(t *testing.T) {
 		w.want("answers", len(w.net.sentTo(netip.MustParseAddr("10.1.0.1"))), 1)
 		w.want("machines", w.server.Stats().Initiated, uint64(0))
 	})
+}
+
+// busy gives the worker more to do than newcomers may wait for, until release.
+func (w *world) busy() (release func()) {
+	wait := make(chan struct{})
+	for range int(newcomerWait/firstGuess) + 1 {
+		w.server.work.put(classSession, func() { <-wait })
+	}
+	w.settled()
+	return func() { close(wait) }
+}
+
+// cookied is an IKE_SA_INIT of host n with the cookie that it was asked for.
+func (w *world) cookied(n byte) dataplane.Datagram {
+	w.t.Helper()
+	w.net.send(initFrom(n, uint64(n)))
+	w.settled()
+	answers := w.net.sentTo(netip.AddrFrom4([4]byte{10, 1, 0, n}))
+	w.want("cookies that were asked for", len(answers), 1)
+	return withCookie(initFrom(n, uint64(n)), answers[0].Data)
 }

@@ -72,6 +72,9 @@ func (s *Server) receive(quit <-chan struct{}) error {
 // admitMessage has the gate look at a message and does what it says.
 func (s *Server) admitMessage(now time.Time, d *dataplane.Datagram, answer []byte) {
 	res := s.gate.Check(now, d.Remote, d.Data, answer)
+	if res.Verdict == gate.Answer && res.Header.Init && s.waits(d, res.Header) {
+		res = gate.Result{Verdict: gate.Pass, Header: res.Header}
+	}
 	if res.Reason != gate.ReasonNone {
 		s.stats.gateDrop(res.Reason)
 	}
@@ -80,29 +83,42 @@ func (s *Server) admitMessage(now time.Time, d *dataplane.Datagram, answer []byt
 	case gate.Answer:
 		s.sendUnprotected(dataplane.Datagram{Data: res.Answer, Local: d.Local, Remote: d.Remote, Marker: d.Marker})
 	case gate.Pass:
-		s.route(d, res.Header)
+		s.route(now, d, res.Header)
 	}
+}
+
+// waits says whether this very message was let in before. Who would be asked for a
+// cookie now goes on with another one, and its AUTH would be for that.
+func (s *Server) waits(d *dataplane.Datagram, h gate.Header) bool {
+	return s.shards[s.initShard(d.Remote, h.InitiatorSPI)].newcomers.knows(s.initKeyOf(d.Remote, h.InitiatorSPI, d.Data))
 }
 
 // route hands a message to its shard. The receiver is the only one who does, so
 // an inbox that has room has it still when the copy is made.
-func (s *Server) route(d *dataplane.Datagram, h gate.Header) {
+func (s *Server) route(now time.Time, d *dataplane.Datagram, h gate.Header) {
 	n := h.SPI() >> 56
 	if h.Init {
 		n = s.initShard(d.Remote, h.InitiatorSPI)
 	}
 	if n >= uint64(len(s.shards)) {
 		s.stats.drop(ReasonUnknownIKESPI)
-		s.unknownIKE(time.Now(), packet{header: h, data: d.Data, local: d.Local, remote: d.Remote, marker: d.Marker})
+		s.unknownIKE(now, packet{header: h, data: d.Data, local: d.Local, remote: d.Remote, marker: d.Marker})
 		return
 	}
-	// Newcomers may fill half of it, so that devices get through a storm.
+	p := packet{header: h, data: d.Data, local: d.Local, remote: d.Remote, marker: d.Marker}
+	if h.Init {
+		key := s.initKeyOf(d.Remote, h.InitiatorSPI, d.Data)
+		if !s.shards[n].newcomers.put(now, p, key.sum) {
+			return
+		}
+	}
 	inbox := s.shards[n].inbox
-	if len(inbox) == cap(inbox) || h.Init && len(inbox) >= cap(inbox)/2 {
+	if len(inbox) == cap(inbox) {
 		s.stats.drop(ReasonInboxFull)
 		return
 	}
-	inbox <- packet{header: h, data: slices.Clone(d.Data), local: d.Local, remote: d.Remote, marker: d.Marker}
+	p.data = slices.Clone(d.Data)
+	inbox <- p
 }
 
 // initShard spreads IKE_SA_INIT so that nobody can aim at one shard.

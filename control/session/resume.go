@@ -13,6 +13,7 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -99,6 +100,7 @@ type presented struct {
 	serial    ticket.Serial
 	expires   time.Time
 	addresses []netip.Addr
+	session   lease.SessionID // in which it was given
 }
 
 // standing of a session, and since when.
@@ -165,7 +167,7 @@ func (sh *shard) readTicket(now time.Time, data []byte, settings *Settings) (*ik
 			Path: make([]admit.Link, len(c.Path)),
 		},
 		authenticated: c.Authenticated,
-		presented:     &presented{serial: serial, expires: c.Expires, addresses: c.Addresses},
+		presented:     &presented{serial: serial, expires: c.Expires, addresses: c.Addresses, session: lease.SessionID(c.Session)},
 	}
 	for i, l := range c.Path {
 		st.Path[i] = admit.Link(l)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 )
@@ -33,11 +34,13 @@ type sa struct {
 	peerSPI  uint64 // zero before the handshake is over
 	session  *session
 
-	init    *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
-	source  netip.Addr // counted by the gate
-	counted bool       // by the gate, as half-open or lingering
-	parted  bool       // counted by the shard: it lingers after its session was up
-	closed  bool       // Closed came from it: it lingers
+	init      *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
+	source    netip.Addr // counted by the gate
+	counted   bool       // by the gate, as half-open or lingering
+	fresh     bool       // counted by the shard: it was begun lately, see fresh
+	finishing bool       // its IKE_AUTH has come
+	parted    bool       // counted by the shard: it lingers after its session was up
+	closed    bool       // Closed came from it: it lingers
 
 	due  time.Time // in timers
 	slot int       // index in timers, -1: not in it
@@ -52,19 +55,24 @@ type initKey struct {
 	sum    uint64
 }
 
+// initKeyOf a message.
+func (s *Server) initKeyOf(remote netip.AddrPort, spi uint64, data []byte) initKey {
+	return initKey{remote: remote, spi: spi, sum: gate.Sum64(&s.initSecret, data)}
+}
+
 // carries says whether the session goes on by this IKE SA. Others of a session
 // are bare: rekeyed already, or spawned and not in charge yet.
 func (s *sa) carries() bool { return s.session.current == s }
 
 // closeSA ends a machine that carries nothing, or never did.
 type closeSA struct {
-	sa     *sa
-	reason ike.CloseReason
+	sa *sa
+	in ike.Close
 }
 
 func (c closeSA) deliver(sh *shard, now time.Time) {
 	if sh.machines[c.sa.spi] == c.sa && !c.sa.closed {
-		sh.step(now, c.sa, ike.Close{Reason: c.reason})
+		sh.step(now, c.sa, c.in)
 	}
 }
 
@@ -119,7 +127,7 @@ func (sh *shard) spawned(s *sa, o ike.Spawned) {
 	s.session.machines = append(s.session.machines, next)
 	sh.timers.sooner(next, next.deadline())
 	if o.Redundant {
-		sh.mail.put(closeSA{next, ike.CloseRekeyed})
+		sh.mail.put(closeSA{next, ike.Close{Reason: ike.CloseRekeyed}})
 	}
 	if len(s.session.machines) > maxMachines {
 		sh.crowded(s, next)
@@ -131,7 +139,7 @@ func (sh *shard) spawned(s *sa, o ike.Spawned) {
 type forgetSA struct{ sa *sa }
 
 func (f forgetSA) deliver(sh *shard, now time.Time) {
-	closeSA{f.sa, ike.CloseRekeyed}.deliver(sh, now)
+	closeSA{f.sa, ike.Close{Reason: ike.CloseRekeyed}}.deliver(sh, now)
 	if sh.machines[f.sa.spi] == f.sa {
 		sh.forget(f.sa)
 	}
@@ -170,6 +178,6 @@ func (sh *shard) rekeyed(s *sa, o ike.Rekeyed) {
 	sh.server.log.Debug("IKE SA rekeyed", slog.String("device", session.device), slog.String("ike", o.IKE))
 	sh.timers.sooner(next, next.deadline())
 	if session.closing != "" {
-		sh.mail.put(closeSA{next, session.closing})
+		sh.mail.put(closeSA{next, ike.Close{Reason: session.closing}})
 	}
 }

@@ -279,6 +279,7 @@ func TestHalfOpenIsBounded(t *testing.T) {
 		w.want("half-open", w.server.Stats().HalfOpen, 2)
 		w.emit(a, ike.Closed{Reason: ike.CloseHalfOpenTimeout})
 		w.want("half-open", w.server.Stats().HalfOpen, 1)
+		w.later(2 * time.Second) // as long as cookies are asked for once it was necessary
 		w.open(3)
 		w.want("machines", w.server.Stats().Initiated, uint64(3))
 	})
@@ -297,7 +298,7 @@ func TestLingeringIsBounded(t *testing.T) {
 			d := initFrom(n, uint64(n))
 			p := packet{data: d.Data, remote: d.Local, local: d.Remote}
 			p.header.Init, p.header.InitiatorSPI = true, uint64(n)
-			sh.inbox <- p
+			sh.newcomers.put(time.Now(), p, uint64(n))
 			w.settled()
 			return w.lastScript()
 		}

@@ -25,12 +25,15 @@ type mail interface {
 
 // shard owns its part of the sessions.
 type shard struct {
-	server *Server
-	number uint8
-	inbox  chan packet
-	mail   *queue[mail]
+	server    *Server
+	number    uint8
+	inbox     chan packet
+	mail      *queue[mail]
+	newcomers *newcomers
 
 	// Owned by run.
+	held     bool // newcomers wait for workers, or for others
+	fresh    fresh
 	machines map[uint64]*sa // by our SPI
 	sessions map[lease.SessionID]*session
 	halfOpen map[initKey]*sa
@@ -49,15 +52,16 @@ type shard struct {
 
 func newShard(server *Server, number uint8) *shard {
 	return &shard{
-		server:   server,
-		number:   number,
-		inbox:    make(chan packet, inboxLen),
-		mail:     newQueue[mail](),
-		machines: make(map[uint64]*sa),
-		sessions: make(map[lease.SessionID]*session),
-		halfOpen: make(map[initKey]*sa),
-		children: make(map[dataplane.SPI]*session),
-		index:    newAdmittedIndex(),
+		server:    server,
+		number:    number,
+		inbox:     make(chan packet, inboxLen),
+		mail:      newQueue[mail](),
+		newcomers: newNewcomers(server.gate, server.stats),
+		machines:  make(map[uint64]*sa),
+		sessions:  make(map[lease.SessionID]*session),
+		halfOpen:  make(map[initKey]*sa),
+		children:  make(map[dataplane.SPI]*session),
+		index:     newAdmittedIndex(),
 	}
 }
 
@@ -78,6 +82,8 @@ func (sh *shard) run(quit <-chan struct{}) {
 			for _, m := range letters {
 				m.deliver(sh, time.Now())
 			}
+			clear(letters) // they may hold what is gone
+		case <-sh.newcomers.wake:
 		case <-sh.timer.C:
 			sh.armed = time.Time{}
 		case <-quit:
@@ -85,6 +91,7 @@ func (sh *shard) run(quit <-chan struct{}) {
 			sh.flush()
 			return
 		}
+		sh.welcome(time.Now())
 		sh.expire(time.Now())
 		sh.flush()
 		sh.arm()
@@ -92,39 +99,35 @@ func (sh *shard) run(quit <-chan struct{}) {
 	}
 }
 
-// receive gives a message to its machine, or makes one for it.
+// receive gives a message to its machine.
 func (sh *shard) receive(now time.Time, p packet) {
-	var s *sa
+	s := sh.machines[p.header.SPI()]
 	if p.header.Init {
-		s = sh.initiated(now, p)
-	} else if s = sh.machines[p.header.SPI()]; s == nil || s.original == p.header.FromInitiator {
+		s = sh.halfOpen[sh.server.initKeyOf(p.remote, p.header.InitiatorSPI, p.data)]
+		if s == nil {
+			return // it is up meanwhile, or was given up
+		}
+	} else if s == nil || s.original == p.header.FromInitiator {
 		sh.server.stats.drop(ReasonUnknownIKESPI)
 		if s == nil {
 			sh.server.unknownIKE(now, p)
 		}
 		return
 	}
-	if s == nil {
-		return
-	}
+	sh.deliver(now, s, p)
+}
+
+func (sh *shard) deliver(now time.Time, s *sa, p packet) {
 	if sh.step(now, s, ike.Message{Data: p.data, Local: p.local, Remote: p.remote, Marker: p.marker}) {
 		s.session.lastIn, s.session.remote = now, p.remote
 	}
 }
 
-// initiated finds or makes the machine of an IKE_SA_INIT or IKE_SESSION_RESUME.
-func (sh *shard) initiated(now time.Time, p packet) *sa {
-	key := initKey{remote: p.remote, spi: p.header.InitiatorSPI, sum: gate.Sum64(&sh.server.initSecret, p.data)}
-	if s := sh.halfOpen[key]; s != nil {
-		return s
-	}
+// initiated makes the machine of an IKE_SA_INIT or IKE_SESSION_RESUME.
+func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	server := sh.server
-	switch {
-	case server.draining.Load():
+	if server.draining.Load() {
 		server.stats.drop(ReasonShuttingDown)
-		return nil
-	case server.work.wait() >= newcomerWait && !p.header.Resume:
-		server.stats.drop(ReasonWorkersBusy)
 		return nil
 	}
 	settings := server.settings.Load()
@@ -166,6 +169,7 @@ func (sh *shard) initiated(now time.Time, p packet) *sa {
 	sh.machines[spi] = s
 	sh.sessions[s.session.id] = s.session
 	sh.halfOpen[key] = s
+	sh.fresh.add(now, s)
 	server.stats.initiated.Add(1)
 	return s
 }
@@ -199,6 +203,9 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 	case ike.AskTicket:
 		sh.makeTicket(now, s, o)
 	case ike.AskAdmit:
+		// From here on it is us who take the time.
+		sh.fresh.finish(s)
+		s.session.lookAt = time.Time{}
 		if o.Resumed {
 			sh.useTicket(now, s.session)
 			return
@@ -241,18 +248,22 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 
 // close asks the machine of a session to end, once.
 func (sh *shard) close(now time.Time, s *session, reason ike.CloseReason) {
+	sh.closeBy(now, s, ike.Close{Reason: reason})
+}
+
+func (sh *shard) closeBy(now time.Time, s *session, in ike.Close) {
 	if s.closing != "" || s.over {
 		return
 	}
-	s.closing = reason
+	s.closing = in.Reason
 	// Nothing is forwarded any more: it isn't one that is up.
 	sh.server.infos.remove(s.id)
 	for _, other := range slices.Clone(s.machines) {
 		if other != s.current {
-			closeSA{other, reason}.deliver(sh, now)
+			closeSA{other, in}.deliver(sh, now)
 		}
 	}
-	sh.step(now, s.current, ike.Close{Reason: reason})
+	sh.step(now, s.current, in)
 }
 
 // flush sends what the machines gave out. A message that can't be sent is

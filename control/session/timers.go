@@ -110,6 +110,9 @@ func due(now, at time.Time) bool { return !at.IsZero() && !now.Before(at) }
 // arm sets the shard's timer to the next deadline.
 func (sh *shard) arm() {
 	switch {
+	case sh.held:
+		sh.armed = time.Time{}
+		sh.timer.Reset(heldFor)
 	case len(sh.timers) == 0:
 		sh.timer.Stop()
 		sh.armed = time.Time{}

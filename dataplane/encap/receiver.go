@@ -166,6 +166,15 @@ func (r *Receiver) Payload(i int) []byte {
 	return r.buffers[from:to:to]
 }
 
+// Memory is all buffers, in which the payload of datagram i begins at Offset(i).
+func (r *Receiver) Memory() []byte { return r.buffers }
+
+// Offset is where the payload of a datagram begins in Memory.
+func (r *Receiver) Offset(i int) int {
+	p := &r.datagrams[i]
+	return int(p.message)*stride + int(p.from)
+}
+
 func addrPort(n *name) netip.AddrPort {
 	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&n.Port))[:])
 	if n.Family == unix.AF_INET {

@@ -91,6 +91,13 @@ func (d *Sender) Buffer() []byte {
 	return d.buffers[d.queued*d.size : (d.queued+1)*d.size : (d.queued+1)*d.size]
 }
 
+// Memory is all buffers, in which Buffer begins at Offset. What was pushed stays where
+// it is, and may be changed, until Flush.
+func (d *Sender) Memory() []byte { return d.buffers }
+
+// Offset is where Buffer begins in Memory.
+func (d *Sender) Offset() int { return d.queued * d.size }
+
 // Push queues the first n octets of Buffer for remote, an address that
 // [Socket.Reaches]; tos is the TOS octet or traffic class of the IP header.
 func (d *Sender) Push(n int, remote netip.AddrPort, tos uint8) {

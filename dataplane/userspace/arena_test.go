@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -42,7 +43,7 @@ func TestCiphersGiveWay(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	if n := len(h.backend.loops[0].ciphers.entries); n != 2 {
+	if n := h.backend.loops[0].ciphers.made; n != 2 {
 		t.Errorf("%d places for ciphers", n)
 	}
 	for _, p := range peers {
@@ -55,6 +56,41 @@ func TestCiphersGiveWay(t *testing.T) {
 				2-len(l.ciphers.free), len(l.policies.known), len(l.newest), len(l.directory.holders))
 		}
 	})
+}
+
+// TestSilentChildrenGiveWay: though there are more places, a child that comes takes
+// that of one that was silent for a minute; one that isn't silent keeps its own.
+func TestSilentChildrenGiveWay(t *testing.T) {
+	h := newHarness(t, nil, func(c *Config) { c.ActiveChildren = 1000 })
+	var peers []*peer
+	for i := range 3 {
+		peers = append(peers, newPeer(t, h, func(c *dataplane.Child) {
+			c.VirtualIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 9, 0, byte(10 + i)})}
+		}))
+	}
+	say := func(p *peer) {
+		ip := up4
+		ip.Src = p.child.VirtualIPs[0]
+		p.up(ip.UDP(1, 2, nil), 0)
+		p.inside()
+	}
+	say(peers[0])
+	say(peers[1])
+	h.clock.advance(restAfter - time.Second)
+	say(peers[1])
+	h.clock.advance(2 * time.Second)
+	say(peers[2])
+	l := h.backend.loops[0]
+	l.do(func() {
+		place := func(p *peer) uint32 { return l.find(p.child.Inbound.SPI).cipher }
+		if l.ciphers.made != 2 || place(peers[0]) != 0 || place(peers[1]) != 2 || place(peers[2]) != 1 {
+			t.Errorf("%d places: %d, %d, %d", l.ciphers.made, place(peers[0]), place(peers[1]), place(peers[2]))
+		}
+		if e := l.ciphers.at(0); e.seal != nil {
+			t.Error("a cipher for a direction in which nothing went")
+		}
+	})
+	say(peers[0]) // it is made anew
 }
 
 // TestSAHasNoPointers: garbage collection would walk the tables otherwise.

@@ -61,6 +61,9 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	if err := b.steerSockets(); err != nil {
 		return nil, err
 	}
+	if Batches() && !config.Singly {
+		config.Logger.Info("AES-GCM by ipsec-mb, the packets of a round together")
+	}
 	for _, l := range b.loops {
 		l.loops = b.loops
 	}

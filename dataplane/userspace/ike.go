@@ -11,57 +11,95 @@ import (
 	"github.com/roamgate/roamgate/dataplane/encap"
 )
 
-// ikeQueueLen bounds the IKE messages that wait for their reader. Strangers may
-// fill half of it: a flood of them finds it full and the others don't.
+// ikeQueueOctets bounds the IKE messages that wait for their reader: some 6,000,
+// what comes in the moment in which all devices come back. Strangers may fill half
+// of it: a flood of them finds it full and the others don't. What is being read is
+// as much again.
 const (
-	ikeQueueLen = 256
-	strangers   = ikeQueueLen / 2
+	ikeQueueOctets = 4 << 20
+	strangers      = ikeQueueOctets / 2
+	// ikeOverhead is what a message counts beside its octets.
+	ikeOverhead = 64
 )
 
-// ikeMessage is a place in the queue, with its buffer.
+// ikeMessage is a message in the queue, and where it ends in the octets; it begins
+// where the one before ends.
 type ikeMessage struct {
-	data          []byte // all of it; length octets are in use
-	length        int
+	end           int
 	local, remote netip.AddrPort
 	marker        bool
 }
 
-// ikeQueue carries IKE messages from the loops to Receive. A message is in
-// exactly one of the channels or with one goroutine, so neither send blocks.
-type ikeQueue struct {
-	free, full chan *ikeMessage
+// ikeMessages in the order in which they came.
+type ikeMessages struct {
+	octets []byte
+	list   []ikeMessage
 }
 
-func newIKEQueue() *ikeQueue {
-	q := &ikeQueue{free: make(chan *ikeMessage, ikeQueueLen), full: make(chan *ikeMessage, ikeQueueLen)}
-	buffers := make([]byte, ikeQueueLen*encap.MaxDatagram)
-	for i := range ikeQueueLen {
-		q.free <- &ikeMessage{data: buffers[i*encap.MaxDatagram : (i+1)*encap.MaxDatagram]}
-	}
-	return q
+func (m *ikeMessages) size() int { return len(m.octets) + ikeOverhead*len(m.list) }
+
+// ikeQueue carries IKE messages from the loops to Receive. Loops fill one half, the
+// reader empties the other.
+type ikeQueue struct {
+	wake chan struct{} // capacity 1: something may be there
+
+	mu      sync.Mutex
+	filling ikeMessages
+
+	reading sync.Mutex
+	taken   ikeMessages
+	next    int // in taken
 }
+
+func newIKEQueue() *ikeQueue { return &ikeQueue{wake: make(chan struct{}, 1)} }
 
 // put copies a message into the queue; false if there is no room.
 func (q *ikeQueue) put(data []byte, local, remote netip.AddrPort, marker bool) bool {
-	if len(q.full) >= strangers && encap.FromStranger(data) {
+	if !q.fill(data, local, remote, marker) {
 		return false
 	}
 	select {
-	case m := <-q.free:
-		m.length = copy(m.data, data)
-		m.local, m.remote, m.marker = local, remote, marker
-		q.full <- m
-		return true
+	case q.wake <- struct{}{}:
 	default:
-		return false
 	}
+	return true
 }
 
-// take moves a message from the queue to d.
-func (q *ikeQueue) take(m *ikeMessage, d *dataplane.Datagram) {
-	d.Data = d.Data[:copy(d.Data, m.data[:m.length])]
-	d.Local, d.Remote, d.Marker = m.local, m.remote, m.marker
-	q.free <- m
+func (q *ikeQueue) fill(data []byte, local, remote netip.AddrPort, marker bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := &q.filling
+	size := f.size() + len(data) + ikeOverhead
+	if size > ikeQueueOctets || size > strangers && encap.FromStranger(data) {
+		return false
+	}
+	f.octets = append(f.octets, data...)
+	f.list = append(f.list, ikeMessage{len(f.octets), local, remote, marker})
+	return true
+}
+
+// take moves messages to a batch and returns how many, 0 if none waits.
+func (q *ikeQueue) take(batch []dataplane.Datagram) (n int) {
+	q.reading.Lock()
+	defer q.reading.Unlock()
+	if t := &q.taken; q.next == len(t.list) {
+		q.next = 0
+		t.octets, t.list = t.octets[:0], t.list[:0]
+		q.mu.Lock()
+		q.taken, q.filling = q.filling, q.taken
+		q.mu.Unlock()
+	}
+	for ; n < len(batch) && q.next < len(q.taken.list); n++ {
+		from := 0
+		if q.next > 0 {
+			from = q.taken.list[q.next-1].end
+		}
+		m, d := &q.taken.list[q.next], &batch[n]
+		d.Data = d.Data[:copy(d.Data, q.taken.octets[from:m.end])]
+		d.Local, d.Remote, d.Marker = m.local, m.remote, m.marker
+		q.next++
+	}
+	return n
 }
 
 // transport is the dataplane.IKETransport over the backend's sockets.
@@ -86,21 +124,16 @@ func (t *transport) Receive(batch []dataplane.Datagram) (int, error) {
 		return 0, dataplane.ErrClosed
 	default:
 	}
-	select {
-	case m := <-t.queue.full:
-		t.queue.take(m, &batch[0])
-	case <-t.closed:
-		return 0, dataplane.ErrClosed
-	}
-	for n := 1; n < len(batch); n++ {
-		select {
-		case m := <-t.queue.full:
-			t.queue.take(m, &batch[n])
-		default:
+	for {
+		if n := t.queue.take(batch); n > 0 {
 			return n, nil
 		}
+		select {
+		case <-t.queue.wake:
+		case <-t.closed:
+			return 0, dataplane.ErrClosed
+		}
 	}
-	return len(batch), nil
 }
 
 func (t *transport) Send(batch []dataplane.Datagram) (int, error) {

@@ -12,7 +12,7 @@ import (
 func TestStrangersLeaveRoom(t *testing.T) {
 	q := newIKEQueue()
 	message := func(exchange, payload byte) []byte {
-		b := make([]byte, 40)
+		b := make([]byte, 1000-ikeOverhead)
 		b[18], b[16] = exchange, payload
 		return b
 	}
@@ -22,8 +22,9 @@ func TestStrangersLeaveRoom(t *testing.T) {
 	for put(first) {
 		in++
 	}
-	if in != ikeQueueLen/2 {
-		t.Errorf("%d first messages have room, want half of %d", in, ikeQueueLen)
+	const room = ikeQueueOctets / 1000
+	if in != room/2 {
+		t.Errorf("%d first messages have room, want half of %d", in, room)
 	}
 	others := 0
 	for ; put([][]byte{cookie, auth}[others%2]); others++ {
@@ -31,20 +32,41 @@ func TestStrangersLeaveRoom(t *testing.T) {
 			t.Fatal("a first message found room behind the half")
 		}
 	}
-	if in+others != ikeQueueLen {
-		t.Errorf("%d others have room, want the rest of %d", others, ikeQueueLen)
+	if in+others != room {
+		t.Errorf("%d others have room, want the rest of %d", others, room)
 	}
-	for i := range in + 1 {
-		if put(first) {
-			t.Errorf("a first message found room when %d were taken", i)
+	if put(first) {
+		t.Error("a first message found room when it was full")
+	}
+	batch := make([]dataplane.Datagram, 32)
+	got := 0
+	for {
+		for i := range batch {
+			batch[i].Data = make([]byte, 2000)
 		}
-		d := dataplane.Datagram{Data: make([]byte, 100)}
-		q.take(<-q.full, &d)
-		if i == in && !bytes.Equal(d.Data, cookie) {
-			t.Errorf("message %d is % x", i, d.Data)
+		n := q.take(batch)
+		for _, d := range batch[:n] {
+			want := first
+			if got >= in {
+				want = [][]byte{cookie, auth}[(got-in)%2]
+			}
+			if !bytes.Equal(d.Data, want) {
+				t.Fatalf("message %d is % x", got, d.Data[:40])
+			}
+			got++
+		}
+		if n == 0 {
+			break
+		}
+		// What is read is out of the way already.
+		if got == 2*len(batch) && !put(first) {
+			t.Error("no room although the queue is being read")
+		}
+		if got == room {
+			break
 		}
 	}
-	if !put(first) {
-		t.Error("no room for a first message in front of the half")
+	if n := q.take(batch); n != 1 || got != room {
+		t.Errorf("%d messages, then %d, want %d, then one that came meanwhile", got, n, room)
 	}
 }

@@ -18,7 +18,8 @@ import (
  * 3. SPI: the loop, the SA, and whether it may carry  fromESP
  *    more; a source that can't be outside
  * 4. Sequence number against the replay window        fromESP
- * 5. Authenticate and decrypt, in place               fromESP
+ * 5. Authenticate and decrypt, in place; in some      fromESP
+ *    builds all of a batch before it (batches.go)
  * 6. Window, counters, limits, hint of a new address  authenticated
  * 7. Inner packet: header, source, selectors, ECN     fromTunnel
  * 8. Joined with those of its flow, and written to    tun.Coalescer
@@ -46,6 +47,7 @@ func (l *loop) inbound(at *local) (worked bool) {
 		if i%touchAhead == 0 {
 			l.touch(i, min(i+touchAhead, n))
 		}
+		l.openAhead(i, n)
 		d := l.receiver.Datagram(i)
 		if d.Truncated {
 			l.drop(dataplane.ReasonTruncated)
@@ -53,6 +55,7 @@ func (l *loop) inbound(at *local) (worked bool) {
 		}
 		l.fromEncap(at, &d)
 	}
+	l.openAhead(n, n)
 	l.flushInside()
 	return n > 0
 }
@@ -158,7 +161,7 @@ func (l *loop) fromESP(at *local, d *encap.Datagram) {
 		l.drop(dataplane.ReasonReplayOld)
 		return
 	}
-	inner, nextHeader, err := l.transforms(s).open.Open(packet, seq)
+	inner, nextHeader, err := l.open(s, packet, seq)
 	if err != nil {
 		l.drop(reasonOf(err))
 		return

@@ -60,6 +60,7 @@ type loop struct {
 
 	// Owned.
 	*sadb
+	batcher    batcher
 	ended      bool // leave after this round
 	forwarding bool // false after an export
 	now        time.Duration
@@ -99,6 +100,7 @@ func newLoop(number int, config Config, ls locals, d *directory, queue *ikeQueue
 		done:     make(chan struct{}),
 
 		sadb:       newSADB(config.Member, uint8(number), config.MaxChildren, config.ActiveChildren, d),
+		batcher:    newBatcher(config.Singly),
 		forwarding: true,
 		receiver:   encap.NewReceiver(batch),
 		coalescer:  tun.NewCoalescer(config.Inside[number], config.Inside[number].USO()),
@@ -166,7 +168,9 @@ func (l *loop) closeWake() {
 func (l *loop) run() {
 	defer close(l.done)
 	defer l.closeWake()
+	defer l.ciphers.end()
 	for {
+		l.ciphers.bury()
 		worked := l.runCommands()
 		if l.ended {
 			return

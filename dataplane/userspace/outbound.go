@@ -179,8 +179,8 @@ func (l *loop) seal(s *sa, buffer []byte, n int, p *packet) {
 	if p.v6 {
 		nextHeader = protoIPv6
 	}
-	sealed := l.transforms(s).seal.Seal(buffer, n, nextHeader, s.outboundSPI, seq)
-	l.locals[s.at].sender.Push(len(sealed), s.peer.addrPort(), l.outerTOS(p))
+	length := l.sealInto(s, buffer, n, nextHeader, seq)
+	l.locals[s.at].sender.Push(length, s.peer.addrPort(), l.outerTOS(p))
 
 	l.sealed++
 	s.counters.packetsOut++
@@ -215,5 +215,6 @@ func (l *loop) flushOutside() {
 }
 
 func (l *loop) flush(at *local) {
+	l.sealAll(at)
 	l.drops[dataplane.ReasonOutsideSend] += uint64(at.sender.Flush())
 }

@@ -29,8 +29,8 @@ var causes = map[dataplane.Reason]func(*peer){
 	dataplane.ReasonShort:       func(p *peer) { p.raw([]byte{1, 2, 3}, p.Encap) },
 	dataplane.ReasonOuterInside: func(p *peer) { p.from("127.66.0.9:0", []byte("IKE"), p.IKE) },
 	dataplane.ReasonIKEQueueFull: func(p *peer) {
-		for range ikeQueueLen + 1 {
-			p.raw([]byte("nobody calls Receive"), p.IKE)
+		for range ikeQueueOctets/16000 + 1 {
+			p.raw(append([]byte("nobody calls Receive"), make([]byte, 16000)...), p.IKE)
 		}
 	},
 	dataplane.ReasonOwnerBehind: func(p *peer) {

@@ -122,7 +122,7 @@ func (g *gates) newGateway(name string) *AddGateway {
 }
 
 // fleetSamples are requests that work.
-func fleetSamples(i *instance, m map[string]func() (method, path string, content []byte)) {
+func fleetSamples(i *instance, m map[string]func(works bool) (method, path string, content []byte)) {
 	i.t.Helper()
 	one, phone := &OneGateway{"gateway-1"}, OneDevice{"phone-1"}
 	sample(i, m, GatewayList, &None{})
@@ -147,12 +147,17 @@ func fleetSamples(i *instance, m map[string]func() (method, path string, content
 	sample(i, m, DeviceAuthorise, hold)
 	// One is added by who may, and taken away by who may.
 	next := func() *AddGateway { return i.fleet.newGateway(fmt.Sprint("added-", i.fleet.added.Add(1))) }
-	m[GatewayAdd.ID] = func() (string, string, []byte) {
+	m[GatewayAdd.ID] = func(bool) (string, string, []byte) {
 		method, path, content, err := GatewayAdd.Request(next())
 		i.must(err)
 		return method, path, content
 	}
-	m[GatewayRemove.ID] = func() (string, string, []byte) {
+	m[GatewayRemove.ID] = func(works bool) (string, string, []byte) {
+		if !works {
+			method, path, content, err := GatewayRemove.Request(change)
+			i.must(err)
+			return method, path, content
+		}
 		add := next()
 		address := i.fleet.address.(*net.TCPAddr).AddrPort()
 		i.must(i.fleet.AddGateway(i.t.Context(), push.Gateway{Name: add.Body.Name, Host: add.Body.Host, Address: address}, i.fleet.fingerprint))

@@ -56,10 +56,11 @@ func TestRolesAreAsDecided(t *testing.T) {
 	}
 }
 
-// samples are requests that work, one for each operation.
-func samples(i *instance, n int) map[string]func() (method, path string, content []byte) {
+// samples are requests that work, one for each operation; where one isn't meant
+// to, what it would need isn't made.
+func samples(i *instance, n int) map[string]func(works bool) (method, path string, content []byte) {
 	i.t.Helper()
-	m := map[string]func() (string, string, []byte){}
+	m := map[string]func(bool) (string, string, []byte){}
 	one := OneDevice{"phone-1"}
 	target := Target{Device: "phone-2"}
 	sample(i, m, ServerShow, &None{})
@@ -109,7 +110,7 @@ func samples(i *instance, n int) map[string]func() (method, path string, content
 	plan := &PlanPolicy{}
 	plan.Body.Document = document
 	sample(i, m, PolicyPlan, plan)
-	m[PolicyApply.ID] = func() (string, string, []byte) {
+	m[PolicyApply.ID] = func(bool) (string, string, []byte) {
 		apply := &ApplyPolicy{}
 		apply.Body.Document = document
 		v, err := i.options.Policies.Document(i.t.Context())
@@ -123,15 +124,15 @@ func samples(i *instance, n int) map[string]func() (method, path string, content
 	sample(i, m, InventoryShow, &one)
 	sample(i, m, InventoryHistory, &ListChanges{OneDevice: one})
 	fleetSamples(i, m)
-	m[openapi.ID] = func() (string, string, []byte) { return http.MethodGet, OpenAPIPath, nil }
+	m[openapi.ID] = func(bool) (string, string, []byte) { return http.MethodGet, OpenAPIPath, nil }
 	return m
 }
 
-func sample[In, Out any](i *instance, m map[string]func() (string, string, []byte), r Row[In, Out], in *In) {
+func sample[In, Out any](i *instance, m map[string]func(bool) (string, string, []byte), r Row[In, Out], in *In) {
 	i.t.Helper()
 	method, path, content, err := r.Request(in)
 	i.must(err)
-	m[r.ID] = func() (string, string, []byte) { return method, path, content }
+	m[r.ID] = func(bool) (string, string, []byte) { return method, path, content }
 }
 
 // Every cell: role x operation x instance over HTTP. A token, and a certificate
@@ -186,8 +187,6 @@ func everyCell(t *testing.T, w *world) {
 					t.Fatalf("no sample of %s", o.ID)
 				}
 				before := i.head()
-				method, path, content := request()
-				a := i.do(c, v.id, method, path, content)
 				want := http.StatusOK
 				switch {
 				case i == away:
@@ -195,6 +194,8 @@ func everyCell(t *testing.T, w *world) {
 				case !v.roles.Meets(may[o.ID]):
 					want = v.refused
 				}
+				method, path, content := request(want == http.StatusOK)
+				a := i.do(c, v.id, method, path, content)
 				if a.status != want {
 					t.Errorf("%s in %s: %s is answered %v, want %d", v.name, i.access.Instance(), o.ID, a, want)
 					continue
@@ -285,7 +286,7 @@ func TestNoGood(t *testing.T) {
 	} {
 		c := home.client(id)
 		for _, o := range table {
-			method, path, content := requests[o.ID]()
+			method, path, content := requests[o.ID](false)
 			if a := home.do(c, id, method, path, content); a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") != "Bearer" {
 				t.Errorf("%s: %s is answered %v", name, o.ID, a)
 			}

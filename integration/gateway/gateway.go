@@ -7,6 +7,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -233,7 +235,30 @@ func fetch(ctx context.Context, client *http.Client, url string) ([]byte, error)
 
 // HeapProfile has the program collect its garbage and returns what its heap
 // holds then, as pprof reads it. It needs Config.PProf.
-func (g *Gateway) HeapProfile(ctx context.Context) ([]byte, error) {
+func (g *Gateway) HeapProfile(ctx context.Context) ([]byte, error) { return g.heap(ctx, "") }
+
+// LiveHeap is how many octets the program's heap holds after its garbage was
+// collected. It needs Config.PProf.
+func (g *Gateway) LiveHeap(ctx context.Context) (uint64, error) {
+	// A pool gives what it has to the second collection, a cleanup to the one after.
+	for range 2 {
+		if _, err := g.heap(ctx, ""); err != nil {
+			return 0, err
+		}
+	}
+	text, err := g.heap(ctx, "&debug=1") // with the runtime's figures right after it
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if n, ok := strings.CutPrefix(strings.TrimSpace(line), "# HeapAlloc = "); ok {
+			return strconv.ParseUint(n, 10, 64)
+		}
+	}
+	return 0, errors.New("a heap profile without HeapAlloc")
+}
+
+func (g *Gateway) heap(ctx context.Context, more string) ([]byte, error) {
 	socket := filepath.Join(filepath.Dir(g.config), "run", "gateway.sock")
 	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -241,7 +266,7 @@ func (g *Gateway) HeapProfile(ctx context.Context) ([]byte, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		},
 	}}
-	return fetch(ctx, &client, "http://gatewayd/debug/pprof/heap?gc=1")
+	return fetch(ctx, &client, "http://gatewayd/debug/pprof/heap?gc=1"+more)
 }
 
 // Log is what the program wrote, over all its starts.

@@ -130,6 +130,11 @@ func testParts(ctx context.Context) ([]part, error) {
 			args: []string{"-race", "-tags=pkcs11", "-run=Token", module + "/enrollment/ca"},
 		},
 		{
+			name: "ipsecmb", strict: true, root: true, // as above
+			env:  []string{netns.IntegrationEnv + "=1"},
+			args: []string{"-tags=ipsecmb", "-run=^TestConformance$|^TestConformanceFourLoops$|Round|Together|Keys|GiveWay|Like", module + "/dataplane/userspace", module + "/dataplane/esp/ipsecmb"},
+		},
+		{
 			name: "namespaces", strict: true, root: true,
 			env: programs,
 			// Tests that say t.Parallel wait most of the time.

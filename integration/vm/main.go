@@ -4,6 +4,7 @@
 //	go run ./integration/vm run ./dataplane/xfrm -run Conformance
 //	go run ./integration/vm run -env ROAMGATE_CLIENT=kernel ./integration -run Rekey
 //	go run ./integration/vm exec 'ip xfrm state; uname -a'
+//	go run ./integration/vm exec -put bin/bench,bin/gatewayd 'bench compare --measure cost'
 //	go run ./integration/vm shell
 //	go run ./integration/vm build
 //
@@ -84,6 +85,7 @@ func command(ctx context.Context, args []string) error {
 	env := flags.String("env", "", "more of the environment, NAME=VALUE separated by commas")
 	timeout := flags.Duration("timeout", 20*time.Minute, "of the tests")
 	get := flags.String("get", "", "files to fetch from the guest afterwards into the current folder, separated by commas")
+	put := flags.String("put", "", "files to copy into the guest's /usr/local/bin before, separated by commas")
 	if len(args) == 0 {
 		args = []string{"help"}
 	}
@@ -113,6 +115,11 @@ func command(ctx context.Context, args []string) error {
 		return err
 	}
 	defer vm.Close()
+	for _, file := range strings.FieldsFunc(*put, func(r rune) bool { return r == ',' }) {
+		if err := vm.Put(ctx, file, "/usr/local/bin/"+filepath.Base(file)); err != nil {
+			return err
+		}
+	}
 	environment := strings.FieldsFunc(*env, func(r rune) bool { return r == ',' })
 	switch verb {
 	case "shell":

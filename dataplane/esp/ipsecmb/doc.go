@@ -1,7 +1,7 @@
 // Package ipsecmb is AES-GCM for batches of ESP packets on Intel's Multi-Buffer
 // Crypto for IPsec (Debian: libipsec-mb-dev), one call of C for a batch. It is
-// there only where the build tag ipsecmb and cgo are: the gateway is pure Go and
-// doesn't use it.
+// there only where the build tag ipsecmb and cgo are: the gateway is pure Go without
+// it, and uses it in package userspace with it.
 //
 //	go test -tags ipsecmb -bench . ./dataplane/esp/ipsecmb
 //

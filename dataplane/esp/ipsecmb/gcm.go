@@ -97,6 +97,13 @@ var (
 
 var manager = sync.OnceValue(func() *C.IMB_MGR { return C.new_manager() })
 
+// Fast says whether this processor has what the library is fast with (AVX-512 with
+// vector AES). It works on others too.
+func Fast() bool {
+	m := manager()
+	return m != nil && m.used_arch == C.IMB_ARCH_AVX512
+}
+
 // Key of AES-GCM, expanded.
 type Key struct{ c *C.struct_key }
 
@@ -123,6 +130,9 @@ func (k *Key) Erase() {
 		k.c = nil
 	}
 }
+
+// There says whether the key wasn't erased yet.
+func (k *Key) There() bool { return k.c != nil }
 
 // Job is one packet of a batch.
 type Job struct {

@@ -1,0 +1,272 @@
+package session
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gate"
+)
+
+/* Where newcomers wait
+ *
+ * After an outage all devices come at once, and what is dropped then comes again
+ * when its sender thinks fit: after 1, 2, 4, 8 s, by every sender's clock alike. A
+ * gateway that drops what it can't do at once works for a moment and then waits with
+ * them. So first messages wait here and are taken when there is nothing else to do:
+ * the gateway has work in the pauses, what was begun is finished before more is
+ * begun, and who repeats what waits already is not put in twice.
+ *
+ * Who waits is counted by the gate like those that are half-open, and with them,
+ * so many of one network have to bring a cookie, and more aren't let in.
+ */
+
+const (
+	// newcomerPatience is how long one waits that isn't heard of: longer than clients
+	// pause before they repeat themselves. Who gave up begins anew with another SPI,
+	// and what is done for the old one is in vain.
+	newcomerPatience = 10 * time.Second
+	// newcomerOctets bounds the messages that wait for a shard.
+	newcomerOctets = 32 << 20
+	// welcomed are how many newcomers a shard takes at a time, and welcomedBusy if
+	// messages of others wait.
+	welcomed     = 64
+	welcomedBusy = 8
+	// maxFresh are those that were begun in the last freshTime and whose IKE_AUTH
+	// hasn't come. More are not begun: it would come of all at once and find no room
+	// in the inbox. Who never goes on is in the way for that time only.
+	maxFresh  = inboxLen
+	freshTime = 2 * time.Second
+	// maxFinishing are those whose IKE_AUTH has come and who aren't up. While there
+	// are more nobody is begun: what they wait for is us.
+	maxFinishing = 256
+	// heldFor is how soon a shard looks again whether the workers have caught up.
+	heldFor = 10 * time.Millisecond
+)
+
+// newcomers are those who wait for a shard.
+type newcomers struct {
+	gate  *gate.Gate
+	stats *stats
+	wake  chan struct{} // capacity 1: somebody may be there
+
+	mu sync.Mutex
+	// Those that bring a ticket don't wait for workers.
+	resuming, full fifo[*newcomer]
+	// known are those who wait, and those whose turn came and whose machine is there
+	// until over is called.
+	known  map[initiator]*newcomer
+	octets int
+}
+
+// initiator is who waits. Its next message takes the place of the one before: it
+// brings a cookie, or is the same once more.
+type initiator struct {
+	remote netip.AddrPort
+	spi    uint64
+}
+
+// newcomer is a message, and when its sender was last heard of.
+type newcomer struct {
+	packet
+	sum   uint64 // see initKey
+	heard time.Time
+	begun bool // its turn came; it is in no queue and has no data
+}
+
+func (c *newcomer) from() initiator { return initiator{c.remote, c.header.InitiatorSPI} }
+
+func newNewcomers(g *gate.Gate, st *stats) *newcomers {
+	return &newcomers{gate: g, stats: st, wake: make(chan struct{}, 1), known: make(map[initiator]*newcomer)}
+}
+
+// put keeps a message, whose data is the caller's, if there is room. It returns true
+// for one that has its machine already, which is for the inbox.
+func (n *newcomers) put(now time.Time, p packet, sum uint64) (repeated bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := &newcomer{packet: p, sum: sum, heard: now}
+	before := n.known[c.from()]
+	if before != nil && before.begun {
+		if before.sum == sum {
+			return true
+		}
+		before = nil // what was begun is for a message that its sender gave up
+	}
+	switch {
+	case n.octets+len(p.data) > newcomerOctets:
+		n.stats.drop(ReasonInboxFull)
+		return false
+	case before != nil && before.header.Resume != p.header.Resume:
+		n.stats.drop(ReasonWaitsAlready)
+		return false
+	case before != nil:
+		n.stats.drop(ReasonWaitsAlready)
+		n.octets -= len(before.data)
+		*before = *c
+		c = before
+	default:
+		if r := n.gate.Wait(p.remote.Addr()); r != gate.ReasonNone {
+			n.stats.gateDrop(r)
+			return false
+		}
+		n.known[c.from()] = c
+		if p.header.Resume {
+			n.resuming.put(c)
+		} else {
+			n.full.put(c)
+		}
+		n.notify()
+	}
+	c.data = slices.Clone(p.data)
+	n.octets += len(c.data)
+	return false
+}
+
+// knows says whether a message waits, or has its machine.
+func (n *newcomers) knows(k initKey) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.known[initiator{k.remote, k.spi}]
+	return c != nil && c.sum == k.sum
+}
+
+// over: the machine of a message is up, or gone, or was never made.
+func (n *newcomers) over(k initKey) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	from := initiator{k.remote, k.spi}
+	if c := n.known[from]; c != nil && c.begun && c.sum == k.sum {
+		n.remove(from)
+	}
+}
+
+func (n *newcomers) remove(from initiator) {
+	delete(n.known, from)
+	if len(n.known) == 0 { // its room is not kept
+		n.known = make(map[initiator]*newcomer)
+	}
+}
+
+func (n *newcomers) notify() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns who came first of those with tickets, or else, with full, of the
+// others. Who wasn't heard of for too long is dropped. The caller says when it is
+// over.
+func (n *newcomers) take(now time.Time, full bool) (p packet, key initKey, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for {
+		c, ok := n.resuming.take()
+		if !ok && full {
+			c, ok = n.full.take()
+		}
+		if !ok {
+			return packet{}, initKey{}, false
+		}
+		n.octets -= len(c.data)
+		n.gate.Leave(c.remote.Addr())
+		if now.Sub(c.heard) < newcomerPatience {
+			p, c.data, c.begun = c.packet, nil, true
+			return p, initKey{remote: c.remote, spi: c.header.InitiatorSPI, sum: c.sum}, true
+		}
+		n.remove(c.from())
+		n.stats.drop(ReasonWaitedTooLong)
+	}
+}
+
+func (n *newcomers) len() (all, full int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.resuming.len() + n.full.len(), n.full.len()
+}
+
+// fresh counts IKE SAs that were begun lately, and those whose IKE_AUTH has come.
+type fresh struct {
+	begun     fifo[begun]
+	n         int
+	finishing int
+}
+
+type begun struct {
+	sa *sa
+	at time.Time
+}
+
+func (f *fresh) add(now time.Time, s *sa) {
+	s.fresh = true
+	f.begun.put(begun{s, now})
+	f.n++
+}
+
+// finish: the IKE_AUTH of one has come.
+func (f *fresh) finish(s *sa) {
+	f.remove(s)
+	s.finishing = true
+	f.finishing++ // not twice: remove has taken it back
+}
+
+// remove one that is up, or gone.
+func (f *fresh) remove(s *sa) {
+	if s.fresh {
+		s.fresh = false
+		f.n--
+	}
+	if s.finishing {
+		s.finishing = false
+		f.finishing--
+	}
+}
+
+// room for newcomers; 0: they have to wait.
+func (f *fresh) room(now time.Time) int {
+	if f.finishing >= maxFinishing {
+		return 0
+	}
+	return max(0, maxFresh-f.count(now))
+}
+
+func (f *fresh) count(now time.Time) int {
+	for {
+		oldest, ok := f.begun.peek()
+		if !ok || oldest.sa.fresh && now.Sub(oldest.at) < freshTime {
+			return f.n
+		}
+		f.begun.take()
+		if oldest.sa.fresh {
+			oldest.sa.fresh = false
+			f.n--
+		}
+	}
+}
+
+// welcome takes those who wait. As long as workers are behind, who needs them is
+// held, and all are as long as many have just begun, or aren't finished.
+func (sh *shard) welcome(now time.Time) {
+	most := welcomed
+	if len(sh.inbox) > 0 {
+		most = welcomedBusy
+	}
+	for range min(most, sh.fresh.room(now)) {
+		p, key, ok := sh.newcomers.take(now, sh.server.work.wait() < newcomerWait)
+		if !ok {
+			break
+		}
+		if s := sh.initiated(now, p, key); s != nil {
+			sh.deliver(now, s, p)
+		} else {
+			sh.newcomers.over(key)
+		}
+	}
+	all, full := sh.newcomers.len()
+	sh.held = all > 0 && (sh.fresh.room(now) == 0 || all == full && sh.server.work.wait() >= newcomerWait)
+	if all > 0 && !sh.held {
+		sh.newcomers.notify()
+	}
+}

@@ -1,0 +1,177 @@
+package session
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/control/gate"
+)
+
+// waitingRoom with a gate of its own, and what it takes to fill it.
+type waitingRoom struct {
+	*newcomers
+	t   *testing.T
+	now time.Time
+}
+
+func newWaitingRoom(t *testing.T, cfg gate.Config) *waitingRoom {
+	t.Helper()
+	g, err := gate.New(cfg, gate.Secret{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &waitingRoom{newcomers: newNewcomers(g, newStats()), t: t, now: time.Unix(1e9, 0)}
+}
+
+// message of a host with a text.
+func (w *waitingRoom) message(host byte, spi uint64, resume bool, text string) (packet, uint64) {
+	p := packet{data: []byte(text), remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, host, 1}), 500)}
+	p.header.Init, p.header.Resume, p.header.InitiatorSPI = true, resume, spi
+	sum := append([]byte(text), make([]byte, 8)...)
+	return p, binary.BigEndian.Uint64(sum)
+}
+
+func (w *waitingRoom) come(host byte, spi uint64, resume bool, text string) (repeated bool) {
+	p, sum := w.message(host, spi, resume, text)
+	return w.put(w.now, p, sum)
+}
+
+// next that is taken, "" if nobody is.
+func (w *waitingRoom) next(full bool) string {
+	w.t.Helper()
+	p, key, ok := w.take(w.now, full)
+	if !ok {
+		return ""
+	}
+	if p.header.InitiatorSPI != key.spi || p.remote != key.remote {
+		w.t.Errorf("key %+v of %+v", key, p)
+	}
+	return string(p.data)
+}
+
+func (w *waitingRoom) want(what, got, want string) {
+	w.t.Helper()
+	if got != want {
+		w.t.Errorf("%s: %q, want %q", what, got, want)
+	}
+}
+
+// Those with tickets come first and while workers are behind; all others in the
+// order in which they came. A message that says something new takes the place of the
+// one before, one that is repeated doesn't wait twice, and one whose machine is there
+// goes to it.
+func TestNewcomersWait(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	w.come(1, 1, false, "first")
+	w.come(2, 1, false, "second")
+	w.come(1, 2, false, "another of the first host")
+	w.come(3, 1, true, "ticket")
+	w.come(1, 1, false, "first")              // repeated
+	w.come(1, 1, false, "first with cookie")  // answered a COOKIE
+	w.come(3, 1, false, "no ticket any more") // one that waits by a ticket
+	if n := w.stats.drops[ReasonWaitsAlready].Load(); n != 3 {
+		t.Errorf("%d waited already, want 3", n)
+	}
+	w.want("while workers are behind", w.next(false), "ticket")
+	w.want("while workers are behind", w.next(false), "")
+	w.want("in order", w.next(true), "first with cookie")
+	if !w.come(1, 1, false, "first with cookie") {
+		t.Error("what has its machine waits again")
+	}
+	if w.come(1, 1, false, "first, once more with another cookie") {
+		t.Error("what has no machine goes to one")
+	}
+	w.want("in order", w.next(true), "second")
+	w.want("in order", w.next(true), "another of the first host")
+	w.want("what its sender says now", w.next(true), "first, once more with another cookie")
+	w.want("at the end", w.next(true), "")
+	for host, spi := range map[byte]uint64{1: 1, 2: 1, 3: 1} {
+		for _, text := range []string{"first with cookie", "first, once more with another cookie", "second", "ticket"} {
+			p, sum := w.message(host, spi, false, text)
+			w.over(initKey{remote: p.remote, spi: spi, sum: sum})
+		}
+	}
+	p, sum := w.message(1, 2, false, "another of the first host")
+	w.over(initKey{remote: p.remote, spi: 2, sum: sum})
+	if len(w.known) != 0 || w.octets != 0 {
+		t.Errorf("%d are known and %d octets counted in the end", len(w.known), w.octets)
+	}
+	if w.gate.CookieNeeded(p.remote.Addr()) {
+		t.Error("the gate counts those who have gone")
+	}
+}
+
+// Who isn't heard of is gone; who repeats himself is there.
+func TestNewcomersGiveUp(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	w.come(1, 1, false, "gone")
+	w.come(2, 1, false, "there")
+	w.now = w.now.Add(newcomerPatience - 1)
+	w.come(2, 1, false, "there")
+	w.now = w.now.Add(1)
+	w.want("who is there", w.next(true), "there")
+	if n := w.stats.drops[ReasonWaitedTooLong].Load(); n != 1 {
+		t.Errorf("%d waited too long, want 1", n)
+	}
+}
+
+// One network has its share of the places, and from some on needs cookies; nobody
+// makes the gateway keep more octets than it means to.
+func TestNewcomersAreBounded(t *testing.T) {
+	w := newWaitingRoom(t, gate.Config{MaxHalfOpen: 100, CookieAt: 50, MaxHalfOpenPrefix: 10, CookieAtPrefix: 5})
+	of := netip.AddrFrom4([4]byte{10, 1, 1, 1})
+	for spi := range uint64(20) {
+		if got, want := w.gate.CookieNeeded(of), spi >= 5; got != want {
+			t.Errorf("cookie for newcomer %d: %v", spi, got)
+		}
+		w.come(1, spi+1, false, "many")
+	}
+	w.come(2, 1, false, "of another network")
+	if all, _ := w.len(); all != 11 {
+		t.Errorf("%d wait, want 10 of one network and 1 of another", all)
+	}
+	long := string(make([]byte, 16<<10))
+	w = newWaitingRoom(t, gate.Config{MaxHalfOpen: 1 << 20, CookieAt: 1, MaxHalfOpenPrefix: 1 << 20, CookieAtPrefix: 1})
+	for spi := range uint64(newcomerOctets/len(long) + 10) {
+		w.come(1, spi+1, false, long)
+	}
+	if w.octets > newcomerOctets || w.stats.drops[ReasonInboxFull].Load() != 10 {
+		t.Errorf("%d octets wait, %d messages found no room", w.octets, w.stats.drops[ReasonInboxFull].Load())
+	}
+}
+
+// As many are begun as can go on: who hasn't been heard of since is in the way for
+// freshTime, who waits for us until he is finished.
+func TestFreshAreBounded(t *testing.T) {
+	var f fresh
+	now := time.Unix(1e9, 0)
+	var list []*sa
+	for f.room(now) > 0 {
+		list = append(list, &sa{})
+		f.add(now, list[len(list)-1])
+	}
+	if len(list) != maxFresh {
+		t.Fatalf("%d begun, want %d", len(list), maxFresh)
+	}
+	f.remove(list[0])
+	f.remove(list[0])
+	if n := f.room(now); n != 1 {
+		t.Errorf("room for %d after one was up, want 1", n)
+	}
+	for _, s := range list[1 : maxFinishing+1] {
+		f.finish(s)
+	}
+	later := now.Add(freshTime)
+	if n := f.room(later); n != 0 {
+		t.Errorf("room for %d while many are being finished", n)
+	}
+	f.remove(list[1])
+	if n := f.room(later); n != maxFresh {
+		t.Errorf("room for %d, want %d: the others didn't go on", n, maxFresh)
+	}
+	if f.begun.len() != 0 {
+		t.Errorf("%d are remembered", f.begun.len())
+	}
+}
