@@ -65,10 +65,10 @@ It runs on. To look around, as root:
   %[1]s session list
   %[1]s drops
   %[1]s lease list
-  %[1]s device list
-  %[1]s gateway sessions
-  %[1]s policy explain phone-1
-  %[1]s task place lock --device phone-1
+  %[8]s device list --config %[9]s
+  %[8]s gateway sessions --config %[9]s
+  %[8]s policy explain phone-1 --config %[9]s
+  %[8]s task place lock --device phone-1 --config %[9]s
   %[8]s enrollment request create --user bob --device phone-2 --config %[9]s
   ip netns exec %[2]s ping %[3]s
   ip netns exec %[4]s ping %[5]s

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/dmlink/syncml"
-	"github.com/roamgate/roamgate/dmlink/task"
 	"github.com/roamgate/roamgate/dmlink/tree"
 )
 
@@ -13,7 +12,8 @@ import (
 // from then on the account has them, and notifications are believed. Nobody gets
 // them out again.
 func Bootstrap(t *tree.Tree, server, url string, a *Account, now time.Time) {
-	root := task.AccountRoot(server)
+	// OMA-TS-DM_StdObj-V1_2_1 section 5.3.
+	root := "./SyncML/DMAcc/" + server
 	chr := func(value string) tree.Node { return tree.Node{Value: tree.Value{Data: []byte(value)}} }
 	t.Put(root+"/AppID", chr("w7"), now)
 	t.Put(root+"/ServerID", chr(server), now)
@@ -24,7 +24,7 @@ func Bootstrap(t *tree.Tree, server, url string, a *Account, now time.Time) {
 			return syncml.StatusOK
 		}}
 	}
-	credentials := root + task.ServerCredentials
+	credentials := root + "/AppAuth/Server"
 	t.Put(credentials+"/AAuthLevel", chr("SRVCRED"), now)
 	t.Put(credentials+"/AAuthName", written(func(b []byte) { a.ServerName = string(b) }), now)
 	t.Put(credentials+"/AAuthSecret", written(func(b []byte) { a.ServerPassword = b }), now)
