@@ -82,7 +82,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// settle is how long a device is left alone that was in a session just now.
+// settle is how long a device is left alone that was in a session, or was told,
+// just now.
 const settle = 5 * time.Second
 
 // state of a wake.
@@ -106,6 +107,7 @@ type wake struct {
 	place   int // in the heap
 	// tries that were sent, and failures since the last one.
 	tries, failures int
+	sent            time.Time // the last one
 	// What was said while busy; gone from the table.
 	woken, connected, contacted, gone bool
 }
@@ -138,8 +140,8 @@ func New(cfg Config) *Alerter {
 }
 
 // Wake a device for which a task waits: say it when that is committed. However
-// often it is said, there is one alert until the device comes; only one that was
-// silent gets its tries again. Errors: ErrFull.
+// often it is said, there is one session until the device comes; but its tries
+// begin anew, the first one a little behind the last that was sent. Errors: ErrFull.
 func (a *Alerter) Wake(device string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -154,7 +156,15 @@ func (a *Alerter) Wake(device string) error {
 	case w.state == busy:
 		w.woken = true
 		return nil
-	case w.state == waiting || w.state == away:
+	case w.state == away:
+		return nil
+	case w.state == waiting:
+		// Whoever asks now doesn't wait for the next try of an older task, which may
+		// be minutes away; but tries keep their distance.
+		if at := w.sent.Add(a.settle()); w.tries > 0 && at.Before(w.at) {
+			w.tries = 0
+			a.schedule(w, max(0, time.Until(at)))
+		}
 		return nil
 	}
 	a.now(w)
@@ -238,8 +248,10 @@ func (a *Alerter) now(w *wake) {
 // lookAgain a while after the device was in a session. Under the lock.
 func (a *Alerter) lookAgain(w *wake) {
 	w.session, w.tries, w.failures = newSession(), 0, 0
-	a.schedule(w, min(settle, a.cfg.First))
+	a.schedule(w, a.settle())
 }
+
+func (a *Alerter) settle() time.Duration { return min(settle, a.cfg.First) }
 
 // schedule w. Under the lock.
 func (a *Alerter) schedule(w *wake, wait time.Duration) {
@@ -353,8 +365,12 @@ func (a *Alerter) deliver(ctx context.Context, w *wake) {
 	case w.contacted:
 		a.lookAgain(w)
 	case result == Sent:
-		w.tries, w.failures = w.tries+1, 0
-		a.schedule(w, a.wait(w.tries))
+		w.tries, w.failures, w.sent = w.tries+1, 0, time.Now()
+		wait := a.wait(w.tries)
+		if w.woken {
+			w.tries, wait = 0, min(wait, a.settle())
+		}
+		a.schedule(w, wait)
 	case w.connected:
 		a.now(w)
 	case result == Unreachable:

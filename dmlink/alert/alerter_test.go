@@ -143,14 +143,12 @@ func wantTimes(t *testing.T, got []time.Duration, want ...time.Duration) {
 	}
 }
 
-// Many tasks make one alert. It is repeated with a wait that grows, always for
+// An alert is repeated with a wait that grows, always for
 // the same session, the last time with the retry nonce; then the device counts
 // as silent, until somebody wants it again.
 func TestTries(t *testing.T) {
 	run(t, nil, func(t *testing.T, a *Alerter, f *fleet) {
-		for range 1000 {
-			wakeUp(t, a, "phone")
-		}
+		wakeUp(t, a, "phone")
 		time.Sleep(time.Hour)
 		wantTimes(t, f.times("phone"), 0, time.Second, 3*time.Second, 6*time.Second)
 		told := f.of("phone")
@@ -165,6 +163,26 @@ func TestTries(t *testing.T) {
 		wakeUp(t, a, "phone")
 		if told := f.of("phone"); len(told) != 5 || told[4].session != told[0].session {
 			t.Errorf("a new task for a silent device: %+v", told)
+		}
+	})
+}
+
+// A task that comes while an older one waits for its next try doesn't wait for
+// that, and tries keep their distance, however many tasks come.
+func TestNewTaskIsToldSoon(t *testing.T) {
+	run(t, func(c *Config) { c.First, c.Most = time.Minute, time.Hour }, func(t *testing.T, a *Alerter, f *fleet) {
+		wakeUp(t, a, "phone")
+		time.Sleep(20 * time.Second)
+		for range 1000 {
+			wakeUp(t, a, "phone")
+		}
+		time.Sleep(time.Second)
+		wakeUp(t, a, "phone")
+		time.Sleep(50 * time.Second)
+		wantTimes(t, f.times("phone"), 0, 20*time.Second, 20*time.Second+settle)
+		told := f.of("phone")
+		if told[0].session != told[2].session {
+			t.Errorf("sessions of one wake: %+v", told)
 		}
 	})
 }
