@@ -50,6 +50,11 @@ type managerServer struct {
 	lock                    *instanceLock
 }
 
+// compliesWithin is how often the store is asked for devices whose state has
+// changed: so long a device may wait for its release after the session in which it
+// confirmed the last policy. One read of an index each time.
+const compliesWithin = 200 * time.Millisecond
+
 // sealKeySize of the store's key, in octets.
 const sealKeySize = 32
 
@@ -87,7 +92,7 @@ func newManagerServer(ctx context.Context, base *servers, built *config.BuiltMan
 
 	// What devices shall have, and what they have.
 	m.policies = policy.NewEngine(m.store.Policies(), policy.Config{Placed: m.wakeDevices, Settled: m.settled})
-	m.refresher = policy.NewKeeper(m.policies, policy.KeeperOptions{Log: base.logger})
+	m.refresher = policy.NewKeeper(m.policies, policy.KeeperOptions{Every: compliesWithin, Log: base.logger})
 	m.surveyor = inventory.NewSurveyor(m.store.Inventories(), inventory.SurveyorOptions{History: time.Duration(c.Retention.Commands), Log: base.logger})
 	if m.api, err = m.newAPI(ctx, built); err != nil {
 		return nil, err

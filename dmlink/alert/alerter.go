@@ -84,7 +84,7 @@ func (c Config) withDefaults() Config {
 
 // settle is how long a device is left alone that was in a session, or was told,
 // just now.
-const settle = 5 * time.Second
+const settle = time.Second
 
 // state of a wake.
 type state uint8
