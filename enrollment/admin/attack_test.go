@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -43,5 +44,24 @@ func TestAttackSerialOfAnother(t *testing.T) {
 	wantProblem(t, err, http.StatusForbidden, "not recorded")
 	if _, err := w.client(alice).Server(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Not each administrator's certificate is one for enrollment.
+func TestOnlyThese(t *testing.T) {
+	lets := func(r *http.Request, _ string) (string, error) { return r.Host, nil }
+	for _, c := range []struct {
+		names []string
+		name  string
+		may   bool
+	}{{nil, "bob", true}, {[]string{"alice"}, "bob", false}, {[]string{"alice"}, "Alice", false}, {[]string{"alice"}, "", false}, {[]string{"carol", "alice"}, "alice", true}} {
+		name, err := Only(c.names, lets)(&http.Request{Host: c.name}, "create-request")
+		if name != c.name || (err == nil) != c.may || err != nil && !errors.Is(err, ErrForbidden) {
+			t.Errorf("%q of %q: %q, %v", c.name, c.names, name, err)
+		}
+	}
+	refuses := func(*http.Request, string) (string, error) { return "alice", ErrForbidden }
+	if _, err := Only([]string{"alice"}, refuses)(&http.Request{}, ""); !errors.Is(err, ErrForbidden) {
+		t.Errorf("who was refused: %v", err)
 	}
 }
