@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/enrollment/ca"
 )
 
@@ -55,13 +56,13 @@ func TestOnlyThese(t *testing.T) {
 		name  string
 		may   bool
 	}{{nil, "bob", true}, {[]string{"alice"}, "bob", false}, {[]string{"alice"}, "Alice", false}, {[]string{"alice"}, "", false}, {[]string{"carol", "alice"}, "alice", true}} {
-		name, err := Only(c.names, lets)(&http.Request{Host: c.name}, "create-request")
-		if name != c.name || (err == nil) != c.may || err != nil && !errors.Is(err, ErrForbidden) {
+		name, err := admin.Only(c.names, lets)(&http.Request{Host: c.name}, "create-request")
+		if name != c.name || (err == nil) != c.may || err != nil && !errors.Is(err, admin.ErrForbidden) {
 			t.Errorf("%q of %q: %q, %v", c.name, c.names, name, err)
 		}
 	}
-	refuses := func(*http.Request, string) (string, error) { return "alice", ErrForbidden }
-	if _, err := Only([]string{"alice"}, refuses)(&http.Request{}, ""); !errors.Is(err, ErrForbidden) {
+	refuses := func(*http.Request, string) (string, error) { return "alice", admin.ErrForbidden }
+	if _, err := admin.Only([]string{"alice"}, refuses)(&http.Request{}, ""); !errors.Is(err, admin.ErrForbidden) {
 		t.Errorf("who was refused: %v", err)
 	}
 }
