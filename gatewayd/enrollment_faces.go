@@ -114,7 +114,7 @@ func (s *enrollmentServer) makeFaces(ctx context.Context, cfg *config.Config, bu
 	f.devices = mux
 	store := s.service.Directory()
 	f.admins = admin.New(admin.Options{
-		Service: s.service, Directory: store, Authorize: admin.ByCertificate(issuer, store, time.Now), Audit: s.auditCall,
+		Service: s.service, Directory: store, Authorize: admin.Only(e.Admin.Names, admin.ByCertificate(issuer, store, time.Now)), Audit: s.auditCall,
 		Describe: admin.Server{Version: version, URL: e.URL, InstanceOID: issuer.InstanceOID().String(), Title: cfg.Profile.Title},
 		PageURL:  func(id otp.ID) string { return strings.TrimSuffix(e.URL, "/") + "/?request=" + id.String() },
 		Now:      time.Now, Log: s.logger,

@@ -17,6 +17,7 @@ import (
 
 	"github.com/roamgate/roamgate/dmlink/api"
 	"github.com/roamgate/roamgate/dmlink/api/client"
+	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/gatewayd/config"
 )
@@ -50,16 +51,8 @@ func firstSteps(ctx context.Context, file string, cfg *config.Config, first bool
 
 // joinHere has the gateway of this host join the manager of this host.
 func joinHere(ctx context.Context, m *client.Client, file string, cfg *config.Config) error {
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(file), contentFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err == nil {
-		in := &api.SetContent{}
-		in.Body.YAML = string(text)
-		if _, err := client.Call(ctx, m, api.GatewayImport, in); err != nil {
-			return fmt.Errorf("%s: %w", contentFile, err)
-		}
+	if err := firstContent(ctx, m, filepath.Join(filepath.Dir(file), contentFile)); err != nil {
+		return fmt.Errorf("%s: %w", contentFile, err)
 	}
 	management := &cfg.Gateway.Management
 	fingerprint, err := fingerprintOf(cfg.Path(management.Key))
@@ -73,6 +66,30 @@ func joinHere(ctx context.Context, m *client.Client, file string, cfg *config.Co
 		return fmt.Errorf("have gateway %s join: %w", management.Name, err)
 	}
 	return nil
+}
+
+// firstContent is what gateways are told before anybody decided it: what somebody
+// did decide stays, also if the gateway was removed and joins again.
+func firstContent(ctx context.Context, m *client.Client, file string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now, err := client.Call(ctx, m, api.GatewayExport, &api.None{})
+	if err != nil {
+		return err
+	}
+	decided, err := fleet.ReadContent(strings.NewReader(now.YAML))
+	if err != nil || len(decided.Groups)+len(decided.Pools)+len(decided.Exclude)+len(decided.Settings) > 0 {
+		return err
+	}
+	in := &api.SetContent{}
+	in.Body.YAML = string(text)
+	_, err = client.Call(ctx, m, api.GatewayImport, in)
+	return err
 }
 
 // fingerprintOf a key: SHA-256 of its public half.
@@ -131,8 +148,8 @@ Then: gatewayd gateway list%[1]s
       gatewayd device list%[1]s
       gatewayd enrollment request create --user bob --device phone-2%[1]s
 
-API of device management: https://%[2]s/docs
-`, named, reachable(cfg.Manager.Admin.Listen.AddrPort))
+API of device management: https://%[2]s%[3]s
+`, named, reachable(cfg.Manager.Admin.Listen.AddrPort), api.OpenAPIPath)
 	_, err = w.Write(b.Bytes())
 	return err
 }

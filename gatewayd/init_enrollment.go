@@ -246,7 +246,7 @@ func (f *initEnrollmentFlags) render(file, state string, before []byte, r pki.En
 	err := t.Execute(b, map[string]any{
 		"New": before == nil, "Listen": f.listen, "AdminListen": f.adminListen, "AdminAt": reachable(f.adminListen), "Metrics": f.metrics, "URL": f.url,
 		"Database": filepath.Join(state, "enrollment.db"), "SealKey": filepath.Join(state, "seal.key"), "Passphrase": f.passphraseFile,
-		"Gateway": f.gateway, "GatewayID": f.gatewayID, "Networks": f.networks, "DNS": f.dns, "PKI": r,
+		"Gateway": f.gateway, "GatewayID": f.gatewayID, "Admin": f.admin, "Networks": f.networks, "DNS": f.dns, "PKI": r,
 	})
 	if err != nil {
 		return nil, err

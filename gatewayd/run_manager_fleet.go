@@ -111,6 +111,11 @@ func (m *managerServer) settled(ctx context.Context, compliant map[string]bool) 
 	if !m.config.Manager.Gateways.QuarantineNew {
 		return nil
 	}
+	// What is said of a device that gateways haven't heard of would be lost, and it
+	// would stay in quarantine.
+	if err := m.accounts.Await(ctx, fleetReader(m.fleet)); err != nil {
+		return err
+	}
 	var complying, failing []string
 	for device, yes := range compliant {
 		if yes {

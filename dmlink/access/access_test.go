@@ -178,6 +178,14 @@ func testFirst(t *testing.T, db *database.DB) {
 	if log, err := o.Audit(ctx, access.AuditFilter{}); err != nil || len(log) != 1 || log[0].Object != "certificate:alice" {
 		t.Errorf("%+v, %v", log, err)
 	}
+	// Who lost all roles, since somebody else had the key, stays out at a restart.
+	for _, r := range []access.Role{access.Server, access.Auditor} {
+		_, err := o.Revoke(ctx, alice, r)
+		o.must(err)
+	}
+	if first, err := o.First(ctx, alice, access.Everybody); first || err != nil {
+		t.Errorf("alice is first again: %v, %v", first, err)
+	}
 	if first, err := open(t, db, "away").First(ctx, bob, access.Everybody); !first || err != nil {
 		t.Errorf("bob away: %v, %v", first, err)
 	}

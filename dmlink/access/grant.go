@@ -40,8 +40,9 @@ func (a *SQL) Grant(ctx context.Context, s Subject, r Role, by Subject) (Grant, 
 	return g, granted, err
 }
 
-// First gives roles to the first administrator of an instance, if nobody has one
-// there yet, and says whether it did. The audit log has it.
+// First gives roles to the first administrator of an instance, if nobody has or
+// had one there, and says whether it did: who lost them all doesn't get them back
+// by a restart. The audit log has it.
 func (a *SQL) First(ctx context.Context, s Subject, roles Set) (bool, error) {
 	for _, r := range roles.Roles() {
 		if err := check(s, r); err != nil {
@@ -55,11 +56,13 @@ func (a *SQL) First(ctx context.Context, s Subject, roles Set) (bool, error) {
 		if err != nil {
 			return err
 		}
-		var n int64
-		if err := t.Row(`SELECT COUNT(*) FROM dm_access_role WHERE instance = $1`, a.instance).Scan(&n); err != nil {
+		var given bool
+		if err := t.Row(`SELECT EXISTS (SELECT 1 FROM dm_access_role WHERE instance = $1)
+			OR EXISTS (SELECT 1 FROM dm_access_audit WHERE instance = $1 AND operation = $2 AND phase = $3)`,
+			a.instance, grantOperation, string(Done)).Scan(&given); err != nil {
 			return err
 		}
-		if first = n == 0; !first {
+		if first = !given; !first {
 			return nil
 		}
 		for _, r := range roles.Roles() {
@@ -68,11 +71,14 @@ func (a *SQL) First(ctx context.Context, s Subject, roles Set) (bool, error) {
 				return err
 			}
 		}
-		_, err = a.append(t, number, hash, Entry{Operation: "role.grant", Phase: Done, Object: s.String(), Detail: "the first administrator: roles " + roles.String()})
+		_, err = a.append(t, number, hash, Entry{Operation: grantOperation, Phase: Done, Object: s.String(), Detail: "the first administrator: roles " + roles.String()})
 		return err
 	})
 	return first, err
 }
+
+// grantOperation is what the audit log calls it.
+const grantOperation = "role.grant"
 
 func check(s Subject, r Role) error {
 	if _, err := ParseRole(string(r)); err != nil {

@@ -295,3 +295,39 @@ func TestHiddenValues(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+// A node of one's own choice in place of the one that locks would be a wipe by
+// the help desk, of a whole group at once.
+func TestLockIsNoWipe(t *testing.T) {
+	i := newWorld(t, sqlite).instance("home")
+	const wipe = "./Vendor/MSFT/RemoteWipe/doWipe"
+	for role, may := range map[access.Role]bool{access.HelpDesk: false, access.Security: false, access.Device: true} {
+		token := i.token(string(role), role)
+		for _, name := range []string{"lock", "activate", "deactivate"} {
+			if !taskPlace[name].May.Has(role) {
+				continue
+			}
+			for _, target := range []Target{{Device: "phone-2"}, {Group: "sales"}} {
+				head := i.head()
+				placed, err := call(i, token, taskPlace[name], &PlaceTask{NewTask{Target: target, Values: map[string]string{"uri": wipe}}})
+				if may {
+					if err != nil {
+						t.Errorf("%s by %s: %v", name, role, err)
+					}
+					continue
+				}
+				if wantProblem(t, err, http.StatusForbidden, "another node"); placed.ID != "" {
+					t.Errorf("%s by %s: placed %s", name, role, placed.ID)
+				}
+				if log := i.log(head); len(log) != 2 || log[1].Phase != access.Failed || log[1].Status != http.StatusForbidden {
+					t.Errorf("%s by %s: the log says %+v", name, role, log)
+				}
+			}
+			for _, p := range i.options.Desk.Types()[name].Parameters {
+				if _, err := call(i, token, taskPlace[name], &PlaceTask{NewTask{Target: Target{Device: "phone-2"}, Values: map[string]string{p.Name: p.Default}}}); err != nil {
+					t.Errorf("%s by %s with %s: %v", name, role, p.Default, err)
+				}
+			}
+		}
+	}
+}

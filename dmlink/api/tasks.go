@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,9 @@ func (s *api) taskTypes(context.Context, *Call, *None) (Page[TaskType], error) {
 func (s *api) place(name string) func(context.Context, *Call, *PlaceTask) (Placed, error) {
 	return func(ctx context.Context, c *Call, in *PlaceTask) (Placed, error) {
 		b := in.Body
+		if err := s.chosenNode(c, name, b.Values); err != nil {
+			return Placed{}, err
+		}
 		p, err := s.Desk.Place(ctx, task.Request{
 			ID: b.ID, Type: name, Values: b.Values, By: c.By.String(), Lifetime: time.Duration(b.ValidSeconds) * time.Second,
 			Target: task.Target{Device: b.Target.Device, IMEI: b.Target.IMEI, IMSI: b.Target.IMSI, Phone: b.Target.Phone, User: b.Target.User, Group: b.Target.Group},
@@ -98,6 +102,20 @@ func (s *api) place(name string) func(context.Context, *Call, *PlaceTask) (Place
 		}
 		return Placed{p.ID, p.Devices, p.Expires}, nil
 	}
+}
+
+// chosenNode: a type that executes one node, and lets another be named for other
+// kinds of devices, would execute any, wipes included. Who names another one has
+// to be among those who may execute any.
+func (s *api) chosenNode(c *Call, name string, values map[string]string) error {
+	exec := taskPlace["exec"].Operation
+	for _, p := range s.Desk.Types()[name].Parameters {
+		if v, ok := values[p.Name]; p.Name == "uri" && p.Default != "" && ok && v != p.Default && !c.May(exec) {
+			return newProblem(http.StatusForbidden, fmt.Sprintf("to %s with another node than %s needs one of the roles %s; %s has %s", name, p.Default, exec.May, c.By, c.Roles),
+				"Leave out uri.")
+		}
+	}
+	return nil
 }
 
 // taskBefore is what a cursor of tasks says.

@@ -21,7 +21,9 @@ type Config struct {
 	Placed func(devices []string)
 	// Settled is told of devices, by name, that have confirmed all that policies
 	// want of them (true), or have refused some of it (false), where that is new. A
-	// change that waits for a device doesn't alter what was told of it. It is told
+	// change that waits for a device doesn't alter what was told of it, and one that
+	// has to be surveyed first, because filters read inventories, hasn't confirmed
+	// anything. It is told
 	// before that is put, so that a crash loses nothing; so it may be told again,
 	// and what it says last holds. After an error all of it is tried again. nil for
 	// nobody.
@@ -149,10 +151,10 @@ func (e *Engine) Refresh(ctx context.Context, n int) (int, error) {
 	for i, d := range marked {
 		all[i] = Computed{d, d.State.Record(d.Outcomes, d.At).Next(m.Resolve(d.Facts), version.Number, d.Claimed, e.now(), e.retry)}
 	}
-	settled := map[string]bool{}
+	settled, filtered := map[string]bool{}, !m.Reading().Empty()
 	for i := range all {
 		c := &all[i]
-		if c.Next.settle(); c.Next.Settled != c.State.Settled {
+		if c.Next.settle(!filtered || c.Facts.Surveyed); c.Next.Settled != c.State.Settled {
 			settled[c.Facts.ID] = c.Next.Settled == Compliant
 		}
 	}

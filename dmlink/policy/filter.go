@@ -43,6 +43,9 @@ type Facts struct {
 	Inventory map[string]string
 	// Software has versions by name.
 	Software map[string]string
+	// Surveyed: the device was asked for its inventory since it enrolled, and has
+	// answered. Filters may be false only because nothing is known yet otherwise.
+	Surveyed bool
 }
 
 // Filter is a compiled expression. It is safe for concurrent use. The zero

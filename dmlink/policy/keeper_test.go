@@ -142,4 +142,20 @@ func TestSettled(t *testing.T) {
 	}
 	s.PutDevice(t, policy.Facts{ID: "c"})
 	expect("without policies", map[string]bool{"c": true})
+	// Nor is it of one that filters don't mean, which isn't known before it was
+	// surveyed.
+	if _, err := e.Apply(ctx, policy.Document{
+		Sets:  []policy.Set{{Name: "x1", Filter: `inventory.value("./DevInfo/Mod") == "X1"`, Settings: []policy.Setting{{URI: "./A", Data: "1"}}}},
+		Links: []policy.Link{{Set: "x1", Order: 1}},
+	}, 4, "alice", ""); err != nil {
+		t.Fatal(err)
+	}
+	s.PutDevice(t, policy.Facts{ID: "d"})
+	s.PutDevice(t, policy.Facts{ID: "e"})
+	expect("nobody knows what they are", map[string]bool{})
+	s.PutDevice(t, policy.Facts{ID: "d", Surveyed: true, Inventory: map[string]string{"./DevInfo/Mod": "X2"}})
+	s.PutDevice(t, policy.Facts{ID: "e", Surveyed: true, Inventory: map[string]string{"./DevInfo/Mod": "X1"}})
+	expect("one isn't meant", map[string]bool{"d": true})
+	answer("e", 200)
+	expect("one did it", map[string]bool{"e": true})
 }

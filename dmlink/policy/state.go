@@ -38,12 +38,13 @@ const (
 	NonCompliant Settled = "non-compliant" // it has refused some
 )
 
-// settle by what is left to do; what waits leaves it as it was.
-func (s *State) settle() {
+// settle by what is left to do; what waits leaves it as it was, and so does what
+// may still be asked for, because it isn't known whom filters mean.
+func (s *State) settle(known bool) {
 	switch {
 	case !s.Due.IsZero():
 		s.Settled = NonCompliant
-	case len(s.Commands) == 0:
+	case len(s.Commands) == 0 && known:
 		s.Settled = Compliant
 	}
 }

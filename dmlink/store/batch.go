@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,9 @@ type Batch struct {
 	seen     map[string]time.Time
 	messages []Message
 	octets   int
+	// spent is until when a device's share of the log is used up to, as in a GCRA.
+	spent map[string]time.Time
+	swept time.Time
 	// full asks for a write before the time.
 	full    chan struct{}
 	dropped atomic.Uint64
@@ -31,7 +35,12 @@ type BatchOptions struct {
 	Every time.Duration
 	// Octets of messages that wait at most: 16 MiB.
 	Octets int
-	// Devices whose last visit waits at most: 100,000.
+	// Share of the log in octets that a device may take at once, 8 MiB, and again
+	// in ShareEvery, 12 hours: one that talks without end doesn't fill the disk.
+	// What it proves to have said and what is only said in its name are two shares.
+	Share      int
+	ShareEvery time.Duration
+	// Devices whose last visit waits at most, and whose share is in use: 100,000.
 	Devices int
 	// Log is told of what couldn't be written.
 	Log *slog.Logger
@@ -45,13 +54,19 @@ func NewBatch(s *SQL, o BatchOptions) *Batch {
 	if o.Octets <= 0 {
 		o.Octets = 16 << 20
 	}
+	if o.Share <= 0 {
+		o.Share = 8 << 20
+	}
+	if o.ShareEvery <= 0 {
+		o.ShareEvery = 12 * time.Hour
+	}
 	if o.Devices <= 0 {
 		o.Devices = 100_000
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Batch{store: s, o: o, seen: map[string]time.Time{}, full: make(chan struct{}, 1)}
+	return &Batch{store: s, o: o, seen: map[string]time.Time{}, spent: map[string]time.Time{}, full: make(chan struct{}, 1)}
 }
 
 // Seen is for the server's Config.Seen.
@@ -68,12 +83,42 @@ func (b *Batch) Seen(device string, now time.Time) {
 // messageCost is what a message takes beside its octets.
 const messageCost = 256
 
+// sweepEvery is how often shares are looked through while there are too many.
+const sweepEvery = time.Second
+
+// share of the log: takes what a message costs, by the message's time.
+func (b *Batch) share(m Message, cost int) bool {
+	key := m.Device
+	if !m.Proven {
+		key = "?" + key
+	}
+	until, known := b.spent[key]
+	if !known && len(b.spent) >= b.o.Devices {
+		if m.At.Sub(b.swept) >= sweepEvery {
+			b.swept = m.At
+			maps.DeleteFunc(b.spent, func(_ string, t time.Time) bool { return !t.After(m.At) })
+		}
+		if len(b.spent) >= b.o.Devices {
+			return false
+		}
+	}
+	if until.Before(m.At) {
+		until = m.At
+	}
+	until = until.Add(time.Duration(float64(b.o.ShareEvery) * float64(cost) / float64(b.o.Share)))
+	if until.Sub(m.At) > b.o.ShareEvery {
+		return false
+	}
+	b.spent[key] = until
+	return true
+}
+
 // Message is logged; its octets are copied.
 func (b *Batch) Message(m Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	cost := len(m.Octets) + messageCost
-	if b.octets+cost > b.o.Octets {
+	if b.octets+cost > b.o.Octets || !b.share(m, cost) {
 		b.dropped.Add(1)
 		return
 	}

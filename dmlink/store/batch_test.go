@@ -51,3 +51,40 @@ func TestBatch(t *testing.T) {
 		t.Errorf("messages %+v, %v", got, err)
 	}
 }
+
+// A device that talks without end has its share of the log, and others theirs.
+func TestShares(t *testing.T) {
+	ctx := t.Context()
+	s := storetest.SQLite(t, nil)
+	b := store.NewBatch(s, store.BatchOptions{Share: 10_000, ShareEvery: time.Hour, Devices: 3})
+	at := storetest.Noon
+	logged := func(device string, proven bool, n int) (kept int) {
+		t.Helper()
+		before := b.Dropped()
+		for range n {
+			b.Message(store.Message{At: at, Device: device, Proven: proven, Octets: make([]byte, 744)}) // and 256
+		}
+		return n - int(b.Dropped()-before)
+	}
+	for _, c := range []struct {
+		device string
+		proven bool
+		want   int
+	}{{"a", true, 10}, {"a", true, 0}, {"b", true, 10}, {"a", false, 10}, {"c", true, 0}} {
+		if n := logged(c.device, c.proven, 20); n != c.want {
+			t.Errorf("%s, proven %v: %d are logged, want %d", c.device, c.proven, n, c.want)
+		}
+	}
+	at = at.Add(30 * time.Minute)
+	if n := logged("a", true, 20); n != 5 {
+		t.Errorf("half a share later %d are logged", n)
+	}
+	at = at.Add(time.Hour)
+	if n := logged("c", true, 20); n != 10 {
+		t.Errorf("with room again %d are logged", n)
+	}
+	b.Flush(ctx)
+	if got, err := s.Messages(ctx, "a", 0, 0); err != nil || len(got) != 25 {
+		t.Errorf("%d messages, %v", len(got), err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/roamgate/roamgate/dmlink/inventory"
@@ -109,6 +110,10 @@ func (t *tx) putInventory(device string, s inventory.Snapshot, changes []invento
 		device, changes[0].At.UnixMicro(), packed); err != nil {
 		return err
 	}
+	if _, err := t.Exec(`DELETE FROM dm_inventory_change WHERE device_name = $1 AND id <= (
+			SELECT id FROM dm_inventory_change WHERE device_name = $2 ORDER BY id DESC LIMIT 1 OFFSET `+strconv.Itoa(keptUpdates)+`)`, device, device); err != nil {
+		return err
+	}
 	uris := inventory.Changed(changes)
 	var read bool
 	if err := t.Row(`SELECT EXISTS (SELECT 1 FROM dm_policy_read WHERE `+t.Among("uri", "TEXT", 1)+`)`,
@@ -117,6 +122,10 @@ func (t *tx) putInventory(device string, s inventory.Snapshot, changes []invento
 	}
 	return t.mark(device)
 }
+
+// keptUpdates of a device are kept, the newest: one that says something else of
+// itself in each session doesn't fill the disk.
+const keptUpdates = 500
 
 // The changes of one update are a row. Its ID and the place in it are a change's
 // number; a snapshot has fewer nodes than there are places.

@@ -210,6 +210,14 @@ func (t *tx) facts(names []string, reading policy.Reading) (map[string]*policy.F
 	if err != nil || reading.Empty() {
 		return all, err
 	}
+	known, err := query(t.Context(), t, database.Scan[string], `SELECT device_name FROM dm_survey
+		WHERE `+t.Among("device_name", "TEXT", 1)+` AND survey IS NULL AND due_us > $2`, several, t.d.now().UnixMicro())
+	if err != nil {
+		return all, err
+	}
+	for _, name := range known {
+		all[name].Surveyed = true
+	}
 	wanted := newWanted(reading)
 	_, err = query(t.Context(), t, func(r database.Row) (_ struct{}, err error) {
 		var name string

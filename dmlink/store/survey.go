@@ -144,7 +144,15 @@ func (t *tx) endSurvey(device string, s *inventory.Survey, at time.Time) error {
 	if err := t.lockInventory(device); err != nil {
 		return err
 	}
-	return t.inventory(device, s.Update(at))
+	if err := t.inventory(device, s.Update(at)); err != nil {
+		return err
+	}
+	// Also if nothing is new: filters have waited for it.
+	var read bool
+	if err := t.Row(`SELECT EXISTS (SELECT 1 FROM dm_policy_read)`).Scan(&read); err != nil || !read {
+		return err
+	}
+	return t.mark(device)
 }
 
 // giveUpSurvey of a device that didn't answer all of it, and keep what it said.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/roamgate/roamgate/dmlink/schedule"
@@ -22,6 +23,8 @@ type Store interface {
 	ScheduleOf(ctx context.Context, device string) (text string, err error)
 	ScheduleOfGroups(ctx context.Context, groups []string) (text string, err error)
 	Device(ctx context.Context, name string) (store.Device, error)
+	Task(ctx context.Context, id string) (store.Task, error)
+	CommandsOfDevice(ctx context.Context, device string, before int64, limit int) ([]store.Command, error)
 }
 
 // Target says who is meant: one field is set.
@@ -177,6 +180,10 @@ func (d *Desk) Place(ctx context.Context, r Request) (Placed, error) {
 		return Placed{}, err
 	}
 	now := d.now()
+	if strings.HasPrefix(r.ID, scheduleKind+"-") {
+		// Who had one of these would keep a device from hearing a schedule.
+		return Placed{}, fmt.Errorf("%w: task ID %.50q begins with %s-, as those that tell schedules do", ErrInvalid, r.ID, scheduleKind)
+	}
 	if r.ID == "" {
 		r.ID = rand.Text()
 	}
@@ -257,7 +264,8 @@ func (d *Desk) parse(text string) (schedule.Schedule, error) {
 // scheduleKind of tasks that tell a device when to come.
 const scheduleKind = "schedule"
 
-// tellSchedule by a task whose ID says what it tells, so that it is put once.
+// tellSchedule by a task whose ID says what it tells, so that it is put once; or
+// what it tells and after what, if the device has heard of another one since.
 func (d *Desk) tellSchedule(ctx context.Context, v store.Device) error {
 	s, err := d.Schedule(ctx, v.Name)
 	if err != nil {
@@ -267,10 +275,46 @@ func (d *Desk) tellSchedule(ctx context.Context, v store.Device) error {
 	if err != nil {
 		return err
 	}
+	if _, _, err = d.store.Put(ctx, k, v.Name); !errors.Is(err, store.ErrExists) {
+		return err
+	}
+	last, id, err := d.lastTold(ctx, v)
+	if err != nil || last == k.Detail {
+		return err
+	}
+	k.ID = tellingID(v, fmt.Appendf(nil, "%s after %d", k.Detail, id))
 	if _, _, err = d.store.Put(ctx, k, v.Name); errors.Is(err, store.ErrExists) {
 		return nil
 	}
 	return err
+}
+
+// lastTold is the schedule that a device was told, or is about to be, when last,
+// and the number of that command.
+func (d *Desk) lastTold(ctx context.Context, v store.Device) (text string, id int64, err error) {
+	for before := int64(0); ; {
+		page, err := d.store.CommandsOfDevice(ctx, v.Name, before, 0)
+		if err != nil || len(page) == 0 {
+			return "", 0, err
+		}
+		for _, c := range page {
+			if strings.HasPrefix(c.Task, tellingID(v, nil)) {
+				k, err := d.store.Task(ctx, c.Task)
+				return k.Detail, c.ID, err
+			}
+			before = c.ID
+		}
+	}
+}
+
+// tellingID of a task that tells something; of nothing it is how all of them
+// begin.
+func tellingID(v store.Device, what []byte) string {
+	id := fmt.Sprintf("%s-%s-%d-", scheduleKind, v.Name, v.Enrolled.UnixMicro())
+	if what != nil {
+		id += fmt.Sprintf("%x", digest(what))
+	}
+	return id
 }
 
 // Welcome is the task that tells a device its schedule, for a store that puts it
@@ -294,7 +338,7 @@ func (d *Desk) telling(s schedule.Schedule, v store.Device) (store.Task, error) 
 	}
 	now := d.now()
 	return store.Task{
-		ID: fmt.Sprintf("%s-%s-%d-%x", scheduleKind, v.Name, v.Enrolled.UnixMicro(), digest(text)), Kind: scheduleKind, Detail: string(text),
+		ID: tellingID(v, text), Kind: scheduleKind, Detail: string(text),
 		Created: now, By: "manager", Expires: now.Add(longest), Urgency: -10, Command: s.Command(d.provider, v.Name),
 	}, nil
 }

@@ -165,6 +165,7 @@ func TestTargets(t *testing.T) {
 		{Type: "lock", Target: task.Target{Device: "phone"}, Lifetime: time.Second},
 		{Type: "wipe", Target: task.Target{Group: "sales"}},
 		{Type: "wipe", Target: task.Target{User: "eve"}},
+		{ID: "schedule-phone-1-0", Type: "lock", Target: task.Target{Device: "phone"}},
 	} {
 		if _, err := o.Place(t.Context(), r); !errors.Is(err, task.ErrInvalid) {
 			t.Errorf("%+v: %v", r, err)
@@ -227,6 +228,20 @@ func TestSchedules(t *testing.T) {
 	// The default, daily, hourly; each once.
 	if n := len(o.next("phone")); n != 3 {
 		t.Errorf("there wait %d tasks", n)
+	}
+	// Changed and changed back, the device hears of it: once, however often it is
+	// tried.
+	for range 2 {
+		o.must(o.SetSchedule(ctx, "sales", 1, daily))
+	}
+	if n := len(o.next("phone")); n != 4 {
+		t.Errorf("changed to daily, there wait %d tasks", n)
+	}
+	for range 2 {
+		o.must(o.SetSchedule(ctx, "sales", 1, hourly))
+	}
+	if n := len(o.next("phone")); n != 5 {
+		t.Errorf("changed back, there wait %d tasks", n)
 	}
 	o.must(o.DeleteSchedule(ctx, "sales"))
 	if s, err := o.Schedule(ctx, "phone"); err != nil || s != daily {

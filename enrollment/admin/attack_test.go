@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/enrollment/ca"
 )
 
@@ -43,5 +45,24 @@ func TestAttackSerialOfAnother(t *testing.T) {
 	wantProblem(t, err, http.StatusForbidden, "not recorded")
 	if _, err := w.client(alice).Server(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Not each administrator's certificate is one for enrollment.
+func TestOnlyThese(t *testing.T) {
+	lets := func(r *http.Request, _ string) (string, error) { return r.Host, nil }
+	for _, c := range []struct {
+		names []string
+		name  string
+		may   bool
+	}{{nil, "bob", true}, {[]string{"alice"}, "bob", false}, {[]string{"alice"}, "Alice", false}, {[]string{"alice"}, "", false}, {[]string{"carol", "alice"}, "alice", true}} {
+		name, err := admin.Only(c.names, lets)(&http.Request{Host: c.name}, "create-request")
+		if name != c.name || (err == nil) != c.may || err != nil && !errors.Is(err, admin.ErrForbidden) {
+			t.Errorf("%q of %q: %q, %v", c.name, c.names, name, err)
+		}
+	}
+	refuses := func(*http.Request, string) (string, error) { return "alice", admin.ErrForbidden }
+	if _, err := admin.Only([]string{"alice"}, refuses)(&http.Request{}, ""); !errors.Is(err, admin.ErrForbidden) {
+		t.Errorf("who was refused: %v", err)
 	}
 }

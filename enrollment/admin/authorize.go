@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -52,6 +53,22 @@ func ByCertificate(issuer *ca.Issuer, d Directory, now func() time.Time) Authori
 			return name, fmt.Errorf("%w: the certificate was revoked", ErrForbidden)
 		}
 		return name, nil
+	}
+}
+
+// Only those of whom authorize says that they may and who are among these names;
+// without names it is all of them. An administrator's certificate may be meant for
+// something else, such as device management.
+func Only(names []string, authorize Authorize) Authorize {
+	if len(names) == 0 {
+		return authorize
+	}
+	return func(r *http.Request, operation string) (string, error) {
+		name, err := authorize(r, operation)
+		if err == nil && !slices.Contains(names, name) {
+			err = fmt.Errorf("%w: %q is not among those who administer enrollment", ErrForbidden, name)
+		}
+		return name, err
 	}
 }
 

@@ -73,6 +73,39 @@ func (d *Devices) cursor(ctx context.Context) (int64, error) { return d.accounts
 // knows; for metrics.
 func (d *Devices) Followed() int64 { return d.last.Load() }
 
+// ErrBehind: another reader hasn't taken the events yet that accounts were made by.
+var ErrBehind = errors.New("events of enrollment were not taken yet")
+
+// patience of Await, and how often it looks.
+const (
+	patience = 5 * time.Second
+	lookAt   = 20 * time.Millisecond
+)
+
+// Await another reader, for what is to be said about accounts to somebody who may
+// not have heard of them: until it has taken all events that accounts were made
+// by. ErrBehind after a while.
+func (d *Devices) Await(ctx context.Context, r Reader) error {
+	want, err := d.cursor(ctx)
+	if err != nil {
+		return err
+	}
+	for end := d.now().Add(patience); ; {
+		has, err := r.Cursor(ctx)
+		switch {
+		case err != nil || has >= want:
+			return err
+		case !d.now().Before(end):
+			return fmt.Errorf("%w: %s is at %d of %d", ErrBehind, r.Name, has, want)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lookAt):
+		}
+	}
+}
+
 // Read takes all events that there are.
 func (d *Devices) Read(ctx context.Context) error {
 	after := d.last.Load()

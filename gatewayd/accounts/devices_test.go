@@ -221,3 +221,34 @@ func TestCloser(t *testing.T) {
 	}
 	w.must(c.CloseAccount(ctx, store.Wipe{Device: "nobody", Enrolled: second}))
 }
+
+// What is said about an account waits for who has to know of it, and fails rather
+// than that it is lost.
+func TestAwait(t *testing.T) {
+	w := newWorld(t, databasetest.SQLite(t))
+	w.enroll("phone-1")
+	w.enroll("phone-2")
+	w.follow()
+	want, err := w.cursor(t.Context())
+	w.must(err)
+	at, trouble := want-2, error(nil)
+	r := Reader{Name: "gateways", Cursor: func(context.Context) (int64, error) {
+		at++
+		return at, trouble
+	}}
+	if err := w.Await(t.Context(), r); err != nil || at != want {
+		t.Errorf("at %d of %d: %v", at, want, err)
+	}
+	r.Cursor = func(context.Context) (int64, error) {
+		w.clock.Add(time.Second)
+		return want - 1, nil
+	}
+	if err := w.Await(t.Context(), r); !errors.Is(err, ErrBehind) {
+		t.Errorf("it stays behind: %v", err)
+	}
+	trouble = errors.New("no database")
+	r.Cursor = func(context.Context) (int64, error) { return want, trouble }
+	if err := w.Await(t.Context(), r); !errors.Is(err, trouble) {
+		t.Errorf("got %v", err)
+	}
+}

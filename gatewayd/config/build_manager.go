@@ -61,6 +61,9 @@ func (c *Config) BuildManager(now time.Time) (*BuiltManager, error) {
 	if d := c.ManagerDatabase(); d.Postgres != "" && d.TLS == TLSNone {
 		b.warn("manager.database.tls", "off: whoever is on the way to the database reads and changes everything")
 	}
+	if c.Has("enrollment") && len(c.Enrollment.Admin.Names) == 0 {
+		b.warn("enrollment.admin.names", "empty: who has an administrator's certificate for device management may do everything at enrollment, too, and have certificates with any name")
+	}
 	if m.Devices.Certificates == CertificatesOptional {
 		b.warn("manager.devices.certificates", "optional: devices may show a password in place of their certificate")
 	}

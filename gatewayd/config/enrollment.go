@@ -15,8 +15,8 @@ type Enrollment struct {
 	// URL by which they reach it, https; in what is delivered to them.
 	URL string `yaml:"url" restart:"yes"`
 	// Credentials of the listener for devices, one for each name.
-	Credentials []Credential  `yaml:"credentials"`
-	Admin       AdminListener `yaml:"admin"`
+	Credentials []Credential    `yaml:"credentials"`
+	Admin       EnrollmentAdmin `yaml:"admin"`
 	// Metrics is the HTTP listener of /metrics, /healthz and /readyz.
 	Metrics  Listen       `yaml:"metrics" restart:"yes"`
 	Database Database     `yaml:"database" restart:"yes"`
@@ -39,6 +39,15 @@ type Enrollment struct {
 type AdminListener struct {
 	Listen      Listen       `yaml:"listen" restart:"yes"`
 	Credentials []Credential `yaml:"credentials"`
+}
+
+// EnrollmentAdmin is the listener, and who is let in.
+type EnrollmentAdmin struct {
+	Listen      Listen       `yaml:"listen" restart:"yes"`
+	Credentials []Credential `yaml:"credentials"`
+	// Names in the certificates of those who may; empty: each administrator's
+	// certificate.
+	Names []string `yaml:"names" restart:"yes"`
 }
 
 // Database of a role: one of SQLite and Postgres.
@@ -222,7 +231,7 @@ func defaultEnrollment() Enrollment {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	return Enrollment{
 		Listen:    at(netip.IPv6Unspecified(), 443),
-		Admin:     AdminListener{Listen: at(loopback, 8445)},
+		Admin:     EnrollmentAdmin{Listen: at(loopback, 8445)},
 		Metrics:   at(loopback, 9501),
 		Database:  Database{TLS: TLSVerify, Connections: 16},
 		CA:        EnrollmentCA{Dir: "/var/lib/gatewayd/pki"},

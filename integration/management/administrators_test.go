@@ -59,6 +59,9 @@ func TestAdministrators(t *testing.T) {
 	if out := w.allowed(w.as(bob, "device", "list", "--user", "bob")); !strings.Contains(out, "phone-1") {
 		t.Errorf("%s", out)
 	}
+	// His certificate is none for enrollment, where he would make himself one as alice.
+	out, err = w.as(bob, "certificate", "issue", "admin", "alice", "--out", filepath.Join(w.dir, "alias"))
+	w.forbidden("not among those who administer enrollment", out, err)
 	out, err = w.as(bob, "task", "place", "wipe", "--device", "phone-1", "--yes")
 	w.forbidden("needs one of the roles device, security", out, err)
 	w.allowed(w.as(bob, "task", "place", "lock", "--device", "phone-1", "--id", "lock-1"))
