@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -67,6 +68,19 @@ func gateways(t *testing.T, w *world) {
 	eventually(t, "it is renewed", func() bool { return !certificate().Equal(first) })
 	eventually(t, "it is connected", func() bool { return status(f).Connected })
 	must(t, f.Push(t.Context(), "gateway-1"))
+	// A revoked certificate ends the connection that is there, and isn't renewed.
+	stolen := certificate()
+	w.outbox.tell(fleet.Entry{
+		Kind: fleet.Revoked, Issuer: sha256.Sum256(w.issuer.Chain()[0].RawSubjectPublicKeyInfo), Serial: string(stolen.SerialNumber.Bytes()),
+		Reason: 1, At: time.Now(), Until: stolen.NotAfter.AddDate(1, 0, 0),
+	})
+	must(t, f.Follow(t.Context()))
+	eventually(t, "it is cut off", func() bool { s := status(f); return !s.Connected && strings.Contains(s.Err, "revoked") })
+	w.clock.add(stolen.NotAfter.Sub(stolen.NotBefore) * 2)
+	must(t, f.Keep(t.Context()))
+	if !certificate().Equal(stolen) {
+		t.Error("it has a new certificate")
+	}
 	must(t, f.RemoveGateway(t.Context(), "gateway-1"))
 	if all, err := f.Status(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("after it was removed: %v, %v", all, err)
