@@ -37,20 +37,24 @@ func (a *Agent) TLS() *tls.Config {
 		ClientAuth: tls.RequireAnyClientCert,
 		// With a ticket nobody would look at the certificate again.
 		SessionTicketsDisabled: true,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			i := a.config.Identity
-			path, err := verifyChain(s.PeerCertificates, i.Roots, x509.ExtKeyUsageClientAuth, i.Manager)
-			if err != nil {
-				return fmt.Errorf("%w: %w", ErrManager, err)
-			}
-			for n, c := range path[:len(path)-1] {
-				if reason, revoked := a.Revoked(sha256.Sum256(path[n+1].RawSubjectPublicKeyInfo), c.SerialNumber.Bytes()); revoked {
-					return fmt.Errorf("%w: the certificate of %q is revoked, reason %d", ErrManager, c.Subject, reason)
-				}
-			}
-			return nil
-		},
+		VerifyConnection:       a.trusted,
 	}
+}
+
+// trusted says whether a connection is from a manager whose certificate is good
+// now. Connections last long, so it is asked again with each request.
+func (a *Agent) trusted(s tls.ConnectionState) error {
+	i := a.config.Identity
+	path, err := verifyChain(s.PeerCertificates, i.Roots, x509.ExtKeyUsageClientAuth, i.Manager)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrManager, err)
+	}
+	for n, c := range path[:len(path)-1] {
+		if reason, revoked := a.Revoked(sha256.Sum256(path[n+1].RawSubjectPublicKeyInfo), c.SerialNumber.Bytes()); revoked {
+			return fmt.Errorf("%w: the certificate of %q is revoked, reason %d", ErrManager, c.Subject, reason)
+		}
+	}
+	return nil
 }
 
 // Serve managers on a listener of TCP until ctx ends, then closes it. What is
