@@ -100,16 +100,25 @@ func (m *management) effective(file *config.Config) (*config.Config, error) {
 	return file.With(m.pushed)
 }
 
-// next is what will have been pushed with another content of a section.
-func (m *management) next(set *gcm.Set) (config.Pushed, []error) {
+// next is what will have been pushed with another content of a section, and what
+// that makes of the gateway. Nothing that can't be built is stored: a gateway
+// wouldn't start with it.
+func (m *management) next(set *gcm.Set) (p config.Pushed, cfg *config.Config, built *config.Built, errs []error) {
 	m.mu.Lock()
-	next := m.pushed
+	p = m.pushed
 	m.mu.Unlock()
-	if errs := pushed.Take(&next, m.name, set); len(errs) > 0 {
-		return next, errs
+	if errs = pushed.Take(&p, m.name, set); len(errs) > 0 {
+		return p, nil, nil, errs
 	}
-	_, err := m.file.Load().With(next)
-	return next, reasons(err)
+	cfg, err := m.file.Load().With(p)
+	if err != nil {
+		return p, nil, nil, reasons(err)
+	}
+	m.gateway.mu.Lock()
+	before := m.gateway.built
+	m.gateway.mu.Unlock()
+	built, err = cfg.Assemble(time.Now(), before.Material, before)
+	return p, cfg, built, reasons(err)
 }
 
 // reasons of the problems in an error.
@@ -135,7 +144,7 @@ func (m *management) check(set *gcm.Set) []error {
 		keys.Erase()
 		return reasons(err)
 	}
-	_, errs := m.next(set)
+	_, _, _, errs := m.next(set)
 	return errs
 }
 
@@ -167,31 +176,25 @@ func (m *management) apply(c agent.Change) []error {
 
 func (m *management) applySettings(set *gcm.Set) []error {
 	if !m.running.Load() {
-		next, errs := m.next(set)
-		if len(errs) == 0 {
-			m.mu.Lock()
-			defer m.mu.Unlock()
+		next, _, _, errs := m.next(set)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		switch {
+		case len(errs) == 0:
 			m.pushed = next
+		case set.Section() == gcm.Access:
+			// What restricts devices isn't known: those of the other groups are in
+			// quarantine, and nothing is open to these.
+			m.pushed.Groups = []config.Group{{Name: config.DefaultGroup, Rules: config.Closed()}}
 		}
 		return errs
 	}
 	g := m.gateway
 	g.reload.Lock()
 	defer g.reload.Unlock()
-	next, errs := m.next(set)
+	next, effective, built, errs := m.next(set)
 	if len(errs) > 0 {
 		return errs
-	}
-	effective, err := m.file.Load().With(next)
-	if err != nil {
-		return reasons(err)
-	}
-	g.mu.Lock()
-	before := g.built
-	g.mu.Unlock()
-	built, err := effective.Assemble(time.Now(), before.Material, before)
-	if err != nil {
-		return reasons(err)
 	}
 	if err := g.change(effective, built); err != nil {
 		return reasons(err)

@@ -234,6 +234,53 @@ func TestManagedDevices(t *testing.T) {
 	}
 }
 
+// An access list that is too long with what the gateway adds to it is refused
+// before it is stored: a gateway that has it wouldn't start. Where one is stored
+// that the configuration file has no room for any more, the gateway starts, and
+// nobody reaches more than with it.
+func TestAccessThatCannotBeBuilt(t *testing.T) {
+	r := newManagedRig(t)
+	restricted := gcm.AccessGroup{Name: "default"}
+	for n := range acl.MaxRulesPerAddress {
+		restricted.Rules = append(restricted.Rules, fmt.Sprintf("allow 0.0.0.0/0 tcp %d", 1000+n))
+	}
+	if got := strings.Join(r.push(t, gcm.Access, restricted.Record()), ""); !strings.Contains(got, "66 rules concern 10.9.255.254/32") {
+		t.Errorf("with the gateway's own services: %q", got)
+	}
+	if s := r.management.agent.Sections()[gcm.Access]; s.Records != 0 {
+		t.Errorf("it is stored: %+v", s)
+	}
+	again := func(edits ...string) {
+		t.Helper()
+		if err := r.management.close(); err != nil {
+			t.Fatal(err)
+		}
+		r.edit(t, edits...)
+		r.open(t)
+	}
+	again("    address: 10.9.255.254\n", "    name: gatewayd0\n")
+	r.taken(t, gcm.Access, restricted.Record(), gcm.AccessGroup{Name: "staff"}.Record())
+	again("    name: gatewayd0\n", "    address: 10.9.255.254\n")
+	if s := r.management.agent.Sections()[gcm.Access]; s.Applied || len(s.Reasons) == 0 {
+		t.Errorf("access: %+v", s)
+	}
+	if got := names(r.built.Groups); !slices.Equal(got, []string{"", "quarantine"}) {
+		t.Errorf("groups %q", got)
+	}
+	for _, g := range r.built.Groups {
+		if g.List == nil || slices.ContainsFunc(g.List.Rules(), func(rule acl.Rule) bool { return rule.Allow && rule.Remote.Bits() == 0 }) {
+			t.Errorf("group %q is open", g.Name)
+		}
+	}
+	if m, _ := r.management.roll.Device("nobody"); m.Group != "" || r.management.roll.InForce(map[string]bool{"": true, "quarantine": true}) {
+		t.Error("other groups are in force")
+	}
+	r.taken(t, gcm.Access, gcm.AccessGroup{Name: "staff"}.Record())
+	if got := names(r.built.Groups); !slices.Equal(got, []string{"", "quarantine", "staff"}) {
+		t.Errorf("after it was mended: %q", got)
+	}
+}
+
 // closedTo says whether newcomers are kept out by the settings of now, and where
 // they are sent.
 func (r *managedRig) closedTo() (closed bool, to string) {

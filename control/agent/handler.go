@@ -25,6 +25,8 @@ const (
 	bodyRate  = 64 << 10
 	// streamTimeout is how long a manager may leave events lying.
 	streamTimeout = 30 * time.Second
+	// trustTime is how often it is looked whether who reads events is still trusted.
+	trustTime = 10 * time.Second
 	// streamBatch is how many events are written at once.
 	streamBatch = 256
 )
@@ -54,6 +56,12 @@ func (a *Agent) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 			http.Error(w, "mutual TLS is needed", http.StatusForbidden)
+			return
+		}
+		if err := a.trusted(*r.TLS); err != nil {
+			a.config.Log.Warn("a manager isn't trusted any more", slog.String("manager", managerOf(r)), slog.Any("error", err))
+			w.Header().Set("Connection", "close")
+			http.Error(w, "this certificate isn't trusted any more", http.StatusForbidden)
 			return
 		}
 		a.hear(time.Now())
@@ -192,6 +200,8 @@ func (a *Agent) serveEvents(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	var events []gcm.Event
 	var lines []byte
+	look := time.NewTicker(trustTime)
+	defer look.Stop()
 	for first := true; ; first = false {
 		var more <-chan struct{}
 		var ok bool
@@ -216,16 +226,30 @@ func (a *Agent) serveEvents(w http.ResponseWriter, r *http.Request) {
 		}
 		a.hear(time.Now())
 		if len(events) > 0 {
+			select {
+			case <-look.C:
+				if a.trusted(*r.TLS) != nil {
+					return
+				}
+			default:
+			}
 			continue
 		}
 		// While nothing happens nothing can be late.
 		if err := control.SetWriteDeadline(time.Time{}); err != nil {
 			return
 		}
-		select {
-		case <-more:
-		case <-r.Context().Done():
-			return
+		for waits := true; waits; {
+			select {
+			case <-more:
+				waits = false
+			case <-look.C:
+				if a.trusted(*r.TLS) != nil {
+					return
+				}
+			case <-r.Context().Done():
+				return
+			}
 		}
 	}
 }

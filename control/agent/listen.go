@@ -11,13 +11,15 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	// maxConns of all, and of one source (an IPv6 /64), so that strangers who
-	// begin handshakes keep no manager out.
+	// maxConns of all, and of one source (an IPv6 /64). When there are so many the
+	// oldest that has shown no certificate gives way, so that strangers who begin
+	// handshakes keep no manager out.
 	maxConns       = 256
 	maxSourceConns = 16
 	// headerTimeout is for the handshake, too.
@@ -37,25 +39,31 @@ func (a *Agent) TLS() *tls.Config {
 		ClientAuth: tls.RequireAnyClientCert,
 		// With a ticket nobody would look at the certificate again.
 		SessionTicketsDisabled: true,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			i := a.config.Identity
-			path, err := verifyChain(s.PeerCertificates, i.Roots, x509.ExtKeyUsageClientAuth, i.Manager)
-			if err != nil {
-				return fmt.Errorf("%w: %w", ErrManager, err)
-			}
-			for n, c := range path[:len(path)-1] {
-				if reason, revoked := a.Revoked(sha256.Sum256(path[n+1].RawSubjectPublicKeyInfo), c.SerialNumber.Bytes()); revoked {
-					return fmt.Errorf("%w: the certificate of %q is revoked, reason %d", ErrManager, c.Subject, reason)
-				}
-			}
-			return nil
-		},
+		VerifyConnection:       a.trusted,
 	}
+}
+
+// trusted says whether a connection is from a manager whose certificate is good
+// now. Connections last long, so it is asked again with each request.
+func (a *Agent) trusted(s tls.ConnectionState) error {
+	i := a.config.Identity
+	path, err := verifyChain(s.PeerCertificates, i.Roots, x509.ExtKeyUsageClientAuth, i.Manager)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrManager, err)
+	}
+	for n, c := range path[:len(path)-1] {
+		if reason, revoked := a.Revoked(sha256.Sum256(path[n+1].RawSubjectPublicKeyInfo), c.SerialNumber.Bytes()); revoked {
+			return fmt.Errorf("%w: the certificate of %q is revoked, reason %d", ErrManager, c.Subject, reason)
+		}
+	}
+	return nil
 }
 
 // Serve managers on a listener of TCP until ctx ends, then closes it. What is
 // being taken in then is taken or refused as a whole.
-func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
+func (a *Agent) Serve(ctx context.Context, l net.Listener) error { return a.serve(ctx, newBounded(l)) }
+
+func (a *Agent) serve(ctx context.Context, l *boundedListener) error {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	server := &http.Server{
@@ -63,6 +71,12 @@ func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 16 << 10,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 32, SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 		ErrorLog: slog.NewLogLogger(a.config.Log.Handler(), slog.LevelDebug),
+		ConnState: func(c net.Conn, state http.ConnState) {
+			// HTTP/2 begins behind the handshake.
+			if t, ok := c.(*tls.Conn); ok && state == http.StateActive {
+				t.NetConn().(*boundedConn).shown()
+			}
+		},
 		// Streams of events end with it.
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
@@ -75,7 +89,7 @@ func (a *Agent) Serve(ctx context.Context, l net.Listener) error {
 			_ = server.Close()
 		}
 	})
-	err := server.ServeTLS(newBounded(l), "", "")
+	err := server.ServeTLS(l, "", "")
 	if !stop() {
 		<-ended
 	}
@@ -91,6 +105,8 @@ type boundedListener struct {
 	mu      sync.Mutex
 	all     int
 	sources map[netip.Prefix]int
+	// strangers have shown no certificate yet, in the order in which they came.
+	strangers []*boundedConn
 }
 
 func newBounded(l net.Listener) *boundedListener {
@@ -104,31 +120,55 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		source := sourceOf(c.RemoteAddr())
-		if l.enter(source) {
-			return &boundedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(source) })}, nil
+		b := &boundedConn{Conn: c, listener: l, source: sourceOf(c.RemoteAddr())}
+		ok, oldest := l.enter(b)
+		if oldest != nil {
+			_ = oldest.Close()
+		}
+		if ok {
+			return b, nil
 		}
 		_ = c.Close()
 	}
 }
 
-func (l *boundedListener) enter(source netip.Prefix) bool {
+// enter unless there are too many. If oldest isn't nil it is to be closed for that.
+func (l *boundedListener) enter(c *boundedConn) (ok bool, oldest *boundedConn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.all == maxConns || l.sources[source] == maxSourceConns {
-		return false
+	if l.sources[c.source] == maxSourceConns {
+		return false, nil
+	}
+	if l.all == maxConns {
+		if len(l.strangers) == 0 {
+			return false, nil
+		}
+		oldest = l.strangers[0]
+		l.remove(oldest)
 	}
 	l.all++
-	l.sources[source]++
-	return true
+	l.sources[c.source]++
+	l.strangers = append(l.strangers, c)
+	return true, oldest
 }
 
-func (l *boundedListener) leave(source netip.Prefix) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// remove a connection, once. The mutex is held.
+func (l *boundedListener) remove(c *boundedConn) {
+	if c.left {
+		return
+	}
+	c.left = true
+	l.know(c)
 	l.all--
-	if l.sources[source]--; l.sources[source] == 0 {
-		delete(l.sources, source)
+	if l.sources[c.source]--; l.sources[c.source] == 0 {
+		delete(l.sources, c.source)
+	}
+}
+
+// know a connection: it isn't a stranger's. The mutex is held.
+func (l *boundedListener) know(c *boundedConn) {
+	if n := slices.Index(l.strangers, c); n >= 0 {
+		l.strangers = slices.Delete(l.strangers, n, n+1)
 	}
 }
 
@@ -148,11 +188,22 @@ func sourceOf(a net.Addr) netip.Prefix {
 
 type boundedConn struct {
 	net.Conn
-	leave func()
+	listener *boundedListener
+	source   netip.Prefix
+	left     bool // under the listener's mutex
+}
+
+// shown a certificate.
+func (c *boundedConn) shown() {
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	c.listener.know(c)
 }
 
 // Close makes room.
 func (c *boundedConn) Close() error {
-	c.leave()
+	c.listener.mu.Lock()
+	c.listener.remove(c)
+	c.listener.mu.Unlock()
 	return c.Conn.Close()
 }

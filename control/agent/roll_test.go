@@ -2,7 +2,9 @@ package agent
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -69,5 +71,41 @@ func TestRoll(t *testing.T) {
 	}
 	if _, known := a.Device("device-1"); known {
 		t.Error("device-1 is known after a snapshot without it")
+	}
+}
+
+// TestManagerRevokedMeanwhile: a connection that is there is no longer good when
+// its certificate is revoked.
+func TestManagerRevokedMeanwhile(t *testing.T) {
+	i := install(t)
+	g := &gateway{}
+	a := open(t, g.config(filepath.Join(t.TempDir(), "file"), i.identity(t)))
+	address, _ := serve(t, a)
+	certificate := i.manager(t)
+	c := client(t, certificate)
+	url := "https://" + address + gcm.PathState
+	if status, body := ask(t, c, http.MethodGet, url, "", nil); status != http.StatusOK {
+		t.Fatalf("before: %d %s", status, body)
+	}
+	leaf, err := x509.ParseCertificate(certificate.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := sha256.Sum256(i.issuer.Chain()[0].RawSubjectPublicKeyInfo)
+	_, err = a.Replace(newSet(t, gcm.Devices, gcm.Version{Epoch: 1, Number: 1},
+		gcm.Revocation{Issuer: issuer, Serial: string(leaf.SerialNumber.Bytes()), Reason: 1, At: time.Now()}.Record()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := a.Heard()
+	if status, body := ask(t, c, http.MethodGet, url, "", nil); status != http.StatusForbidden {
+		t.Errorf("after it was revoked: %d %s", status, body)
+	}
+	if !a.Heard().Equal(heard) {
+		t.Error("it counts as a manager that was heard")
+	}
+	if r, err := c.Get(url); err == nil {
+		r.Body.Close()
+		t.Error("it may connect again")
 	}
 }

@@ -76,6 +76,8 @@ const (
 	MaxLine = 8 << 10
 	// maxText of a string in an event.
 	maxText = 256
+	// maxZone of an outer address: the name of an interface.
+	maxZone = 15
 )
 
 // Event of a gateway. What doesn't fit its kind is left out.
@@ -141,12 +143,29 @@ func (e *Event) Check() error {
 	if e.Device != "" && !isName(e.Device) {
 		return fmt.Errorf("%w: %q names no device", ErrMalformed, e.Device)
 	}
-	if len(e.Addresses) > MaxAddresses {
-		return fmt.Errorf("%w: %d addresses", ErrMalformed, len(e.Addresses))
+	if err := checkPlace(e.Addresses, e.Peer); err != nil {
+		return err
 	}
 	switch e.Kind {
 	case SessionStarted, SessionMoved, SessionEnded, LeaseAssigned, DeviceRefused, AlertResult, Counters, Dropped:
 		return nil
 	}
 	return fmt.Errorf("%w: kind %q", ErrMalformed, e.Kind)
+}
+
+// checkPlace of a session: what isn't there is left out, and nothing inside has a
+// zone.
+func checkPlace(addresses []netip.Addr, peer netip.AddrPort) error {
+	if len(addresses) > MaxAddresses {
+		return fmt.Errorf("%w: %d addresses", ErrMalformed, len(addresses))
+	}
+	for _, a := range addresses {
+		if !a.IsValid() || a.Zone() != "" {
+			return fmt.Errorf("%w: %q is no virtual address", ErrMalformed, a)
+		}
+	}
+	if len(peer.Addr().Zone()) > maxZone {
+		return fmt.Errorf("%w: a peer in a zone of %d octets", ErrMalformed, len(peer.Addr().Zone()))
+	}
+	return nil
 }

@@ -328,6 +328,9 @@ func TestEvents(t *testing.T) {
 		"no device":       `{"cursor":6,"kind":"counters","device":"../../etc"}`,
 		"too long":        `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", MaxLine) + `"}`,
 		"long reason":     `{"cursor":6,"kind":"counters","reason":"` + strings.Repeat("x", maxText+1) + `"}`,
+		"empty address":   `{"cursor":6,"kind":"session_started","device":"phone-1","session":"1f","addresses":[""]}`,
+		"with a zone":     `{"cursor":6,"kind":"session_started","device":"phone-1","session":"1f","addresses":["fe80::1%a b"]}`,
+		"long zone":       `{"cursor":6,"kind":"session_started","device":"phone-1","session":"1f","peer":"[fe80::1%` + strings.Repeat("x", maxZone+1) + `]:500"}`,
 	} {
 		if e, err := NewEventReader(strings.NewReader(line), 5).Next(); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %+v, %v; want %v", name, e, err, ErrMalformed)

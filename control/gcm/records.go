@@ -235,3 +235,12 @@ func (rs *records) clone() records {
 	}
 	return c
 }
+
+// packed is a copy without records that are gone.
+func (rs *records) packed() records {
+	c := newRecords()
+	for k, v := range rs.all() {
+		c.put(Record{k, v})
+	}
+	return c
+}

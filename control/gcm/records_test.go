@@ -79,3 +79,31 @@ func TestPackedRecords(t *testing.T) {
 		}
 	}
 }
+
+// A ticket key that was deleted isn't among the octets that are kept.
+func TestSecretsThatAreGone(t *testing.T) {
+	s, err := NewSet(Tickets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := [32]byte([]byte("an old secret of thirty-two octs"))
+	old := TicketKey{ID: [8]byte{1}, Secret: secret, From: noon}.Record()
+	put := []Record{old}
+	for n := range byte(10) {
+		put = append(put, TicketKey{ID: [8]byte{2, n}, Secret: [32]byte{n}, From: noon}.Record())
+	}
+	if _, err := s.Commit(Version{1, 1}, put, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(Version{1, 2}, nil, [][]byte{old.Key}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Len() != 10 {
+		t.Errorf("%d records", s.Len())
+	}
+	for _, c := range s.Clone().records.chunks {
+		if bytes.Contains(c.octets, secret[:]) {
+			t.Error("it is kept")
+		}
+	}
+}

@@ -49,10 +49,7 @@ func (s *Session) Check() error {
 	if !isName(s.Device) || s.ID == "" {
 		return fmt.Errorf("%w: session %q of %q", ErrMalformed, s.ID, s.Device)
 	}
-	if len(s.Addresses) > MaxAddresses {
-		return fmt.Errorf("%w: %d addresses", ErrMalformed, len(s.Addresses))
-	}
-	return nil
+	return checkPlace(s.Addresses, s.Peer)
 }
 
 // SessionReader reads the sessions that a gateway sent.

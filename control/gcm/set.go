@@ -148,6 +148,9 @@ func (s *Set) Apply(d Delta) error {
 		s.records.put(r)
 	}
 	s.version = d.Version
+	if s.section == Tickets {
+		s.records = s.records.packed() // a secret that is gone isn't kept
+	}
 	return nil
 }
 

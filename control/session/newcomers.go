@@ -52,8 +52,10 @@ type newcomers struct {
 	wake  chan struct{} // capacity 1: somebody may be there
 
 	mu sync.Mutex
-	// Those that bring a ticket don't wait for workers.
+	// Those that bring a ticket don't wait for workers, so they come first, but for
+	// each strangersTurn-th: what anybody can say is a ticket is only read then.
 	resuming, full fifo[*newcomer]
+	turn           int
 	// known are those who wait, and those whose turn came and whose machine is there
 	// until over is called.
 	known  map[initiator]*newcomer
@@ -156,14 +158,21 @@ func (n *newcomers) notify() {
 	}
 }
 
-// take returns who came first of those with tickets, or else, with full, of the
-// others. Who wasn't heard of for too long is dropped. The caller says when it is
+// take returns who came first of those with tickets, or else, or when it is their
+// turn, with full, of the others. Who wasn't heard of for too long is dropped. The caller says when it is
 // over.
 func (n *newcomers) take(now time.Time, full bool) (p packet, key initKey, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for {
-		c, ok := n.resuming.take()
+		var c *newcomer
+		var ok bool
+		if n.turn++; full && n.turn%strangersTurn == 0 {
+			c, ok = n.full.take()
+		}
+		if !ok {
+			c, ok = n.resuming.take()
+		}
 		if !ok && full {
 			c, ok = n.full.take()
 		}

@@ -175,3 +175,16 @@ func TestFreshAreBounded(t *testing.T) {
 		t.Errorf("%d are remembered", f.begun.len())
 	}
 }
+
+// Those who say that they have a ticket, without end, don't keep the others out.
+func TestNewcomersAreNotStarved(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	w.come(200, 1, false, "in full")
+	for n := range uint64(100) {
+		w.come(byte(n), 2+n, true, "junk")
+		if w.next(true) == "in full" {
+			return
+		}
+	}
+	t.Error("it waits still")
+}

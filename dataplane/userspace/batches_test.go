@@ -69,3 +69,26 @@ func TestKeysEnd(t *testing.T) {
 		t.Error("a key outlived its loop")
 	}
 }
+
+// TestReplayTogether: of packets with one number in a round only the first counts,
+// although all of them were opened.
+func TestReplayTogether(t *testing.T) {
+	p := newPeer(t, newHarness(t, make(chan dataplane.Event, 16), nil), nil)
+	l := p.backend.loops[0]
+	before := p.backend.Drops()
+	stopped(t, l, func() {
+		for range 3 {
+			p.queue(up4.UDP(1, 2, nil), protoIPv4, 0)
+			p.next--
+		}
+		p.flush()
+	})
+	p.inside()
+	p.next++
+	p.up(up4.UDP(3, 4, nil), 0)
+	p.inside()
+	after := p.backend.Drops()
+	if n := after[dataplane.ReasonReplay] - before[dataplane.ReasonReplay]; n != 2 {
+		t.Errorf("%d replays were dropped", n)
+	}
+}

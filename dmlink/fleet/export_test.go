@@ -10,6 +10,9 @@ import (
 // Keep does what is due, as Run does each minute.
 func (f *Fleet) Keep(ctx context.Context) error { return f.keep(ctx) }
 
+// Believed says whether a gateway's word ends a device's sessions elsewhere.
+func (f *Fleet) Believed(gateway, device string) bool { return f.ender.believed(gateway, device) }
+
 // TicketKeys that gateways are told, oldest first.
 func (f *Fleet) TicketKeys(ctx context.Context) (all []gcm.TicketKey, err error) {
 	keys, err := ticketKeys(ctx, f.db)

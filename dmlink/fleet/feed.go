@@ -113,7 +113,7 @@ func (f *Fleet) take(ctx context.Context, after int64, entries []Entry) error {
 		_, err := c.Exec(`INSERT INTO gcm_cursor (feed, number) VALUES ($1, $2)
 			ON CONFLICT (feed) DO UPDATE SET number = excluded.number`, outbox, after)
 		return err
-	}, devices)
+	}, devices, registry)
 }
 
 // run is how many entries at the beginning are of one kind and of different
@@ -222,9 +222,22 @@ func (c *change) revoke(entries []Entry) error {
 			return err
 		}
 		c.put(r.Record())
+		if e.Device != "" || e.Reason == superseded {
+			continue
+		}
+		n, err := c.Exec(`UPDATE gcm_gateway SET revoked = 1 WHERE serial = $1`, []byte(e.Serial))
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			c.touch(registry)
+		}
 	}
 	return nil
 }
+
+// superseded is a reason to revoke a certificate in whose place there is another.
+const superseded = 4
 
 func scanRevocation(r database.Row) (v gcm.Revocation, err error) {
 	var issuer, serial []byte

@@ -47,6 +47,8 @@ type Options struct {
 	TicketPeriod, TicketLifetime time.Duration
 	// Retention of events. 30 days.
 	Retention time.Duration
+	// EventsOfGateway are kept at most, besides. 2,097,152.
+	EventsOfGateway int
 	// AdmitUnknown: gateways admit devices that this manager doesn't know, so it
 	// believes what they say of them.
 	AdmitUnknown bool
@@ -76,6 +78,9 @@ func (o *Options) defaults() error {
 		if *d.d == 0 {
 			*d.d = d.without
 		}
+	}
+	if o.EventsOfGateway == 0 {
+		o.EventsOfGateway = 1 << 21
 	}
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext

@@ -29,17 +29,19 @@ type Gateway struct {
 	Added       time.Time
 	// Certified and Expires are the beginning and the end of its certificate.
 	Certified, Expires time.Time
+	// Revoked: its certificate is, so it isn't connected, nor given another one.
+	Revoked bool
 	// Drain that it shall be in.
 	Drain Drain
 }
 
-const gatewayColumns = `SELECT name, host, address, fingerprint, added_us, certified_us, expires_us, drain_to, drain_within, draining FROM gcm_gateway`
+const gatewayColumns = `SELECT name, host, address, fingerprint, added_us, certified_us, expires_us, revoked, drain_to, drain_within, draining FROM gcm_gateway`
 
 func scanGateway(r database.Row) (g Gateway, err error) {
 	var address string
 	var fingerprint []byte
 	var added, certified, expires database.Instant
-	if err = r.Scan(&g.Name, &g.Host, &address, &fingerprint, &added, &certified, &expires, &g.Drain.To, &g.Drain.Within, &g.Drain.On); err != nil {
+	if err = r.Scan(&g.Name, &g.Host, &address, &fingerprint, &added, &certified, &expires, &g.Revoked, &g.Drain.To, &g.Drain.Within, &g.Drain.On); err != nil {
 		return g, err
 	}
 	if copy(g.Fingerprint[:], fingerprint) != len(g.Fingerprint) {
@@ -84,9 +86,10 @@ func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Finge
 		return err
 	}
 	return f.change(ctx, func(c *change) error {
-		n, err := c.Exec(`INSERT INTO gcm_gateway (name, host, address, fingerprint, added_us, certified_us, expires_us, attempt_us,
-				drain_to, drain_within, draining, cursor) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, '', 0, 0, 0) ON CONFLICT (name) DO NOTHING`,
-			g.Name, g.Host, g.Address.String(), known[:], c.now.UnixMicro(), leaf.NotBefore.UnixMicro(), leaf.NotAfter.UnixMicro())
+		n, err := c.Exec(`INSERT INTO gcm_gateway (name, host, address, fingerprint, added_us, certified_us, expires_us, serial,
+				attempt_us, revoked, drain_to, drain_within, draining, cursor) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '', 0, 0, 0)
+				ON CONFLICT (name) DO NOTHING`,
+			g.Name, g.Host, g.Address.String(), known[:], c.now.UnixMicro(), leaf.NotBefore.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes())
 		if err == nil && n == 0 {
 			err = fmt.Errorf("gateway %q: %w", g.Name, ErrExists)
 		}
@@ -139,7 +142,9 @@ func (f *Fleet) reconcile(ctx context.Context) error {
 	}
 	now := map[string]push.Gateway{}
 	for _, g := range all {
-		now[g.Name] = g.Gateway
+		if !g.Revoked {
+			now[g.Name] = g.Gateway
+		}
 	}
 	for name, g := range f.gateways {
 		if now[name] != g {
@@ -215,12 +220,14 @@ func (f *Fleet) connected(name string, state gcm.State) {
 // one tries.
 const attemptTime = 10 * time.Minute
 
-// keepCertificates of gateways: renewed when a third of their time is left.
+// keepCertificates of gateways: renewed when a third of their time is left. One
+// that was revoked isn't, although its gateway has the key still: whoever wants it
+// back removes it and adds it again.
 func (f *Fleet) keepCertificates(ctx context.Context) error {
 	all, err := f.Gateways(ctx)
 	var wrong []error
 	for _, g := range all {
-		if due := g.Certified.Add(g.Expires.Sub(g.Certified) * 2 / 3); f.Now().Before(due) {
+		if due := g.Certified.Add(g.Expires.Sub(g.Certified) * 2 / 3); g.Revoked || f.Now().Before(due) {
 			continue
 		}
 		if err := f.renew(ctx, g); err != nil {
@@ -234,7 +241,7 @@ func (f *Fleet) renew(ctx context.Context, g Gateway) error {
 	var mine int64
 	now := f.Now()
 	err := f.db.Write(ctx, func(t *database.Tx) (err error) {
-		mine, err = t.Exec(`UPDATE gcm_gateway SET attempt_us = $1 WHERE name = $2 AND attempt_us < $3`,
+		mine, err = t.Exec(`UPDATE gcm_gateway SET attempt_us = $1 WHERE name = $2 AND attempt_us < $3 AND revoked = 0`,
 			now.UnixMicro(), g.Name, now.Add(-attemptTime).UnixMicro())
 		return err
 	})
@@ -247,8 +254,8 @@ func (f *Fleet) renew(ctx context.Context, g Gateway) error {
 	}
 	f.Log.Info("the certificate of a gateway is renewed", slog.String("gateway", g.Name), slog.Time("until", leaf.NotAfter))
 	return f.db.Write(ctx, func(t *database.Tx) error {
-		_, err := t.Exec(`UPDATE gcm_gateway SET certified_us = $1, expires_us = $2 WHERE name = $3`,
-			leaf.NotBefore.UnixMicro(), leaf.NotAfter.UnixMicro(), g.Name)
+		_, err := t.Exec(`UPDATE gcm_gateway SET certified_us = $1, expires_us = $2, serial = $3 WHERE name = $4`,
+			leaf.NotBefore.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes(), g.Name)
 		return err
 	})
 }
@@ -292,6 +299,9 @@ func (f *Fleet) Status(ctx context.Context) ([]Status, error) {
 	all := make([]Status, 0, len(registered))
 	for _, g := range registered {
 		s := Status{Gateway: g, Status: links[g.Name]}
+		if g.Revoked {
+			s.Err = "its certificate is revoked; remove it, and add it again if it shall come back"
+		}
 		for _, section := range gcm.Sections {
 			wanted, _, _ := f.documents.Version(section)
 			has := s.Status.Sections[section]

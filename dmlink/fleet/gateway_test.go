@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -67,6 +68,19 @@ func gateways(t *testing.T, w *world) {
 	eventually(t, "it is renewed", func() bool { return !certificate().Equal(first) })
 	eventually(t, "it is connected", func() bool { return status(f).Connected })
 	must(t, f.Push(t.Context(), "gateway-1"))
+	// A revoked certificate ends the connection that is there, and isn't renewed.
+	stolen := certificate()
+	w.outbox.tell(fleet.Entry{
+		Kind: fleet.Revoked, Issuer: sha256.Sum256(w.issuer.Chain()[0].RawSubjectPublicKeyInfo), Serial: string(stolen.SerialNumber.Bytes()),
+		Reason: 1, At: time.Now(), Until: stolen.NotAfter.AddDate(1, 0, 0),
+	})
+	must(t, f.Follow(t.Context()))
+	eventually(t, "it is cut off", func() bool { s := status(f); return !s.Connected && strings.Contains(s.Err, "revoked") })
+	w.clock.add(stolen.NotAfter.Sub(stolen.NotBefore) * 2)
+	must(t, f.Keep(t.Context()))
+	if !certificate().Equal(stolen) {
+		t.Error("it has a new certificate")
+	}
 	must(t, f.RemoveGateway(t.Context(), "gateway-1"))
 	if all, err := f.Status(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("after it was removed: %v, %v", all, err)
@@ -218,7 +232,7 @@ func notices(t *testing.T, w *world) {
 // liar is a gateway that speaks of another one's devices: it speaks for itself
 // only, and what it can do by that is bounded.
 func liar(t *testing.T, w *world) {
-	f, _ := w.manager(t, nil)
+	f, _ := w.manager(t, func(o *fleet.Options) { o.EventsOfGateway = 20 })
 	w.outbox.tell(enrolled(1))
 	must(t, f.Follow(t.Context()))
 	g := w.join(t, f, "honest", "liar")
@@ -249,6 +263,26 @@ func liar(t *testing.T, w *world) {
 	}
 	if got := f.Documents().Len(gcm.Devices); got != 1 {
 		t.Errorf("%d records", got)
+	}
+	must(t, f.Keep(t.Context()))
+	for gateway, want := range map[string]int{"honest": 1, "liar": 20} {
+		kept, err := f.Events(t.Context(), "", gateway, 0, 1000)
+		if must(t, err); len(kept) != want || gateway == "liar" && kept[0].Session != "x99" {
+			t.Errorf("events of the %s: %+v", gateway, kept)
+		}
+	}
+	for f.Believed("liar", phone) {
+		continue
+	}
+	// Speaking of everybody doesn't make it believed again.
+	for n := range 1 << 18 {
+		f.Believed("liar", name(n+2))
+	}
+	if f.Believed("liar", phone) || f.Believed("liar", name(1<<19)) {
+		t.Error("the liar is believed again")
+	}
+	if !f.Believed("honest", phone) {
+		t.Error("the honest one isn't believed")
 	}
 }
 

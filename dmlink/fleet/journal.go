@@ -2,8 +2,11 @@ package fleet
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
@@ -223,14 +226,48 @@ func (f *Fleet) Events(ctx context.Context, device, gateway string, before int64
 // eventsAtOnce are taken away by one statement.
 const eventsAtOnce = 5000
 
-// keepEvents for as long as Retention says.
+// keepEvents for as long as Retention says, and not more than EventsOfGateway of
+// one gateway: what it tells is for it to choose.
 func (f *Fleet) keepEvents(ctx context.Context) error {
-	cutoff := f.Now().Add(-f.Retention).UnixMicro()
+	if err := f.dropEvents(ctx, `received_us < $1 ORDER BY received_us`, f.Now().Add(-f.Retention).UnixMicro()); err != nil {
+		return err
+	}
+	all, err := f.Gateways(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		var first, last int64
+		err := f.db.QueryRowContext(ctx, `SELECT COALESCE((SELECT MIN(id) FROM gcm_event WHERE gateway = $1), 0),
+			COALESCE((SELECT MAX(id) FROM gcm_event WHERE gateway = $2), 0)`, g.Name, g.Name).Scan(&first, &last)
+		if err != nil {
+			return err
+		}
+		if last-first < int64(f.EventsOfGateway) {
+			continue // IDs are those of all gateways: it can't have more
+		}
+		var oldest int64
+		err = f.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT id FROM gcm_event WHERE gateway = $1 ORDER BY id DESC LIMIT 1 OFFSET %d`, f.EventsOfGateway), g.Name).Scan(&oldest)
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f.Log.Warn("a gateway has told more events than are kept of one: the oldest go", slog.String("gateway", g.Name))
+		if err := f.dropEvents(ctx, `gateway = $1 AND id <= $2 ORDER BY id`, g.Name, oldest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropEvents that are selected, some at a time.
+func (f *Fleet) dropEvents(ctx context.Context, which string, args ...any) error {
 	for {
 		var n int64
 		err := f.db.Write(ctx, func(t *database.Tx) (err error) {
-			n, err = t.Exec(fmt.Sprintf(`DELETE FROM gcm_event WHERE id IN (
-				SELECT id FROM gcm_event WHERE received_us < $1 ORDER BY received_us LIMIT %d)`, eventsAtOnce), cutoff)
+			n, err = t.Exec(fmt.Sprintf(`DELETE FROM gcm_event WHERE id IN (SELECT id FROM gcm_event WHERE %s LIMIT %d)`, which, eventsAtOnce), args...)
 			return err
 		})
 		if err != nil || n < eventsAtOnce {

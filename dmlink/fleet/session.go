@@ -134,7 +134,8 @@ const (
 	// somebody lies, or a device is at two places at once.
 	claims    = 10
 	claimTime = 10 * time.Minute
-	maxClaims = 1 << 16
+	// What a gateway says of more than maxClaims devices in that time isn't, either.
+	maxClaims = 1 << 18
 )
 
 // ender ends sessions.
@@ -144,18 +145,16 @@ type ender struct {
 
 	mu     sync.Mutex
 	since  time.Time
-	claims map[claim]int
+	claims map[string]map[string]int // by gateway and device
 }
 
-type claim struct{ gateway, device string }
-
 func newEnder(f *Fleet) *ender {
-	return &ender{f: f, queue: make(chan Session, enderQueue), claims: map[claim]int{}}
+	return &ender{f: f, queue: make(chan Session, enderQueue), claims: map[string]map[string]int{}}
 }
 
 // put a session that is to be ended, by the word of a gateway.
 func (e *ender) put(by string, s Session) {
-	if by != "" && by != s.Gateway && !e.believed(claim{by, s.Device}) {
+	if by != "" && by != s.Gateway && !e.believed(by, s.Device) {
 		e.f.Log.Warn("a device is said to be at several gateways again and again: its sessions stay",
 			slog.String("device", s.Device), slog.String("gateway", s.Gateway), slog.String("by", by))
 		return
@@ -167,15 +166,23 @@ func (e *ender) put(by string, s Session) {
 	}
 }
 
-func (e *ender) believed(c claim) bool {
+func (e *ender) believed(gateway, device string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if now := e.f.Now(); now.Sub(e.since) > claimTime || len(e.claims) >= maxClaims {
+	if now := e.f.Now(); now.Sub(e.since) > claimTime {
 		e.since = now
 		clear(e.claims)
 	}
-	e.claims[c]++
-	return e.claims[c] <= claims
+	of := e.claims[gateway]
+	if of == nil {
+		of = map[string]int{}
+		e.claims[gateway] = of
+	}
+	if len(of) == maxClaims && of[device] == 0 {
+		return false
+	}
+	of[device]++
+	return of[device] <= claims
 }
 
 func (e *ender) run(ctx context.Context) {

@@ -32,6 +32,8 @@ type client struct {
 	base      url.URL
 	transport *http.Transport
 	http      http.Client
+	// verify who answers, each time: a certificate may be revoked meanwhile.
+	verify func(tls.ConnectionState) error
 }
 
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
@@ -39,7 +41,7 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 func newClient(g Gateway, config *tls.Config, dial dialer) *client {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
-	c := &client{gateway: g, base: url.URL{Scheme: "https", Host: g.Address.String()}, transport: &http.Transport{
+	c := &client{gateway: g, verify: config.VerifyConnection, base: url.URL{Scheme: "https", Host: g.Address.String()}, transport: &http.Transport{
 		TLSClientConfig: config, Protocols: protocols, DisableCompression: true,
 		DialContext:            dial,
 		TLSHandshakeTimeout:    10 * time.Second,
@@ -72,7 +74,14 @@ func (c *client) send(ctx context.Context, method string, u url.URL, kind string
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
 	}
-	return c.http.Do(r)
+	response, err := c.http.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.verify(*response.TLS); err != nil {
+		return nil, errors.Join(err, response.Body.Close())
+	}
+	return response, nil
 }
 
 // ask sends a body and reads the whole answer, which is short.

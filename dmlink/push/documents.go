@@ -116,7 +116,8 @@ func (doc *document) changedBy(change gcm.Delta) error {
 // remember a delta. One that is too long for the wire is a gap: those before it
 // lead nowhere.
 func (doc *document) remember(d delta) {
-	if len(d.octets) > gcm.MaxDelta {
+	// Ticket keys of the past aren't kept, and all there are now are soon sent.
+	if len(d.octets) > gcm.MaxDelta || doc.set.Section() == gcm.Tickets {
 		doc.deltas, doc.octets = nil, 0
 		return
 	}

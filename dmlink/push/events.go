@@ -79,9 +79,12 @@ func (l *link) keepEvents(ctx context.Context, batch []gcm.Event) error {
 	defer cancel()
 	cursor := batch[len(batch)-1].Cursor
 	var believed []gcm.Event
+	unknown := 0
 	for _, e := range batch {
 		if e.Device != "" && !l.m.config.Known(e.Device) {
-			l.log.Warn("gateway speaks of a device that isn't known", slog.String("device", e.Device), slog.String("kind", string(e.Kind)))
+			if unknown++; unknown == 1 {
+				l.log.Warn("gateway speaks of a device that isn't known", slog.String("device", e.Device), slog.String("kind", string(e.Kind)))
+			}
 			continue
 		}
 		believed = append(believed, e)

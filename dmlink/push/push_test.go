@@ -292,3 +292,24 @@ func TestJoin(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 }
+
+// TestRevokedMeanwhile: a connection that is there ends when the gateway's
+// certificate is revoked, and there is no other.
+func TestRevokedMeanwhile(t *testing.T) {
+	i, d := install(t), documents(t)
+	g := i.gateway(t, "gateway-1", nil, false)
+	m := manage(t, i.config(t, d, newJournal()), g.Gateway)
+	eventually(t, "it is connected", func() bool { return statusOf(m, g.Name).Connected })
+	c, err := g.TLS().GetCertificate(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit(t, d, gcm.Devices, gcm.Version{Epoch: 1, Number: 1}, gcm.Revocation{
+		Issuer: sha256.Sum256(i.issuer.Chain()[0].RawSubjectPublicKeyInfo), Serial: string(leaf.SerialNumber.Bytes()), Reason: 1, At: time.Now(),
+	}.Record())
+	eventually(t, "it is cut off", func() bool { s := statusOf(m, g.Name); return !s.Connected && strings.Contains(s.Err, "revoked") })
+}

@@ -94,6 +94,7 @@ CREATE TABLE gcm_ticket_key (
     from_us BIGINT NOT NULL
 );
 
+-- serial is its certificate's; one that is revoked isn't renewed.
 CREATE TABLE gcm_gateway (
     name         TEXT PRIMARY KEY,
     host         TEXT NOT NULL,
@@ -103,6 +104,8 @@ CREATE TABLE gcm_gateway (
     certified_us BIGINT NOT NULL,
     expires_us   BIGINT NOT NULL,
     attempt_us   BIGINT NOT NULL,
+    serial       BLOB NOT NULL,
+    revoked      BIGINT NOT NULL,
     drain_to     TEXT NOT NULL,
     drain_within BIGINT NOT NULL,
     draining     BIGINT NOT NULL,
