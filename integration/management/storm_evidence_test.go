@@ -145,6 +145,21 @@ func (s *storm) recorded(ctx context.Context, e *evidence) error {
 	return nil
 }
 
+// told is what gateways told last of devices that have several sessions.
+func (s *storm) told(ctx context.Context) (text string) {
+	var gateway, body string
+	err := rows(ctx, s.w.db.DB, `SELECT gateway, body FROM gcm_event WHERE kind <> 'counters' AND (device IS NULL OR device IN (
+		SELECT device FROM gcm_session GROUP BY device HAVING COUNT(*) > 1)) ORDER BY id DESC LIMIT 60`,
+		[]any{&gateway, &body}, func() error {
+			text += "\n\t" + gateway + " " + body
+			return nil
+		})
+	if err != nil {
+		return err.Error()
+	}
+	return "\ngateways told, the newest first:" + text
+}
+
 func rows(ctx context.Context, db *sql.DB, query string, into []any, each func() error) error {
 	list, err := db.QueryContext(ctx, query)
 	if err != nil {

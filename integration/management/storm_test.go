@@ -252,7 +252,7 @@ func (s *storm) calm(ctx context.Context) {
 		// That nobody has tried to come back yet is as it should be.
 		before = slices.DeleteFunc(judge(e), func(f string) bool { return strings.Contains(f, "hasn't tried") })
 		return len(before) == 0
-	}, func() string { return strings.Join(before, "\n") })
+	}, func() string { return strings.Join(before, "\n") + s.told(t.Context()) })
 	last := map[string]operation{}
 	for _, r := range s.roamers {
 		if s.doomed[r.name] {
@@ -303,6 +303,6 @@ func (s *storm) verdict(ctx context.Context) *evidence {
 		}
 		f = judge(e)
 		return len(f) == 0
-	}, func() string { return strings.Join(f, "\n") })
+	}, func() string { return strings.Join(f, "\n") + s.told(ctx) })
 	return e
 }

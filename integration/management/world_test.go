@@ -261,7 +261,7 @@ func (p *process) kill() {
 // was seen last is told where it never does.
 func (w *world) until(what string, holds func() bool, seen ...func() string) {
 	w.t.Helper()
-	for end := time.Now().Add(25 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			for _, last := range seen {
 				what += "; last seen:\n" + last()
