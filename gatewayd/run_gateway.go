@@ -18,6 +18,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/keylog"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/dataplane"
@@ -26,7 +27,6 @@ import (
 	"github.com/roamgate/roamgate/dataplane/link"
 	"github.com/roamgate/roamgate/dataplane/xfrm"
 	"github.com/roamgate/roamgate/gatewayd/config"
-	"github.com/roamgate/roamgate/control/keylog"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
 	"github.com/roamgate/roamgate/gatewayd/records"

@@ -13,8 +13,10 @@ import (
 )
 
 // What a newcomer runs first works, leaves nothing behind when it is
-// interrupted, and with -keep leaves what -stop then ends. It is also the test
-// of `gatewayd init` and `gatewayd pki` as a whole.
+// interrupted, and with -keep leaves what -stop then ends. It is also the test of
+// `gatewayd run all`: enrollment, quarantine and its release by push, seen by a
+// running ping, roaming, an alert, a lock, a wipe and the refusal after it, with
+// strongSwan as the VPN client, and of what the gateway sends toward the inside.
 func TestDemo(t *testing.T) {
 	if os.Getenv(netns.IntegrationEnv) == "" {
 		t.Skip("needs root and network namespaces: run `make test`")
@@ -30,12 +32,12 @@ func TestDemo(t *testing.T) {
 		return cmd, &out
 	}
 
-	t.Run("shows a tunnel", func(t *testing.T) {
+	t.Run("shows the whole life", func(t *testing.T) {
 		cmd, out := start()
 		if err := cmd.Wait(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		for _, want := range []string{"content verified", "userspace", "dev1"} {
+		for _, want := range []string{"content verified", "userspace", "quarantine", "MOBIKE", "locked and confirmed", "wiped after", "refused: ", "not one connection of its own"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("no %q in:\n%s", want, out)
 			}

@@ -193,7 +193,7 @@ func (f *Fleet) every(ctx context.Context, pause time.Duration, what string, do 
 			told = ""
 		case err.Error() != told:
 			told = err.Error()
-			f.Log.Error("manager can't "+what, slog.Any("error", err))
+			f.Log.Error("manager couldn't do what is due", slog.String("work", what), slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():

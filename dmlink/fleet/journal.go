@@ -141,6 +141,7 @@ func (k *keeping) tell(e gcm.Event) error {
 		if p.session != "" && p.session == e.Session {
 			*p = place{changed: true}
 		}
+	case gcm.LeaseAssigned, gcm.DeviceRefused, gcm.AlertResult, gcm.Counters, gcm.Dropped:
 	}
 	return nil
 }

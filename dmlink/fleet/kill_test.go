@@ -132,6 +132,7 @@ func killed(t *testing.T, db *database.DB, name string) {
 			delete(open, e.Device)
 		case fleet.Revoked:
 			revocations++
+		case fleet.Renewed:
 		}
 	}
 	f, err = fleet.New(t.Context(), db, withoutGateways(nil))

@@ -67,7 +67,7 @@ func TestSoakPush(t *testing.T) {
 	must(t, f.Follow(t.Context()))
 	t.Logf("%s: %d devices enrolled in %v", db.Engine, devices, time.Since(start).Round(time.Second))
 	stop()
-	f, stop = nil, nil
+	f = nil
 	before := heap()
 	start = time.Now()
 	f, _ = w.manager(t, o)
@@ -251,10 +251,10 @@ func (g *timed) apply(c agent.Change) []error {
 // wait until a device was taken away, and say when.
 func (g *timed) wait(t *testing.T, device string) time.Time {
 	t.Helper()
-	key := string(gcm.DeviceKey(device))
+	key := gcm.DeviceKey(device)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Microsecond) {
 		g.mu.Lock()
-		at, ok := g.gone[key]
+		at, ok := g.gone[string(key)]
 		g.mu.Unlock()
 		if ok {
 			return at

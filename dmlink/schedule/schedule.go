@@ -124,16 +124,16 @@ func (s Schedule) Command(provider, device string) *syncml.Group {
 		{"NumberOfRemainingScheduledRetries", 0}, {"IntervalForRemainingScheduledRetries", minutes(every)},
 	} {
 		g.Commands = append(g.Commands, &syncml.Op{Verb: syncml.Replace, Items: []syncml.Item{{
-			Target: syncml.Location{URI: pollRoot + escape(provider) + "/Poll/" + n.name},
+			Target: syncml.Location{URI: pollRoot + EscapeName(provider) + "/Poll/" + n.name},
 			Meta:   syncml.Meta{Format: "int"}, Data: []byte(strconv.Itoa(n.value)), HasData: true,
 		}}})
 	}
 	return g
 }
 
-// escape a name for a URI (OMA-TS-DM_TND-V1_2_1 section 4.3): a slash and what
-// escapes it.
-func escape(name string) string {
+// EscapeName for a segment of a URI (OMA-TS-DM_TND-V1_2_1 section 4.3): a slash,
+// and what escapes it.
+func EscapeName(name string) string {
 	return strings.NewReplacer("%", "%25", "/", "%2F").Replace(name)
 }
 

@@ -14,20 +14,34 @@ var _ session.Accounts = (*SQL)(nil)
 // PutAccount replaces the account of an open device. Idle and InfoDigest aren't
 // looked at.
 func (d *SQL) PutAccount(ctx context.Context, device string, a session.Account) error {
-	secret, err := d.seal.seal(device, "secret", a.Password)
+	sealed, err := d.sealAccount(device, a)
 	if err != nil {
 		return err
 	}
-	serverSecret, err := d.seal.seal(device, "server_secret", a.ServerPassword)
-	if err != nil {
-		return err
+	return d.write(ctx, func(t *tx) error { return t.putAccount(device, sealed) })
+}
+
+// sealedAccount is an account as it is written.
+type sealedAccount struct {
+	session.Account
+	secret, serverSecret []byte
+}
+
+func (d *SQL) sealAccount(device string, a session.Account) (*sealedAccount, error) {
+	s := &sealedAccount{Account: a}
+	var err error
+	if s.secret, err = d.seal.seal(device, "secret", a.Password); err != nil {
+		return nil, err
 	}
-	return d.write(ctx, func(t *tx) error {
-		n, err := t.Exec(`UPDATE dm_device SET scheme = $1, account = $2, secret = $3, nonce = $4,
-				server_account = $5, server_secret = $6, server_nonce = $7 WHERE name = $8 AND state = 'open'`,
-			int64(a.Scheme), a.Name, blob(secret), blob(a.Nonce), a.ServerName, blob(serverSecret), blob(a.ServerNonce), device)
-		return one(n, err, "open device", device)
-	})
+	s.serverSecret, err = d.seal.seal(device, "server_secret", a.ServerPassword)
+	return s, err
+}
+
+func (t *tx) putAccount(device string, a *sealedAccount) error {
+	n, err := t.Exec(`UPDATE dm_device SET scheme = $1, account = $2, secret = $3, nonce = $4,
+			server_account = $5, server_secret = $6, server_nonce = $7 WHERE name = $8 AND state = 'open'`,
+		int64(a.Scheme), a.Name, blob(a.secret), blob(a.Nonce), a.ServerName, blob(a.serverSecret), blob(a.ServerNonce), device)
+	return one(n, err, "open device", device)
 }
 
 // one row was changed, otherwise ErrNotFound.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/roamgate/roamgate/dmlink/session"
 )
 
 // Step is what an event of somebody else means here. One of its parts is set, or
@@ -16,6 +18,10 @@ type Step struct {
 	// enrollment, later than the one that is known.
 	Enroll  *Device
 	Welcome Task
+	// Account that the device gets, nil for one by certificate and no more, and the
+	// task, if it has a command, that tells the device its part of it.
+	Account      *session.Account
+	Introduction Task
 	// Close the device of this name, whichever enrollment it has, for Reason.
 	Close, Reason string
 }
@@ -38,12 +44,13 @@ func (d *SQL) Follow(ctx context.Context, source string, after, upTo int64, step
 	if source == "" || upTo <= after || after < 0 {
 		return false, fmt.Errorf("%w: events of %q from %d to %d", ErrInvalid, source, after, upTo)
 	}
-	welcomes := make([]*storable, len(steps))
+	welcomes := make([]welcome, len(steps))
 	for i := range steps {
-		if steps[i].Enroll != nil && steps[i].Welcome.Command != nil {
-			if welcomes[i], err = newStorable(steps[i].Welcome); err != nil {
-				return false, err
-			}
+		if steps[i].Enroll == nil {
+			continue
+		}
+		if welcomes[i], err = d.newWelcome(&steps[i]); err != nil {
+			return false, err
 		}
 	}
 	err = d.write(ctx, func(t *tx) error {
@@ -66,7 +73,31 @@ func (d *SQL) Follow(ctx context.Context, source string, after, upTo int64, step
 	return taken && err == nil, err
 }
 
-func (t *tx) step(s Step, welcome *storable) error {
+// welcome is what is written for a device that enrolls, made before the
+// transaction.
+type welcome struct {
+	tasks   []*storable
+	account *sealedAccount
+}
+
+func (d *SQL) newWelcome(s *Step) (w welcome, err error) {
+	for _, k := range []Task{s.Welcome, s.Introduction} {
+		if k.Command == nil {
+			continue
+		}
+		one, err := newStorable(k)
+		if err != nil {
+			return w, err
+		}
+		w.tasks = append(w.tasks, one)
+	}
+	if s.Account != nil {
+		w.account, err = d.sealAccount(s.Enroll.Name, *s.Account)
+	}
+	return w, err
+}
+
+func (t *tx) step(s Step, w welcome) error {
 	switch {
 	case s.Enroll != nil:
 		v := *s.Enroll
@@ -81,11 +112,20 @@ func (t *tx) step(s Step, welcome *storable) error {
 		case v.Enrolled.UnixMicro() <= old.Enrolled.UnixMicro():
 			v.Enrolled = old.Enrolled.Add(time.Microsecond)
 		}
-		if err := t.enroll(v); err != nil || welcome == nil {
+		if err := t.enroll(v); err != nil {
 			return err
 		}
-		_, err = t.putTask(welcome, v.Name)
-		return err
+		if w.account != nil {
+			if err := t.putAccount(v.Name, w.account); err != nil {
+				return err
+			}
+		}
+		for _, k := range w.tasks {
+			if _, err := t.putTask(k, v.Name); err != nil {
+				return err
+			}
+		}
+		return nil
 	case s.Close != "":
 		v, err := scanDevice(t.Row(`SELECT `+deviceColumns+` WHERE name = $1`+t.ForUpdate(), s.Close))
 		if errors.Is(err, sql.ErrNoRows) {

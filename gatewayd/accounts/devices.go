@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
@@ -31,6 +32,7 @@ type Accounts interface {
 type Desk interface {
 	Welcome(ctx context.Context, v store.Device) (store.Task, error)
 	Recheck(ctx context.Context, device string, welcome store.Task) error
+	Introduce(v store.Device) (*session.Account, store.Task)
 }
 
 // Directory is what enrollment knows.
@@ -41,8 +43,8 @@ type Directory interface {
 
 // Devices makes and closes accounts of devices as enrollment's events say:
 //
-//	enrolled  an account by certificate, whose first command is the schedule;
-//	          what the device had before is gone
+//	enrolled  an account by certificate, whose first commands are the schedule
+//	          and the secret of notifications; what the device had before is gone
 //	renewed   nothing: the account is the device's, whichever certificate it shows
 //	revoked   nothing, while the device has another good certificate; otherwise
 //	          its account is closed
@@ -150,7 +152,8 @@ func (d *Devices) step(ctx context.Context, e directory.Event) (store.Step, erro
 	case directory.Enrolled:
 		v := store.Device{Name: e.Device, User: e.User, Groups: e.Groups, Enrolled: e.At}
 		welcome, err := d.desk.Welcome(ctx, v)
-		return store.Step{Enroll: &v, Welcome: welcome}, err
+		account, introduction := d.desk.Introduce(v)
+		return store.Step{Enroll: &v, Welcome: welcome, Account: account, Introduction: introduction}, err
 	case directory.Revoked:
 		// What took its place is in the events that follow.
 		if e.Reason == ca.Superseded {

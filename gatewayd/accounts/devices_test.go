@@ -3,11 +3,16 @@ package accounts
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/dmlink/schedule"
+	"github.com/roamgate/roamgate/dmlink/session"
 	"github.com/roamgate/roamgate/dmlink/store"
+	"github.com/roamgate/roamgate/dmlink/syncml"
+	"github.com/roamgate/roamgate/dmlink/task"
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/gatewayd/database"
@@ -25,9 +30,10 @@ func TestDevices(t *testing.T) {
 		if err != nil || !v.Open || v.User != "bob" || len(v.Groups) != 1 || !v.Enrolled.Equal(w.clock.Now()) {
 			t.Fatalf("enrolled: %+v, %v", v, err)
 		}
-		if n := w.waiting("phone-1"); n != 1 {
-			t.Errorf("%d commands wait, want the schedule", n)
+		if n := w.waiting("phone-1"); n != welcoming {
+			t.Errorf("%d commands wait, want the schedule and the secret of notifications", n)
 		}
+		w.introduced("phone-1")
 		// Renewed, and the first one revoked: another one is good.
 		renewed := w.sign(ca.Device, "phone-1")
 		w.must(w.directory.Renew(ctx, directory.Renewal{Renews: ca.SerialString(first.SerialNumber), Signed: renewed, At: w.clock.Now(), By: alice, Most: 4, Since: w.clock.Now()}))
@@ -46,7 +52,7 @@ func TestDevices(t *testing.T) {
 		w.enroll("phone-1")
 		w.enroll("phone-1")
 		w.follow()
-		if !w.open("phone-1") || w.waiting("phone-1") != 1 {
+		if !w.open("phone-1") || w.waiting("phone-1") != welcoming {
 			t.Errorf("enrolled anew: open %t, %d commands", w.open("phone-1"), w.waiting("phone-1"))
 		}
 		w.must(w.directory.CloseDevice(ctx, alice, "phone-1", ca.CessationOfOperation, w.clock.Now()))
@@ -73,8 +79,35 @@ func TestScheduleChangedMeanwhile(t *testing.T) {
 	s.Every = time.Hour
 	w.between(func(ctx context.Context) { w.must(w.desk.SetSchedule(ctx, "sales", 1, s)) })
 	w.follow()
-	if n := w.waiting("phone-1"); n != 2 {
-		t.Errorf("%d commands wait, want both schedules", n)
+	if n := w.waiting("phone-1"); n != welcoming+1 {
+		t.Errorf("%d commands wait, want one schedule more", n)
+	}
+}
+
+// welcoming is how many commands a device gets first.
+const welcoming = 2
+
+// introduced: the device is told what its account has.
+func (w *world) introduced(device string) {
+	w.t.Helper()
+	a, err := w.store.Account(w.t.Context(), device)
+	w.must(err)
+	all, err := w.store.Next(w.t.Context(), device, nil, 100)
+	w.must(err)
+	var told []string
+	for _, k := range all {
+		g, ok := k.Command.(*syncml.Group)
+		if !ok {
+			continue
+		}
+		for _, c := range g.Commands {
+			if i := c.(*syncml.Op).Items[0]; strings.Contains(i.Target.URI, task.ServerCredentials) {
+				told = append(told, string(i.Data))
+			}
+		}
+	}
+	if want := []string{a.ServerName, string(a.ServerPassword), string(a.ServerNonce)}; a.Scheme != session.Certificate || len(a.ServerPassword) < 16 || !slices.Equal(told, want) {
+		w.t.Errorf("told %q, the account has %q", told, want)
 	}
 }
 
@@ -105,7 +138,7 @@ func TestSeveralFollow(t *testing.T) {
 	w.must(other.Read(t.Context()))
 	w.follow()
 	for _, name := range []string{"phone-1", "phone-2"} {
-		if !w.open(name) || w.waiting(name) != 1 {
+		if !w.open(name) || w.waiting(name) != welcoming {
 			t.Errorf("%s: open %t, %d commands", name, w.open(name), w.waiting(name))
 		}
 	}
@@ -148,7 +181,7 @@ func TestLostAnswers(t *testing.T) {
 		}
 	}
 	w.follow()
-	if !w.open("phone-1") || w.waiting("phone-1") != 1 || w.Followed() != 1 {
+	if !w.open("phone-1") || w.waiting("phone-1") != welcoming || w.Followed() != 1 {
 		t.Errorf("open %t, %d commands, followed up to %d", w.open("phone-1"), w.waiting("phone-1"), w.Followed())
 	}
 }

@@ -36,7 +36,7 @@ type process struct {
 // leave writes down what runs, and tells how to look around and how to stop.
 func (d *demo) leave() error {
 	k := kept{Dir: d.dir}
-	for _, pid := range []int{d.client.PID(), d.gateway.PID(), d.enrollment.PID()} {
+	for _, pid := range []int{d.client.PID(), d.system.process.PID()} {
 		started, err := startTime(pid)
 		if err != nil {
 			return errors.Join(err, d.close())
@@ -53,10 +53,6 @@ func (d *demo) leave() error {
 	if err != nil {
 		return errors.Join(err, d.close())
 	}
-	address, err := d.client.VirtualIP()
-	if err != nil {
-		return err
-	}
 	for _, n := range d.topology.Namespaces() {
 		n.Leave()
 	}
@@ -69,16 +65,19 @@ It runs on. To look around, as root:
   %[1]s session list
   %[1]s drops
   %[1]s lease list
-  %[8]s request create --user bob --device phone-1
-  %[8]s device list
+  %[8]s device list --config %[9]s
+  %[8]s gateway sessions --config %[9]s
+  %[8]s policy explain phone-1 --config %[9]s
+  %[8]s task place lock --device phone-1 --config %[9]s
+  %[8]s enrollment request create --user bob --device phone-2 --config %[9]s
   ip netns exec %[2]s ping %[3]s
   ip netns exec %[4]s ping %[5]s
   ip netns exec %[6]s ip route
-  tail -f %[7]s/gatewayd.log %[7]s/enrollment.log %[7]s/client/charon.log
+  tail -f %[7]s/run-all.log %[7]s/client/charon.log
 
 To stop it: make demo-stop
-`, gatewayd, dev, netns.LANHost, lan, address, gw, d.dir,
-		"ip netns exec "+gw+" "+d.program+" enrollment --config "+d.config())
+`, gatewayd, dev, netns.LANHost, lan, d.address, gw, d.dir,
+		"ip netns exec "+gw+" "+d.program, d.config())
 	return nil
 }
 
@@ -108,7 +107,7 @@ func stop() error {
 	if err := k.end(); err != nil {
 		return err
 	}
-	say("The demo is ended, and everything taken back")
+	fmt.Println("- The demo is ended, and everything taken back")
 	return nil
 }
 

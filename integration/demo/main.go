@@ -1,11 +1,11 @@
-// Command demo shows gatewayd at work on one machine: three network
-// namespaces, a gateway and an enrollment server that `gatewayd init` configured,
-// and a strongSwan client that gets a certificate for a one-time password,
-// connects, and moves traffic to a host behind the gateway; then the same with
-// strongSwan's own enrollment client.
+// Command demo shows the whole life of a device on one machine: three network
+// namespaces, `gatewayd run all` in one of them, and strongSwan with a device
+// management client in another. The device enrolls with a one-time password,
+// connects into quarantine, takes a policy and is released without connecting
+// again, moves traffic, roams, is woken by an alert and locked, wiped, and refused.
 //
-//	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd) 10.2.0.1 -- 10.2.0.2 lan
-//	                           --HTTPS->
+//	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd run all) 10.2.0.1 -- 10.2.0.2 lan
+//	     (OMA DM)              --HTTPS in the tunnel-> 10.2.0.1
 //
 // It needs root, and changes nothing outside the namespaces that it makes. It
 // exits with 0 only if everything that it shows worked.
@@ -16,6 +16,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -34,7 +35,7 @@ const prefix = "rgdemo"
 func main() {
 	program := flag.String("gatewayd", "bin/gatewayd", "the gatewayd to show")
 	size := flag.Int64("bytes", 100e6, "octets to move each way")
-	keep := flag.Bool("keep", false, "leave everything running")
+	keep := flag.Bool("keep", false, "leave everything running, before the device is wiped")
 	stopKept := flag.Bool("stop", false, "end what -keep left running")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -59,10 +60,12 @@ func show(ctx context.Context, program string, size int64, keep, stopKept bool) 
 	if err != nil {
 		return err
 	}
-	d := &demo{program: program, size: size, keep: keep}
+	d := &demo{program: program, size: size, keep: keep, began: time.Now()}
 	if err := d.show(ctx); err != nil {
 		if ctx.Err() != nil {
 			err = errors.New("interrupted")
+		} else if d.system != nil {
+			err = fmt.Errorf("%w\ngatewayd:\n%s", err, d.system.tail(25))
 		}
 		return errors.Join(err, d.close())
 	}
@@ -77,176 +80,86 @@ type demo struct {
 	program string
 	size    int64
 	keep    bool
+	began   time.Time
 
-	dir        string
-	topology   *netns.Topology
-	enrollment *gateway.Gateway
-	gateway    *gateway.Gateway
-	client     *peer.Charon
+	dir      string
+	topology *netns.Topology
+	capture  *traffic.Capture
+	system   *system
+	gateway  *gateway.Gateway // its local commands
+	client   *peer.Charon
+	phone    *phone
+	address  netip.Addr // of the device, in the tunnel
 }
 
-func (d *demo) show(ctx context.Context) (err error) {
-	if d.dir, err = os.MkdirTemp("", prefix); err != nil {
-		return err
+func (d *demo) show(ctx context.Context) error {
+	steps := []struct {
+		says string
+		do   func(context.Context) (string, error)
+	}{
+		{"Three network namespaces: a device, a gateway, a host inside", d.lay},
+		{"gatewayd run all: the first start makes a CA and a configuration, and starts gateway, manager and enrollment", d.start},
+		{"gatewayd policy apply: no camera on any device", d.policy},
+		{"On the device, with the code that the first start printed: gatewayd enrollment join", d.join},
+		{"strongSwan connects with what it got, and is in quarantine", d.connect},
+		{"The device's first OMA DM session, through the tunnel, applies the policy and lifts the quarantine", d.release},
+		{fmt.Sprintf("%d MB of TCP each way, compared by SHA-256", d.size/1e6), d.move},
+		{"The device roams to another address", d.roam},
+		{"gatewayd task place lock: an alert through the tunnel wakes the device", d.lock},
 	}
-	say("Laying three network namespaces")
+	if !d.keep {
+		steps = append(steps, []struct {
+			says string
+			do   func(context.Context) (string, error)
+		}{
+			{"gatewayd task place wipe: confirmed, certificate revoked, session cut", d.wipe},
+			{"strongSwan tries again", d.refused},
+			{"What the gateway sent toward the inside, all the time", d.judge},
+		}...)
+	}
+	for _, s := range steps {
+		began := time.Now()
+		fmt.Println("-", s.says)
+		said, err := s.do(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("    %5.1f s  %s\n", time.Since(began).Seconds(), said)
+	}
+	fmt.Printf("\n%.1f s in all.\n", time.Since(d.began).Seconds())
+	return nil
+}
+
+func (d *demo) lay(context.Context) (said string, err error) {
+	if d.dir, err = os.MkdirTemp("", prefix); err != nil {
+		return "", err
+	}
 	if d.topology, err = netns.Lay(netns.Options{Prefix: prefix}); err != nil {
-		return err
+		return "", err
 	}
 	if d.keep {
 		for _, n := range d.topology.Namespaces() {
 			n.Outlive()
 		}
 	}
-	if err := d.startGateway(ctx); err != nil {
-		return err
-	}
-	if err := d.startClient(ctx); err != nil {
-		return err
-	}
-	files, err := d.join(ctx, "dev1")
-	if err != nil {
-		return err
-	}
-	if err := d.connect(ctx, files); err != nil {
-		return err
-	}
-	if err := d.measure(ctx); err != nil {
-		return err
-	}
-	if files, err = d.est(ctx, "dev2"); err != nil {
-		return err
-	}
-	if err := d.client.Disconnect(ctx); err != nil {
-		return err
-	}
-	if err := d.connect(ctx, files); err != nil {
-		return err
-	}
-	return d.second(ctx)
-}
-
-// second tells of the other device.
-func (d *demo) second(ctx context.Context) error {
-	session, _, _, err := d.ask(ctx)
-	if err != nil {
-		return err
-	}
-	address, err := d.client.VirtualIP()
-	if err != nil {
-		return err
-	}
-	pinging, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	roundTrip, err := traffic.Ping(pinging, d.topology.Devices[0].Namespace, address, netns.LANHost, 56)
-	if err != nil {
-		return err
-	}
-	d.table([][2]string{
-		{"client", fmt.Sprintf("%s (strongSwan), from %s", session.Device, session.Remote)},
-		{"virtual IP", address.String()},
-		{"round trip", roundTrip.Round(time.Microsecond).String()},
-	})
-	return nil
-}
-
-func (d *demo) startClient(ctx context.Context) (err error) {
-	dir := filepath.Join(d.dir, "client")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	starting, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	d.client, err = peer.Start(starting, d.topology.Devices[0].Namespace, dir)
-	return err
-}
-
-// connect with what the device received.
-func (d *demo) connect(ctx context.Context, files peer.Files) error {
-	say("Connecting strongSwan with what the device received")
-	err := d.client.Load(ctx, peer.Connection{
-		Files:    files,
-		Gateway:  netns.GatewayOutside,
-		RemoteID: gatewayID,
-		Remote:   inside,
-	})
-	if err != nil {
-		return err
-	}
-	if err := d.client.Connect(ctx, 20*time.Second); err != nil {
-		return fmt.Errorf("connecting: %w\ngatewayd:\n%s", err, d.gateway.LogTail(20))
-	}
-	return nil
-}
-
-// measure uses the tunnel and tells what came of it.
-func (d *demo) measure(ctx context.Context) error {
-	dev, lan := d.topology.Devices[0], d.topology.LAN
-	sa, err := d.client.SA()
-	if err != nil {
-		return err
-	}
-	address, err := d.client.VirtualIP()
-	if err != nil {
-		return err
-	}
-	pinging, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	roundTrip, err := traffic.Ping(pinging, dev.Namespace, address, netns.LANHost, 56)
-	if err != nil {
-		return err
-	}
-	say(fmt.Sprintf("Moving %d MB of TCP each way, compared by SHA-256", d.size/1e6))
-	up, err := traffic.TCP(ctx, dev.Namespace, lan, netns.LANHost, d.size)
-	if err != nil {
-		return fmt.Errorf("TCP up: %w", err)
-	}
-	down, err := traffic.TCP(ctx, lan, dev.Namespace, address, d.size)
-	if err != nil {
-		return fmt.Errorf("TCP down: %w", err)
-	}
-	session, status, drops, err := d.ask(ctx)
-	if err != nil {
-		return err
-	}
-	if up.From != address {
-		return fmt.Errorf("the host inside saw %s, not the virtual IP %s", up.From, address)
-	}
-	d.table([][2]string{
-		{"client", fmt.Sprintf("%s (strongSwan), from %s", session.Device, session.Remote)},
-		{"virtual IP", address.String()},
-		{"IKE", sa.Algorithms},
-		{"ESP", sa.Children[0].Algorithms + " in UDP"},
-		{"backend", status.Backend},
-		{"round trip", roundTrip.Round(time.Microsecond).String()},
-		{"TCP up", fmt.Sprintf("%.0f Mb/s, content verified", up.BitsPerSecond()/1e6)},
-		{"TCP down", fmt.Sprintf("%.0f Mb/s, content verified", down.BitsPerSecond()/1e6)},
-		{"drops", drops},
-	})
-	return nil
-}
-
-func say(what string) { fmt.Println("-", what) }
-
-func (d *demo) table(rows [][2]string) {
-	fmt.Println()
-	for _, r := range rows {
-		fmt.Printf("  %-12s %s\n", r[0], r[1])
-	}
+	d.capture, err = traffic.StartCapture(d.topology.Gateway, netns.InsideLink, filepath.Join(d.dir, "inside.pcap"), 96)
+	return "dev1 10.1.0.2 -- 10.1.0.1 gw 10.2.0.1 -- 10.2.0.2 lan", err
 }
 
 // close ends and removes everything, in the reverse order. It is called once,
 // whatever was made.
 func (d *demo) close() error {
 	var failed error
+	if d.phone != nil {
+		failed = errors.Join(failed, d.phone.close())
+	}
 	if d.client != nil {
 		failed = errors.Join(failed, d.client.Stop())
 	}
-	for _, server := range []*gateway.Gateway{d.gateway, d.enrollment} {
-		if server != nil {
-			failed = errors.Join(failed, server.Terminate(15*time.Second))
-		}
+	if d.system != nil {
+		failed = errors.Join(failed, d.system.process.Stop(45*time.Second))
 	}
+	failed = errors.Join(failed, d.stopCapture())
 	if d.topology != nil {
 		failed = errors.Join(failed, d.topology.Close())
 	}
@@ -254,7 +167,16 @@ func (d *demo) close() error {
 		failed = errors.Join(failed, os.RemoveAll(d.dir))
 	}
 	if failed == nil {
-		say("Everything is taken back")
+		fmt.Println("- Everything is taken back")
 	}
 	return failed
+}
+
+func (d *demo) stopCapture() error {
+	if d.capture == nil {
+		return nil
+	}
+	c := d.capture
+	d.capture = nil
+	return c.Stop()
 }

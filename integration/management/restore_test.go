@@ -37,7 +37,7 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := d.come(); err != nil || d.locked.Load() != 1 {
 		t.Fatalf("locked %d times, %v", d.locked.Load(), err)
 	}
-	if out, err := w.command("database", "restored", "--config", w.file); err == nil || !contains(out, "running already") {
+	if out, err := w.command("database", "restored", "--config", w.file); err == nil || !contains(out, "is running", "runtime_dir") {
 		t.Errorf("while the manager runs: %v\n%s", err, out)
 	}
 	p.kill()

@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) Feeder) {
 	t.Run("scopes", func(t *testing.T) { testScopes(t, open(t)) })
 	t.Run("a change marks whom it touches", func(t *testing.T) { testMarks(t, open(t)) })
 	t.Run("commands wait", func(t *testing.T) { testCommands(t, open(t)) })
+	t.Run("many are put, each by itself", func(t *testing.T) { testMany(t, open(t)) })
 	t.Run("what happens meanwhile isn't lost", func(t *testing.T) { testChanged(t, open(t)) })
 	t.Run("outcomes are told once", func(t *testing.T) { testOutcomes(t, open(t)) })
 	t.Run("what is due comes back", func(t *testing.T) { testDue(t, open(t)) })
@@ -282,6 +283,37 @@ func testCommands(t *testing.T, s Feeder) {
 	}
 	if m := one(t, s, "a"); len(m.State.Commands) != 3 || !slices.Equal(m.Claimed, []string{"p3"}) {
 		t.Errorf("state %+v, claimed %v", m.State, m.Claimed)
+	}
+}
+
+// Of many that are put together each is put or isn't.
+func testMany(t *testing.T, s Feeder) {
+	var all []policy.Computed
+	for i := range 5 {
+		id := fmt.Sprint("d", i)
+		s.PutDevice(t, policy.Facts{ID: id})
+		m := one(t, s, id)
+		next := m.State
+		next.Commands = []policy.Command{command("p1", "./Same", "1"), command("p2", "./Own", id)}
+		all = append(all, policy.Computed{Marked: m, Next: next})
+	}
+	if err := s.Mark(t.Context(), "d1"); err != nil {
+		t.Fatal(err)
+	}
+	all[3].Facts.ID = "nobody"
+	put, err := s.Put(t.Context(), all)
+	if err != nil || !slices.Equal(put, []bool{true, false, true, false, true}) {
+		t.Fatalf("put %v, %v", put, err)
+	}
+	for i, want := range []int{2, 0, 2, 0, 2} {
+		id := fmt.Sprint("d", i)
+		tasks := s.Waiting(t, id)
+		if len(tasks) != want || want > 0 && string(tasks[1].Command.(*syncml.Op).Items[0].Data) != id {
+			t.Errorf("%s: %+v wait", id, tasks)
+		}
+	}
+	if put, err := s.Put(t.Context(), nil); err != nil || len(put) != 0 {
+		t.Errorf("nothing: %v, %v", put, err)
 	}
 }
 
