@@ -20,7 +20,7 @@ func sound() *evidence {
 			"eve": {Serial: "02", Had: []string{"10.9.0.2"}, Attempts: out},
 			"bob": {Serial: "03", Had: []string{"10.9.0.3"}, Attempts: out, Wiped: 1},
 		},
-		Committed: sections(),
+		Committed: sections(), Wanted: map[string]string{"devices": "1.7", "access": "1.2"},
 		Gateways: map[string]*gatewayEvidence{
 			"gw1": {Sections: sections(), Sessions: []sessionEvidence{{"ann", "gw1", ann}}, Leases: map[string]string{"10.9.0.1": "ann", "10.9.0.2": "eve"}},
 			"gw2": {Sections: sections(), Leases: map[string]string{"10.9.0.1": "ann"}},
@@ -112,6 +112,8 @@ var mutations = []struct {
 		s.Applied = false
 		e.Gateways["gw1"].Sections["access"] = s
 	}},
+	{"the manager has an older one", "the manager has section access", func(e *evidence, _, _ string) { e.Wanted["access"] = "0.1" }},
+	{"the log was changed", "audit log", func(e *evidence, _, _ string) { e.Audit = "entry 7 isn't what was written" }},
 	{"an event isn't followed", "is at event", func(e *evidence, _, _ string) { e.Outbox++ }},
 	{"the manager believes in another session", "as the manager knows them", func(e *evidence, _, _ string) { e.Sessions = e.Sessions[1:] }},
 }

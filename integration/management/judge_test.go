@@ -14,7 +14,9 @@ type evidence struct {
 	Devices map[string]*deviceEvidence
 	// Committed sections in the database, as a manager reads them.
 	Committed map[string]sectionEvidence
-	Gateways  map[string]*gatewayEvidence
+	// Wanted are the versions that the manager's process would have gateways in.
+	Wanted   map[string]string
+	Gateways map[string]*gatewayEvidence
 	// Certificates of devices in the record.
 	Certificates map[string]certificateEvidence
 	// Listed are serial numbers on the revocation list, Pushed those that gateways
@@ -29,6 +31,8 @@ type evidence struct {
 	Sessions []sessionEvidence
 	// Acknowledged operations of administrators.
 	Acknowledged []operation
+	// Audit says what is wrong with the log of what administrators did.
+	Audit string
 }
 
 // deviceEvidence is what is known of a device, and what it knows itself.
@@ -283,6 +287,9 @@ func (e *evidence) commands(f *findings) {
 // versions are equal everywhere, and so is the content.
 func (e *evidence) versions(f *findings) {
 	for section, want := range e.Committed {
+		if e.Wanted[section] != want.Version {
+			f.add("the manager has section %s of %s, committed is %s", section, e.Wanted[section], want.Version)
+		}
 		for name, g := range e.Gateways {
 			if has := g.Sections[section]; !has.Applied || has.Version != want.Version || has.Hash != want.Hash {
 				f.add("section %s at %s is %s %.12s, in force %t; committed is %s %.12s", section, name, has.Version, has.Hash, has.Applied, want.Version, want.Hash)
@@ -317,6 +324,9 @@ func (e *evidence) followed(f *findings) {
 		if n != e.Outbox {
 			f.add("%s is at event %d of %d", reader, n, e.Outbox)
 		}
+	}
+	if e.Audit != "" {
+		f.add("audit log: %s", e.Audit)
 	}
 	if len(e.Followed) < 2 {
 		f.add("only %d follow enrollment", len(e.Followed))

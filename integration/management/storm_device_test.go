@@ -60,7 +60,9 @@ type roamer struct {
 	joined *client.Result
 	had    []netip.Addr
 	ticket *ike.Ticket
-	up     *device.Device
+	// fresh is one that nobody was shown.
+	fresh *ike.Ticket
+	up    *device.Device
 }
 
 // enrolled says whether it has its certificate, and which.
@@ -286,10 +288,23 @@ func (r *roamer) roam(ctx context.Context, settle <-chan struct{}) {
 	}
 }
 
+// ticketed says whether its session gave it a ticket, and keeps that for returns.
+func (r *roamer) ticketed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.up != nil && r.fresh == nil {
+		r.fresh = r.up.Ticket()
+	}
+	return r.fresh != nil
+}
+
 // returns tries to come back by all ways, and says by which it got in.
 func (r *roamer) returns(ctx context.Context) (list []attempt) {
 	r.mu.Lock()
 	ticket := r.ticket
+	if r.fresh != nil {
+		ticket = r.fresh
+	}
 	r.mu.Unlock()
 	for _, o := range r.s.outposts {
 		// A ticket that isn't there was used up at another time.

@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"github.com/roamgate/roamgate/control/gcm"
+	"github.com/roamgate/roamgate/dmlink/api"
+	"github.com/roamgate/roamgate/dmlink/api/client"
 	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -23,7 +25,7 @@ import (
 func (s *storm) evidence(ctx context.Context) (*evidence, error) {
 	e := &evidence{
 		Devices: map[string]*deviceEvidence{}, Gateways: map[string]*gatewayEvidence{}, Committed: map[string]sectionEvidence{},
-		Certificates: map[string]certificateEvidence{}, Followed: map[string]int64{},
+		Certificates: map[string]certificateEvidence{}, Followed: map[string]int64{}, Wanted: map[string]string{},
 	}
 	var asked sync.WaitGroup
 	all := make([]*deviceEvidence, len(s.roamers))
@@ -48,6 +50,18 @@ func (s *storm) evidence(ctx context.Context) (*evidence, error) {
 	s.mu.Unlock()
 	if err := s.committed(ctx, e); err != nil {
 		return nil, err
+	}
+	for name := range e.Gateways {
+		g, err := client.Call(ctx, s.manager, api.GatewayShow, &api.OneGateway{Gateway: name})
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range g.Sections {
+			e.Wanted[v.Section] = v.Wanted
+		}
+	}
+	if _, err := client.Call(ctx, s.manager, api.AuditVerify, &api.VerifyAudit{}); err != nil {
+		e.Audit = err.Error()
 	}
 	if err := s.recorded(ctx, e); err != nil {
 		return nil, err

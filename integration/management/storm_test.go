@@ -110,6 +110,7 @@ func brew(t *testing.T, n size) {
 	administrators.Wait()
 	close(settle)
 	s.calm(ctx)
+	s.last(ctx)
 	lied(t, s.verdict(ctx))
 }
 
@@ -280,6 +281,32 @@ func (s *storm) calm(ctx context.Context) {
 		n[o.Kind]++
 	}
 	t.Logf("acknowledged: %v", n)
+}
+
+// last are a device that is wiped by a command that wakes it, and one that is
+// revoked, both while they are connected and have a ticket that was never shown.
+func (s *storm) last(ctx context.Context) {
+	w, kinds := s.w, []string{"wipe", "revoke"}
+	for _, r := range s.roamers {
+		if s.doomed[r.name] || len(kinds) == 0 {
+			continue
+		}
+		s.mu.Lock()
+		s.doomed[r.name] = true
+		s.placed++
+		o := operation{Kind: kinds[0], Device: r.name}
+		if o.Kind == "wipe" {
+			o.Task = fmt.Sprintf("wipe-%d", s.placed)
+		}
+		s.mu.Unlock()
+		kinds = kinds[1:]
+		w.until(r.name+" has a ticket", func() bool { return r.ticketed() })
+		s.insist(ctx, o)
+		w.until(r.name+" is cut", func() bool { return !r.connected(ctx) })
+	}
+	if len(kinds) > 0 {
+		w.t.Errorf("nobody is left for %v", kinds)
+	}
 }
 
 // verdict, once who was closed has tried to come back: the evidence that is sound,
