@@ -80,10 +80,11 @@ func (f *Fleet) EndSessions(ctx context.Context, device string) (int, error) {
 	return ended, errors.Join(wrong...)
 }
 
-// end a session. One that the gateway doesn't have is over: it says so itself.
+// end a session. One that its gateway ends, or doesn't have, is over. The gateway
+// tells so when the device has heard of it, or after a minute in which it hasn't:
+// too late for who asks where a device is that went elsewhere without a word.
 func (f *Fleet) end(ctx context.Context, s Session) error {
-	err := f.push.End(ctx, s.Gateway, s.Device, s.Session)
-	if !errors.Is(err, push.ErrNoSession) {
+	if err := f.push.End(ctx, s.Gateway, s.Device, s.Session); err != nil && !errors.Is(err, push.ErrNoSession) {
 		return err
 	}
 	return f.db.Write(ctx, func(t *database.Tx) error {

@@ -35,7 +35,7 @@ func stormOf(w *world, victims ...*process) {
 	const devices, workers, kills = 40, 4, 3
 	codes := make([]string, devices)
 	for i := range codes {
-		made, err := w.admins.CreateRequest(t.Context(), admin.NewRequest{User: "user-" + device(i), Device: device(i), Groups: []string{"sales"}})
+		made, err := w.admins.CreateRequest(t.Context(), admin.NewRequest{User: "user-" + phoneName(i), Device: phoneName(i), Groups: []string{"sales"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,12 +90,12 @@ func stormOf(w *world, victims ...*process) {
 		return err == nil && n == last
 	})
 	for i := range devices {
-		v, err := w.store.Device(t.Context(), device(i))
+		v, err := w.store.Device(t.Context(), phoneName(i))
 		if err != nil || !v.Open {
-			t.Errorf("%s: %+v, %v", device(i), v, err)
+			t.Errorf("%s: %+v, %v", phoneName(i), v, err)
 			continue
 		}
-		all, err := w.store.CommandsOfDevice(t.Context(), device(i), 0, 100)
+		all, err := w.store.CommandsOfDevice(t.Context(), phoneName(i), 0, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,9 +106,9 @@ func stormOf(w *world, victims ...*process) {
 			}
 		}
 		if told != 1 {
-			t.Errorf("%s is told its schedule %d times", device(i), told)
+			t.Errorf("%s is told its schedule %d times", phoneName(i), told)
 		}
 	}
 }
 
-func device(i int) string { return fmt.Sprintf("phone-%02d", i) }
+func phoneName(i int) string { return fmt.Sprintf("phone-%02d", i) }

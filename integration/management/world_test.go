@@ -257,11 +257,15 @@ func (p *process) kill() {
 	p.command = nil
 }
 
-// until something holds; the time is for machines that have much else to do.
-func (w *world) until(what string, holds func() bool) {
+// until something holds; the time is for machines that have much else to do. What
+// was seen last is told where it never does.
+func (w *world) until(what string, holds func() bool, seen ...func() string) {
 	w.t.Helper()
 	for end := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
+			for _, last := range seen {
+				what += "; last seen:\n" + last()
+			}
 			w.t.Fatalf("in vain: %s", what)
 		}
 	}
