@@ -115,10 +115,7 @@ func (r *roamer) begin(joined *client.Result) error {
 	if err != nil {
 		return err
 	}
-	own := tls.Certificate{PrivateKey: joined.Key, Leaf: joined.Certificate}
-	for _, der := range chain(joined) {
-		own.Certificate = append(own.Certificate, der)
-	}
+	own := tls.Certificate{PrivateKey: joined.Key, Leaf: joined.Certificate, Certificate: chain(joined)}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.s.w.root, Certificates: []tls.Certificate{own}}}
 	r.s.w.t.Cleanup(transport.CloseIdleConnections)
 	r.dm = dm.New(dm.Config{
@@ -259,10 +256,16 @@ func (r *roamer) connected(ctx context.Context) bool {
 	if d == nil || d.Info().State != device.Up {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	_, err := d.Ping(ctx, netns.LANHost, make([]byte, 56))
-	return err == nil
+	// A packet may get lost, and the machine have much else to do.
+	for range 3 {
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		_, err := d.Ping(ctx, netns.LANHost, make([]byte, 56))
+		cancel()
+		if err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // roam from gateway to gateway until settle, and then stay.

@@ -44,9 +44,7 @@ func (s *storm) evidence(ctx context.Context) (*evidence, error) {
 		e.Gateways[o.name] = g
 	}
 	s.mu.Lock()
-	for _, o := range s.acknowledged {
-		e.Acknowledged = append(e.Acknowledged, o)
-	}
+	e.Acknowledged = append(e.Acknowledged, s.acknowledged...)
 	s.mu.Unlock()
 	if err := s.committed(ctx, e); err != nil {
 		return nil, err

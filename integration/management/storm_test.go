@@ -245,6 +245,7 @@ func (s *storm) calm(ctx context.Context) {
 	})
 	var before findings
 	w.until("peace", func() bool {
+		pause(ctx, time.Second) // to look is work, too
 		e, err := s.evidence(ctx)
 		if err != nil {
 			before = findings{err.Error()}
@@ -320,6 +321,7 @@ func (s *storm) verdict(ctx context.Context) *evidence {
 	var e *evidence
 	var f findings
 	w.until("a sound world", func() bool {
+		pause(ctx, time.Second)
 		var err error
 		if e, err = s.evidence(ctx); err != nil {
 			f = findings{err.Error()}
