@@ -176,7 +176,7 @@ func TestNewTaskIsToldSoon(t *testing.T) {
 		for range 1000 {
 			wakeUp(t, a, "phone")
 		}
-		time.Sleep(time.Second)
+		time.Sleep(settle / 2)
 		wakeUp(t, a, "phone")
 		time.Sleep(50 * time.Second)
 		wantTimes(t, f.times("phone"), 0, 20*time.Second, 20*time.Second+settle)

@@ -30,12 +30,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 func decode(body []byte) ([]byte, error) {
+	body = bytes.TrimLeft(body, " \t\r\n")
+	if len(body) > 0 && body[0] == 0x30 { // SEQUENCE; '0' can't begin the base64 of one
+		return body, nil // whose last octet may look like the end of a line
+	}
 	body = bytes.TrimSpace(body)
 	switch {
 	case len(body) == 0:
 		return nil, fmt.Errorf("%w: it is empty", errBody)
-	case body[0] == 0x30: // SEQUENCE; '0' can't begin the base64 of one
-		return body, nil
 	case body[0] == '-':
 		block, rest := pem.Decode(body)
 		if block == nil || len(bytes.TrimSpace(rest)) != 0 {

@@ -307,6 +307,13 @@ func TestBodies(t *testing.T) {
 			t.Errorf("%s: %x, %v", name, got, err)
 		}
 	}
+	// DER ends as it ends.
+	for _, last := range " \t\r\n\v\f" {
+		der := append([]byte{0x30, 1}, byte(last))
+		if got, err := decode(der); err != nil || !bytes.Equal(got, der) {
+			t.Errorf("DER that ends with %q: %x, %v", last, got, err)
+		}
+	}
 	for _, body := range []string{"", " \n", "-----BEGIN", "MII*", text + "=", text[:len(text)-1] + "!", "<xml/>"} {
 		if got, err := decode([]byte(body)); !errors.Is(err, errBody) {
 			t.Errorf("%q: %x, %v", body, got, err)
