@@ -366,11 +366,7 @@ func (a *Alerter) deliver(ctx context.Context, w *wake) {
 		a.lookAgain(w)
 	case result == Sent:
 		w.tries, w.failures, w.sent = w.tries+1, 0, time.Now()
-		wait := a.wait(w.tries)
-		if w.woken {
-			w.tries, wait = 0, min(wait, a.settle())
-		}
-		a.schedule(w, wait)
+		a.schedule(w, a.wait(w.tries))
 	case w.connected:
 		a.now(w)
 	case result == Unreachable:

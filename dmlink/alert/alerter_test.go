@@ -418,7 +418,7 @@ func TestLook(t *testing.T) {
 
 // A fleet of which nobody answers: the table is bounded, and so is how many are
 // told at a time; everybody is told as often as he should be.
-func TestFleet(t *testing.T) {
+func TestSilentFleet(t *testing.T) {
 	const devices, workers = 2000, 7
 	run(t, func(c *Config) { c.MaxDevices, c.Workers = devices, workers }, func(t *testing.T, a *Alerter, f *fleet) {
 		f.takes = 10 * time.Millisecond
