@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -55,13 +54,13 @@ func joinHere(ctx context.Context, m *client.Client, file string, cfg *config.Co
 		return fmt.Errorf("%s: %w", contentFile, err)
 	}
 	management := &cfg.Gateway.Management
-	fingerprint, err := fingerprintOf(cfg.Path(management.Key))
+	known, err := fingerprintOf(cfg.Path(management.Key))
 	if err != nil {
 		return fmt.Errorf("key of the management port: %w", err)
 	}
 	in := &api.AddGateway{}
 	in.Body.Name, in.Body.Host, in.Body.Address = management.Name, management.Host, management.Listen.String()
-	in.Body.Fingerprint = fmt.Sprintf("%x", fingerprint)
+	in.Body.Fingerprint = fmt.Sprintf("%x", known)
 	if _, err := client.Call(ctx, m, api.GatewayAdd, in); err != nil {
 		return fmt.Errorf("have gateway %s join: %w", management.Name, err)
 	}
@@ -92,7 +91,7 @@ func firstContent(ctx context.Context, m *client.Client, file string) error {
 	return err
 }
 
-// fingerprintOf a key: SHA-256 of its public half.
+// fingerprintOf the key in a file.
 func fingerprintOf(file string) (f [sha256.Size]byte, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -103,8 +102,7 @@ func fingerprintOf(file string) (f [sha256.Size]byte, err error) {
 	if err != nil {
 		return f, err
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	return sha256.Sum256(public), err
+	return fingerprint(key.Public())
 }
 
 // firstUser and firstDevice of the request that a first start makes.

@@ -69,13 +69,19 @@ with an address the internal one; flags say otherwise. Nothing is overwritten.`,
 type initPaths struct{ file, pki, state, runtime string }
 
 func (f *initFlags) paths(g *global, changed bool) (initPaths, error) {
-	if f.dir == "" {
+	return pathsIn(f.dir, g, changed)
+}
+
+// pathsIn a folder, or, where it is empty, the system's; changed: --config was
+// given.
+func pathsIn(folder string, g *global, changed bool) (initPaths, error) {
+	if folder == "" {
 		return initPaths{g.config, pki.DefaultDir, config.SystemStateDir, config.SystemRuntimeDir}, nil
 	}
 	if changed {
 		return initPaths{}, usage("--dir and --config exclude each other: the file is gatewayd.yaml in the folder")
 	}
-	dir, err := filepath.Abs(f.dir)
+	dir, err := filepath.Abs(folder)
 	return initPaths{filepath.Join(dir, "gatewayd.yaml"), filepath.Join(dir, "pki"), "state", "run"}, err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	_ "embed"
@@ -108,7 +109,7 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 	if err != nil {
 		return err
 	}
-	fingerprint, err := f.makeKey(p)
+	known, err := f.makeKey(p)
 	if err != nil {
 		return err
 	}
@@ -121,14 +122,14 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 	fmt.Fprintf(w, "internal       %s\n", f.internal)
 	fmt.Fprintf(w, "identity       %s\n", f.id)
 	fmt.Fprintf(w, "managers dial  %s\n", f.listen)
-	fmt.Fprintf(w, "fingerprint    %x\n", fingerprint)
+	fmt.Fprintf(w, "fingerprint    %x\n", known)
 	missing := f.missing(filepath.Dir(p.file))
 	fmt.Fprintf(w, "\nNext:\n")
 	for _, name := range missing {
 		fmt.Fprintf(w, "  copy %s to %s\n", name, filepath.Dir(p.file))
 	}
 	fmt.Fprintf(w, "  gatewayd run gateway --config %s\n", p.file)
-	fmt.Fprintf(w, "and on the manager:\n  gatewayd gateway add %s %s --host %s --fingerprint %x\n", f.name, f.listen, f.host, fingerprint)
+	fmt.Fprintf(w, "and on the manager:\n  gatewayd gateway add %s %s --host %s --fingerprint %x\n", f.name, f.listen, f.host, known)
 	return nil
 }
 
@@ -136,28 +137,34 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 const managementKey = "gateway.management.key"
 
 // makeKey of the management port, and its fingerprint.
-func (f *initManagedFlags) makeKey(p initPaths) (fingerprint [sha256.Size]byte, err error) {
+func (f *initManagedFlags) makeKey(p initPaths) (known [sha256.Size]byte, err error) {
 	key, err := ca.GenerateKey(ca.KeyAlgorithm(f.key))
 	if err != nil {
-		return fingerprint, usage("--key: %w", err)
+		return known, usage("--key: %w", err)
 	}
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		return fingerprint, err
+	if known, err = fingerprint(key.Public()); err != nil {
+		return known, err
 	}
 	secret, err := ca.EncodeKey(key)
 	if err != nil {
-		return fingerprint, err
+		return known, err
 	}
 	defer clear(secret)
 	if err := os.MkdirAll(filepath.Dir(p.file), 0o755); err != nil {
-		return fingerprint, err
+		return known, err
 	}
 	file := filepath.Join(filepath.Dir(p.file), managementKey)
 	if err := ca.WriteFile(file, secret, 0o600, false); err != nil {
-		return fingerprint, err
+		return known, err
 	}
-	return sha256.Sum256(public), f.giveKey(file)
+	return known, f.giveKey(file)
+}
+
+// fingerprint of a public key: SHA-256 of it in PKIX form, by which a manager knows
+// a gateway before it has a certificate.
+func fingerprint(key crypto.PublicKey) ([sha256.Size]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	return sha256.Sum256(der), err
 }
 
 // findOutManaged: interfaces and addresses. A pool is not asked for.

@@ -131,16 +131,13 @@ the CA that is there or by a new one. Nothing is overwritten.`
 }
 
 func (f *initManagerFlags) run(c *cobra.Command, g *global) error {
-	file, dir, state := g.config, pki.DefaultDir, config.SystemManagerDir
+	p, err := pathsIn(f.dir, g, c.Flags().Changed("config"))
+	if err != nil {
+		return err
+	}
+	file, dir, state := p.file, p.pki, config.SystemManagerDir
 	if f.dir != "" {
-		if c.Flags().Changed("config") {
-			return usage("--dir and --config exclude each other: the file is gatewayd.yaml in the folder")
-		}
-		base, err := filepath.Abs(f.dir)
-		if err != nil {
-			return err
-		}
-		file, dir, state = filepath.Join(base, "gatewayd.yaml"), filepath.Join(base, "pki"), "manager"
+		state = "manager"
 	}
 	before, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

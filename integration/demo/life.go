@@ -154,7 +154,7 @@ func (d *demo) release(ctx context.Context) (string, error) {
 	}
 	defer pings.Stop()
 	time.Sleep(time.Second) // in quarantine
-	held, answered, _ := pings.Answered(time.Time{})
+	held, answered := pings.Answered(time.Time{})
 	if held == 0 || answered != 0 {
 		return "", fmt.Errorf("in quarantine %d of %d echo requests were answered", answered, held)
 	}
@@ -177,7 +177,7 @@ func (d *demo) release(ctx context.Context) (string, error) {
 		return "", err
 	}
 	time.Sleep(time.Second)
-	after, answered, _ := pings.Answered(sent)
+	after, answered := pings.Answered(sent)
 	if answered != after {
 		return "", fmt.Errorf("since the release %d of %d echo requests were answered", answered, after)
 	}

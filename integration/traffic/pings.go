@@ -88,8 +88,8 @@ func (p *Pings) receive() {
 }
 
 // Answered says how many were sent and answered from a moment on, but for those of
-// the last half second, and when the first answer came.
-func (p *Pings) Answered(since time.Time) (sent, answered int, first time.Time) {
+// the last half second.
+func (p *Pings) Answered(since time.Time) (sent, answered int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := time.Now().Add(-500 * time.Millisecond)
@@ -98,14 +98,11 @@ func (p *Pings) Answered(since time.Time) (sent, answered int, first time.Time) 
 			continue
 		}
 		sent++
-		if back, ok := p.back[i]; ok {
+		if _, ok := p.back[i]; ok {
 			answered++
-			if first.IsZero() || back.Before(first) {
-				first = back
-			}
 		}
 	}
-	return sent, answered, first
+	return sent, answered
 }
 
 // FirstAnswer is when the first answer came at or after a moment, the zero Time if
