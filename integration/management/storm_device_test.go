@@ -156,12 +156,18 @@ func (r *roamer) manage(ctx context.Context) {
 
 // comes says whether device management lets it in, once that is clear.
 func (r *roamer) comes(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	for {
 		_, err := r.dm.Session(ctx)
-		if err == nil || errors.Is(err, dm.ErrStatus) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, dm.ErrStatus) {
 			return err == nil
 		}
 		pause(ctx, 50*time.Millisecond)
+		if ctx.Err() != nil {
+			r.s.w.t.Errorf("%s: device management neither lets it in nor refuses it: %v", r.name, err)
+			return false
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,8 +150,7 @@ func (s *storm) invite() {
 	s.roamers = append(s.roamers, newRoamer(s, name, made.Code))
 }
 
-// administer devices at random until over. An operation is repeated, word for
-// word, until it is acknowledged, or is refused for good.
+// administer devices at random until over.
 func (s *storm) administer(ctx context.Context, over <-chan struct{}) {
 	for {
 		select {
@@ -190,16 +190,52 @@ func (s *storm) choose(device string) (operation, bool) {
 	return o, true
 }
 
-// insist on an operation.
+// insist on an operation until it is acknowledged, or refused for good: an answer
+// that got lost doesn't mean that nothing was done.
 func (s *storm) insist(ctx context.Context, o operation) {
-	for ; ctx.Err() == nil; pause(ctx, 100*time.Millisecond) {
-		if err := s.try(ctx, o); err == nil {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		err := s.try(ctx, o)
+		done, known := err == nil, err == nil
+		if conflicts(err) {
+			done, known = s.done(ctx, o)
+		}
+		switch {
+		case done:
 			s.mu.Lock()
 			s.acknowledged = append(s.acknowledged, o)
 			s.mu.Unlock()
 			return
+		case known:
+			s.w.t.Logf("%v was refused: %v", o, err)
+			return
+		}
+		pause(ctx, 100*time.Millisecond)
+		if ctx.Err() != nil {
+			s.w.t.Errorf("in vain: %v: %v", o, err)
+			return
 		}
 	}
+}
+
+// conflicts says whether an operation was refused because of what is so already.
+func conflicts(err error) bool {
+	var dm *api.Problem
+	var enrollment *admin.Problem
+	return errors.As(err, &dm) && dm.Status == http.StatusConflict || errors.As(err, &enrollment) && enrollment.Status == http.StatusConflict
+}
+
+// done says whether an operation that conflicts was carried out at an earlier try,
+// if that is known. Nobody else closes this device or places this task; but a task
+// for a device that was closed meanwhile isn't placed.
+func (s *storm) done(ctx context.Context, o operation) (done, known bool) {
+	if o.Task == "" {
+		return true, true
+	}
+	_, err := client.Call(ctx, s.manager, api.TaskShow, &api.OneTask{Task: o.Task})
+	var p *api.Problem
+	return err == nil, err == nil || errors.As(err, &p) && p.Status == http.StatusNotFound
 }
 
 func (s *storm) try(ctx context.Context, o operation) error {
