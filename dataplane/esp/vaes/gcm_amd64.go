@@ -80,18 +80,20 @@ func (k *Key) Expand(key []byte) error {
 func (k *Key) Erase() { *k = Key{} }
 
 // Seal encrypts in place all of packet but its last ICVLen octets, into which the ICV
-// goes. aad has MaxAAD octets at most.
+// goes. aad has MaxAAD octets at most. It panics where there is no room for an ICV, too
+// much AAD, or no key.
 func (k *Key) Seal(packet []byte, nonce *[NonceLen]byte, aad []byte) {
-	n := textLen(packet)
+	n := k.check(packet)
 	high, low := integers(aad)
 	j0High, j0Low := counterBlock(nonce)
 	seal(k, &packet[0], n, j0High, j0Low, high, low, uint64(len(aad))*8)
 }
 
 // Open authenticates packet, whose last ICVLen octets are the ICV, decrypts the others
-// in place, and says whether they are authentic. If not, they are zero.
+// in place, and says whether they are authentic. If not, they are zero. It panics as
+// Seal does.
 func (k *Key) Open(packet []byte, nonce *[NonceLen]byte, aad []byte) bool {
-	n := textLen(packet)
+	n := k.check(packet)
 	high, low := integers(aad)
 	j0High, j0Low := counterBlock(nonce)
 	if !open(k, &packet[0], n, j0High, j0Low, high, low, uint64(len(aad))*8) {
@@ -101,10 +103,14 @@ func (k *Key) Open(packet []byte, nonce *[NonceLen]byte, aad []byte) bool {
 	return true
 }
 
-func textLen(packet []byte) int {
+// check returns the length of the text.
+func (k *Key) check(packet []byte) int {
 	n := len(packet) - ICVLen
-	if n < 0 || uint64(n) > maxText {
+	if n < 0 || n > maxText {
 		panic("vaes: packet of a wrong length")
+	}
+	if k.count == 0 {
+		panic("vaes: no key") // with what Erase leaves anybody could read
 	}
 	return n
 }

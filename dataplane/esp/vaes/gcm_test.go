@@ -202,7 +202,12 @@ func TestPanics(t *testing.T) {
 	k := expanded(t, octets(16))
 	for name, f := range map[string]func(){
 		"a packet without ICV": func() { k.Seal(make([]byte, ICVLen-1), new([NonceLen]byte), nil) },
-		"too much AAD":         func() { k.Open(make([]byte, ICVLen), new([NonceLen]byte), make([]byte, MaxAAD+1)) },
+		"an erased key": func() {
+			erased := *k
+			erased.Erase()
+			erased.Seal(make([]byte, 2*ICVLen), new([NonceLen]byte), nil)
+		},
+		"too much AAD": func() { k.Open(make([]byte, ICVLen), new([NonceLen]byte), make([]byte, MaxAAD+1)) },
 	} {
 		func() {
 			defer func() {
