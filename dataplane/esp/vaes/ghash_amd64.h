@@ -42,8 +42,9 @@
 // (registers from 16 on don't matter for that). Loads and stores of the last vector are masked: octets behind the mask are
 // neither read nor written, and can't fault.
 
-// Offsets in Key: of the powers H^16 and H^1, and of a round key.
+// Offsets in Key: of powers of H, and of a round key.
 #define H16 (Key_powers+16)
+#define H4 (Key_powers+208)
 #define H1 (Key_powers+256)
 #define RK(i) (Key_rounds+16*i)(SI)
 

@@ -5,7 +5,7 @@
 #include "ghash_amd64.h"
 
 // hashKeys makes the powers of H. Registers are those of ghash_amd64.h, but DI is at the
-// round keys, CX counts, and Z0 and Z1 are H and its last power.
+// round keys, CX counts, Z1 is what was made last, and Z0 what it is multiplied with.
 //
 // func hashKeys(k *Key)
 TEXT ·hashKeys(SB), NOSPLIT, $0-8
@@ -42,8 +42,8 @@ last:
 	VPINSRQ $1, BX, X0, X0
 	VMOVDQU X0, H1(SI)
 
-	// Each power is the one before it times H: H^(i-1) * x^-1 times H * x^-1 is reduced to
-	// H^i * x^-1.
+	// H^2 to H^4: each is the one before it times H. H^(i-1) * x^-1 times H * x^-1 is
+	// reduced to H^i * x^-1.
 	VMOVDQA X0, X1
 	MOVQ    $(H1-16-Key_powers), CX
 power:
@@ -53,7 +53,26 @@ power:
 	VMOVDQA X14, X1
 	VMOVDQU X1, Key_powers(SI)(CX*1)
 	SUBQ    $16, CX
+	CMPQ    CX, $(H4-Key_powers)
 	JAE     power
+
+	// The four before four others are those times H^4; of the last four it is H^17.
+	VMOVDQU64       H4(SI), Z1
+	VBROADCASTI32X4 H4(SI), Z0
+	MOVQ            $(H4-64-Key_powers), CX
+powers:
+	MULTIPLY(Z1, Z0)
+	LOTOMI
+	MITOHI
+	VMOVDQA64 Z14, Z1
+	VMOVDQU64 Z1, Key_powers(SI)(CX*1)
+	SUBQ      $64, CX
+	JAE       powers
+	MULTIPLY(Z1, Z0)
+	LOTOMI
+	MITOHI
+	VEXTRACTI32X4 $3, Z14, X1
+	VMOVDQU       X1, Key_powers(SI)
 	VZEROUPPER
 	RET
 
