@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"unsafe"
 
 	"golang.org/x/sys/cpu"
 )
@@ -38,11 +39,13 @@ func Supported() bool { return supported }
 type Key struct {
 	// powers of H: H^17, H^16, ... H^1, each as multiply takes them.
 	powers [17][blockLen]byte
-	// rounds are the round keys, count+1 of them (FIPS 197 section 5.2). They stand
-	// behind powers because four of those may be loaded from the last one on.
+	// rounds are the round keys, count+1 of them (FIPS 197 section 5.2).
 	rounds [15][blockLen]byte
 	count  uint64
 }
+
+// Four powers are loaded also from the last one on: round keys have to stand behind it.
+var _ = [1]struct{}{}[unsafe.Offsetof(Key{}.rounds)-unsafe.Sizeof(Key{}.powers)]
 
 // Expand makes k of a key, which stays the caller's. Errors: ErrKeyLength.
 func (k *Key) Expand(key []byte) error {
