@@ -43,6 +43,9 @@ var importRules = []importRule{{
 	of: []string{"dataplane"}, own: none, outside: xcrypto,
 	why: "the contract is what every backend and every user of one agrees on: it drags nothing in",
 }, {
+	of: []string{"dataplane/checksum"}, own: none, outside: xcrypto,
+	why: "the sum of octets is pure",
+}, {
 	of: []string{"dataplane/esp"}, own: []string{"dataplane"}, outside: xcrypto,
 	why: "transforms are pure, so that every backend and the simulated device can use and test them",
 }, {

@@ -1,6 +1,10 @@
 package tun
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/roamgate/roamgate/dataplane/checksum"
+)
 
 // Values of the virtio header (virtio 1.2 section 5.1.6).
 const (
@@ -170,7 +174,7 @@ func (s *Segmenter) copyPacket(dst []byte) int {
 	n := copy(dst[:len(s.packet)], s.packet)
 	if s.csumField != 0 {
 		// The field holds the sum of the pseudo-header.
-		putChecksum(dst[s.csumField:s.csumField+2], sum(dst[s.csumStart:n], 0))
+		checksum.Put(dst[s.csumField:s.csumField+2], checksum.Sum(dst[s.csumStart:n], 0))
 	}
 	s.packet = nil
 	return n
@@ -213,23 +217,15 @@ func (s *Segmenter) finishIPv4(packet []byte) uint64 {
 	binary.BigEndian.PutUint16(packet[4:], id+uint16(s.index))
 	header := packet[:int(packet[0]&0xf)*4]
 	clear(header[10:12])
-	putChecksum(header[10:12], sum(header, 0))
-	return sum(header[12:20], s.protoAndLength(packet))
+	checksum.Put(header[10:12], checksum.Sum(header, 0))
+	return checksum.Pseudo(header[12:20], s.proto, len(packet)-s.transport)
 }
 
 // finishIPv6 completes the IPv6 header and returns the sum of the pseudo-header
 // (RFC 8200 section 8.1).
 func (s *Segmenter) finishIPv6(packet []byte) uint64 {
 	binary.BigEndian.PutUint16(packet[4:], uint16(len(packet)-ipv6HeaderLen))
-	return sum(packet[8:40], s.protoAndLength(packet))
-}
-
-// protoAndLength sums the part of the pseudo-header behind the addresses. The
-// length of a segment fits in 16 bits because that of the super-packet did.
-func (s *Segmenter) protoAndLength(packet []byte) uint64 {
-	b := [4]byte{1: s.proto}
-	binary.BigEndian.PutUint16(b[2:], uint16(len(packet)-s.transport))
-	return sum(b[:], 0)
+	return checksum.Pseudo(packet[8:40], s.proto, len(packet)-s.transport)
 }
 
 func (s *Segmenter) finishTCP(segment []byte, pseudo uint64, last bool) {
@@ -243,12 +239,12 @@ func (s *Segmenter) finishTCP(segment []byte, pseudo uint64, last bool) {
 	}
 	field := segment[tcpCsumAt : tcpCsumAt+2]
 	clear(field)
-	putChecksum(field, sum(segment, pseudo))
+	checksum.Put(field, checksum.Sum(segment, pseudo))
 }
 
 func finishUDP(segment []byte, pseudo uint64) {
 	binary.BigEndian.PutUint16(segment[4:], uint16(len(segment)))
 	field := segment[udpCsumAt : udpCsumAt+2]
 	clear(field)
-	putChecksum(field, sum(segment, pseudo))
+	checksum.Put(field, checksum.Sum(segment, pseudo))
 }
