@@ -47,9 +47,14 @@ func Put(field []byte, acc uint64) {
 // 8.1): addresses are both as they stand in the IP header, length that of the
 // upper layer, header and data, below 65,536 octets.
 func Pseudo(addresses []byte, protocol byte, length int) uint64 {
-	b := [4]byte{1: protocol}
-	binary.BigEndian.PutUint16(b[2:], uint16(length))
-	return Sum(addresses, uint64(binary.NativeEndian.Uint32(b[:])))
+	return sumWords(addresses, Word(uint16(protocol))+Word(uint16(length)))
+}
+
+// Word is the sum of one word, which has the value v in network byte order.
+func Word(v uint16) uint64 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return uint64(binary.NativeEndian.Uint16(b[:]))
 }
 
 // sumWords is Sum on any processor.

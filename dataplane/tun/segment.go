@@ -55,7 +55,9 @@ type Segmenter struct {
 	transport int // offset of the TCP or UDP header
 	payload   int // offset of the payload
 	proto     byte
-	at        int // offset of the payload that comes next
+	headerSum uint64 // of the IPv4 header but its length, identification and checksum
+	pseudoSum uint64 // of the pseudo-header but its length
+	at        int    // offset of the payload that comes next
 	index     int // of the segment that comes next
 }
 
@@ -91,6 +93,7 @@ func (s *Segmenter) Reset(frame []byte) error {
 		}
 		s.size = size
 		s.at = s.payload
+		s.sumHeaders(packet)
 		s.maxLen = min(s.payload+size, len(packet))
 	} else {
 		if needsCsum {
@@ -100,6 +103,18 @@ func (s *Segmenter) Reset(frame []byte) error {
 	}
 	s.packet = packet
 	return nil
+}
+
+// sumHeaders sums what all segments have in common; both sums have room for more.
+func (s *Segmenter) sumHeaders(packet []byte) {
+	if packet[0]>>4 != 4 {
+		s.pseudoSum = uint64(checksum.Fold(checksum.Pseudo(packet[8:40], s.proto, 0)))
+		return
+	}
+	s.pseudoSum = uint64(checksum.Fold(checksum.Pseudo(packet[12:20], s.proto, 0)))
+	header := packet[:int(packet[0]&0xf)*4]
+	acc := checksum.Sum(header[12:], checksum.Sum(header[6:10], checksum.Sum(header[:2], 0)))
+	s.headerSum = uint64(checksum.Fold(acc))
 }
 
 func csumOffset(proto byte) int {
@@ -212,20 +227,24 @@ func (s *Segmenter) cutSegment(dst []byte) int {
 // finishIPv4 completes the IPv4 header and returns the sum of the pseudo-header
 // (RFC 9293 section 3.1).
 func (s *Segmenter) finishIPv4(packet []byte) uint64 {
-	binary.BigEndian.PutUint16(packet[2:], uint16(len(packet)))
-	id := binary.BigEndian.Uint16(packet[4:])
-	binary.BigEndian.PutUint16(packet[4:], id+uint16(s.index))
-	header := packet[:int(packet[0]&0xf)*4]
-	clear(header[10:12])
-	checksum.Put(header[10:12], checksum.Sum(header, 0))
-	return checksum.Pseudo(header[12:20], s.proto, len(packet)-s.transport)
+	length, id := uint16(len(packet)), binary.BigEndian.Uint16(packet[4:])+uint16(s.index)
+	binary.BigEndian.PutUint16(packet[2:], length)
+	binary.BigEndian.PutUint16(packet[4:], id)
+	checksum.Put(packet[10:12], s.headerSum+checksum.Word(length)+checksum.Word(id))
+	return s.pseudoOf(packet)
 }
 
 // finishIPv6 completes the IPv6 header and returns the sum of the pseudo-header
 // (RFC 8200 section 8.1).
 func (s *Segmenter) finishIPv6(packet []byte) uint64 {
 	binary.BigEndian.PutUint16(packet[4:], uint16(len(packet)-ipv6HeaderLen))
-	return checksum.Pseudo(packet[8:40], s.proto, len(packet)-s.transport)
+	return s.pseudoOf(packet)
+}
+
+// pseudoOf: the length of a segment fits in 16 bits because that of the super-packet
+// did.
+func (s *Segmenter) pseudoOf(packet []byte) uint64 {
+	return s.pseudoSum + checksum.Word(uint16(len(packet)-s.transport))
 }
 
 func (s *Segmenter) finishTCP(segment []byte, pseudo uint64, last bool) {
