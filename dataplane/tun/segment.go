@@ -58,7 +58,7 @@ type Segmenter struct {
 	headerSum uint64 // of the IPv4 header but its length, identification and checksum
 	pseudoSum uint64 // of the pseudo-header but its length
 	at        int    // offset of the payload that comes next
-	index     int // of the segment that comes next
+	index     int    // of the segment that comes next
 }
 
 // Reset takes a frame as Device.Read returned it and keeps it until Next
