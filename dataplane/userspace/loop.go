@@ -24,10 +24,10 @@ const (
 	sendBatch = 128
 	// commandQueue bounds what waits for a round to end.
 	commandQueue = 64
-	// napTime is how long a loop waits before it sleeps. Between two bundles of a flow
-	// it is some ten microseconds, and for the scheduler those are a system call in
-	// which its monitor looks after the loop, at a rate of 50 kHz. Garbage collection
-	// waits that long for it, at most: its signal ends the call.
+	// napTime is how long a loop that carried packets waits for more before it sleeps.
+	// Between two bundles of a flow it is some ten microseconds, for which the
+	// scheduler's monitor would wake every 20 to look after the sleeper. Garbage
+	// collection waits for the rest of it at most.
 	napTime = 100 * time.Microsecond
 )
 
@@ -42,9 +42,9 @@ const (
 // only one that touches what stands below "owned"; do brings others in.
 //
 // A round is: commands, what other loops passed on, a batch of each socket, some frames of the inside, and
-// all that came of them sent. A round without work ends in poll: for napTime by a
-// raw system call, as all others are, because none of them blocks; then through the
-// scheduler's normal path, so that others get the processor.
+// all that came of them sent. A round without work ends in poll, through the
+// scheduler's normal path, so that garbage collection need not wait for it;
+// all other system calls are raw, because none of them blocks for longer than napTime.
 type loop struct {
 	config   Config
 	inside   Inside // its queue of the inside device
@@ -69,6 +69,7 @@ type loop struct {
 	batcher    batcher
 	ended      bool // leave after this round
 	forwarding bool // false after an export
+	carried    bool // packets, since it last slept
 	now        time.Duration
 	receiver   *encap.Receiver
 	coalescer  *tun.Coalescer
@@ -222,7 +223,12 @@ func (l *loop) sleep() {
 	if !l.forwarding {
 		set = set[:pollWake+1]
 	}
-	ready, err := nap(set)
+	var ready int
+	var err error
+	if l.carried {
+		l.carried = false
+		ready, err = nap(set)
+	}
 	if ready == 0 && err == nil {
 		_, err = unix.Poll(set, -1)
 	}
