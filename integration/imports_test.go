@@ -120,6 +120,9 @@ var importRules = []importRule{{
 	of: []string{"dataplane/**"}, notOwn: []string{"control/**", "gatewayd/**", "dmlink/**", "enrollment/**"},
 	why: "packets don't know who negotiated their keys; what happens below goes up as an event",
 }, {
+	of: []string{"dataplane/checksum"}, own: none, outside: xcrypto,
+	why: "the sum of octets is pure",
+}, {
 	of: []string{"dataplane/xfrm"}, own: []string{"dataplane", "dataplane/encap", "dataplane/esp"},
 	outside: []string{"github.com/vishvananda/netlink", "github.com/vishvananda/netns", "golang.org/x/sys", "golang.org/x/crypto"},
 	why:     "a backend stands beside the other one, and filters stand around it: it knows neither",

@@ -183,6 +183,7 @@ func reasonOf(err error) dataplane.Reason {
 // authenticated notes that a packet came that only the peer can have made. It
 // counts whatever is inside: limits are on the use of the key.
 func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, length int, moved bool) {
+	l.carried = true
 	advanced := s.window.Advance(seq)
 	s.counters.packetsIn++
 	s.counters.bytesIn += uint64(length)
