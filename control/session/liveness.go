@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
 )
 
 // Sessions that are up are looked at by timers of their own, so that a fleet
@@ -14,8 +15,6 @@ const (
 	// made longer at most.
 	probeSpread   = 4
 	parkingSpread = 24
-	// looks in an idle period: an unanswered packet is noticed that much later.
-	looks = 4
 )
 
 // jitter is this session's part of what d may be longer by.
@@ -46,11 +45,36 @@ func (lookAll) deliver(sh *shard, now time.Time) {
 	}
 }
 
+// lookSome has those looked at to which packets went that may be unanswered.
+type lookSome []lease.SessionID
+
+func (l lookSome) deliver(sh *shard, now time.Time) {
+	for _, id := range l {
+		if s := sh.sessions[id]; s != nil {
+			sh.lookSoon(now, s)
+		}
+	}
+}
+
+// unanswered has the shards look.
+func (s *Server) unanswered(ids []lease.SessionID) {
+	some := make([]lookSome, len(s.shards))
+	for _, id := range ids {
+		some[id>>56] = append(some[id>>56], id)
+	}
+	for n, l := range some {
+		if len(l) > 0 {
+			s.shards[n].mail.put(l)
+		}
+	}
+}
+
 // look closes a session whose admission or idle limit has ended, has its peer
 // probed, writes an interim record, and says when to look again.
 func (sh *shard) look(now time.Time, s *session) {
 	settings := sh.server.settings.Load()
-	heard := s.heard()
+	usage := s.account.watch(latest(s.card.established, s.lastIn))
+	heard := latest(s.card.established, s.lastIn, usage.LastIn)
 	parked := settings.Parking.idle()
 	idleAt := heard.Add(parked + s.jitter(parked/parkingSpread))
 	switch {
@@ -62,20 +86,17 @@ func (sh *shard) look(now time.Time, s *session) {
 		return
 	}
 	sh.lookInterim(now, s, settings.Records.Interim)
-	s.lookAt = earliest(s.until, idleAt, s.interimAt, sh.lookUnanswered(now, s, settings.Liveness.Idle, heard, s.account.read().LastOut))
+	s.lookAt = earliest(s.until, idleAt, s.interimAt, sh.lookUnanswered(now, s, settings.Liveness.Idle, heard, usage.LastOut))
 }
 
 // lookUnanswered has the machine ask a peer that leaves packets unanswered for
 // too long; if it doesn't answer that either, the machine gives it up. A device
-// to which nothing is sent is left alone.
+// to which nothing is sent is left alone, and not looked at before the meter says
+// that something was.
 func (sh *shard) lookUnanswered(now time.Time, s *session, idle time.Duration, heard, sent time.Time) (next time.Time) {
-	if idle == 0 {
+	if idle == 0 || !sent.After(heard) {
 		s.waiting = time.Time{}
 		return time.Time{}
-	}
-	if !sent.After(heard) {
-		s.waiting = time.Time{}
-		return now.Add(max(idle/looks, meterPeriod) + s.jitter(meterPeriod))
 	}
 	if !s.waiting.After(heard) {
 		s.waiting = sent
