@@ -73,6 +73,9 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		}
 		if c := d.admission.Certificate; c != nil {
 			admitted.PublicKey = c.PublicKey
+			if s.evidence != nil {
+				sh.models.compact(s.evidence, c.RawIssuer)
+			}
 			s.standing = &standing{Standing: d.admission.Standing, authenticated: now}
 		}
 		sh.index.add(s)

@@ -6,7 +6,6 @@ import (
 	"time"
 	"unique"
 
-	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 )
@@ -71,35 +70,3 @@ func (c *card) info() Info {
 
 // shared is a string that equal ones share their octets with.
 func shared(s string) string { return unique.Make(s).Value() }
-
-// evidence is admit.Evidence as it is kept for decisions to come: the device's
-// own certificate, and those that it has in common with others once for all.
-type evidence struct {
-	idType   uint8
-	id, leaf string
-	issuers  []unique.Handle[string]
-}
-
-func keepEvidence(e ike.AskAdmit) *evidence {
-	kept := &evidence{idType: uint8(e.ID.IDType), id: string(e.ID.Data)}
-	for i, der := range e.Chain {
-		if i == 0 {
-			kept.leaf = string(der)
-			continue
-		}
-		kept.issuers = append(kept.issuers, unique.Make(string(der)))
-	}
-	return kept
-}
-
-// present is the evidence for a decision.
-func (e *evidence) present() admit.Evidence {
-	out := admit.Evidence{IDType: e.idType, ID: []byte(e.id)}
-	if e.leaf != "" {
-		out.Chain = append(out.Chain, []byte(e.leaf))
-	}
-	for _, issuer := range e.issuers {
-		out.Chain = append(out.Chain, []byte(issuer.Value()))
-	}
-	return out
-}

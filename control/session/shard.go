@@ -47,6 +47,7 @@ type shard struct {
 	unchecked  []lease.SessionID // left of recheckAll
 	rechecking int               // its decisions that are under way
 	index      admittedIndex
+	models     models
 	parted     int // IKE SAs that linger after their session was up
 }
 
@@ -62,6 +63,7 @@ func newShard(server *Server, number uint8) *shard {
 		halfOpen:  make(map[initKey]*sa),
 		children:  make(map[dataplane.SPI]*session),
 		index:     newAdmittedIndex(),
+		models:    make(models),
 	}
 }
 
