@@ -27,7 +27,7 @@ type common struct {
 	trait        *Trait
 	suite        ikecrypto.Suite
 	local        netip.AddrPort // of the path
-	childLocal   string         // selectors of the newest Child SA, as putSelectors writes them
+	childLocal   string         // selectors of the newest Child SA, as dataplane.AppendSelectors writes them
 	own          string         // of resumable: ID.AppendBody
 	auth, client string         // of resumable
 }
@@ -165,7 +165,7 @@ func (w *stateWriter) machine(m *awake, c *common) {
 		c.own, c.auth, c.client = string(r.own.AppendBody(nil)), r.auth, r.client
 	}
 	if n := len(m.children); n > 0 {
-		c.childLocal = string(putSelectors(nil, m.children[n-1].local))
+		c.childLocal = string(dataplane.AppendSelectors(nil, m.children[n-1].local))
 	}
 	w.uint(uint64(len(m.children)))
 	for _, child := range m.children {
@@ -185,11 +185,11 @@ func (w *stateWriter) child(c *child, virtual []netip.Addr, shared *common) {
 	w.u16(c.group)
 	w.time(c.rekeyAt)
 	w.time(c.expires)
-	local, remote := putSelectors(nil, c.local), putSelectors(nil, c.remote)
+	local, remote := dataplane.AppendSelectors(nil, c.local), dataplane.AppendSelectors(nil, c.remote)
 	if string(local) == shared.childLocal {
 		local = nil
 	}
-	if string(remote) == string(putSelectors(nil, hosts(virtual))) {
+	if string(remote) == string(dataplane.AppendSelectors(nil, hosts(virtual))) {
 		remote = nil
 	}
 	w.octets(local)
@@ -259,11 +259,11 @@ func (r *stateReader) child(virtual []netip.Addr, shared *common) *child {
 		algorithm: dataplane.Algorithm{Encryption: r.u16(), KeyBits: r.u16(), Integrity: r.u16()},
 		esn:       r.bool(), group: r.u16(), state: childUp, rekeyAt: r.time(), expires: r.time(),
 	}
-	c.local = readSelectors(r.octets())
+	c.local = dataplane.ReadSelectors(r.octets())
 	if c.local == nil {
-		c.local = readSelectors([]byte(shared.childLocal))
+		c.local = dataplane.ReadSelectors([]byte(shared.childLocal))
 	}
-	c.remote = readSelectors(r.octets())
+	c.remote = dataplane.ReadSelectors(r.octets())
 	if c.remote == nil {
 		c.remote = hosts(virtual)
 	}

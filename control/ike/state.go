@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ikewire"
-	"github.com/roamgate/roamgate/dataplane"
 )
 
 // What rest.go writes and reads, within one process: numbers big-endian or as
@@ -48,19 +47,6 @@ func (w *stateWriter) addresses(list []netip.Addr) {
 	}
 }
 
-// putSelectors writes selectors behind b.
-func putSelectors(b []byte, list []dataplane.Selector) []byte {
-	w := stateWriter{b: b}
-	for _, s := range list {
-		w.b = append(w.b, s.Protocol)
-		w.octets(s.First.AsSlice())
-		w.octets(s.Last.AsSlice())
-		w.u16(s.FirstPort)
-		w.u16(s.LastPort)
-	}
-	return w.b
-}
-
 type stateReader struct{ b []byte }
 
 // take the next n octets, of the state itself.
@@ -95,16 +81,6 @@ func (r *stateReader) addresses() []netip.Addr {
 	var list []netip.Addr
 	for range r.uint() {
 		list = append(list, r.addr())
-	}
-	return list
-}
-
-// readSelectors is the inverse of putSelectors; nil for none.
-func readSelectors(b []byte) (list []dataplane.Selector) {
-	for r := (stateReader{b: b}); len(r.b) > 0; {
-		list = append(list, dataplane.Selector{
-			Protocol: r.take(1)[0], First: r.addr(), Last: r.addr(), FirstPort: r.u16(), LastPort: r.u16(),
-		})
 	}
 	return list
 }

@@ -76,7 +76,7 @@ func (d decided) deliver(sh *shard, now time.Time) {
 			if s.evidence != nil {
 				sh.models.compact(s.evidence, c.RawIssuer)
 			}
-			s.standing = &standing{Standing: d.admission.Standing, authenticated: now}
+			s.standing = newStanding(d.admission.Standing, now, nil)
 		}
 		sh.index.add(s)
 		sh.step(now, s.current, admitted)

@@ -2,12 +2,14 @@ package session
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unique"
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/dataplane"
 )
 
 // card is what others may know of a session that is up. It isn't changed once
@@ -20,7 +22,7 @@ type card struct {
 	local, remote              netip.AddrPort
 	virtualIPs                 []netip.Addr
 	until, established         time.Time
-	children                   []Child // oldest first
+	children                   []keptChild // oldest first
 }
 
 // names that many sessions have in common, and which are kept once for all.
@@ -61,12 +63,58 @@ func (c *card) info() Info {
 	if n.legacy != "" {
 		u.Legacy = strings.Split(n.legacy, " ")
 	}
-	if len(c.children) > 0 {
-		first := c.children[0]
+	children := make([]Child, len(c.children))
+	for i := range children {
+		children[i] = c.children[i].long(c.virtualIPs)
+	}
+	if len(children) > 0 {
+		first := children[0]
 		u.Inbound, u.Outbound, u.ESP, u.LocalTS, u.RemoteTS = first.Inbound, first.Outbound, first.ESP, first.LocalTS, first.RemoteTS
 	}
-	return Info{ID: c.id, Summary: u, Children: c.children, Established: c.established}
+	return Info{ID: c.id, Summary: u, Children: children, Established: c.established}
 }
 
-// shared is a string that equal ones share their octets with.
-func shared(s string) string { return unique.Make(s).Value() }
+// keptChild is a Child as it is kept.
+type keptChild struct {
+	inbound, outbound dataplane.SPI
+	common            unique.Handle[commonChild]
+	remote            string // selectors, unless hosts is set
+}
+
+// commonChild has selectors as dataplane.AppendSelectors writes them.
+type commonChild struct {
+	esp, local string
+	hosts      bool // the remote selectors are the device's addresses
+}
+
+func keepChild(c *Child, virtual []netip.Addr) keptChild {
+	common := commonChild{
+		esp: c.ESP, local: string(dataplane.AppendSelectors(nil, c.LocalTS)), hosts: slices.Equal(c.RemoteTS, hosts(virtual)),
+	}
+	k := keptChild{inbound: c.Inbound, outbound: c.Outbound, common: unique.Make(common)}
+	if !common.hosts {
+		k.remote = string(dataplane.AppendSelectors(nil, c.RemoteTS))
+	}
+	return k
+}
+
+// long is the inverse of keepChild.
+func (k *keptChild) long(virtual []netip.Addr) Child {
+	common := k.common.Value()
+	c := Child{
+		Inbound: k.inbound, Outbound: k.outbound, ESP: common.esp,
+		LocalTS: dataplane.ReadSelectors([]byte(common.local)), RemoteTS: dataplane.ReadSelectors([]byte(k.remote)),
+	}
+	if common.hosts {
+		c.RemoteTS = hosts(virtual)
+	}
+	return c
+}
+
+// hosts are selectors for single addresses.
+func hosts(addresses []netip.Addr) (list []dataplane.Selector) {
+	for _, a := range addresses {
+		list = append(list, dataplane.Selector{First: a, Last: a, LastPort: 65535})
+	}
+	return list
+}

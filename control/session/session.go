@@ -89,9 +89,8 @@ func (sh *shard) childUp(s *session, c Child) {
 	if s.over || !s.established() {
 		return
 	}
-	c.ESP = shared(c.ESP)
 	s.change(func(card *card) {
-		card.children = append(card.children[:len(card.children):len(card.children)], c)
+		card.children = append(slices.Clip(card.children), keepChild(&c, card.virtualIPs))
 		card.name(func(n *names) { n.esp = c.ESP })
 	})
 	sh.children[c.Inbound] = s
@@ -106,7 +105,7 @@ func (sh *shard) childDown(s *session, inbound dataplane.SPI) {
 		return
 	}
 	old := s.card.children
-	i := slices.IndexFunc(old, func(c Child) bool { return c.Inbound == inbound })
+	i := slices.IndexFunc(old, func(c keptChild) bool { return c.inbound == inbound })
 	if i < 0 {
 		return
 	}
