@@ -19,7 +19,7 @@ type card struct {
 	device                     string
 	names                      unique.Handle[names]
 	initiatorSPI, responderSPI uint64
-	local, remote              netip.AddrPort
+	remote                     netip.AddrPort
 	virtualIPs                 []netip.Addr
 	until, established         time.Time
 	children                   []keptChild // oldest first
@@ -31,6 +31,7 @@ type names struct {
 	esp                      string // of the newest Child SA there was
 	legacy                   string // separated by spaces
 	resumed                  bool   // by a ticket
+	local                    netip.AddrPort
 }
 
 func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
@@ -38,10 +39,10 @@ func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
 		id: id, device: u.Device, established: established, until: u.Until,
 		names: unique.Make(names{
 			group: u.Group, ike: u.IKE, auth: u.Auth, client: u.Client, esp: u.ESP, legacy: strings.Join(u.Legacy, " "),
-			resumed: u.Resumed,
+			resumed: u.Resumed, local: u.Local,
 		}),
 		initiatorSPI: u.InitiatorSPI, responderSPI: u.ResponderSPI,
-		local: u.Local, remote: u.Remote, virtualIPs: u.VirtualIPs,
+		remote: u.Remote, virtualIPs: u.VirtualIPs,
 	}
 }
 
@@ -57,7 +58,7 @@ func (c *card) info() Info {
 	n := c.names.Value()
 	u := ike.Summary{
 		Device: c.device, Group: n.group, InitiatorSPI: c.initiatorSPI, ResponderSPI: c.responderSPI,
-		IKE: n.ike, Auth: n.auth, Local: c.local, Remote: c.remote, VirtualIPs: c.virtualIPs,
+		IKE: n.ike, Auth: n.auth, Local: n.local, Remote: c.remote, VirtualIPs: c.virtualIPs,
 		Until: c.until, Client: n.client, Resumed: n.resumed,
 	}
 	if n.legacy != "" {

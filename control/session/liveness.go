@@ -18,7 +18,7 @@ const (
 )
 
 // jitter is this session's part of what d may be longer by.
-func (s *session) jitter(d time.Duration) time.Duration { return time.Duration(s.spread * float64(d)) }
+func (s *session) jitter(d time.Duration) time.Duration { return time.Duration(float64(s.spread) * float64(d)) }
 
 // heard is when something authentic last came; zero before the session is up.
 func (s *session) heard() time.Time {
@@ -85,42 +85,50 @@ func (sh *shard) look(now time.Time, s *session) {
 		sh.close(now, s, ike.CloseIdle)
 		return
 	}
-	sh.lookInterim(now, s, settings.Records.Interim)
-	s.lookAt = earliest(s.until, idleAt, s.interimAt, sh.lookUnanswered(now, s, settings.Liveness.Idle, heard, usage.LastOut))
+	var a attention
+	if s.attention != nil {
+		a = *s.attention
+	}
+	sh.lookInterim(now, s, &a, settings.Records.Interim)
+	next := sh.lookUnanswered(now, s, &a, settings.Liveness.Idle, heard, usage.LastOut)
+	s.lookAt, s.attention = earliest(s.until, idleAt, a.interimAt, next), nil
+	if a != (attention{}) {
+		s.attention = &a
+	}
 }
 
 // lookUnanswered has the machine ask a peer that leaves packets unanswered for
 // too long; if it doesn't answer that either, the machine gives it up. A device
 // to which nothing is sent is left alone, and not looked at before the meter says
 // that something was.
-func (sh *shard) lookUnanswered(now time.Time, s *session, idle time.Duration, heard, sent time.Time) (next time.Time) {
+func (sh *shard) lookUnanswered(now time.Time, s *session, a *attention, idle time.Duration, heard, sent time.Time) (next time.Time) {
 	if idle == 0 || !sent.After(heard) {
-		s.waiting = time.Time{}
+		a.waiting, a.probed = time.Time{}, time.Time{}
 		return time.Time{}
 	}
-	if !s.waiting.After(heard) {
-		s.waiting = sent
+	if !a.waiting.After(heard) {
+		a.waiting = sent
 	}
 	patience := idle + s.jitter(idle/probeSpread)
-	if due(now, latest(s.waiting, s.probed).Add(patience)) {
-		s.probed = now
+	if due(now, latest(a.waiting, a.probed).Add(patience)) {
+		a.probed = now
 		sh.step(now, s.current, ike.Probe{})
 	}
-	return latest(s.waiting, s.probed).Add(patience)
+	return latest(a.waiting, a.probed).Add(patience)
 }
 
 // lookInterim writes a record each period. The first one comes earlier by up to
 // a half.
-func (sh *shard) lookInterim(now time.Time, s *session, period time.Duration) {
+func (sh *shard) lookInterim(now time.Time, s *session, a *attention, period time.Duration) {
 	switch {
 	case period == 0:
-		s.interimAt = time.Time{}
-	case s.interimAt.IsZero():
-		s.interimAt = now.Add(period - s.jitter(period/2))
-	case s.interimAt.After(now.Add(period)):
-		s.interimAt = now.Add(period) // it became shorter
-	case due(now, s.interimAt):
+		a.interimAt = time.Time{}
+	case a.interimAt.IsZero():
+		a.interimAt = now.Add(period - s.jitter(period/2))
+	case a.interimAt.After(now.Add(period)):
+		a.interimAt = now.Add(period) // it became shorter
+	case due(now, a.interimAt):
 		sh.server.records.put(s.record(now, RecordInterim))
-		s.interimAt = now.Add(period)
+		a.interimAt = now.Add(period)
 	}
 }

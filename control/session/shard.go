@@ -163,7 +163,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	}
 	s.session = &session{
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
-		standing: ticketed, remote: p.remote, began: now, account: &account{session: lease.SessionID(spi)}, spread: rand.Float64(),
+		standing: ticketed, remote: p.remote, began: now, account: &account{session: lease.SessionID(spi)}, spread: rand.Float32(),
 	}
 	if crowded {
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
