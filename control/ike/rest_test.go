@@ -149,7 +149,7 @@ func TestRestKnowsAllFields(t *testing.T) {
 
 // TestMemoryAtRest: what an IKE SA takes that is up and has nothing to do, in octets.
 func TestMemoryAtRest(t *testing.T) {
-	const machines, most = 200, 450
+	const machines, most = 200, 320
 	worlds := make([]*world, machines)
 	for i := range worlds {
 		worlds[i] = newWorld(t, options{gw: func(c *Config) { c.Tickets = true }})
