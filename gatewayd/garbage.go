@@ -34,7 +34,7 @@ const (
 	garbageShare = 64
 	// quietFloor and quietPercent of what lives may gather in any case.
 	quietFloor   = 4 << 20
-	quietPercent = 10
+	quietPercent = 5
 	// garbageCost is the share of a processor that collecting is to take, markRate
 	// what a processor looks through, in octets a second; garbageEvery for how long
 	// garbage gathers at least, for what a collection costs however little lives.

@@ -62,11 +62,13 @@ func TestSoakCrowd(t *testing.T) {
 	c := s.newCrowd(t, devices)
 	c.each(t, 100, "connected", (*crowd).connect) // what there is only once
 	before := s.takes(t, "before")
-	began := time.Now()
+	began, spent := time.Now(), s.spent(t)
+	micros := func() float64 { return float64((s.spent(t) - spent).Microseconds()) / float64(devices) }
 	c.each(t, devices, "connected", (*crowd).connect)
-	t.Logf("%d devices came in %v", devices, time.Since(began).Round(time.Second))
+	t.Logf("%d devices came in %v, %.0f us of processor time each", devices, time.Since(began).Round(time.Second), micros())
+	spent = s.spent(t)
 	c.each(t, devices, "rekeyed", (*crowd).rekey)
-	t.Logf("and had rekeyed after %v", time.Since(began).Round(time.Second))
+	t.Logf("and had rekeyed after %v, %.0f us each", time.Since(began).Round(time.Second), micros())
 	if n := s.metric(t, "sessions"); int(n) != devices {
 		t.Errorf("%v sessions, want %d", n, devices)
 	}
@@ -80,7 +82,8 @@ func TestSoakCrowd(t *testing.T) {
 		t.Errorf("a session takes %d octets, %d in maps", resident, maps)
 	}
 
-	packets, spent := s.sentOutside(t), s.spent(t)
+	packets := s.sentOutside(t)
+	spent = s.spent(t)
 	time.Sleep(crowdIdle)
 	packets, spent = s.sentOutside(t)-packets, s.spent(t)-spent
 	t.Logf("parked: %d packets in %v, %.2f %% of a processor", packets, crowdIdle, 100*spent.Seconds()/crowdIdle.Seconds())
