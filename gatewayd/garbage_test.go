@@ -18,7 +18,7 @@ func TestPercentFor(t *testing.T) {
 		{0, 50 * mib, maxPercent}, {mib, 50 * mib, maxPercent}, {16 * mib, 50 * mib, 400},
 		{64 * mib, 50 * mib, defaultPercent}, {1024 * mib, 50 * mib, defaultPercent},
 		// A handshake a second, and nothing at all.
-		{64 * mib, 50 << 10, quietPercent}, {512 * mib, 0, quietPercent}, {16 * mib, 0, 25},
+		{128 * mib, 50 << 10, quietPercent}, {512 * mib, 0, quietPercent}, {16 * mib, 0, 25},
 		// In between: 2 MiB a second for the 30 s in which collecting 300 MiB takes 1 %.
 		{307 * mib, 2 * mib, 19},
 	} {
