@@ -16,7 +16,13 @@ import (
 // different. Every scenario of this package does it after each Step.
 func (w *world) layToRest(m *Machine) {
 	w.t.Helper()
-	if m.awake == nil || !m.idle() {
+	if m.awake == nil {
+		return
+	}
+	last, forget := m.in.last, m.in.forget
+	defer func() { m.in.last, m.in.forget = last, forget }()
+	m.in.last, m.in.forget = nil, time.Time{}
+	if !m.idle() {
 		return
 	}
 	before, deadline, skD := *m.awake, m.Deadline(), bytes.Clone(m.skD)
@@ -110,6 +116,10 @@ func TestRest(t *testing.T) {
 	w := newWorld(t, options{})
 	w.connect()
 	gw := w.gw.m
+	if gw.Rest() {
+		t.Fatal("rests while the peer may ask for the last answer again")
+	}
+	w.pass(keepAnswer + time.Second)
 	if w.rested == 0 || !gw.Rest() || !gw.Rest() {
 		t.Fatal("an IKE SA that has nothing to do doesn't rest")
 	}
@@ -183,5 +193,17 @@ func TestMemoryAtRest(t *testing.T) {
 	t.Logf("%d octets, of which %d written", each, written)
 	if each > most {
 		t.Errorf("an IKE SA at rest takes %d octets, want at most %d", each, most)
+	}
+}
+
+// BenchmarkRest is a rest and what wakes from it.
+func BenchmarkRest(b *testing.B) {
+	w := newWorld(&testing.T{}, options{gw: func(c *Config) { c.Tickets = true }})
+	w.connect()
+	w.pass(keepAnswer + time.Second)
+	b.ReportAllocs()
+	for b.Loop() {
+		w.gw.m.Rest()
+		w.gw.m.wake()
 	}
 }

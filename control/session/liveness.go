@@ -18,7 +18,9 @@ const (
 )
 
 // jitter is this session's part of what d may be longer by.
-func (s *session) jitter(d time.Duration) time.Duration { return time.Duration(float64(s.spread) * float64(d)) }
+func (s *session) jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(s.spread) * float64(d))
+}
 
 // heard is when something authentic last came; zero before the session is up.
 func (s *session) heard() time.Time {
