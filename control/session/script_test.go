@@ -43,6 +43,8 @@ func (m *script) Deadline() time.Time {
 	return m.deadline
 }
 
+func (m *script) Rest() bool { return false }
+
 func (m *script) set(change func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

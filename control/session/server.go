@@ -76,10 +76,10 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate}, noticeRate: gate.Rate{PerSecond: refusedNoticeRate},
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
 		work:  newWorkers(cfg.Workers),
-		meter: newMeter(cfg.Backend),
 		stats: newStats(), tickets: newTickets(),
 		infos: infos{m: make(map[lease.SessionID]known), current: make(map[string]lease.SessionID)},
 	}
+	s.meter = newMeter(cfg.Backend, s.unanswered)
 	s.records = &recorder{write: cfg.Records, notices: cfg.Notices, stats: s.stats, queue: newQueue[entry]()}
 	s.data = &applier{
 		backend: cfg.Backend, meter: s.meter, leases: cfg.Leases, records: s.records,

@@ -47,6 +47,7 @@ type shard struct {
 	unchecked  []lease.SessionID // left of recheckAll
 	rechecking int               // its decisions that are under way
 	index      admittedIndex
+	models     models
 	parted     int // IKE SAs that linger after their session was up
 }
 
@@ -62,6 +63,7 @@ func newShard(server *Server, number uint8) *shard {
 		halfOpen:  make(map[initKey]*sa),
 		children:  make(map[dataplane.SPI]*session),
 		index:     newAdmittedIndex(),
+		models:    make(models),
 	}
 }
 
@@ -161,7 +163,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	}
 	s.session = &session{
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
-		standing: ticketed, remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
+		standing: ticketed, remote: p.remote, began: now, account: &account{session: lease.SessionID(spi)}, spread: rand.Float32(),
 	}
 	if crowded {
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
@@ -189,6 +191,7 @@ func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	// A machine may change the deadline of those that it spawned.
 	for _, x := range s.session.machines {
 		sh.timers.sooner(x, x.deadline())
+		x.machine.Rest()
 	}
 	return clean
 }

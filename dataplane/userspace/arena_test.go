@@ -174,7 +174,7 @@ func TestSAHasNoPointers(t *testing.T) {
 // TestMemoryOfAnIdleChild: well below 1 KiB, everything counted that a loop
 // keeps for it.
 func TestMemoryOfAnIdleChild(t *testing.T) {
-	const children, most = 5_000, 700
+	const children, most = 5_000, 580
 	h := newHarness(t, nil, func(c *Config) { c.MaxChildren = children })
 	template := newChild(t, h, netip.MustParseAddrPort("127.0.0.1:4500"))
 	heap := func() uint64 {
