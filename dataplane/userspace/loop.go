@@ -282,16 +282,20 @@ func (l *loop) sleep() {
 
 // giveWay lets everybody else run who can, and carries out what comes of it. Where
 // there is one processor that is what the loop would wait for: a poll would have
-// the scheduler find out that it blocks, and go on in another thread.
+// the scheduler find out that it blocks, and go on in another thread. Sockets aren't
+// left alone for longer than others take for one turn.
 func (l *loop) giveWay() {
-	for range commandQueue {
+	for began := l.config.Now(); ; {
 		runtime.Gosched()
 		l.called.Store(notCalled)
-		if !l.runCommands() || l.ended {
+		if !l.runCommands() || l.ended || l.config.Now().Sub(began) > longTurn {
 			return
 		}
 	}
 }
+
+// longTurn is a turn of others after which there may be something in the sockets.
+const longTurn = 100 * time.Microsecond
 
 // insideFailed stops polling the inside device once it is gone, which poll
 // would report without end.
