@@ -22,15 +22,14 @@ func newWaitingRoom(t *testing.T, cfg gate.Config) *waitingRoom {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &waitingRoom{newcomers: newNewcomers(g, newStats()), t: t, now: time.Unix(1e9, 0)}
+	return &waitingRoom{newcomers: newNewcomers(g, new([16]byte), newStats()), t: t, now: time.Unix(1e9, 0)}
 }
 
 // message of a host with a text.
 func (w *waitingRoom) message(host byte, spi uint64, resume bool, text string) (packet, uint64) {
 	p := packet{data: []byte(text), remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, host, 1}), 500)}
 	p.header.Init, p.header.Resume, p.header.InitiatorSPI = true, resume, spi
-	sum := append([]byte(text), make([]byte, 8)...)
-	return p, binary.BigEndian.Uint64(sum)
+	return p, gate.Sum64(new([16]byte), []byte(text))
 }
 
 func (w *waitingRoom) come(host byte, spi uint64, resume bool, text string) (repeated bool) {
@@ -115,6 +114,82 @@ func TestNewcomersGiveUp(t *testing.T) {
 	if n := w.stats.drops[ReasonWaitedTooLong].Load(); n != 1 {
 		t.Errorf("%d waited too long, want 1", n)
 	}
+}
+
+// Who has repeated himself for long does so after a longer pause.
+func TestNewcomersHavePauses(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	for _, pause := range []time.Duration{0, 1, 2, 4, 8} {
+		w.now = w.now.Add(pause * time.Second)
+		w.come(1, 1, false, "there")
+	}
+	w.now = w.now.Add(16 * time.Second)
+	w.want("who would speak now", w.next(true), "there")
+}
+
+// Of one network many come before one of another: that one waits for none of them
+// but the first.
+func TestNewcomersOfANetworkWaitForThemselves(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	for spi := range uint64(100) {
+		w.come(1, spi+1, false, "of many")
+	}
+	w.come(2, 1, false, "alone")
+	w.want("first", w.next(true), "of many")
+	w.want("second", w.next(true), "alone")
+	for range 99 {
+		w.want("after that", w.next(true), "of many")
+	}
+	w.want("at the end", w.next(true), "")
+	if len(w.full.of) != 0 {
+		t.Errorf("%d networks are remembered", len(w.full.of))
+	}
+}
+
+// Who gives up and begins anew with his ticket goes on where he stood, and what he
+// gave up is forgotten. Another who shows it from elsewhere waits for himself.
+func TestNewcomersBeginAnew(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	ticket := func(host byte, spi uint64, ticket, nonce string) string {
+		text := resumeText(spi, ticket, nonce)
+		w.come(host, spi, true, text)
+		return text
+	}
+	gaveUp := ticket(1, 1, "first", "a")
+	second := ticket(1, 2, "second", "b")
+	anew := ticket(1, 3, "first", "c")
+	thief := ticket(2, 4, "first", "d")
+	if gaveUp == anew {
+		t.Fatal("the messages are the same")
+	}
+	if p, sum := w.message(1, 1, true, gaveUp); w.knows(initKey{remote: p.remote, spi: 1, sum: sum}) {
+		t.Error("what was given up is known")
+	}
+	w.want("first", w.next(true), anew)
+	w.want("in the other network", w.next(true), thief)
+	w.want("then", w.next(true), second)
+	w.want("at the end", w.next(true), "")
+	for spi := range uint64(5) {
+		for _, text := range []string{gaveUp, anew, thief, second} {
+			for host := range byte(3) {
+				p, sum := w.message(host, spi, true, text)
+				w.over(initKey{remote: p.remote, spi: spi, sum: sum})
+			}
+		}
+	}
+	if len(w.known) != 0 || len(w.holders) != 0 || w.octets != 0 {
+		t.Errorf("%d are known, %d hold tickets, %d octets are counted in the end", len(w.known), len(w.holders), w.octets)
+	}
+}
+
+// resumeText is an IKE_SESSION_RESUME: nonce and ticket.
+func resumeText(spi uint64, ticket, nonce string) string {
+	b := append(binary.BigEndian.AppendUint64(nil, spi), make([]byte, 8)...)
+	b = append(b, 40, 0x20, 38, 0x08, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, uint32(28+4+len(nonce)+8+len(ticket)))
+	b = append(binary.BigEndian.AppendUint16(append(b, 41, 0), uint16(4+len(nonce))), nonce...)
+	b = append(binary.BigEndian.AppendUint16(append(b, 0, 0), uint16(8+len(ticket))), 1, 0, 0x40, 0x1d)
+	return string(append(b, ticket...))
 }
 
 // One network has its share of the places, and from some on needs cookies; nobody

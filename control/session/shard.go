@@ -56,7 +56,7 @@ func newShard(server *Server, number uint8) *shard {
 		number:    number,
 		inbox:     make(chan packet, inboxLen),
 		mail:      newQueue[mail](),
-		newcomers: newNewcomers(server.gate, server.stats),
+		newcomers: newNewcomers(server.gate, &server.initSecret, server.stats),
 		machines:  make(map[uint64]*sa),
 		sessions:  make(map[lease.SessionID]*session),
 		halfOpen:  make(map[initKey]*sa),
