@@ -34,8 +34,9 @@ const (
 	// 23 s; others: 1, 2, 4, 8, 16 s).
 	newcomerPatience = 10 * time.Second
 	newcomerMargin   = 5 * time.Second
-	// newcomerOctets bounds the messages that wait for a shard.
-	newcomerOctets = 32 << 20
+	// newcomerOctets bounds the messages that wait, each shard has its part: a hundred
+	// thousand with a ticket.
+	newcomerOctets = 64 << 20
 	// welcomed are how many newcomers a shard takes at a time, and welcomedBusy if
 	// messages of others wait.
 	welcomed     = 64
@@ -70,7 +71,8 @@ type newcomers struct {
 	// holders are those who wait with a ticket, by that: who gave up and begins anew,
 	// with another SPI, goes on where it stood, and nothing is done for the old one.
 	holders map[holder]*newcomer
-	octets  int
+	// octets of messages that wait, most of those that may.
+	octets, most int
 }
 
 // initiator is who waits. Its next message takes the place of the one before: it
@@ -103,9 +105,10 @@ func (c *newcomer) gone(now time.Time) bool {
 
 func (c *newcomer) from() initiator { return initiator{c.remote, c.header.InitiatorSPI} }
 
-func newNewcomers(g *gate.Gate, secret *[16]byte, st *stats) *newcomers {
+// newNewcomers of one of so many shards.
+func newNewcomers(g *gate.Gate, secret *[16]byte, st *stats, shards int) *newcomers {
 	return &newcomers{
-		gate: g, secret: secret, stats: st, wake: make(chan struct{}, 1),
+		gate: g, secret: secret, stats: st, wake: make(chan struct{}, 1), most: newcomerOctets / shards,
 		known: make(map[initiator]*newcomer), holders: make(map[holder]*newcomer),
 	}
 }
@@ -136,8 +139,12 @@ func (n *newcomers) put(now time.Time, p packet, sum uint64) (repeated bool) {
 			before = n.holders[c.holder]
 		}
 	}
+	more := len(p.data)
+	if before != nil {
+		more -= len(before.data)
+	}
 	switch {
-	case n.octets+len(p.data) > newcomerOctets:
+	case n.octets+more > n.most:
 		n.stats.drop(ReasonInboxFull)
 		return false
 	case before != nil && before.header.Resume != p.header.Resume:
@@ -145,7 +152,6 @@ func (n *newcomers) put(now time.Time, p packet, sum uint64) (repeated bool) {
 		return false
 	case before != nil:
 		n.stats.drop(ReasonWaitsAlready)
-		n.octets -= len(before.data)
 		n.remove(before)
 		*before = *c
 		c = before
@@ -163,7 +169,7 @@ func (n *newcomers) put(now time.Time, p packet, sum uint64) (repeated bool) {
 	}
 	n.add(c)
 	c.data = slices.Clone(p.data)
-	n.octets += len(c.data)
+	n.octets += more
 	return false
 }
 

@@ -131,7 +131,7 @@ func newStormModel(t *testing.T, cfg gate.Config) *stormModel {
 		t.Fatal(err)
 	}
 	m := &stormModel{
-		t: t, random: rand.New(rand.NewPCG(1, 2)), gate: g, room: newNewcomers(g, new([16]byte), newStats()),
+		t: t, random: rand.New(rand.NewPCG(1, 2)), gate: g, room: newNewcomers(g, new([16]byte), newStats(), 1),
 		begun: make(map[initKey]*modelSA),
 	}
 	for i := range modelDevices {

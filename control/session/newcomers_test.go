@@ -22,7 +22,7 @@ func newWaitingRoom(t *testing.T, cfg gate.Config) *waitingRoom {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &waitingRoom{newcomers: newNewcomers(g, new([16]byte), newStats()), t: t, now: time.Unix(1e9, 0)}
+	return &waitingRoom{newcomers: newNewcomers(g, new([16]byte), newStats(), 1), t: t, now: time.Unix(1e9, 0)}
 }
 
 // message of a host with a text.
@@ -207,12 +207,12 @@ func TestNewcomersAreBounded(t *testing.T) {
 	if all, _ := w.len(); all != 11 {
 		t.Errorf("%d wait, want 10 of one network and 1 of another", all)
 	}
-	long := string(make([]byte, 16<<10))
+	long := string(make([]byte, 64<<10))
 	w = newWaitingRoom(t, gate.Config{MaxHalfOpen: 1 << 20, CookieAt: 1, MaxHalfOpenPrefix: 1 << 20, CookieAtPrefix: 1})
-	for spi := range uint64(newcomerOctets/len(long) + 10) {
+	for spi := range uint64(w.most/len(long) + 10) {
 		w.come(1, spi+1, false, long)
 	}
-	if w.octets > newcomerOctets || w.stats.drops[ReasonInboxFull].Load() != 10 {
+	if w.octets > w.most || w.stats.drops[ReasonInboxFull].Load() != 10 {
 		t.Errorf("%d octets wait, %d messages found no room", w.octets, w.stats.drops[ReasonInboxFull].Load())
 	}
 }

@@ -50,13 +50,14 @@ type shard struct {
 	parted     int // IKE SAs that linger after their session was up
 }
 
-func newShard(server *Server, number uint8) *shard {
+// newShard is one of so many.
+func newShard(server *Server, number uint8, shards int) *shard {
 	return &shard{
 		server:    server,
 		number:    number,
 		inbox:     make(chan packet, inboxLen),
 		mail:      newQueue[mail](),
-		newcomers: newNewcomers(server.gate, &server.initSecret, server.stats),
+		newcomers: newNewcomers(server.gate, &server.initSecret, server.stats, shards),
 		machines:  make(map[uint64]*sa),
 		sessions:  make(map[lease.SessionID]*session),
 		halfOpen:  make(map[initKey]*sa),
