@@ -44,7 +44,7 @@ const (
 	// maxFresh are those that were begun in the last freshTime and whose IKE_AUTH
 	// hasn't come. More are not begun: it would come of all at once and find no room
 	// in the inbox. Who never goes on is in the way for that time only.
-	maxFresh  = inboxLen
+	maxFresh  = 1024
 	freshTime = 2 * time.Second
 	// maxFinishing are those whose IKE_AUTH has come and who aren't up. While there
 	// are more nobody is begun: what they wait for is us.
