@@ -249,6 +249,13 @@ func (g *Gate) Open(source netip.Addr) Reason {
 	return g.halfOpen.open(prefixesOf(source), cfg.MaxHalfOpen, cfg.MaxHalfOpenPrefix)
 }
 
+// Full says whether Open would refuse.
+func (g *Gate) Full(source netip.Addr) bool {
+	cfg := g.cfg.Load()
+	total, site, network := g.halfOpen.count(prefixesOf(source))
+	return total >= cfg.MaxHalfOpen || site >= cfg.MaxHalfOpenPrefix || network >= quarter(cfg.MaxHalfOpenPrefix)
+}
+
 // Close takes back one Open for the same source.
 func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixesOf(source)) }
 

@@ -235,13 +235,13 @@ func (n *newcomers) take(now time.Time, full bool) (p packet, key initKey, ok bo
 		var c *newcomer
 		var ok bool
 		if n.turn++; full && n.turn%strangersTurn == 0 {
-			c, ok = n.full.take()
+			c, ok = n.full.take(n.gate)
 		}
 		if !ok {
-			c, ok = n.resuming.take()
+			c, ok = n.resuming.take(n.gate)
 		}
 		if !ok && full {
-			c, ok = n.full.take()
+			c, ok = n.full.take(n.gate)
 		}
 		if !ok {
 			return packet{}, initKey{}, false
@@ -258,10 +258,10 @@ func (n *newcomers) take(now time.Time, full bool) (p packet, key initKey, ok bo
 	}
 }
 
-func (n *newcomers) len() (all, full int) {
+func (n *newcomers) len() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.resuming.len() + n.full.len(), n.full.len()
+	return n.resuming.len() + n.full.len()
 }
 
 // lines in which newcomers wait, one for each network that the gate tells apart. Each
@@ -292,19 +292,25 @@ func (l *lines) put(c *newcomer) {
 	l.n++
 }
 
-func (l *lines) take() (*newcomer, bool) {
-	of, ok := l.turns.take()
-	if !ok {
-		return nil, false
+// take who is first in the line whose turn it is. One whose network has as many
+// half-open IKE SAs as it may have waits.
+func (l *lines) take(g *gate.Gate) (*newcomer, bool) {
+	for range l.turns.len() {
+		of, _ := l.turns.take()
+		if c, _ := of.peek(); g.Full(c.remote.Addr()) {
+			l.turns.put(of)
+			continue
+		}
+		c, _ := of.take()
+		if of.len() > 0 {
+			l.turns.put(of)
+		} else if delete(l.of, of.site); len(l.of) == 0 {
+			l.of = nil // its room is not kept
+		}
+		l.n--
+		return c, true
 	}
-	c, _ := of.take()
-	if of.len() > 0 {
-		l.turns.put(of)
-	} else if delete(l.of, of.site); len(l.of) == 0 {
-		l.of = nil // its room is not kept
-	}
-	l.n--
-	return c, true
+	return nil, false
 }
 
 func (l *lines) len() int { return l.n }
@@ -369,15 +375,19 @@ func (f *fresh) count(now time.Time) int {
 }
 
 // welcome takes those who wait. As long as workers are behind, who needs them is
-// held, and all are as long as many have just begun, or aren't finished.
+// held, all are as long as many have just begun, or aren't finished, and those of a
+// network that has as many half-open IKE SAs as it may have.
 func (sh *shard) welcome(now time.Time) {
 	most := welcomed
 	if len(sh.inbox) > 0 {
 		most = welcomedBusy
 	}
-	for range min(most, sh.fresh.room(now)) {
-		p, key, ok := sh.newcomers.take(now, sh.server.work.wait() < newcomerWait)
-		if !ok {
+	room := sh.fresh.room(now)
+	taken := true
+	for n := 0; n < min(most, room) && taken; n++ {
+		var p packet
+		var key initKey
+		if p, key, taken = sh.newcomers.take(now, sh.server.work.wait() < newcomerWait); !taken {
 			break
 		}
 		if s := sh.initiated(now, p, key); s != nil {
@@ -386,9 +396,8 @@ func (sh *shard) welcome(now time.Time) {
 			sh.newcomers.over(key)
 		}
 	}
-	all, full := sh.newcomers.len()
-	sh.held = all > 0 && (sh.fresh.room(now) == 0 || all == full && sh.server.work.wait() >= newcomerWait)
-	if all > 0 && !sh.held {
+	sh.held = sh.newcomers.len() > 0 && (!taken || sh.fresh.room(now) == 0)
+	if sh.newcomers.len() > 0 && !sh.held {
 		sh.newcomers.notify()
 	}
 }

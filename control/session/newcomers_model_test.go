@@ -231,7 +231,7 @@ func (m *stormModel) serve() {
 		cost = m.receive()
 	}
 	if cost == 0 {
-		if all, _ := m.room.len(); all > 0 {
+		if all := m.room.len(); all > 0 {
 			m.after(heldFor, m.serve)
 		}
 		return

@@ -146,6 +146,21 @@ func TestNewcomersOfANetworkWaitForThemselves(t *testing.T) {
 	}
 }
 
+// Those of a network that has as many half-open IKE SAs as it may have wait until one
+// is over; others don't wait for that.
+func TestNewcomersWaitForRoom(t *testing.T) {
+	w := newWaitingRoom(t, gate.Config{MaxHalfOpen: 10, CookieAt: 9, MaxHalfOpenPrefix: 1, CookieAtPrefix: 0})
+	w.come(1, 1, false, "of a full network")
+	w.come(2, 1, true, "of another")
+	full, other := netip.AddrFrom4([4]byte{10, 1, 1, 7}), netip.AddrFrom4([4]byte{10, 1, 2, 7})
+	w.gate.Open(full)
+	w.want("first", w.next(true), "of another")
+	w.want("while it is full", w.next(true), "")
+	w.gate.Open(other)
+	w.gate.Close(full)
+	w.want("then", w.next(true), "of a full network")
+}
+
 // Who gives up and begins anew with his ticket goes on where he stood, and what he
 // gave up is forgotten. Another who shows it from elsewhere waits for himself.
 func TestNewcomersBeginAnew(t *testing.T) {
@@ -204,7 +219,7 @@ func TestNewcomersAreBounded(t *testing.T) {
 		w.come(1, spi+1, false, "many")
 	}
 	w.come(2, 1, false, "of another network")
-	if all, _ := w.len(); all != 11 {
+	if all := w.len(); all != 11 {
 		t.Errorf("%d wait, want 10 of one network and 1 of another", all)
 	}
 	long := string(make([]byte, 64<<10))
