@@ -93,8 +93,9 @@ type Gate struct {
 
 // cookieHold is how long everybody is asked for a cookie after it was necessary.
 // A client that was asked goes on with another message: if the first one, repeated
-// meanwhile, were let in after all, its sender's AUTH wouldn't be for it.
-const cookieHold = 2 * time.Second
+// meanwhile, were let in after all, its sender's AUTH wouldn't be for it. What it
+// repeated before it was asked may wait to be received for seconds in a storm.
+const cookieHold = 10 * time.Second
 
 // answers are the budgets of what goes to strangers; each kind has its own, so
 // that junk of one doesn't silence the other.
