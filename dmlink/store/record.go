@@ -118,8 +118,8 @@ func (d *SQL) recordAtOnce(ctx context.Context, device string, all outcomes, at 
 			answered, answers = append(answered, id), append(answers, packed)
 		}
 	}
-	text := `WITH ended AS (` + update + ` AND (SELECT COUNT(*) FROM dm_command AS c JOIN dm_task ON dm_task.id = c.task_id
-			WHERE c.id = ANY (CAST($3 AS BIGINT[])) AND c.serial IS DISTINCT FROM 0 AND closes = 0) = $7
+	text := `WITH ended AS (` + update + ` AND (SELECT COUNT(*) FROM dm_command AS c WHERE c.device_name = $2 AND c.id = ANY (CAST($3 AS BIGINT[]))
+			AND c.serial IS DISTINCT FROM 0 AND (SELECT closes FROM dm_task WHERE dm_task.id = c.task_id) = 0) = $7
 			RETURNING dm_command.id, serial),
 		marked AS (UPDATE dm_policy_device SET mark = mark + 1, marked_us = COALESCE(marked_us, $8)
 			WHERE device_name = $2 AND (SELECT COUNT(*) FROM ended WHERE serial > 0) > 0)`
