@@ -245,12 +245,13 @@ func inflate(packed []byte, most int64) ([]byte, error) {
 	if err := r.(flate.Resetter).Reset(bytes.NewReader(packed), nil); err != nil {
 		return nil, err
 	}
-	plain, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err != nil {
+	// Text becomes some five times as long; a guess that is right is one allocation.
+	plain := bytes.NewBuffer(make([]byte, 0, 6*len(packed)+bytes.MinRead))
+	if _, err := plain.ReadFrom(io.LimitReader(r, most+1)); err != nil {
 		return nil, fmt.Errorf("stored octets: %w", err)
 	}
-	if int64(len(plain)) > most {
+	if int64(plain.Len()) > most {
 		return nil, fmt.Errorf("stored octets: more than %d", most)
 	}
-	return plain, nil
+	return plain.Bytes(), nil
 }
