@@ -169,7 +169,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
 		standing: ticketed, remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
 	}
-	if crowded && ticketed == nil { // a good ticket is no stranger's
+	if crowded {
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
 	}
 	sh.machines[spi] = s
