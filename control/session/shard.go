@@ -171,7 +171,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
 		standing: ticketed, remote: p.remote, began: now, account: &account{session: lease.SessionID(spi)}, spread: rand.Float32(),
 	}
-	if crowded && ticketed == nil { // a good ticket is no stranger's
+	if crowded {
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
 	}
 	sh.machines[spi] = s
