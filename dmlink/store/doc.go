@@ -29,7 +29,11 @@
 //
 // # Transactions
 //
-// Each method that changes something is one transaction. A wipe that a device
+// Each method that changes something is one transaction. On PostgreSQL a claim is
+// one statement, and so is a report of outcomes from which nothing follows but
+// answers and a mark: one round trip. Rows are changed in the order of IDs where
+// the planner lets them; a circle of waiting is what PostgreSQL finds, and one of
+// it begins anew. A wipe that a device
 // confirmed, the end of its account and the record for gateways are there
 // together or not at all.
 //

@@ -13,7 +13,8 @@
 // Parameters are $1 to $n, in the order in which they first appear. Times are
 // BIGINT, microseconds since 1970 UTC (Instant, Micros). A row that decides is
 // read with ForUpdate, in one order by all who lock several; work that servers
-// share is read with SkipLocked.
+// share is read with SkipLocked. Many rows are one statement by Rows and Insert;
+// where PostgreSQL can do all of it in one, AtOnce saves the round trips.
 //
 // # SQLite
 //
