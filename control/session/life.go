@@ -127,6 +127,7 @@ func (sh *shard) initOver(s *sa) {
 		delete(sh.halfOpen, *s.init)
 		sh.newcomers.over(*s.init)
 		sh.fresh.remove(s)
+		sh.shownNo(s)
 		s.init = nil
 	}
 }

@@ -127,6 +127,24 @@ func (sh *shard) openTicket(now time.Time, p packet, settings *Settings) (r *ike
 	return nil, nil
 }
 
+// shows: an IKE SA is begun with a ticket. If another one was, and its device is at the
+// same address, that has given it up: finished, it would use the ticket up, and this
+// one would be refused.
+func (sh *shard) shows(now time.Time, s *sa) {
+	serial := s.session.standing.presented.serial
+	if before := sh.shown[serial]; before != nil && before.source == s.source {
+		sh.close(now, before.session, ike.CloseReplaced)
+	}
+	sh.shown[serial] = s
+}
+
+// shownNo: it is half-open no longer.
+func (sh *shard) shownNo(s *sa) {
+	if st := s.session.standing; st != nil && st.presented != nil && sh.shown[st.presented.serial] == s {
+		delete(sh.shown, st.presented.serial)
+	}
+}
+
 // readTicket opens a ticket; TicketResumed says that nothing is wrong with it.
 func (sh *shard) readTicket(now time.Time, data []byte, settings *Settings) (*ike.Resumption, *standing, TicketResult) {
 	msg, err := ikewire.Parse(data)

@@ -281,7 +281,7 @@ func TestHalfOpenIsBounded(t *testing.T) {
 		w.want("half-open", w.server.Stats().HalfOpen, 2)
 		w.emit(a, ike.Closed{Reason: ike.CloseHalfOpenTimeout})
 		w.want("half-open", w.server.Stats().HalfOpen, 1)
-		w.later(2 * time.Second) // as long as cookies are asked for once it was necessary
+		w.later(10 * time.Second) // as long as cookies are asked for once it was necessary
 		w.open(3)
 		w.want("machines", w.server.Stats().Initiated, uint64(3))
 	})

@@ -101,8 +101,9 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 	if s.gate, err = gate.New(cfg.Gate, secret); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	for n := range max(cfg.Shards, 1) {
-		s.shards = append(s.shards, newShard(s, uint8(n)))
+	shards := max(cfg.Shards, 1)
+	for n := range shards {
+		s.shards = append(s.shards, newShard(s, uint8(n), shards))
 	}
 	return s, nil
 }

@@ -2,11 +2,13 @@ package userspace
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/esp"
 )
 
 // Backend is a dataplane.Backend on packet loops. All children use ESP in UDP,
@@ -62,9 +64,12 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	if err := b.steerSockets(); err != nil {
 		return nil, err
 	}
-	if Batches() && !config.Singly {
-		config.Logger.Info("AES-GCM by ipsec-mb, the packets of a round together")
+	together := Batches() && !config.Singly
+	by := esp.GCM()
+	if together {
+		by = "ipsec-mb"
 	}
+	config.Logger.Info("AES-GCM", slog.String("by", by), slog.Bool("round_together", together))
 	for _, l := range b.loops {
 		l.loops = b.loops
 	}
