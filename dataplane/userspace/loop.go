@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -24,11 +23,6 @@ const (
 	sendBatch = 128
 	// commandQueue bounds what waits for a round to end.
 	commandQueue = 64
-	// napTime is how long a loop that carried packets waits for more before it sleeps.
-	// Between two bundles of a flow it is some ten microseconds, for which the
-	// scheduler's monitor would wake every 20 to look after the sleeper. Garbage
-	// collection waits for the rest of it at most.
-	napTime = 100 * time.Microsecond
 )
 
 // Places in the set that the loop polls; the sockets stand behind them.
@@ -69,7 +63,6 @@ type loop struct {
 	batcher    batcher
 	ended      bool // leave after this round
 	forwarding bool // false after an export
-	carried    bool // packets, since it last slept
 	now        time.Duration
 	receiver   *encap.Receiver
 	coalescer  *tun.Coalescer
@@ -82,6 +75,7 @@ type loop struct {
 	wakes      [8]byte
 	sealed     int    // packets in this round
 	passed     uint64 // packets given to other loops
+	carried    bool   // packets, since it last slept
 	touched    uint32 // see touch
 	drops      dataplane.Drops
 	unknownSPI bucket
@@ -223,31 +217,12 @@ func (l *loop) sleep() {
 	if !l.forwarding {
 		set = set[:pollWake+1]
 	}
-	var ready int
-	var err error
-	if l.carried {
-		l.carried = false
-		ready, err = nap(set)
-	}
-	if ready == 0 && err == nil {
-		_, err = unix.Poll(set, -1)
-	}
-	if err != nil {
+	if err := l.poll(set, -1); err != nil {
 		return // EINTR; anything else would show in the calls of the next round
 	}
 	if l.pollSet[pollWake].Revents != 0 {
 		unix.Read(l.wake, l.wakes[:])
 	}
-}
-
-// nap polls for napTime and returns how many descriptors are ready.
-func nap(set []unix.PollFd) (ready int, err error) {
-	left := unix.NsecToTimespec(int64(napTime)) // the call changes it
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(set))), uintptr(len(set)), uintptr(unsafe.Pointer(&left)), 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }
 
 // insideFailed stops polling the inside device once it is gone, which poll
