@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestNap(t *testing.T) {
 	began := time.Now()
 	for {
 		ready, err := nap(set)
-		if err == unix.EINTR {
+		if errors.Is(err, unix.EINTR) {
 			began = time.Now()
 			continue
 		}
@@ -39,7 +40,7 @@ func TestNap(t *testing.T) {
 	for _, carried := range []bool{true, false} {
 		l.carried = carried
 		set[0].Revents = 0
-		for err = unix.EINTR; err == unix.EINTR; {
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 			err = l.poll(set, -1)
 		}
 		if err != nil || set[0].Revents != unix.POLLIN || l.carried {
