@@ -17,7 +17,7 @@
 // channel, the queue of IKE messages and the directory, which says who owns a
 // virtual address; what came to the wrong one is passed on in a ring.
 //
-//	loop.go      rounds, commands, sleeping
+//	loop.go      rounds, commands, sleeping; nap.go what comes before a sleep
 //	inbound.go   outside to inside, stage by stage
 //	outbound.go  inside to outside, stage by stage
 //	local.go     local addresses: a pair of sockets and a sender each

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -26,11 +25,6 @@ const (
 	sendBatch = 128
 	// commandQueue bounds what waits for a round to end.
 	commandQueue = 64
-	// napTime is how long a loop that carried packets waits for more before it sleeps.
-	// Between two bundles of a flow it is some ten microseconds, for which the
-	// scheduler's monitor would wake every 20 to look after the sleeper. Garbage
-	// collection waits for the rest of it at most.
-	napTime = 100 * time.Microsecond
 )
 
 // Places in the set that the loop polls; the sockets stand behind them.
@@ -76,7 +70,6 @@ type loop struct {
 	batcher    batcher
 	ended      bool // leave after this round
 	forwarding bool // false after an export
-	carried    bool // packets, since it last slept
 	polled     bool // pollSet says what can be read
 	now        time.Duration
 	receiver   *encap.Receiver
@@ -90,6 +83,7 @@ type loop struct {
 	wakes      [8]byte
 	sealed     int    // packets in this round
 	passed     uint64 // packets given to other loops
+	carried    bool   // packets, since it last slept
 	touched    uint32 // see touch
 	drops      dataplane.Drops
 	unknownSPI bucket
@@ -272,19 +266,12 @@ func (l *loop) sleep() {
 	if !l.forwarding {
 		set = set[:pollWake+1]
 	}
-	timeout, ready := -1, 0
+	timeout := -1
 	if !l.called.CompareAndSwap(notCalled, asleep) {
 		timeout = 0
 	}
-	var err error
-	if l.carried && timeout != 0 {
-		ready, err = nap(set)
-	}
-	if ready == 0 && err == nil {
-		_, err = unix.Poll(set, timeout)
-	}
+	err := l.poll(set, timeout)
 	l.called.Store(notCalled)
-	l.carried = false
 	if err != nil {
 		return // EINTR; anything else would show in the calls of the next round
 	}
@@ -292,16 +279,6 @@ func (l *loop) sleep() {
 	if l.pollSet[pollWake].Revents != 0 {
 		unix.Read(l.wake, l.wakes[:])
 	}
-}
-
-// nap polls for napTime and returns how many descriptors are ready.
-func nap(set []unix.PollFd) (ready int, err error) {
-	left := unix.NsecToTimespec(int64(napTime)) // the call changes it
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(set))), uintptr(len(set)), uintptr(unsafe.Pointer(&left)), 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }
 
 // giveWay lets everybody else run who can, and carries out what comes of it. Where
