@@ -261,7 +261,8 @@ func (s *staging) entries() ([]string, error) {
 	var names []string
 	config := filepath.Base(s.final.file)
 	for _, e := range list {
-		if name := e.Name(); name != stagingDone && name != config && filepath.Join(s.dir, name) != s.stagedPKI() {
+		// A file that was being written has a dot before its name (ca.WriteFile).
+		if name := e.Name(); name[0] != '.' && name != config && filepath.Join(s.dir, name) != s.stagedPKI() {
 			names = append(names, name)
 		}
 	}
