@@ -43,6 +43,9 @@ func commandsOf(text string) (commands []string) {
 	for _, line := range lines {
 		for _, part := range strings.SplitAfter(line, " && ") {
 			part = strings.TrimSuffix(part, " && ")
+			if strings.HasPrefix(part, "install ") || strings.HasPrefix(part, "useradd ") {
+				continue
+			}
 			if at := called.FindStringSubmatch(strings.TrimSpace(part)); at != nil {
 				commands = append(commands, strings.TrimSpace(ended.ReplaceAllString(at[1], "")))
 			}
@@ -100,7 +103,7 @@ func TestReadmeKeys(t *testing.T) {
 			t.Errorf("%s: no such key", name)
 		}
 	}
-	if found < 40 {
+	if found < 30 {
 		t.Errorf("found %d keys only", found)
 	}
 }
