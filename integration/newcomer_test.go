@@ -35,8 +35,7 @@ func TestSoakNewcomer(t *testing.T) {
 	blocks := newcomerBlocks(t)
 	source := filepath.Join(t.TempDir(), "roamgate.git")
 	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--bare", "-q", "..", source).CombinedOutput(); err != nil {
-		t.Fatalf("%v
-%s", err, out)
+		t.Fatalf("%v\n%s", err, out)
 	}
 	blocks.host = strings.Replace(blocks.host, "https://github.com/roamgate/roamgate", "file:///src", 1)
 	install, _, found := strings.Cut(blocks.host, "gatewayd run all")
