@@ -56,7 +56,7 @@ func initAllIn(dir string, w io.Writer) error {
 // init finishes or begins anew, without anybody's help.
 func TestInitAllKilled(t *testing.T) {
 	// In memory, where all the syncs cost nothing.
-	top, err := os.MkdirTemp("/dev/shm", "gatewayd-init-")
+	top, err := os.MkdirTemp("/dev/shm", "gatewayd-init-") //nolint:usetesting // see above
 	if err != nil {
 		top = t.TempDir()
 	}
