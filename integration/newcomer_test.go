@@ -37,7 +37,7 @@ func TestSoakNewcomer(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "git", "clone", "--bare", "-q", "..", source).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	blocks.host = strings.Replace(blocks.host, "https://github.com/roamgate/roamgate", "file:///src", 1)
+	blocks.host = strings.Replace(blocks.host, "https://github.com/roamgate/roamgate", "file:///srv/roamgate", 1)
 	install, _, found := strings.Cut(blocks.host, "gatewayd run all")
 	if !found {
 		t.Fatal("README.md's first block doesn't end with `gatewayd run all`")
@@ -179,7 +179,7 @@ func (m *machine) build(what, source, script string) {
 	began := time.Now()
 	m.outside("unshare", "-m", "-p", "-u", "-i", "-f", "--kill-child", "sh", "-ec", `
 mount --bind "$1" "$1"; mount -t proc proc "$1/proc"; mount --rbind /dev "$1/dev"
-mkdir -p "$1/src"; mount --bind "$2" "$1/src"; mount -o remount,bind,ro "$1/src"
+mkdir -p "$1/srv/roamgate"; mount --bind "$2" "$1/srv/roamgate"; mount -o remount,bind,ro "$1/srv/roamgate"
 exec chroot "$1" env -i HOME=/root DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -ec "cd
 $3"`, "sh", m.tree, source, script)
 	m.t.Logf("%8.1f s  %s", time.Since(began).Seconds(), what)
