@@ -46,7 +46,7 @@ func TestSoakNewcomer(t *testing.T) {
 	packages, join, _ := strings.Cut(blocks.device, "gatewayd enrollment")
 
 	host, device := newMachine(t, trees, "host"), newMachine(t, trees, "device")
-	host.prepare("/etc/gatewayd", "/var/lib/gatewayd", "/root/roamgate")
+	host.prepare("/etc/gatewayd", "/var/lib/gatewayd", "/root/roamgate", "/var/log/journal/*")
 	device.prepare("/root/phone-1", "/etc/swanctl/swanctl.conf", "/etc/swanctl/x509", "/etc/swanctl/x509ca", "/etc/swanctl/private")
 	host.build("install", source, "git config --global --add safe.directory '*'\n"+install)
 	device.build("strongSwan's packages", source, packages)
