@@ -17,7 +17,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD := CGO_ENABLED=0 go build -trimpath
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-ipsecmb build-demo demo demo-stop test check soak generate go-version packages-demo packages-test packages-check
+.PHONY: help build install build-ipsecmb build-demo demo demo-stop test check soak generate go-version packages-demo packages-test packages-check
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*##/ {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,17 @@ build: go-version ## Build bin/gatewayd and bin/bench
 build-ipsecmb: go-version ## The same with AES-GCM by Intel's library (libipsec-mb-dev): bin/*-ipsecmb, not static
 	CGO_ENABLED=1 go build -trimpath -tags ipsecmb -o bin/gatewayd-ipsecmb ./gatewayd
 	CGO_ENABLED=1 go build -trimpath -tags ipsecmb -o bin/bench-ipsecmb ./bench
+
+install: ## Install bin/gatewayd, its units, users and shell completion (DESTDIR for packagers); nothing is started
+	@[ -x bin/gatewayd ] || { echo "bin/gatewayd isn't there: make build first, without root" >&2; exit 1; }
+	install -D -m 755 bin/gatewayd $(DESTDIR)/usr/bin/gatewayd
+	install -d $(DESTDIR)/usr/lib/systemd/system
+	install -m 644 gatewayd/dist/*.service $(DESTDIR)/usr/lib/systemd/system/
+	install -D -m 644 gatewayd/dist/gatewayd.sysusers $(DESTDIR)/usr/lib/sysusers.d/gatewayd.conf
+	install -d $(DESTDIR)/usr/share/bash-completion/completions
+	bin/gatewayd completion bash > $(DESTDIR)/usr/share/bash-completion/completions/gatewayd
+	@[ -n "$(DESTDIR)" ] || ! command -v systemd-sysusers >/dev/null || systemd-sysusers gatewayd.conf
+	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl daemon-reload
 
 build-demo: build
 	$(BUILD) -o $(TOOLS)/demo ./integration/demo

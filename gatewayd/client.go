@@ -19,7 +19,7 @@ func (g *global) client() *local.Client {
 func explain(err error) error {
 	switch {
 	case errors.Is(err, local.ErrNotRunning):
-		return hinted{err, "Start it with `gatewayd run gateway`, or name its socket with --socket."}
+		return hinted{err, "Start it with `gatewayd run gateway` or `run all`, or name its socket with --socket."}
 	case errors.Is(err, local.ErrForbidden):
 		return hinted{err, "Try again as root."}
 	}

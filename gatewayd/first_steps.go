@@ -9,15 +9,18 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/term"
 	"rsc.io/qr"
 
 	"github.com/roamgate/roamgate/dmlink/api"
 	"github.com/roamgate/roamgate/dmlink/api/client"
 	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/enrollment/admin"
+	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/gatewayd/config"
 )
 
@@ -42,10 +45,42 @@ func firstSteps(ctx context.Context, file string, cfg *config.Config, first bool
 			return err
 		}
 	}
+	// A first start that was interrupted, or failed, said nothing of it.
+	if terminal, ok := w.(*os.File); !first && ok && term.IsTerminal(int(terminal.Fd())) {
+		if first, err = unused(ctx, file); err != nil {
+			return err
+		}
+	}
 	if first {
 		return welcome(ctx, file, cfg, w)
 	}
 	return nil
+}
+
+// unused: nobody ever asked for a device's enrollment.
+func unused(ctx context.Context, file string) (bool, error) {
+	e, err := (&adminFlags{global: &global{config: file}}).dial()
+	if err != nil {
+		return false, err
+	}
+	defer e.Close()
+	requests, err := e.Requests(ctx, "", "", "", 1)
+	if err != nil {
+		return false, fmt.Errorf("ask enrollment for its requests: %w", err)
+	}
+	certificates, err := e.Certificates(ctx, admin.CertificateFilter{Profile: string(ca.Device)}, 1)
+	if err != nil {
+		return false, fmt.Errorf("ask enrollment for its certificates: %w", err)
+	}
+	return len(requests) == 0 && len(certificates) == 0, nil
+}
+
+// self is how this program is called on a command line here.
+func self() string {
+	if _, err := exec.LookPath("gatewayd"); err == nil {
+		return "gatewayd"
+	}
+	return os.Args[0]
 }
 
 // joinHere has the gateway of this host join the manager of this host.
@@ -141,13 +176,13 @@ The first device, %[1]s, enrolls
 		return err
 	}
 	fmt.Fprintf(&b, `
-Then: gatewayd gateway list%[1]s
-      gatewayd gateway sessions%[1]s
-      gatewayd device list%[1]s
-      gatewayd enrollment request create --user bob --device phone-2%[1]s
+Then: %[4]s gateway list%[1]s
+      %[4]s gateway sessions%[1]s
+      %[4]s device list%[1]s
+      %[4]s enrollment request create --user bob --device phone-2%[1]s
 
 API of device management: https://%[2]s%[3]s
-`, named, reachable(cfg.Manager.Admin.Listen.AddrPort), api.OpenAPIPath)
+`, named, reachable(cfg.Manager.Admin.Listen.AddrPort), api.OpenAPIPath, self())
 	_, err = w.Write(b.Bytes())
 	return err
 }

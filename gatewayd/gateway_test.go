@@ -191,7 +191,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "gatewayd.yaml")
-	text, err := f.render(initPaths{file, filepath.Join(dir, "pki"), "state", "run"}, result)
+	text, err := f.render(&staging{final: initPaths{file, filepath.Join(dir, "pki"), "state", "run"}}, result)
 	if err != nil {
 		t.Fatal(err)
 	}

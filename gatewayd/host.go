@@ -91,6 +91,8 @@ func explainHost(err error) error {
 		hint = "Run as root, or with CAP_NET_ADMIN and CAP_NET_BIND_SERVICE."
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV):
 		hint = "Without /dev/net/tun there is no userspace data plane: modprobe tun."
+	case errors.Is(err, unix.EROFS):
+		hint = "gatewayd switches forwarding on for its interfaces; in a container, have /proc/sys writable there."
 	case errors.Is(err, link.ErrNoInterface):
 		hint = "gateway.external.interface and gateway.internal.interface name interfaces of this host; `ip link` lists them."
 	case errors.Is(err, link.ErrSameSubnet):

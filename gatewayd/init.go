@@ -3,9 +3,8 @@ package main
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net/netip"
 	"os"
 	"os/user"
@@ -90,13 +89,18 @@ func (f *initFlags) run(c *cobra.Command, g *global) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(p.file); !errors.Is(err, fs.ErrNotExist) {
-		return hinted{fmt.Errorf("%s is there already", p.file), "Nothing was changed. Move it away, or write elsewhere with --dir."}
+	return staged(c.OutOrStdout(), p, func(s *staging) error { return f.write(c.OutOrStdout(), s) })
+}
+
+func (f *initFlags) write(w io.Writer, s *staging) error {
+	p := s.final
+	if err := s.fresh(); err != nil {
+		return err
 	}
 	if err := f.findOut(); err != nil {
 		return err
 	}
-	options := pki.SetupOptions{Dir: p.pki, ConfigDir: filepath.Dir(p.file), Key: ca.KeyAlgorithm(f.key), Addresses: []netip.Addr{f.address}}
+	options := pki.SetupOptions{Dir: s.pki, ConfigDir: s.dir, Key: ca.KeyAlgorithm(f.key), Addresses: []netip.Addr{f.address}}
 	if a, err := netip.ParseAddr(f.id); err != nil {
 		options.DNSNames = []string{f.id}
 	} else if a != f.address {
@@ -113,7 +117,7 @@ func (f *initFlags) run(c *cobra.Command, g *global) error {
 		}
 	}
 	// The file is checked before anything is made.
-	if _, err := f.render(p, pki.SetupResult{InstanceOID: "2.25.1", Root: "root", Issuing: "issuing", CRL: "crl", Certificate: "certificate", Key: "key"}); err != nil {
+	if _, err := f.render(s, pki.SetupResult{InstanceOID: "2.25.1", Root: "root", Issuing: "issuing", CRL: "crl", Certificate: "certificate", Key: "key"}); err != nil {
 		return err
 	}
 	result, err := pki.Setup(time.Now(), options)
@@ -123,14 +127,16 @@ func (f *initFlags) run(c *cobra.Command, g *global) error {
 	if err := f.giveKey(result.Key); err != nil {
 		return err
 	}
-	text, err := f.render(p, result)
+	text, err := f.render(s, result)
 	if err != nil {
 		return err
 	}
-	if err := ca.WriteFile(p.file, text, 0o644, false); err != nil {
+	if err := ca.WriteFile(s.file(), text, 0o644, false); err != nil {
 		return err
 	}
-	w := c.OutOrStdout()
+	if err := s.commit(); err != nil {
+		return err
+	}
 	fmt.Fprintf(w, "configuration  %s\n", p.file)
 	fmt.Fprintf(w, "CA             %s\n", p.pki)
 	fmt.Fprintf(w, "external       %s, %s\n", f.external, f.address)
@@ -147,14 +153,9 @@ func (f *initFlags) run(c *cobra.Command, g *global) error {
 var initTemplate string
 
 // render makes the file and checks it as `run gateway` would.
-func (f *initFlags) render(p initPaths, r pki.SetupResult) ([]byte, error) {
-	relative := func(path string) string {
-		if rel, err := filepath.Rel(filepath.Dir(p.file), path); err == nil && filepath.IsLocal(rel) {
-			return rel
-		}
-		return path
-	}
-	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": relative, "quote": strconv.Quote}).Parse(initTemplate))
+func (f *initFlags) render(s *staging, r pki.SetupResult) ([]byte, error) {
+	p := s.final
+	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": s.named, "quote": strconv.Quote}).Parse(initTemplate))
 	var b bytes.Buffer
 	err := t.Execute(&b, map[string]any{
 		"Version": version, "State": p.state, "Runtime": p.runtime, "External": f.external, "Internal": f.internal,

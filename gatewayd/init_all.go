@@ -2,12 +2,9 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -98,16 +95,24 @@ func (f *initAllFlags) run(w io.Writer, g *global, changed bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(p.file); !errors.Is(err, fs.ErrNotExist) {
-		return hinted{fmt.Errorf("%s is there already", p.file), "Nothing was changed. Move it away, or write elsewhere with --dir."}
-	}
-	if err := f.findOut(); err != nil {
-		return err
-	}
-	inner, err := addressOf(f.internal)
-	if err != nil {
-		return err
-	}
+	return staged(w, p, func(s *staging) error {
+		if err := s.fresh(); err != nil {
+			return err
+		}
+		if err := f.findOut(); err != nil {
+			return err
+		}
+		inner, err := addressOf(f.internal)
+		if err != nil {
+			return err
+		}
+		return f.write(w, g, s, inner)
+	})
+}
+
+// write everything; inner is the address of the internal interface.
+func (f *initAllFlags) write(w io.Writer, g *global, s *staging, inner netip.Addr) error {
+	p := s.final
 	// The manager is reached through the tunnel, by the address inside.
 	if !slices.ContainsFunc(f.networks, func(n netip.Prefix) bool { return n.Contains(inner) }) {
 		f.networks = append(f.networks, netip.PrefixFrom(inner, inner.BitLen()))
@@ -116,7 +121,7 @@ func (f *initAllFlags) run(w io.Writer, g *global, changed bool) error {
 		f.url = "https://" + f.address.String()
 	}
 
-	options := pki.SetupOptions{Dir: p.pki, ConfigDir: filepath.Dir(p.file), Key: ca.KeyAlgorithm(f.key), Addresses: []netip.Addr{f.address}}
+	options := pki.SetupOptions{Dir: s.pki, ConfigDir: s.dir, Key: ca.KeyAlgorithm(f.key), Addresses: []netip.Addr{f.address}}
 	if a, err := netip.ParseAddr(f.id); err != nil {
 		options.DNSNames = []string{f.id}
 	} else if a != f.address {
@@ -134,19 +139,13 @@ func (f *initAllFlags) run(w io.Writer, g *global, changed bool) error {
 	if err != nil {
 		return fmt.Errorf("make a PKI: %w", err)
 	}
-	relative := func(file string) string {
-		if rel, err := filepath.Rel(filepath.Dir(p.file), file); err == nil && filepath.IsLocal(rel) {
-			return rel
-		}
-		return file
-	}
-	managed.root, managed.certificate, managed.own = relative(made.Root), relative(made.Certificate), relative(made.Key)
-	managed.intermediates, managed.oid = []string{relative(made.Issuing)}, made.InstanceOID
+	managed.root, managed.certificate, managed.own = s.named(made.Root), s.named(made.Certificate), s.named(made.Key)
+	managed.intermediates, managed.oid = []string{s.named(made.Issuing)}, made.InstanceOID
 	text, err := managed.renderManaged(p)
 	if err != nil {
 		return err
 	}
-	if _, err := managed.makeKey(p); err != nil {
+	if _, err := managed.makeKey(s.dir); err != nil {
 		return err
 	}
 	if err := f.giveKey(made.Key); err != nil {
@@ -156,15 +155,18 @@ func (f *initAllFlags) run(w io.Writer, g *global, changed bool) error {
 	if err != nil {
 		return err
 	}
-	if err := ca.WriteFile(filepath.Join(filepath.Dir(p.file), contentFile), content, 0o644, false); err != nil {
+	if err := ca.WriteFile(filepath.Join(s.dir, contentFile), content, 0o644, false); err != nil {
 		return err
 	}
 	// The other roles add their sections.
-	if err := ca.WriteFile(p.file, text, 0o644, false); err != nil {
+	if err := ca.WriteFile(s.file(), text, 0o644, false); err != nil {
 		return err
 	}
-	if err := f.addServers(g, inner, managed); err != nil {
-		return errors.Join(err, os.Remove(p.file))
+	if err := f.addServers(g, s, inner, managed); err != nil {
+		return err
+	}
+	if err := s.commit(); err != nil {
+		return err
 	}
 	fmt.Fprintf(w, "configuration  %s\n", p.file)
 	fmt.Fprintf(w, "CA             %s; its keys have no passphrase: keep it where only root can read it\n", p.pki)
@@ -175,9 +177,7 @@ func (f *initAllFlags) run(w io.Writer, g *global, changed bool) error {
 }
 
 // addServers adds the sections of enrollment and device management.
-func (f *initAllFlags) addServers(g *global, inner netip.Addr, managed *initManagedFlags) error {
-	quiet := &cobra.Command{}
-	quiet.SetOut(io.Discard)
+func (f *initAllFlags) addServers(g *global, s *staging, inner netip.Addr, managed *initManagedFlags) error {
 	d := config.Default()
 	e := &initEnrollmentFlags{
 		dir: f.dir, url: f.url, listen: d.Enrollment.Listen.AddrPort, adminListen: loopback(d.Enrollment.Admin.Listen.Port()),
@@ -187,7 +187,7 @@ func (f *initAllFlags) addServers(g *global, inner netip.Addr, managed *initMana
 		// Alerts come from there.
 		e.networks = append(slices.Clone(e.networks), netip.PrefixFrom(managed.tunnel, managed.tunnel.BitLen()))
 	}
-	if err := e.run(quiet, g); err != nil {
+	if err := e.write(io.Discard, s); err != nil {
 		return err
 	}
 	m := &initManagerFlags{
@@ -195,7 +195,7 @@ func (f *initAllFlags) addServers(g *global, inner netip.Addr, managed *initMana
 		listen: netip.AddrPortFrom(inner, d.Manager.Listen.Port()), adminListen: loopback(d.Manager.Admin.Listen.Port()),
 		url: "https://" + netip.AddrPortFrom(inner, d.Manager.Listen.Port()).String() + "/dm", quarantineNew: f.quarantine,
 	}
-	return m.run(quiet, g)
+	return m.write(io.Discard, s)
 }
 
 func loopback(port uint16) netip.AddrPort {

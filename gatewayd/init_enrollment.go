@@ -3,8 +3,8 @@ package main
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"net/url"
@@ -87,12 +87,22 @@ func (f *initEnrollmentFlags) run(c *cobra.Command, g *global) error {
 	if err != nil {
 		return err
 	}
-	file, dir, state := p.file, p.pki, config.SystemEnrollmentDir
+	return staged(c.OutOrStdout(), p, func(s *staging) error {
+		if err := f.write(c.OutOrStdout(), s); err != nil {
+			return err
+		}
+		return s.commit()
+	})
+}
+
+// write into a staging, without the commit.
+func (f *initEnrollmentFlags) write(w io.Writer, s *staging) error {
+	file, state := s.final.file, config.SystemEnrollmentDir
 	if f.dir != "" {
 		state = "enrollment"
 	}
-	before, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	before, err := s.soFar()
+	if err != nil {
 		return err
 	}
 	if err := f.findOut(file, before); err != nil {
@@ -102,7 +112,7 @@ func (f *initEnrollmentFlags) run(c *cobra.Command, g *global) error {
 	if err != nil || at.Hostname() == "" {
 		return usage("--url %q is no https URL", f.url)
 	}
-	options := pki.EnrollmentOptions{Dir: dir, ConfigDir: filepath.Dir(file), Admin: f.admin, Key: ca.KeyAlgorithm(f.key)}
+	options := pki.EnrollmentOptions{Dir: s.pki, ConfigDir: s.dir, Admin: f.admin, Key: ca.KeyAlgorithm(f.key)}
 	options.DNSNames, options.Addresses = hosts(at.Hostname(), reachable(f.adminListen).Addr().String(), "localhost")
 	if f.passphraseFile != "" {
 		if f.passphraseFile, err = filepath.Abs(f.passphraseFile); err != nil {
@@ -114,35 +124,37 @@ func (f *initEnrollmentFlags) run(c *cobra.Command, g *global) error {
 		defer clear(options.Passphrase)
 	}
 	// The file is checked before anything is made.
-	draft := pki.EnrollmentResult{Dir: dir, Root: "root", Server: "server", ServerKey: "key", Admin: "admin", AdminKey: "key"}
-	if _, err := f.render(file, state, before, draft); err != nil {
+	draft := pki.EnrollmentResult{Dir: s.pki, Root: "root", Server: "server", ServerKey: "key", Admin: "admin", AdminKey: "key"}
+	if _, err := f.render(s, state, before, draft); err != nil {
+		return err
+	}
+	if err := s.absent("enrollment.pem", "enrollment.key", "admin.pem", "admin.key"); err != nil {
 		return err
 	}
 	result, err := pki.SetupEnrollment(time.Now(), options)
 	if err != nil {
 		return fmt.Errorf("make a PKI: %w", err)
 	}
-	text, err := f.render(file, state, before, result)
+	text, err := f.render(s, state, before, result)
 	if err != nil {
 		return err
 	}
-	if err := ca.WriteFile(file, text, 0o644, before != nil); err != nil {
+	if err := ca.WriteFile(s.file(), text, 0o644, before != nil); err != nil {
 		return err
 	}
 	if err := f.give(result, f.dir == ""); err != nil {
 		return err
 	}
-	w := c.OutOrStdout()
 	fmt.Fprintf(w, "configuration  %s\n", file)
 	made := "that was there"
 	if result.Made {
 		made = "new"
 	}
-	fmt.Fprintf(w, "CA             %s, %s\n", result.Dir, made)
+	fmt.Fprintf(w, "CA             %s, %s\n", s.place(result.Dir), made)
 	fmt.Fprintf(w, "devices        %s\n", f.url)
-	fmt.Fprintf(w, "administrator  %s, %s\n", f.admin, result.Admin)
+	fmt.Fprintf(w, "administrator  %s, %s\n", f.admin, s.place(result.Admin))
 	if f.passphraseFile == "" {
-		fmt.Fprintf(w, "\nThe CA's keys have no passphrase; keep %s where only the server can read it.\n", result.Dir)
+		fmt.Fprintf(w, "\nThe CA's keys have no passphrase; keep %s where only the server can read it.\n", s.place(result.Dir))
 	}
 	if f.part {
 		return nil
@@ -228,14 +240,8 @@ func hosts(list ...string) (names []string, addresses []netip.Addr) {
 
 // render adds the sections to what is there, and checks it as `run enrollment`
 // would.
-func (f *initEnrollmentFlags) render(file, state string, before []byte, r pki.EnrollmentResult) ([]byte, error) {
-	relative := func(path string) string {
-		if rel, err := filepath.Rel(filepath.Dir(file), path); err == nil && filepath.IsLocal(rel) {
-			return rel
-		}
-		return path
-	}
-	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": relative, "quote": strconv.Quote}).Parse(initEnrollmentTemplate))
+func (f *initEnrollmentFlags) render(s *staging, state string, before []byte, r pki.EnrollmentResult) ([]byte, error) {
+	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": s.named, "quote": strconv.Quote}).Parse(initEnrollmentTemplate))
 	b := bytes.NewBuffer(bytes.Clone(before))
 	if before != nil && !bytes.HasSuffix(before, []byte("\n")) {
 		b.WriteByte('\n')
@@ -248,7 +254,7 @@ func (f *initEnrollmentFlags) render(file, state string, before []byte, r pki.En
 	if err != nil {
 		return nil, err
 	}
-	if _, err := config.Parse(file, b.Bytes()); err != nil {
+	if _, err := config.Parse(s.final.file, b.Bytes()); err != nil {
 		return nil, fmt.Errorf("these values don't make a configuration:\n%w", err)
 	}
 	return b.Bytes(), nil

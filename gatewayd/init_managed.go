@@ -6,9 +6,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	_ "embed"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -92,8 +91,13 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 	case f.oid == "":
 		return hinted{usage("want --instance-oid, the OID of the installation"), "`gatewayd pki show` on the CA's host tells it."}
 	}
-	if _, err := os.Lstat(p.file); !errors.Is(err, fs.ErrNotExist) {
-		return hinted{fmt.Errorf("%s is there already", p.file), "Nothing was changed. Move it away, or write elsewhere with --dir."}
+	return staged(c.OutOrStdout(), p, func(s *staging) error { return f.write(c.OutOrStdout(), s) })
+}
+
+func (f *initManagedFlags) write(w io.Writer, s *staging) error {
+	p := s.final
+	if err := s.fresh(); err != nil {
+		return err
 	}
 	internal, err := f.findOutManaged()
 	if err != nil {
@@ -109,14 +113,16 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 	if err != nil {
 		return err
 	}
-	known, err := f.makeKey(p)
+	known, err := f.makeKey(s.dir)
 	if err != nil {
 		return err
 	}
-	if err := ca.WriteFile(p.file, text, 0o644, false); err != nil {
+	if err := ca.WriteFile(s.file(), text, 0o644, false); err != nil {
 		return err
 	}
-	w := c.OutOrStdout()
+	if err := s.commit(); err != nil {
+		return err
+	}
 	fmt.Fprintf(w, "configuration  %s\n", p.file)
 	fmt.Fprintf(w, "external       %s, %s\n", f.external, f.address)
 	fmt.Fprintf(w, "internal       %s\n", f.internal)
@@ -136,8 +142,8 @@ func (f *initManagedFlags) run(c *cobra.Command, g *global) error {
 // managementKey is the name of the file, beside the configuration.
 const managementKey = "gateway.management.key"
 
-// makeKey of the management port, and its fingerprint.
-func (f *initManagedFlags) makeKey(p initPaths) (known [sha256.Size]byte, err error) {
+// makeKey of the management port in a folder, and its fingerprint.
+func (f *initManagedFlags) makeKey(dir string) (known [sha256.Size]byte, err error) {
 	key, err := ca.GenerateKey(ca.KeyAlgorithm(f.key))
 	if err != nil {
 		return known, usage("--key: %w", err)
@@ -150,10 +156,7 @@ func (f *initManagedFlags) makeKey(p initPaths) (known [sha256.Size]byte, err er
 		return known, err
 	}
 	defer clear(secret)
-	if err := os.MkdirAll(filepath.Dir(p.file), 0o755); err != nil {
-		return known, err
-	}
-	file := filepath.Join(filepath.Dir(p.file), managementKey)
+	file := filepath.Join(dir, managementKey)
 	if err := ca.WriteFile(file, secret, 0o600, false); err != nil {
 		return known, err
 	}

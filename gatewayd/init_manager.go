@@ -3,9 +3,8 @@ package main
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net/netip"
 	"net/url"
 	"os"
@@ -44,6 +43,8 @@ type initManagerFlags struct {
 	quarantineNew        bool
 
 	known *config.Config
+	// adminFile has the certificate of the administrator that known names.
+	adminFile string
 	// user who runs the server where no other is named.
 	user string
 }
@@ -101,7 +102,8 @@ func (f *initManagerFlags) flags(c *cobra.Command) {
 
 // initBothCommand is that of a host with both roles.
 func (g *global) initBothCommand() *cobra.Command {
-	e := g.initEnrollmentWith(&initEnrollmentFlags{part: true})
+	both := &initEnrollmentFlags{part: true}
+	e := g.initEnrollmentWith(both)
 	f := &initManagerFlags{user: enrollmentUser}
 	e.Use, e.Aliases = "manager,enrollment", []string{"enrollment,manager"}
 	e.Short = "Write a working configuration and a PKI for both servers in one process"
@@ -116,16 +118,25 @@ the CA that is there or by a new one. Nothing is overwritten.`
 	flags.TextVar(&f.listen, "management-listen", f.listen, "where the server listens for device management")
 	flags.TextVar(&f.adminListen, "management-admin-listen", f.adminListen, "where it listens for administrators of devices")
 	flags.StringVar(&f.metrics, "management-metrics", f.metrics, "where device management tells metrics, or off")
-	enrollment := e.RunE
-	e.RunE = func(c *cobra.Command, names []string) error {
-		if err := enrollment(c, names); err != nil {
-			return err
-		}
+	e.RunE = func(c *cobra.Command, _ []string) error {
 		for name, to := range map[string]*string{"dir": &f.dir, "key": &f.key, "ca-passphrase-file": &f.passphraseFile, "owner": &f.owner} {
 			*to = c.Flags().Lookup(name).Value.String()
 		}
-		fmt.Fprintln(c.OutOrStdout())
-		return f.run(c, g)
+		w := c.OutOrStdout()
+		p, err := pathsIn(f.dir, g, c.Flags().Changed("config"))
+		if err != nil {
+			return err
+		}
+		return staged(w, p, func(s *staging) error {
+			if err := both.write(w, s); err != nil {
+				return err
+			}
+			fmt.Fprintln(w)
+			if err := f.write(w, s); err != nil {
+				return err
+			}
+			return s.commit()
+		})
 	}
 	return e
 }
@@ -135,31 +146,44 @@ func (f *initManagerFlags) run(c *cobra.Command, g *global) error {
 	if err != nil {
 		return err
 	}
-	file, dir, state := p.file, p.pki, config.SystemManagerDir
+	return staged(c.OutOrStdout(), p, func(s *staging) error {
+		if err := f.write(c.OutOrStdout(), s); err != nil {
+			return err
+		}
+		return s.commit()
+	})
+}
+
+// write into a staging, without the commit.
+func (f *initManagerFlags) write(w io.Writer, s *staging) error {
+	file, dir, state := s.final.file, s.pki, config.SystemManagerDir
 	if f.dir != "" {
 		state = "manager"
 	}
-	before, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	before, err := s.soFar()
+	if err != nil {
 		return err
 	}
-	if err := f.findOut(file, &dir, before); err != nil {
+	if err := f.findOut(s, &dir, before); err != nil {
 		return err
 	}
 	// The file is checked before anything is made.
 	draft := pki.ManagerResult{Root: "root", Issuing: "issuing", InstanceOID: "1.3.6.1.4.1.32473.1", Server: "server", ServerKey: "key", Manager: "manager", ManagerKey: "key", Admin: f.admin, AdminKey: f.admin}
-	if _, err := f.render(file, state, before, draft); err != nil {
+	if _, err := f.render(s, state, before, draft); err != nil {
 		return err
 	}
-	result, err := f.issue(dir, filepath.Dir(file))
+	if err := s.absent("management.pem", "management.key", "manager.pem", "manager.key"); err != nil {
+		return err
+	}
+	result, err := f.issue(dir, s.dir)
 	if err != nil {
 		return err
 	}
-	text, err := f.render(file, state, before, result)
+	text, err := f.render(s, state, before, result)
 	if err != nil {
 		return err
 	}
-	if err := ca.WriteFile(file, text, 0o644, before != nil); err != nil {
+	if err := ca.WriteFile(s.file(), text, 0o644, before != nil); err != nil {
 		return err
 	}
 	if uid, err := ownerOf(f.owner, f.user, f.dir == ""); err != nil {
@@ -174,11 +198,10 @@ func (f *initManagerFlags) run(c *cobra.Command, g *global) error {
 			}
 		}
 	}
-	w := c.OutOrStdout()
 	fmt.Fprintf(w, "configuration      %s\n", file)
 	fmt.Fprintf(w, "device management  %s\n", f.url)
 	if result.Admin != "" {
-		fmt.Fprintf(w, "administrator      %s, %s\n", f.admin, result.Admin)
+		fmt.Fprintf(w, "administrator      %s, %s\n", f.admin, s.place(result.Admin))
 	}
 	named, roles := "", "manager"
 	if file != config.SystemFile {
@@ -196,7 +219,8 @@ func (f *initManagerFlags) run(c *cobra.Command, g *global) error {
 
 // findOut what was not given, from the enrollment server's section of the same
 // file.
-func (f *initManagerFlags) findOut(file string, dir *string, before []byte) error {
+func (f *initManagerFlags) findOut(s *staging, dir *string, before []byte) error {
+	file := s.final.file
 	if before != nil {
 		cfg, err := config.Parse(file, before)
 		if err != nil {
@@ -210,7 +234,10 @@ func (f *initManagerFlags) findOut(file string, dir *string, before []byte) erro
 	here := f.known != nil && f.known.Has("enrollment")
 	if here {
 		e := &f.known.Enrollment
-		*dir = f.known.Path(e.CA.Dir)
+		*dir = s.source(f.known.Path(e.CA.Dir))
+		if f.known.Has("client") {
+			f.adminFile = s.source(f.known.Path(f.known.Client.Enrollment.Certificate))
+		}
 		if f.passphraseFile == "" {
 			f.passphraseFile = f.known.Path(e.CA.PassphraseFile)
 		}
@@ -292,13 +319,7 @@ var clientLine = regexp.MustCompile(`(?m)^client:[ \t]*\n`)
 
 // render adds the sections to what is there, and checks it as `run manager`
 // would.
-func (f *initManagerFlags) render(file, state string, before []byte, r pki.ManagerResult) ([]byte, error) {
-	relative := func(path string) string {
-		if rel, err := filepath.Rel(filepath.Dir(file), path); err == nil && filepath.IsLocal(rel) {
-			return rel
-		}
-		return path
-	}
+func (f *initManagerFlags) render(s *staging, state string, before []byte, r pki.ManagerResult) ([]byte, error) {
 	or := func(given []string, other string) []string {
 		if len(given) == 0 && other != "" {
 			return []string{other}
@@ -309,7 +330,7 @@ func (f *initManagerFlags) render(file, state string, before []byte, r pki.Manag
 	if instance == "" {
 		instance = r.InstanceOID
 	}
-	text, client := bytes.Clone(before), f.client(r, relative)
+	text, client := bytes.Clone(before), f.client(r, s.named)
 	if at := clientLine.FindIndex(text); at != nil && client != "" {
 		text = append(append(bytes.Clone(text[:at[1]]), client...), text[at[1]:]...)
 		client = ""
@@ -320,7 +341,7 @@ func (f *initManagerFlags) render(file, state string, before []byte, r pki.Manag
 	if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
 		b.WriteByte('\n')
 	}
-	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": relative, "quote": strconv.Quote}).Parse(initManagerTemplate))
+	t := template.Must(template.New("init").Funcs(template.FuncMap{"file": s.named, "quote": strconv.Quote}).Parse(initManagerTemplate))
 	if err := t.Execute(b, map[string]any{
 		"New": before == nil, "Listen": f.listen, "AdminListen": f.adminListen, "Metrics": f.metrics, "URL": f.url, "Name": f.name,
 		"Postgres": f.postgres, "Runtime": f.dir != "", "SealKey": filepath.Join(state, "seal.key"), "PKI": r, "First": f.first(), "QuarantineNew": f.quarantineNew,
@@ -329,7 +350,7 @@ func (f *initManagerFlags) render(file, state string, before []byte, r pki.Manag
 		return nil, err
 	}
 	b.WriteString(client)
-	if _, err := config.Parse(file, b.Bytes()); err != nil {
+	if _, err := config.Parse(s.final.file, b.Bytes()); err != nil {
 		return nil, fmt.Errorf("these values don't make a configuration:\n%w", err)
 	}
 	return b.Bytes(), nil
@@ -355,10 +376,10 @@ func (f *initManagerFlags) client(r pki.ManagerResult, relative func(string) str
 
 // first administrator, whose certificate is known here.
 func (f *initManagerFlags) first() string {
-	if f.admin != "" || f.known == nil || !f.known.Has("client") {
+	if f.admin != "" || f.adminFile == "" {
 		return f.admin
 	}
-	text, err := os.ReadFile(f.known.Path(f.known.Client.Enrollment.Certificate))
+	text, err := os.ReadFile(f.adminFile)
 	if err != nil {
 		return ""
 	}

@@ -115,6 +115,10 @@ func choose(list []candidate, name, other, flag string, fits func(candidate) boo
 	if name != "" {
 		return candidate{}, hinted{fmt.Errorf("%s %s is not an interface that is up and has an IPv4 address", flag, name), hint}
 	}
+	if len(found) == 0 && flag == "--internal" {
+		return candidate{}, hinted{errors.New("no interface fits " + flag), hint + ` Name one with --internal. A host with one interface
+takes a second one by: ip link add inside type dummy; ip address add 10.2.0.1/24 dev inside; ip link set inside up`}
+	}
 	if len(found) == 0 {
 		return candidate{}, hinted{errors.New("no interface fits " + flag), hint + " Name one with " + flag + "."}
 	}

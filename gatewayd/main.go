@@ -73,10 +73,11 @@ func rootCommand() *cobra.Command {
 	root.Long = `IKEv2 VPN gateway for fleets of devices.
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage.`
-	root.Example = `  gatewayd init
-  gatewayd doctor
+	root.Example = `  gatewayd run all                  # everything on this host; says how a first device enrolls
+  gatewayd init && gatewayd doctor  # or a gateway alone
   gatewayd run gateway
-  gatewayd session list`
+  gatewayd session list
+  source <(gatewayd completion bash)`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentFlags().StringVarP(&g.config, "config", "c", config.SystemFile, "configuration file")
 	root.PersistentFlags().StringVar(&g.socket, "socket", "", "local socket of the gateway (default: in the configuration's runtime_dir)")

@@ -169,7 +169,7 @@ func explainManager(err error) error {
 	case errors.Is(err, unix.EACCES):
 		return hinted{err, "Try again as root, or name the server with --admin-url, as an administrator with a certificate or token."}
 	case errors.As(err, &connect) && connect.Op == "dial":
-		return hinted{err, "Does it run? `gatewayd run manager`. Another one is named with --admin-url, or in client.manager of the configuration."}
+		return hinted{err, "Does it run? `gatewayd run manager`, or `run all`. Another one is named with --admin-url, or in client.manager of the configuration."}
 	}
 	return err
 }

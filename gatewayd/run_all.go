@@ -86,7 +86,7 @@ func (f *initAllFlags) runAll(c *cobra.Command, g *global) error {
 	level := new(slog.LevelVar)
 	level.Set(slog.Level(cfg.Log.Level))
 	logger := newLogger(c.ErrOrStderr(), cfg.Log.Format, level)
-	child := func(role, owner string, capabilities []uintptr) (supervisor.Child, error) {
+	child := func(role, owner string, capabilities []uintptr, own belongings) (supervisor.Child, error) {
 		child := supervisor.Child{Name: role, Program: program, Args: []string{"run", role, "--config", file}, Output: c.ErrOrStderr()}
 		u, err := user.Lookup(owner)
 		if err != nil || os.Geteuid() != 0 || file != config.SystemFile {
@@ -101,13 +101,13 @@ func (f *initAllFlags) runAll(c *cobra.Command, g *global) error {
 			return child, fmt.Errorf("user %s: gid %q", owner, u.Gid)
 		}
 		child.User, child.Group, child.Capabilities = uint32(uid), uint32(gid), capabilities
-		return child, nil
+		return child, own.give(int(uid), int(gid))
 	}
-	servers, err := child("manager,enrollment", enrollmentUser, serversCapabilities)
+	servers, err := child("manager,enrollment", enrollmentUser, serversCapabilities, serversBelongings(cfg))
 	if err != nil {
 		return err
 	}
-	gateway, err := child("gateway", "gatewayd", gatewayCapabilities)
+	gateway, err := child("gateway", "gatewayd", gatewayCapabilities, gatewayBelongings(cfg))
 	if err != nil {
 		return err
 	}

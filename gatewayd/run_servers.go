@@ -102,6 +102,9 @@ func runServers(ctx context.Context, file string, names []string, stderr io.Writ
 		return err
 	}
 	defer s.db.Close()
+	s.db.Migrated = func(tables string, from, to int64) {
+		s.logger.Info("tables are migrated: an older gatewayd can't use them any more", slog.String("tables", tables), slog.Int64("from", from), slog.Int64("to", to))
+	}
 	if s.directory, err = directory.New(ctx, s.db); err != nil {
 		return err
 	}

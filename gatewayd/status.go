@@ -46,7 +46,7 @@ configuration is for that, or where it is named.`,
 				}
 				fmt.Fprintf(t, "listens on\t%s\n", joined(s.Listen))
 				fmt.Fprintf(t, "data plane\t%s, interface %s, MTU %d\n", s.Backend, s.Interface, s.MTU)
-				fmt.Fprintf(t, "\tbecause %s\n", s.BackendReason)
+				fmt.Fprintf(t, "\tbecause %s\n", strings.ReplaceAll(s.BackendReason, "\n", "; "))
 				fmt.Fprintf(t, "access lists\t%s\n", s.Access)
 				fmt.Fprintf(t, "guard\t%s\n", guarded(s.Guard))
 				showManagement(t, now, s.Management)
@@ -54,7 +54,7 @@ configuration is for that, or where it is named.`,
 				if s.RedirectTo != "" {
 					fmt.Fprintf(t, "\tnew devices are redirected to %s\n", s.RedirectTo)
 				}
-				fmt.Fprintf(t, "leases\t%d live, %d idle, %s\n", s.Leases.Live, s.Leases.Idle, capacity(s.Leases))
+				fmt.Fprintf(t, "leases\t%s\n", leaseCounts(s.Leases))
 				fmt.Fprintf(t, "from devices\t%s in %d packets\n", size(s.Traffic.BytesIn), s.Traffic.PacketsIn)
 				fmt.Fprintf(t, "to devices\t%s in %d packets\n", size(s.Traffic.BytesOut), s.Traffic.PacketsOut)
 				fmt.Fprintf(t, "dropped\t%d packets (gatewayd drops)\n", s.Dropped)
@@ -131,8 +131,8 @@ func joined[T fmt.Stringer](list []T) string {
 }
 
 // capacity of the pools of each family that there are.
-func capacity(l local.LeaseCounts) string {
-	var parts []string
+func leaseCounts(l local.LeaseCounts) string {
+	parts := []string{fmt.Sprintf("%d live", l.Live), fmt.Sprintf("%d idle", l.Idle)}
 	for _, family := range []struct {
 		name  string
 		count uint64

@@ -67,7 +67,11 @@ func keepOwner(f *os.File, path string) error {
 	if old.Uid == ours.Uid && old.Gid == ours.Gid {
 		return nil
 	}
-	return f.Chown(int(old.Uid), int(old.Gid))
+	err = f.Chown(int(old.Uid), int(old.Gid))
+	if old.Uid == ours.Uid && errors.Is(err, fs.ErrPermission) {
+		return nil // a daemon's own file, of a group that it isn't in
+	}
+	return err
 }
 
 func syncDir(dir string) error {

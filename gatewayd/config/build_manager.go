@@ -62,7 +62,7 @@ func (c *Config) BuildManager(now time.Time) (*BuiltManager, error) {
 		b.warn("manager.database.tls", "off: whoever is on the way to the database reads and changes everything")
 	}
 	if c.Has("enrollment") && len(c.Enrollment.Admin.Names) == 0 {
-		b.warn("enrollment.admin.names", "empty: who has an administrator's certificate for device management may do everything at enrollment, too, and have certificates with any name")
+		b.warn("enrollment.admin.names", "empty: who has an administrator's certificate for device management may do everything at enrollment, too, and have certificates with any name; say who, such as names: [admin], by the common name of the certificate in client.enrollment")
 	}
 	if m.Devices.Certificates == CertificatesOptional {
 		b.warn("manager.devices.certificates", "optional: devices may show a password in place of their certificate")

@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -19,15 +20,30 @@ type Tables struct {
 	Files fs.FS
 }
 
-// Migrate brings the tables up to date. Processes that start at the same time
-// take turns.
+// ErrNewer: the tables are of a newer program.
+var ErrNewer = errors.New("the database was migrated by a newer gatewayd: run that one, or restore the backup from before")
+
+// Migrate brings the tables up to date, or returns an ErrNewer. Processes that
+// start at the same time take turns.
 func (s Tables) Migrate(ctx context.Context, db *DB) error {
 	p, err := s.Provider(db)
 	if err != nil {
 		return err
 	}
-	if _, err := p.Up(ctx); err != nil {
+	done, err := p.Up(ctx)
+	if err != nil {
 		return fmt.Errorf("migrate tables of %s: %w", s.Version, err)
+	}
+	// Only now: Up takes turns where the first of all makes the table of versions.
+	now, known, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("version of tables of %s: %w", s.Version, err)
+	}
+	if now > known {
+		return fmt.Errorf("tables of %s have version %d, known is %d: %w", s.Version, now, known, ErrNewer)
+	}
+	if len(done) > 0 && done[0].Source.Version > 1 && db.Migrated != nil {
+		db.Migrated(s.Version, done[0].Source.Version-1, now)
 	}
 	return nil
 }

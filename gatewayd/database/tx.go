@@ -19,6 +19,9 @@ type DB struct {
 	*sql.DB
 	// Engine that it is in.
 	Engine
+	// Migrated, where it isn't nil, hears of tables that were there and are of a
+	// newer version now.
+	Migrated func(tables string, from, to int64)
 
 	writer writer // SQLite
 	often  prepared
