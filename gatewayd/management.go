@@ -167,7 +167,7 @@ func (m *management) apply(c agent.Change) []error {
 		}
 		m.ring.Replace(keys)
 		return nil
-	case gcm.Access, gcm.Addresses, gcm.Settings:
+	case gcm.Access, gcm.Addresses, gcm.Settings, gcm.Trust:
 		return m.applySettings(c.Set)
 	default:
 		return []error{fmt.Errorf("section %q is not known", section)}
@@ -186,6 +186,10 @@ func (m *management) applySettings(set *gcm.Set) []error {
 			// What restricts devices isn't known: those of the other groups are in
 			// quarantine, and nothing is open to these.
 			m.pushed.Groups = []config.Group{{Name: config.DefaultGroup, Rules: config.Closed()}}
+		case set.Section() == gcm.Trust && len(next.Roots) > 0:
+			// A root that the manager took away isn't to come back from the file: if
+			// these don't fit to what is there else, the gateway says so and ends.
+			m.pushed = next
 		}
 		return errs
 	}

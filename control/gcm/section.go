@@ -16,11 +16,12 @@ const (
 	Addresses Section = "addresses"
 	Tickets   Section = "tickets"
 	Settings  Section = "settings"
+	Trust     Section = "trust"
 )
 
 // Sections in the order in which a manager sends them: what takes something
 // away from devices comes first.
-var Sections = []Section{Devices, Tickets, Access, Addresses, Settings}
+var Sections = []Section{Devices, Trust, Tickets, Access, Addresses, Settings}
 
 // limits of a section: records, and octets of one record's key and value.
 func (s Section) limits() (records, key, value int, ok bool) {
@@ -35,6 +36,8 @@ func (s Section) limits() (records, key, value int, ok bool) {
 		return 256, 64, 256, true
 	case Settings:
 		return 256, 64, 64 << 10, true
+	case Trust:
+		return 256, 64, 8 << 10, true
 	}
 	return 0, 0, 0, false
 }

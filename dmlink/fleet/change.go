@@ -40,14 +40,9 @@ type change struct {
 func (f *Fleet) change(ctx context.Context, work func(*change) error, sections ...string) error {
 	slices.Sort(sections) // everybody locks in the same order
 	err := f.db.Write(ctx, func(t *database.Tx) error {
-		c := &change{Tx: t, f: f, now: f.Now(), before: map[string]position{}, records: map[string][]byte{}, touched: map[string]bool{}}
-		for _, section := range sections {
-			var p position
-			err := t.Row(`SELECT epoch, number, mark FROM gcm_section WHERE name = $1`+t.ForUpdate(), section).Scan(&p.Epoch, &p.Number, &p.mark)
-			if err != nil {
-				return err
-			}
-			c.before[section] = p
+		c, err := f.begin(t, sections)
+		if err != nil {
+			return err
 		}
 		if err := work(c); err != nil {
 			return err
@@ -59,6 +54,20 @@ func (f *Fleet) change(ctx context.Context, work func(*change) error, sections .
 	}
 	f.committed(ctx)
 	return nil
+}
+
+// begin a change of sections, whose rows are locked from here on.
+func (f *Fleet) begin(t *database.Tx, sections []string) (*change, error) {
+	c := &change{Tx: t, f: f, now: f.Now(), before: map[string]position{}, records: map[string][]byte{}, touched: map[string]bool{}}
+	for _, section := range sections {
+		var p position
+		err := t.Row(`SELECT epoch, number, mark FROM gcm_section WHERE name = $1`+t.ForUpdate(), section).Scan(&p.Epoch, &p.Number, &p.mark)
+		if err != nil {
+			return nil, err
+		}
+		c.before[section] = p
+	}
+	return c, nil
 }
 
 // committed: this manager doesn't wait for the clock to read it. What goes wrong

@@ -52,6 +52,9 @@ type Options struct {
 	// AdmitUnknown: gateways admit devices that this manager doesn't know, so it
 	// believes what they say of them.
 	AdmitUnknown bool
+	// Trust is what gateways are told of roots of devices at first, until
+	// administrators say something else; nil for nothing.
+	Trust *Trust
 	// Check what gateways would be told, before it is committed; nil for nothing.
 	Check func(Content) []error
 	// Started is told of each device whose session began, and doesn't wait. May be
@@ -142,6 +145,9 @@ func New(ctx context.Context, db *database.DB, o Options) (*Fleet, error) {
 		read: map[string]position{}, restored: map[string]bool{}, gateways: map[string]push.Gateway{},
 	}
 	f.ender = newEnder(f)
+	if err := f.firstTrust(ctx); err != nil {
+		return nil, fmt.Errorf("the first roots of devices: %w", err)
+	}
 	var sets []*gcm.Set
 	for _, section := range gcm.Sections {
 		set, at, err := f.load(ctx, section)

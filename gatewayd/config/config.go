@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,10 @@ type Config struct {
 
 	// pushed: Gateway.Static is what a manager pushed.
 	pushed bool
+	// roots and intermediates that were pushed and hold; unused is how many roots
+	// don't.
+	roots, intermediates []*x509.Certificate
+	unused               int
 	// name of the file, for messages and for paths relative to it.
 	name  string
 	lines map[string]int
