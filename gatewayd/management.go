@@ -18,6 +18,7 @@ import (
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/pushed"
 )
 
@@ -265,6 +266,14 @@ func (m *management) openAlerts(cfg *config.Config, undo *undoStack) error {
 	undo.push("", conn.Close)
 	m.alerts = alerter.New(alerter.Config{Conn: conn, Lookup: m.where, Report: m.alerted})
 	return nil
+}
+
+// ForgetVersions of what was pushed.
+func (g *gateway) ForgetVersions() error {
+	if g.management == nil {
+		return fmt.Errorf("%w: this gateway has no manager", local.ErrConflict)
+	}
+	return g.management.agent.ForgetVersions()
 }
 
 // close the file; ticket keys are erased.

@@ -49,6 +49,11 @@ type Version struct {
 	Number uint64 `json:"number"`
 }
 
+// MaxEpochStep is how far an epoch may be ahead of the highest one that a gateway
+// has, in one document. A manager takes the next one; who has stolen a manager's
+// key and takes the last there is would keep every other manager out.
+const MaxEpochStep = 1 << 20
+
 // Compare orders versions.
 func (v Version) Compare(w Version) int {
 	return cmp.Or(cmp.Compare(v.Epoch, w.Epoch), cmp.Compare(v.Number, w.Number))
@@ -65,6 +70,8 @@ var (
 	ErrTooLarge = errors.New("document is too large")
 	// ErrStale: the version isn't newer than what is there.
 	ErrStale = errors.New("document is not newer")
+	// ErrEpoch: the epoch is too far ahead of what is there, see MaxEpochStep.
+	ErrEpoch = errors.New("document's epoch is too far ahead")
 	// ErrBase: a delta that starts from something else than what is there. A
 	// snapshot helps.
 	ErrBase = errors.New("delta has another base")

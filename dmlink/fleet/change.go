@@ -159,6 +159,7 @@ func (f *Fleet) BumpEpoch(ctx context.Context) (uint64, error) {
 		for _, r := range rows {
 			epoch = max(epoch, r.Epoch+1)
 		}
+		epoch = f.beyond(epoch)
 		for _, r := range rows {
 			if _, err := t.Exec(`UPDATE gcm_section SET epoch = $1, number = number + 1, mark = $2 WHERE name = $3`,
 				int64(epoch), rand.Int64(), r.name); err != nil {
@@ -172,6 +173,24 @@ func (f *Fleet) BumpEpoch(ctx context.Context) (uint64, error) {
 	}
 	f.committed(ctx)
 	return epoch, nil
+}
+
+// maxAdopted is how far an epoch goes for what gateways say that they have: one
+// that lies gets no epoch that others wouldn't take, even those that missed some.
+const maxAdopted = gcm.MaxEpochStep / 16
+
+// beyond what gateways have that are connected, if that is within reach: somebody
+// else may have pushed to them.
+func (f *Fleet) beyond(epoch uint64) uint64 {
+	next := epoch
+	for _, s := range f.push.Status() {
+		for _, has := range s.State.Sections {
+			if e := has.Version.Epoch; e >= next && e-epoch < maxAdopted {
+				next = e + 1
+			}
+		}
+	}
+	return next
 }
 
 type namedPosition struct {
