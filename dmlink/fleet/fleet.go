@@ -173,9 +173,10 @@ func New(ctx context.Context, db *database.DB, o Options) (*Fleet, error) {
 const (
 	// followTime is how long another manager's commit may go unseen.
 	followTime = 200 * time.Millisecond
-	// keepTime is how often is looked whether a key, a certificate or an event is
-	// due.
-	keepTime = time.Minute
+	// keepTime is how often is looked whether a key or an event is due, certifyTime
+	// whether a gateway's certificate is.
+	keepTime    = time.Minute
+	certifyTime = 10 * time.Second
 )
 
 // Run reads what other managers commit, keeps gateways connected and what is due
@@ -188,7 +189,8 @@ func (f *Fleet) Run(ctx context.Context) {
 	all.Go(func() {
 		f.every(ctx, followTime, "read what was committed", f.follow)
 	})
-	f.every(ctx, keepTime, "keep keys, certificates and events", f.keep)
+	all.Go(func() { f.every(ctx, certifyTime, "renew certificates of gateways", f.keepCertificates) })
+	f.every(ctx, keepTime, "keep keys and events", f.keep)
 }
 
 // every so often do something; trouble is told once while it is the same.
@@ -216,7 +218,7 @@ func (f *Fleet) every(ctx context.Context, pause time.Duration, what string, do 
 
 // keep what has a time at which it is due.
 func (f *Fleet) keep(ctx context.Context) error {
-	return errors.Join(f.keepTickets(ctx), f.keepCertificates(ctx), f.keepEvents(ctx), f.keepRevocations(ctx))
+	return errors.Join(f.keepTickets(ctx), f.keepEvents(ctx), f.keepRevocations(ctx))
 }
 
 // Documents as they were committed last.

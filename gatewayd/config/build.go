@@ -143,6 +143,10 @@ func (c *Config) Assemble(now time.Time, m *Material, before *Built) (*Built, er
 			built.Inform.Domain = g.Static.Domains[0]
 		}
 	}
+	if a := g.Tunnel.IPv6; a.IsValid() {
+		built.Leases.Exclude = append(built.Leases.Exclude, a)
+		built.Assign.Services = append(built.Assign.Services, a)
+	}
 	built.IKE = &ike.Config{
 		ID:           Identification(g.Identity.ID),
 		Credentials:  credentials,
