@@ -1,7 +1,10 @@
 package main
 
 import (
+	"crypto/sha1"
+	"crypto/x509"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -285,7 +288,7 @@ func TestAccessThatCannotBeBuilt(t *testing.T) {
 // they are sent.
 func (r *managedRig) closedTo() (closed bool, to string) {
 	s := r.sessions.updates[len(r.sessions.updates)-1]
-	return s.IKE.Drained, s.IKE.RedirectTo
+	return s.IKE.Drained || s.IKE.Unattended, s.IKE.RedirectTo
 }
 
 // Without a manager for too long newcomers are refused, if that is configured,
@@ -359,7 +362,7 @@ func TestManagementEvents(t *testing.T) {
 	r := newManagedRig(t)
 	m := r.management
 	host := managementHost{r.gateway, m}
-	r.sessions.infos = []session.Info{{ID: 0xa1, Summary: ike.Summary{Device: "phone-1", VirtualIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}}, {ID: 0xa2, Summary: ike.Summary{Device: "phone-2"}}}
+	r.sessions.infos = []session.Info{{ID: 0xa1, Summary: ike.Summary{Device: "phone-1", VirtualIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}}, {ID: 0xa2, Summary: ike.Summary{Device: "phone-2", VirtualIPs: []netip.Addr{netip.MustParseAddr("fd00::2")}}}}
 	before := m.agent.State().Cursor
 	r.recorded(session.Record{Event: session.RecordStart, Device: "phone-1", Session: "00000000000000a1"})
 	r.recorded(session.Record{Event: session.RecordInterim, Device: "phone-1"})
@@ -382,11 +385,19 @@ func TestManagementEvents(t *testing.T) {
 			t.Errorf("ending %s of %s: %t", c.id, c.device, got)
 		}
 	}
+	if _, ok := m.where("phone-1"); ok {
+		t.Error("phone-1 can be alerted, and the gateway has no address to do it from")
+	}
+	m.sockets.v4 = new(net.UDPConn)
 	if d, ok := m.where("phone-1"); !ok || d.Address.String() != "10.9.0.1" {
 		t.Errorf("phone-1: %+v, %t", d, ok)
 	}
 	if _, ok := m.where("phone-2"); ok {
 		t.Error("phone-2 has no IPv4 address")
+	}
+	m.sockets.v6 = new(net.UDPConn)
+	if d, ok := m.where("phone-2"); !ok || !d.Address.Is6() {
+		t.Errorf("phone-2: %+v, %t", d, ok)
 	}
 	if err := host.Alert("phone-1", "a", []byte("x")); err == nil {
 		t.Error("an alert without an address to send it from")
@@ -425,5 +436,76 @@ func TestInitManaged(t *testing.T) {
 		if code, out := told(t, append([]string{"init", "gateway", "--dir", dir}, c.args...)...); code == exitOK || !strings.Contains(out, c.want) {
 			t.Errorf("%v: %d: %s", c.args, code, out)
 		}
+	}
+}
+
+func rootOf(t *testing.T, name string) *x509.Certificate {
+	t.Helper()
+	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), name), Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	return a.Issuer().Root()
+}
+
+// Roots that are pushed take the place of the file's, over a reload and a restart;
+// they don't where the file says so; and with none the file's count.
+func TestPushedRoots(t *testing.T) {
+	r := newManagedRig(t)
+	file := r.built.Admit
+	first, second := rootOf(t, "first"), rootOf(t, "second")
+	record := func(c *x509.Certificate) gcm.Record { return gcm.Authority{Root: true, DER: c.Raw}.Record() }
+	trusts := func(step string, want ...*x509.Certificate) {
+		t.Helper()
+		for _, c := range []*x509.Certificate{first, second} {
+			has := slices.Contains(r.built.IKE.TrustAnchors, sha1.Sum(c.RawSubjectPublicKeyInfo))
+			if has != slices.Contains(want, c) {
+				t.Errorf("%s: %q is a root: %t", step, c.Subject, has)
+			}
+		}
+	}
+	r.taken(t, gcm.Trust, record(first), record(second))
+	trusts("two", first, second)
+	before := r.built.Admit
+	r.taken(t, gcm.Settings, gcm.Setting{Name: "ike.mobike", Value: "false"}.Record())
+	if r.built.Admit != before || before == file {
+		t.Error("the policy is another one for a setting, or the same for other roots")
+	}
+	for why, record := range map[string]gcm.Record{
+		"no root": gcm.Authority{DER: first.Raw}.Record(), "malformed": gcm.Authority{Root: true, DER: []byte("nothing")}.Record(),
+	} {
+		if got := strings.Join(r.push(t, gcm.Trust, record), ""); !strings.Contains(got, why) {
+			t.Errorf("%s: %q", why, got)
+		}
+	}
+	r.taken(t, gcm.Trust, record(second))
+	trusts("the second", second)
+	if _, err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	trusts("after a reload", second)
+	if err := r.management.close(); err != nil {
+		t.Fatal(err)
+	}
+	r.open(t)
+	trusts("after a restart", second)
+	r.edit(t, "    name: gw1\n", "    name: gw1\n    device_roots: file\n")
+	if _, err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	trusts("with device_roots: file")
+	if !slices.ContainsFunc(r.built.Warnings, func(w string) bool { return strings.Contains(w, "they aren't used") }) {
+		t.Errorf("nobody is told: %q", r.built.Warnings)
+	}
+	r.edit(t, "    device_roots: file\n", "")
+	if _, err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	trusts("with the manager's again", second)
+	r.taken(t, gcm.Trust)
+	trusts("with none")
+	if len(r.built.IKE.TrustAnchors) == 0 {
+		t.Error("the file's roots don't count again")
 	}
 }

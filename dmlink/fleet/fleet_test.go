@@ -24,6 +24,7 @@ var suite = []struct {
 	{"addresses", addresses},
 	{"pools change", poolsChange},
 	{"content", content},
+	{"roots of devices", roots},
 	{"ticket keys", ticketKeys},
 	{"revocations end", revocationsEnd},
 	{"gateways", gateways},

@@ -220,7 +220,11 @@ func (b *builder) trust() admit.Config {
 func (b *builder) policy(m *Material, before *Built) *admit.Policy {
 	c := m.trust
 	if len(b.roots) > 0 {
-		c.Roots, c.Intermediates = b.roots, b.intermediates
+		c.Roots, c.Intermediates = b.roots, slices.Clone(b.intermediates)
+		if len(c.RevocationLists)+len(c.OCSPResponses) > 0 {
+			// Lists in files go on counting, and are held against those who signed them.
+			c.Intermediates = slices.Concat(c.Intermediates, m.trust.Roots, m.trust.Intermediates)
+		}
 	}
 	if b.unused > 0 {
 		b.warn("gateway.management.device_roots", "file: a manager has pushed roots (%d), and they aren't used", b.unused)
