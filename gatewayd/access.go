@@ -14,6 +14,7 @@ import (
 	"github.com/roamgate/roamgate/bpf/access"
 	"github.com/roamgate/roamgate/bpf/acl"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/layered"
 	"github.com/roamgate/roamgate/dataplane/nft"
 	"github.com/roamgate/roamgate/gatewayd/config"
 )
@@ -23,23 +24,20 @@ const pinFolder = "/sys/fs/bpf/gatewayd"
 
 // enforcer keeps access lists on the interface to the devices.
 type enforcer interface {
+	layered.Enforcer
 	SetGroups([]acl.Group) error
-	Add([]acl.Device) []error
-	Regroup(spi uint32, group string) error
-	Remove(spis []uint32) error
 	Counters() (acl.Counters, error)
 	Close() error
 }
 
 var (
-	_ enforcer        = (*access.Access)(nil)
-	_ enforcer        = (*nft.Access)(nil)
-	_ enforcer        = (*unenforced)(nil)
-	_ dataplane.Layer = (*accessLayer)(nil)
+	_ enforcer = (*access.Access)(nil)
+	_ enforcer = (*nft.Access)(nil)
+	_ enforcer = (*unenforced)(nil)
 )
 
-// accessLayer makes an enforcer a layer of the data plane.
-type accessLayer struct {
+// enforced is what keeps the access lists, and how.
+type enforced struct {
 	enforcer
 	name string // "BPF (tcx)", "nftables", "none"
 	// bindsSources: it checks by the SPI that a packet comes from the device whose
@@ -51,14 +49,14 @@ type accessLayer struct {
 // openAccess puts the groups in force on an interface. decrypted: packets come
 // onto it out of IPsec of the kernel, which doesn't compare their source with the
 // device's addresses.
-func openAccess(cfg *config.Config, ifname string, groups []acl.Group, decrypted bool, logger *slog.Logger) (*accessLayer, error) {
+func openAccess(cfg *config.Config, ifname string, groups []acl.Group, decrypted bool, logger *slog.Logger) (*enforced, error) {
 	pins, err := accessPins(ifname)
 	if err != nil {
 		return nil, err
 	}
 	sessions := cfg.Gateway.Limits.Sessions
 	devices := min(sessions+sessions/4+64, access.MaxDevices)
-	l := &accessLayer{logger: logger}
+	l := &enforced{logger: logger}
 	var why []error
 	if cfg.Gateway.Access.Enforce != config.EnforceNFTables {
 		l.enforcer, l.name, err = byBPF(ifname, pins, devices, decrypted, groups)
@@ -94,7 +92,7 @@ func openAccess(cfg *config.Config, ifname string, groups []acl.Group, decrypted
 }
 
 // fallBack opens what may enforce lists that come by a reload; nil: nothing may.
-func (l *accessLayer) fallBack(cfg *config.Config, ifname string, devices int) func([]acl.Group) (enforcer, error) {
+func (l *enforced) fallBack(cfg *config.Config, ifname string, devices int) func([]acl.Group) (enforcer, error) {
 	if cfg.Gateway.Access.Enforce == config.EnforceBPF {
 		return nil
 	}
@@ -147,47 +145,10 @@ func byNFTables(ifname string, devices int, groups []acl.Group) (enforcer, strin
 	return a, "nftables", nil
 }
 
-// Admit makes the enforcer know Child SAs, of groups that are in force.
-func (l *accessLayer) Admit(children []*dataplane.Child) []error {
-	devices := make([]acl.Device, len(children))
-	for i, c := range children {
-		devices[i] = acl.Device{SPI: uint32(c.Inbound.SPI), Addresses: c.VirtualIPs, Group: c.Group}
-	}
-	errs := l.Add(devices)
-	for i, err := range errs {
-		errs[i] = accessError(err)
-	}
-	return errs
-}
+// layer that keeps the enforcer in step with the data plane.
+func (l *enforced) layer() dataplane.Layer { return layered.Access(l.enforcer, l.logger) }
 
-// Regroup counts from the next packet on.
-func (l *accessLayer) Regroup(inbound dataplane.SPI, group string) error {
-	return accessError(l.enforcer.Regroup(uint32(inbound), group))
-}
-
-// Forget tells nobody of an error but the log: there is nothing left to do.
-func (l *accessLayer) Forget(inbound []dataplane.SPI) {
-	spis := make([]uint32, len(inbound))
-	for i, spi := range inbound {
-		spis[i] = uint32(spi)
-	}
-	if err := l.Remove(spis); err != nil {
-		l.logger.Error("access lists: devices that are gone can't be forgotten", slog.Any("error", err))
-	}
-}
-
-// accessError is an error in the data plane's terms.
-func accessError(err error) error {
-	switch {
-	case errors.Is(err, acl.ErrGroup):
-		return fmt.Errorf("%w: %w", dataplane.ErrGroup, err)
-	case errors.Is(err, acl.ErrFull):
-		return fmt.Errorf("%w: %w", dataplane.ErrFull, err)
-	}
-	return err
-}
-
-func (l *accessLayer) how() string {
+func (l *enforced) how() string {
 	if u, ok := l.enforcer.(*unenforced); ok && u.enforced() {
 		return "nftables"
 	}
@@ -195,7 +156,7 @@ func (l *accessLayer) how() string {
 }
 
 // counters of packets; without them, zeroes and a line in the log.
-func (l *accessLayer) counters() acl.Counters {
+func (l *enforced) counters() acl.Counters {
 	counters, err := l.Counters()
 	if err != nil {
 		l.logger.Warn("access lists: counters can't be read", slog.Any("error", err))

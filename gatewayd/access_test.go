@@ -39,7 +39,8 @@ func TestAccessLayer(t *testing.T) {
 			if !strings.HasPrefix(l.how(), how) {
 				t.Errorf("enforced by %q, want %q", l.how(), how)
 			}
-			errs := l.Admit([]*dataplane.Child{
+			layer := l.layer()
+			errs := layer.Admit([]*dataplane.Child{
 				accessChild(1, "", acltest.Open4), accessChild(2, "staff", acltest.Device4), accessChild(3, "nobody", acltest.Device6),
 			})
 			if errs[0] != nil || errs[1] != nil || !errors.Is(errs[2], dataplane.ErrGroup) {
@@ -49,13 +50,13 @@ func TestAccessLayer(t *testing.T) {
 			if w.Pass(acl.In, p)[0] {
 				t.Error("the list is not in force")
 			}
-			if err := l.Regroup(2, "nobody"); !errors.Is(err, dataplane.ErrGroup) {
+			if err := layer.Regroup(2, "nobody"); !errors.Is(err, dataplane.ErrGroup) {
 				t.Errorf("a group that isn't one: %v", err)
 			}
-			if err := l.Regroup(2, ""); err != nil || !w.Pass(acl.In, p)[0] {
+			if err := layer.Regroup(2, ""); err != nil || !w.Pass(acl.In, p)[0] {
 				t.Errorf("the next packet after a change of the group was dropped; %v", err)
 			}
-			l.Forget([]dataplane.SPI{2, 99})
+			layer.Forget([]dataplane.SPI{2, 99})
 			if w.Pass(acl.In, p)[0] {
 				t.Error("a device that is gone sends")
 			}
@@ -81,7 +82,7 @@ func TestUnenforced(t *testing.T) {
 		t.Errorf("enforced by %q", l.how())
 	}
 	admit := func(group string) error {
-		return errors.Join(l.Admit([]*dataplane.Child{accessChild(1, group, acltest.Device4)})...)
+		return errors.Join(l.layer().Admit([]*dataplane.Child{accessChild(1, group, acltest.Device4)})...)
 	}
 	if err := admit(""); err != nil {
 		t.Errorf("a group without a list: %v", err)
@@ -89,13 +90,13 @@ func TestUnenforced(t *testing.T) {
 	if err := admit("staff"); !errors.Is(err, dataplane.ErrGroup) {
 		t.Errorf("a group with a list: %v", err)
 	}
-	if err := l.Regroup(1, "staff"); !errors.Is(err, dataplane.ErrGroup) {
+	if err := l.layer().Regroup(1, "staff"); !errors.Is(err, dataplane.ErrGroup) {
 		t.Errorf("into a group with a list: %v", err)
 	}
 	if err := l.SetGroups([]acl.Group{{Name: "staff"}}); err != nil || admit("staff") != nil {
 		t.Errorf("the list is gone: %v, %v", err, admit("staff"))
 	}
-	l.Forget([]dataplane.SPI{1})
+	l.layer().Forget([]dataplane.SPI{1})
 	if l.counters() != (acl.Counters{}) || l.Close() != nil {
 		t.Error("it counts, or can't be closed")
 	}

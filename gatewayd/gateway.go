@@ -53,7 +53,7 @@ type informs interface {
 	stats() dhcp.Stats
 }
 
-// accessLists is what it needs of an *accessLayer.
+// accessLists is what it needs of an *enforced.
 type accessLists interface {
 	SetGroups([]acl.Group) error
 	how() string

@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/roamgate/roamgate/gatewayd/command"
 	"github.com/roamgate/roamgate/gatewayd/config"
 	"github.com/roamgate/roamgate/gatewayd/pki"
 )
@@ -95,13 +96,7 @@ func group(name, short string, commands ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// usageError asks for exit code 2.
-type usageError struct{ error }
-
-func (usageError) ExitCode() int   { return exitUsage }
-func (e usageError) Unwrap() error { return e.error }
-
-func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+func usage(format string, args ...any) error { return command.Usagef(format, args...) }
 
 // silentError is a failure that was told already.
 type silentError struct{}

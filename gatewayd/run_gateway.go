@@ -205,7 +205,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	// Layers are closed after the data plane.
 	undo.push("", filter.close)
-	layers := append(filter.layers(), lists)
+	layers := append(filter.layers(), lists.layer())
 	if offered := cfg.Gateway.Tunnel.HostRoutes; offered.Table != 0 {
 		g.hostRoutes, err = hostroute.New(hostroute.Config{
 			Interface: forward.name, Table: offered.Table, Protocol: uint8(offered.Protocol), Logger: logger,

@@ -3,6 +3,7 @@ package userspace
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -22,29 +23,6 @@ import (
 	"github.com/roamgate/roamgate/dataplane/tun"
 	"github.com/roamgate/roamgate/integration/netns"
 )
-
-// accessLayer is BPF on the TUN interface, as a layer behind the backend.
-type accessLayer struct{ *access.Access }
-
-func (l accessLayer) Admit(children []*dataplane.Child) []error {
-	devices := make([]acl.Device, len(children))
-	for i, c := range children {
-		devices[i] = acl.Device{SPI: uint32(c.Inbound.SPI), Addresses: c.VirtualIPs, Group: c.Group}
-	}
-	return l.Add(devices)
-}
-
-func (l accessLayer) Regroup(inbound dataplane.SPI, group string) error {
-	return l.Access.Regroup(uint32(inbound), group)
-}
-
-func (l accessLayer) Forget(inbound []dataplane.SPI) {
-	spis := make([]uint32, len(inbound))
-	for i, spi := range inbound {
-		spis[i] = uint32(spi)
-	}
-	_ = l.Remove(spis) // a packet that passes all the same fails the scenario
-}
 
 // guardedBackend counts what the layer drops under the names of the backend.
 type guardedBackend struct {
@@ -187,7 +165,7 @@ func (g *ground) start(t *testing.T, events chan<- dataplane.Event) *dptest.Harn
 	if err != nil {
 		t.Fatal(err)
 	}
-	above := &guardedBackend{layered.New(b, accessLayer{a}), a}
+	above := &guardedBackend{layered.New(b, layered.Access(a, slog.New(slog.DiscardHandler))), a}
 	end := func() {
 		t.Helper()
 		if err := errors.Join(above.Close(), a.Close()); err != nil {

@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"log/slog"
 	"net"
 	"testing"
 
@@ -11,29 +12,6 @@ import (
 	"github.com/roamgate/roamgate/dataplane/layered"
 	"github.com/roamgate/roamgate/integration/netns"
 )
-
-// accessLayer is BPF on the xfrm interface, as a layer behind the backend.
-type accessLayer struct{ *access.Access }
-
-func (l accessLayer) Admit(children []*dataplane.Child) []error {
-	devices := make([]acl.Device, len(children))
-	for i, c := range children {
-		devices[i] = acl.Device{SPI: uint32(c.Inbound.SPI), Addresses: c.VirtualIPs, Group: c.Group}
-	}
-	return l.Add(devices)
-}
-
-func (l accessLayer) Regroup(inbound dataplane.SPI, group string) error {
-	return l.Access.Regroup(uint32(inbound), group)
-}
-
-func (l accessLayer) Forget(inbound []dataplane.SPI) {
-	spis := make([]uint32, len(inbound))
-	for i, spi := range inbound {
-		spis[i] = uint32(spi)
-	}
-	_ = l.Remove(spis) // a packet that passes all the same fails the scenario
-}
 
 // boundBackend counts what the layer drops under the names of the backend.
 type boundBackend struct {
@@ -75,7 +53,7 @@ func (g *ground) startBound(t *testing.T, events chan<- dataplane.Event) *dptest
 	}))
 	h := g.start(t, events)
 	crash := g.backend
-	h.Backend = &boundBackend{layered.New(g.backend, accessLayer{a}), a}
+	h.Backend = &boundBackend{layered.New(g.backend, layered.Access(a, slog.New(slog.DiscardHandler))), a}
 	h.Crash = func(t *testing.T, events chan<- dataplane.Event) *dptest.Harness {
 		t.Helper()
 		crash.crash(t)

@@ -20,24 +20,13 @@ import (
 	"github.com/roamgate/roamgate/enrollment/discovery"
 	"github.com/roamgate/roamgate/enrollment/otp"
 	"github.com/roamgate/roamgate/enrollment/profile"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
-
-// UsageError is a command line that makes no sense; the process should exit
-// with ExitCode.
-type UsageError struct{ Err error }
-
-func (e *UsageError) Error() string { return e.Err.Error() }
-func (e *UsageError) Unwrap() error { return e.Err }
-
-// ExitCode is 2; for any other error it is 1.
-func (e *UsageError) ExitCode() int { return 2 }
-
-func usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
 // flags of the command.
 type flags struct {
 	email, server    string
-	code, password   secret
+	code, password   command.Secret
 	key, format      string
 	profile, connect string
 	out, output      string
@@ -46,14 +35,14 @@ type flags struct {
 }
 
 // Command is `join`, to stand below `enrollment`. Errors are returned, not
-// printed; a *UsageError among them asks for exit code 2.
-func Command() *cobra.Command { return command(nil) }
+// printed; a *command.UsageError among them asks for exit code 2.
+func Command() *cobra.Command { return joinCommand(nil) }
 
-func command(dial client.Dial) *cobra.Command {
+func joinCommand(dial client.Dial) *cobra.Command {
 	f := flags{
 		dial:     dial,
-		code:     secret{name: "code", what: "enrollment code"},
-		password: secret{name: "password", what: "password of the PKCS#12 file"},
+		code:     command.Secret{Name: "code", What: "enrollment code"},
+		password: command.Secret{Name: "password", What: "password of the PKCS#12 file"},
 	}
 	c := &cobra.Command{
 		Use:   "join",
@@ -85,22 +74,22 @@ takes lies in .OUT.joining beside the folder until then.`,
 		SilenceUsage: true, SilenceErrors: true,
 		Args: func(c *cobra.Command, args []string) error {
 			if err := cobra.NoArgs(c, args); err != nil {
-				return usagef("%w; the code isn't an argument, because others can read those: see `%s --help`", err, c.CommandPath())
+				return command.Usagef("%w; the code isn't an argument, because others can read those: see `%s --help`", err, c.CommandPath())
 			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{err} })
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &command.UsageError{Err: err} })
 	s := c.Flags()
 	s.StringVar(&f.email, "email", "", "e-mail address of the user, to find the server")
 	s.StringVar(&f.server, "server", "", "the server, HOST or HOST:PORT, in place of --email")
-	f.code.add(s)
+	f.code.Add(s)
 	s.StringVar(&f.key, "key", string(client.KeyAlgorithms[0]), "kind of key: "+join(client.KeyAlgorithms))
 	s.StringVar(&f.format, "format", "pem", join(formats))
 	s.StringVar(&f.profile, "profile", "", "make a profile for a client: "+join(profile.Kinds))
 	s.StringVar(&f.connect, "connect", "", "when the profile connects: "+join(profile.Connects))
-	f.password.add(s)
+	f.password.Add(s)
 	s.StringVar(&f.out, "out", "enrolled", "new folder for the files")
 	s.StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 	s.DurationVar(&f.timeout, "timeout", 2*time.Minute, "after which to give up")
@@ -129,14 +118,14 @@ func join[T ~string](list []T) string { return strings.Join(texts(list), ", ") }
 // check what can be checked before anybody is asked for a code.
 func (f *flags) check(c *cobra.Command) error {
 	if (f.email == "") == (f.server == "") {
-		return usagef("want --email or --server: how is the server found?")
+		return command.Usagef("want --email or --server: how is the server found?")
 	}
 	if f.email != "" {
 		if _, err := discovery.Names(f.email); err != nil {
-			return usagef("--email: %w", err)
+			return command.Usagef("--email: %w", err)
 		}
 	} else if _, err := client.Address(f.server); err != nil {
-		return usagef("--%w", err)
+		return command.Usagef("--%w", err)
 	}
 	set := c.Flags()
 	for name, list := range map[string][]string{
@@ -144,16 +133,16 @@ func (f *flags) check(c *cobra.Command) error {
 		"connect": texts(profile.Connects), "output": outputs,
 	} {
 		if value := set.Lookup(name).Value.String(); value != "" && !slices.Contains(list, value) {
-			return usagef("--%s %q is none of %s", name, value, strings.Join(list, ", "))
+			return command.Usagef("--%s %q is none of %s", name, value, strings.Join(list, ", "))
 		}
 	}
 	switch {
 	case f.profile != "" && set.Changed("format"):
-		return usagef("--format and --profile exclude each other")
+		return command.Usagef("--format and --profile exclude each other")
 	case f.profile == "" && f.connect != "":
-		return usagef("--connect is for --profile")
+		return command.Usagef("--connect is for --profile")
 	case f.timeout <= 0:
-		return usagef("--timeout %s, want more than 0", f.timeout)
+		return command.Usagef("--timeout %s, want more than 0", f.timeout)
 	}
 	if k := profile.Kind(f.profile); (k == profile.SSwan || k == profile.Android) && !set.Changed("key") {
 		f.key = string(client.RSA3072) // the strongSwan app asks Android for RSA keys
@@ -213,7 +202,7 @@ func (f *flags) run(c *cobra.Command) error {
 func serial(c *x509.Certificate) string { return ca.SerialString(c.SerialNumber) }
 
 func (f *flags) readCode(c *cobra.Command) (otp.Code, error) {
-	text, err := f.code.read(c, true)
+	text, err := f.code.Read(c, command.Shown)
 	if err != nil {
 		return otp.Code{}, err
 	}

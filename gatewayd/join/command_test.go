@@ -26,6 +26,7 @@ import (
 	"github.com/roamgate/roamgate/enrollment/jointest"
 	"github.com/roamgate/roamgate/enrollment/otp"
 	"github.com/roamgate/roamgate/enrollment/profile"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // run the command as a user does, with the code on standard input.
@@ -35,7 +36,7 @@ func run(t *testing.T, i *jointest.Instance, code otp.Code, args ...string) (std
 }
 
 func runUntil(ctx context.Context, i *jointest.Instance, code otp.Code, args ...string) (stdout, stderr string, err error) {
-	c := command(jointest.NewDial(map[string]string{i.Name + ":443": i.Address}).Context)
+	c := joinCommand(jointest.NewDial(map[string]string{i.Name + ":443": i.Address}).Context)
 	var out, errs bytes.Buffer
 	c.SetOut(&out)
 	c.SetErr(&errs)
@@ -274,7 +275,7 @@ func TestWrongUse(t *testing.T) {
 		c.SetArgs(append(args, "--out", filepath.Join(t.TempDir(), "x")))
 		c.SetOut(new(bytes.Buffer))
 		c.SetErr(new(bytes.Buffer))
-		var usage *UsageError
+		var usage *command.UsageError
 		if err := c.ExecuteContext(t.Context()); !errors.As(err, &usage) || usage.ExitCode() != 2 {
 			t.Errorf("%q: %v", args, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/roamgate/roamgate/enrollment/client"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/profile"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 var formats = []string{"pem", "p12", "p12-legacy"}
@@ -41,15 +42,15 @@ type password struct {
 func (f *flags) readPassword(c *cobra.Command) (password, error) {
 	contained := encoders[f.format] != nil || f.profile != "" && profile.Kind(f.profile) != profile.StrongSwan
 	switch {
-	case !contained && f.password.given():
-		return password{}, usagef("--%s-file and -env are for containers", f.password.name)
+	case !contained && f.password.Given():
+		return password{}, command.Usagef("--%s-file and -env are for containers", f.password.Name)
 	case !contained:
 		return password{}, nil
-	case !f.password.given():
+	case !f.password.Given():
 		// 26 characters of base32, 128 bits.
 		return password{rand.Text(), true}, nil
 	}
-	text, err := f.password.read(c, false)
+	text, err := f.password.Read(c, command.Hidden)
 	if err != nil {
 		return password{}, err
 	}
@@ -59,7 +60,7 @@ func (f *flags) readPassword(c *cobra.Command) (password, error) {
 		least = profile.MinLegacyPassword
 	}
 	if len(text) < least {
-		return password{}, usagef("--%s: want %d characters or more", f.password.name, least)
+		return password{}, command.Usagef("--%s: want %d characters or more", f.password.Name, least)
 	}
 	return password{text: string(text)}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // Directories that zero Defaults mean.
@@ -30,20 +31,6 @@ type Defaults struct {
 	// Config is the gateway's configuration, which profiles follow, where the
 	// program has no flag --config. Empty means the defaults.
 	Config string
-}
-
-// UsageError is a command line that makes no sense; the process should exit
-// with ExitCode.
-type UsageError struct{ Err error }
-
-func (e *UsageError) Error() string { return e.Err.Error() }
-func (e *UsageError) Unwrap() error { return e.Err }
-
-// ExitCode is 2; for any other error it is 1.
-func (e *UsageError) ExitCode() int { return 2 }
-
-func usagef(format string, args ...any) error {
-	return &UsageError{fmt.Errorf(format, args...)}
 }
 
 // format of results; a flag that checks itself.
@@ -67,10 +54,10 @@ type state struct {
 	configDir  string
 	config     string
 	output     format
-	passphrase secretFlags
+	passphrase command.Secret
 }
 
-// Command is the tree `pki`. Errors are returned, not printed; a *UsageError
+// Command is the tree `pki`. Errors are returned, not printed; a *command.UsageError
 // among them asks for exit code 2.
 func Command(d Defaults) *cobra.Command {
 	if d.Dir == "" {
@@ -79,7 +66,10 @@ func Command(d Defaults) *cobra.Command {
 	if d.ConfigDir == "" {
 		d.ConfigDir = DefaultConfigDir
 	}
-	s := &state{configDir: d.ConfigDir, config: d.Config, output: "table"}
+	s := &state{
+		configDir: d.ConfigDir, config: d.Config, output: "table",
+		passphrase: command.Secret{Name: "ca-passphrase", What: "passphrase of the CA's keys"},
+	}
 	c := &cobra.Command{
 		Use:   "pki",
 		Short: "Run a small certification authority for devices and gateways",
@@ -101,8 +91,8 @@ gateway that knows it admits the devices of this CA and no others.`,
 	}
 	c.PersistentFlags().StringVar(&s.dir, "dir", d.Dir, "directory of the CA")
 	c.PersistentFlags().VarP(&s.output, "output", "o", "table, json or yaml")
-	s.passphrase.add(c.PersistentFlags(), "ca-passphrase", "passphrase of the CA's keys")
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{err} })
+	s.passphrase.Add(c.PersistentFlags())
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &command.UsageError{Err: err} })
 	c.AddCommand(s.initCommand(), s.deviceCommand(), s.revokeCommand(),
 		s.crlCommand(), s.listCommand(), s.showCommand(), s.caCommand())
 	for _, r := range roles {
@@ -113,7 +103,7 @@ gateway that knows it admits the devices of this CA and no others.`,
 
 func noArgs(c *cobra.Command, args []string) error {
 	if err := cobra.NoArgs(c, args); err != nil {
-		return &UsageError{err}
+		return &command.UsageError{Err: err}
 	}
 	return nil
 }
@@ -130,7 +120,7 @@ func (s *state) open(c *cobra.Command) (*ca.CA, error) {
 		return nil, fmt.Errorf("%s: %w; see `gatewayd certificate --help`", s.dir, err)
 	}
 	a, err := ca.Open(s.dir, func() ([]byte, error) {
-		return s.passphrase.read(c, false)
+		return s.passphrase.Read(c, command.Hidden)
 	})
 	return a, s.hint(err)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // caCommand is for an issuing CA below one that isn't ours.
@@ -49,13 +50,13 @@ the instance OID of the request among its policies, or no policies.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o := ca.Options{Dir: s.dir, Name: name, Key: ca.KeyAlgorithm(key)}
-			if plain && s.passphrase.given() {
-				return usagef("--plain-keys and a passphrase exclude each other")
+			if plain && s.passphrase.Given() {
+				return command.Usagef("--plain-keys and a passphrase exclude each other")
 			}
 			var err error
 			if oid != "" {
 				if o.InstanceOID, err = x509.ParseOID(oid); err != nil {
-					return usagef("--instance-oid %q: %w", oid, err)
+					return command.Usagef("--instance-oid %q: %w", oid, err)
 				}
 			}
 			if out != "" {
@@ -64,7 +65,7 @@ the instance OID of the request among its policies, or no policies.`,
 				}
 			}
 			if !plain {
-				if o.Passphrase, err = s.passphrase.read(c, true); err != nil {
+				if o.Passphrase, err = s.passphrase.Read(c, command.Twice); err != nil {
 					return err
 				}
 				defer clear(o.Passphrase)
@@ -101,7 +102,7 @@ with a renewed certificate of the same key keeps what was issued.`,
 		Example: "  gatewayd pki ca import issuing.pem intermediate.pem root.pem",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("want files with the certificates from the issuing CA to the root")
+				return command.Usagef("want files with the certificates from the issuing CA to the root")
 			}
 			return nil
 		},
@@ -114,11 +115,11 @@ with a renewed certificate of the same key keeps what was issued.`,
 				}
 				some, err := ca.DecodeCertificates(data)
 				if err != nil {
-					return usagef("%s: %w", file, err)
+					return command.Usagef("%s: %w", file, err)
 				}
 				chain = append(chain, some...)
 			}
-			a, err := ca.Import(time.Now(), s.dir, chain, nil, func() ([]byte, error) { return s.passphrase.read(c, false) })
+			a, err := ca.Import(time.Now(), s.dir, chain, nil, func() ([]byte, error) { return s.passphrase.Read(c, command.Hidden) })
 			if err != nil {
 				return err
 			}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
-	"github.com/roamgate/roamgate/gatewayd/pki"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // TestBelowACompanysCA: the issuing CA of one host is signed by the CA of
@@ -46,7 +46,7 @@ func TestBelowACompanysCA(t *testing.T) {
 		t.Errorf("root is %s", root[0].Subject)
 	}
 	for _, args := range [][]string{{"ca", "import"}, {"ca", "request", "--plain-keys", "--ca-passphrase-file", "x"}, {"ca", "request", "--instance-oid", "x"}, {"ca", "import", csr}} {
-		if _, err := h.run(args...); !errors.As(err, new(*pki.UsageError)) {
+		if _, err := h.run(args...); !errors.As(err, new(*command.UsageError)) {
 			t.Errorf("pki %v: %v", args, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 func (s *state) initCommand() *cobra.Command {
@@ -28,18 +29,18 @@ key is not needed afterwards: move it to a safe place.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o := ca.Options{Dir: s.dir, Name: name, Key: ca.KeyAlgorithm(key), Replace: force}
-			if plain && s.passphrase.given() {
-				return usagef("--plain-keys and a passphrase exclude each other")
+			if plain && s.passphrase.Given() {
+				return command.Usagef("--plain-keys and a passphrase exclude each other")
 			}
 			if oid != "" {
 				var err error
 				if o.InstanceOID, err = x509.ParseOID(oid); err != nil {
-					return usagef("--instance-oid %q: %w", oid, err)
+					return command.Usagef("--instance-oid %q: %w", oid, err)
 				}
 			}
 			if !plain {
 				var err error
-				if o.Passphrase, err = s.passphrase.read(c, true); err != nil {
+				if o.Passphrase, err = s.passphrase.Read(c, command.Twice); err != nil {
 					return err
 				}
 				defer clear(o.Passphrase)

@@ -14,6 +14,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // issueResult of gateway and device.
@@ -45,19 +46,19 @@ func (s *state) printResult(c *cobra.Command, r issueResult) error {
 func prepare(request *ca.Request, key string, days int) (crypto.Signer, error) {
 	// Above a century of days the product would overflow.
 	if days < 1 || days > 36500 {
-		return nil, usagef("--days %d is not in 1..36500", days)
+		return nil, command.Usagef("--days %d is not in 1..36500", days)
 	}
 	request.Lifetime = time.Duration(days) * 24 * time.Hour
 	var private crypto.Signer
 	if request.PublicKey == nil {
 		var err error
 		if private, err = ca.GenerateKey(ca.KeyAlgorithm(key)); err != nil {
-			return nil, &UsageError{fmt.Errorf("--key: %w", err)}
+			return nil, &command.UsageError{Err: fmt.Errorf("--key: %w", err)}
 		}
 		request.PublicKey = private.Public()
 	}
 	if err := ca.CheckRequest(*request); err != nil {
-		return nil, &UsageError{err}
+		return nil, &command.UsageError{Err: err}
 	}
 	return private, nil
 }
@@ -67,12 +68,12 @@ type deviceFlags struct {
 	key, format, csr, out string
 	days                  int
 	force                 bool
-	password              secretFlags
+	password              command.Secret
 	profile               profileFlags
 }
 
 func (s *state) deviceCommand() *cobra.Command {
-	var f deviceFlags
+	f := deviceFlags{password: command.Secret{Name: "password", What: "password of the PKCS#12 file"}}
 	c := &cobra.Command{
 		Use:   "device NAME",
 		Short: "Issue the certificate of a device",
@@ -95,7 +96,7 @@ request, everything else in the request is ignored.
   gatewayd pki device pc-3 --profile windows --gateway vpn1.example.org,vpn2.example.org --network 0.0.0.0/0 --proxy proxy.example.org:3128 --proxy-exception '*.example.org'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usagef("want the name of one device, got %d", len(args))
+				return command.Usagef("want the name of one device, got %d", len(args))
 			}
 			return nil
 		},
@@ -107,7 +108,7 @@ request, everything else in the request is ignored.
 	c.Flags().StringVar(&f.out, "out", ".", "directory for the files")
 	c.Flags().IntVar(&f.days, "days", int(ca.DeviceLifetime/(24*time.Hour)), "lifetime in days")
 	c.Flags().BoolVar(&f.force, "force", false, "overwrite files")
-	f.password.add(c.Flags(), "password", "password of the PKCS#12 file")
+	f.password.Add(c.Flags())
 	f.profile.add(c, s.configDir)
 	return c
 }
@@ -125,7 +126,7 @@ func (s *state) issueDevice(c *cobra.Command, name string, f deviceFlags) error 
 	request := ca.Request{Profile: ca.Device, Name: name}
 	if f.csr != "" {
 		if encoders[f.format] != nil {
-			return usagef("--csr: without its private key there is no PKCS#12 file to write")
+			return command.Usagef("--csr: without its private key there is no PKCS#12 file to write")
 		}
 		var err error
 		if request.PublicKey, err = publicKeyOf(f.csr); err != nil {
@@ -179,7 +180,7 @@ func (s *state) issueProfile(c *cobra.Command, request ca.Request, f deviceFlags
 func (s *state) issueFiles(c *cobra.Command, request ca.Request, f deviceFlags) error {
 	encoder, isP12 := encoders[f.format]
 	if !isP12 && f.format != "pem" {
-		return usagef("--format %q is none of pem, p12, p12-legacy", f.format)
+		return command.Usagef("--format %q is none of pem, p12, p12-legacy", f.format)
 	}
 	private, err := prepare(&request, f.key, f.days)
 	if err != nil {
@@ -200,7 +201,7 @@ func (s *state) issueFiles(c *cobra.Command, request ca.Request, f deviceFlags) 
 	}
 	var password []byte
 	if isP12 {
-		if password, err = f.password.read(c, true); err != nil {
+		if password, err = f.password.Read(c, command.Twice); err != nil {
 			return err
 		}
 		defer clear(password)

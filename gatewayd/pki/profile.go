@@ -18,6 +18,7 @@ import (
 
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/profile"
+	"github.com/roamgate/roamgate/gatewayd/command"
 	"github.com/roamgate/roamgate/gatewayd/config"
 )
 
@@ -110,22 +111,22 @@ func (f *profileFlags) check(set *pflag.FlagSet) error {
 			"trusted-network", "device-tunnel", "mtu", "qr", "sign-certificate", "sign-key", "unsigned",
 		} {
 			if set.Changed(name) {
-				return usagef("--%s is for --profile", name)
+				return command.Usagef("--%s is for --profile", name)
 			}
 		}
 		return nil
 	}
 	if !slices.Contains(profile.Kinds, profile.Kind(f.kind)) {
-		return usagef("--profile %q is none of %s", f.kind, kinds(", "))
+		return command.Usagef("--profile %q is none of %s", f.kind, kinds(", "))
 	}
 	if set.Changed("format") {
-		return usagef("--format and --profile exclude each other")
+		return command.Usagef("--format and --profile exclude each other")
 	}
 	for name, only := range map[string]profile.Kind{
 		"device-tunnel": profile.Windows, "sign-certificate": profile.Apple, "sign-key": profile.Apple, "unsigned": profile.Apple,
 	} {
 		if set.Changed(name) && f.kind != string(only) {
-			return usagef("--%s is for --profile %s", name, only)
+			return command.Usagef("--%s is for --profile %s", name, only)
 		}
 	}
 	return nil
@@ -170,7 +171,7 @@ func (s *state) settings(c *cobra.Command, f *profileFlags) (profile.Profile, er
 	}
 	p.Gateways = f.gatewaysOf(cfg)
 	if len(p.Gateways) == 0 {
-		return p, usagef("--gateway: what does the device dial? There is no configuration that says it")
+		return p, command.Usagef("--gateway: what does the device dial? There is no configuration that says it")
 	}
 	return p, f.override(c.Flags(), &p)
 }
@@ -182,7 +183,7 @@ func (f *profileFlags) override(set *pflag.FlagSet, p *profile.Profile) error {
 		for _, text := range f.networks {
 			n, err := netip.ParsePrefix(text)
 			if err != nil {
-				return usagef("--network %q is none", text)
+				return command.Usagef("--network %q is none", text)
 			}
 			if n.Bits() == 0 {
 				p.Networks = nil
@@ -196,7 +197,7 @@ func (f *profileFlags) override(set *pflag.FlagSet, p *profile.Profile) error {
 		for _, text := range f.dns {
 			a, err := netip.ParseAddr(text)
 			if err != nil {
-				return usagef("--dns %q is no address", text)
+				return command.Usagef("--dns %q is no address", text)
 			}
 			p.DNS = append(p.DNS, a)
 		}
@@ -320,7 +321,7 @@ func (s *state) planProfile(c *cobra.Command, name string, f deviceFlags, p prof
 	l := &plan{kind: profile.Kind(f.profile.kind), p: p, out: f.out, force: f.force}
 	l.p.Device = strings.ToLower(name)
 	if err := profile.Check(l.kind, l.p); err != nil {
-		return nil, &UsageError{err}
+		return nil, &command.UsageError{Err: err}
 	}
 	for _, file := range profile.Names(l.kind, l.p) {
 		if f.profile.qr == "" {
@@ -331,11 +332,11 @@ func (s *state) planProfile(c *cobra.Command, name string, f deviceFlags, p prof
 		case err == nil:
 			l.codes = append(l.codes, code{strings.TrimSuffix(file, filepath.Ext(file)) + ".qr.png", qr})
 		case len(l.codes) == 0: // what comes after a profile is for other ways
-			return nil, &UsageError{fmt.Errorf("--qr: %w", err)}
+			return nil, &command.UsageError{Err: fmt.Errorf("--qr: %w", err)}
 		}
 	}
 	if len(l.codes) > 1 && !strings.HasSuffix(f.profile.qr, "/") {
-		return nil, usagef("--qr: there are %d profiles: give the URL of their folder, with a / at its end", len(l.codes))
+		return nil, command.Usagef("--qr: there are %d profiles: give the URL of their folder, with a / at its end", len(l.codes))
 	}
 	var err error
 	if l.o.Signer, err = f.profile.signer(); err != nil {
@@ -343,8 +344,8 @@ func (s *state) planProfile(c *cobra.Command, name string, f deviceFlags, p prof
 	}
 	l.o.Rand = rand.Reader
 	if profile.HasPassword(l.kind, l.p) {
-		if f.password.given() {
-			password, err := f.password.read(c, true)
+		if f.password.Given() {
+			password, err := f.password.Read(c, command.Twice)
 			if err != nil {
 				return nil, err
 			}
@@ -371,7 +372,7 @@ func (l *plan) checkPassword() error {
 		least = profile.MinLegacyPassword
 	}
 	if profile.HasPassword(l.kind, l.p) && len(l.o.Password) < least {
-		return &UsageError{fmt.Errorf("%w: want %d characters or more", profile.ErrPassword, least)}
+		return &command.UsageError{Err: fmt.Errorf("%w: want %d characters or more", profile.ErrPassword, least)}
 	}
 	return nil
 }

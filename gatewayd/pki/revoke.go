@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // revokeResult of revoke and crl.
@@ -50,20 +51,20 @@ its serial number, and publish a new revocation list. Revoking again does no har
   gatewayd pki revoke --serial 5a1f3c0e8b7d46f2a1908c7d6e5f4a3b`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || (len(args) == 1) == (serial != "") {
-				return usagef("want either one name or --serial")
+				return command.Usagef("want either one name or --serial")
 			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			reason, err := ca.ParseReason(reasonName)
 			if err != nil {
-				return &UsageError{err}
+				return &command.UsageError{Err: err}
 			}
 			var serials []string
 			if serial != "" {
 				n, err := ca.ParseSerial(serial)
 				if err != nil {
-					return &UsageError{err}
+					return &command.UsageError{Err: err}
 				}
 				serials = []string{ca.SerialString(n)}
 			}

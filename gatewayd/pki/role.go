@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // role is who else than a device has a certificate.
@@ -69,10 +70,10 @@ func (s *state) roleCommand(r role) *cobra.Command {
 		Use: r.use, Short: r.short, Long: r.long, Example: r.example,
 		Args: func(_ *cobra.Command, args []string) error {
 			if named(r.profile) && len(args) != 1 {
-				return usagef("want one name, got %d", len(args))
+				return command.Usagef("want one name, got %d", len(args))
 			}
 			if len(args) == 0 {
-				return usagef("a %s needs a host name or an address", r.profile)
+				return command.Usagef("a %s needs a host name or an address", r.profile)
 			}
 			return nil
 		},

@@ -200,6 +200,9 @@ func (s *storm) insist(ctx context.Context, o operation) {
 	defer cancel()
 	for {
 		err := s.try(ctx, o)
+		if err == nil && rand.IntN(4) == 0 {
+			err = s.try(ctx, o) // as if the answer had been lost
+		}
 		done, known := err == nil, err == nil
 		if conflicts(err) {
 			done, known = s.done(ctx, o)
