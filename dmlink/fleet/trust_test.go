@@ -15,7 +15,9 @@ import (
 func roots(t *testing.T, w *world) {
 	root := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.issuer.Root().Raw}))
 	issuing := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.issuer.Chain()[0].Raw}))
-	first := func(o *fleet.Options) { o.Trust = &fleet.Trust{Roots: []string{root}, Intermediates: []string{issuing}} }
+	first := func(o *fleet.Options) {
+		o.Trust = &fleet.Trust{Roots: []string{root}, Intermediates: []string{issuing}}
+	}
 	f, stop := w.manager(t, first)
 	has := func(step string, want *fleet.Trust) {
 		t.Helper()
