@@ -32,6 +32,7 @@ var errUsage = errors.New("usage")
 var version = "devel"
 
 func main() {
+	letGarbageGather()
 	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -267,6 +267,9 @@ func TestPolicyCommands(t *testing.T) {
 	if out := m.do("policy", "explain", "phone-1"); !strings.Contains(out, "./Vendor/Camera") || !strings.Contains(out, "camera") {
 		t.Errorf("%s", out)
 	}
+	if out := m.do("policy", "status"); !strings.Contains(out, "devices to compute") {
+		t.Errorf("%s", out)
+	}
 	if out := m.do("policy", "history"); !strings.Contains(out, "first") {
 		t.Errorf("%s", out)
 	}

@@ -34,6 +34,14 @@ func (g *global) policyCommand() *cobra.Command {
 				return cells(v.Number, v.At, v.By, v.Comment)
 			},
 		}),
+		verb(f, api.PolicyStatus, verbOf[api.None, api.PolicyBehind]{
+			long: `Show how many devices' commands are still to be computed after a change of the
+policies, or of the devices. Of all others the commands wait for their next session.`,
+			example: "  gatewayd policy status",
+			table: func(t *tabwriter.Writer, b api.PolicyBehind) {
+				pairs(t, "version", b.Version, "devices to compute", b.Devices, "since", b.Since)
+			},
+		}),
 		verb(f, api.PolicyExplain, verbOf[api.OneDevice, api.Explanation]{
 			long: `Explain which sets a device has and why it has not the others, which set gave
 which value and which lost, and how far the device is with each.`,
@@ -42,6 +50,7 @@ which value and which lost, and how far the device is with each.`,
 	c.Example = `  gatewayd policy export > policies.yaml
   gatewayd policy plan policies.yaml
   gatewayd policy apply policies.yaml --comment 'cameras off in the lab'
+  gatewayd policy status
   gatewayd policy explain phone-1`
 	f.add(c)
 	return c

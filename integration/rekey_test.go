@@ -3,6 +3,9 @@ package integration
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -109,13 +112,39 @@ func (r rekeying) run(t *testing.T) {
 
 // A client that is told to rekey its Child SA again and again, and a gateway that
 // does so by octets, meet in every way: they cross, one refuses, one deletes what
-// the other replaces. After each burst packets flow in both directions.
+// the other replaces. After each burst packets flow in both directions. If not, what
+// each side knows and what is on the wire then is in the test's artifacts (go test
+// -artifacts).
 //
 //	dev1 (strongSwan) 10.1.0.2 ==ESP== 10.1.0.1 gw (gatewayd) 10.2.0.1 -- 10.2.0.2 lan
-func TestRekeyStorm(t *testing.T) {
-	s := newScenario(t, options{configure: func(s *scenario) { s.conf.ESPSoft = 4 << 20 }})
+func TestRekeyStorm(t *testing.T) { stormRekeyings(t, 8) }
+
+// TestSoakRekeyStorm is the same for as many bursts as ROAMGATE_SOAK_REKEY says,
+// each some seconds long.
+func TestSoakRekeyStorm(t *testing.T) {
+	if os.Getenv("ROAMGATE_SOAK") == "" {
+		t.Skip("set ROAMGATE_SOAK=1; make soak does")
+	}
+	bursts := 200
+	if text := os.Getenv("ROAMGATE_SOAK_REKEY"); text != "" {
+		var err error
+		if bursts, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stormRekeyings(t, bursts)
+}
+
+func stormRekeyings(t *testing.T, bursts int) {
+	s := newScenario(t, options{
+		configure: func(s *scenario) { s.conf.ESPSoft = 4 << 20 },
+		patience:  4*time.Minute + time.Duration(bursts)*5*time.Second,
+	})
 	client := s.client(t, s.top.Devices[0], s.root.device(t, "dev1", keyECDSA(t)),
 		proposals("aes128gcm16-prfsha256-x25519", "aes128gcm16-x25519"))
+	if err := client.Set(s.ctx, peer.Settings{Detailed: true}); err != nil {
+		t.Fatal(err)
+	}
 	address := s.connect(t, client)
 	up, err := traffic.StartTCP(s.ctx, client.Namespace(), s.top.LAN, netns.LANHost)
 	if err != nil {
@@ -125,24 +154,65 @@ func TestRekeyStorm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 8 {
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.keepStalled(t, client)
+		}
+	})
+	longest, children := time.Duration(0), map[string]bool{}
+	for burst := range bursts {
 		for range 12 {
 			// An error is that there is nothing to rekey at this moment.
 			_ = client.RekeyChild(s.ctx, peer.FirstChild)
 			time.Sleep(20 * time.Millisecond)
 		}
+		began := time.Now()
 		for _, stream := range []*traffic.Stream{up, down} {
 			before := stream.Sent()
 			s.eventually(t, "packets to flow", func() (bool, string) {
 				now := stream.Sent()
-				return now > before+1<<20, fmt.Sprintf("%d octets, %d before\n%s", now, before, client.LogTail(30))
+				return now > before+1<<20, fmt.Sprintf("%d octets, %d before, in burst %d of %d", now, before, burst+1, bursts)
 			})
+		}
+		longest = max(longest, time.Since(began))
+		sas, err := client.SAs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sa := range sas {
+			for _, child := range sa.Installed() {
+				children[child.SPIIn] = true
+			}
 		}
 	}
 	for _, stream := range []*traffic.Stream{up, down} {
 		if _, err := stream.Stop(); err != nil {
 			t.Error(err)
 		}
+	}
+	t.Logf("%d bursts, at most %v until both streams had moved a MiB; %d Child SAs were seen between them", bursts, longest, len(children))
+}
+
+// keepStalled keeps logs and SAs of both sides, and two seconds of what they send.
+func (s *scenario) keepStalled(t *testing.T, client *peer.Charon) {
+	t.Helper()
+	keep := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(t.ArtifactDir(), name), []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	keep("charon.log", client.Log())
+	keep("gatewayd.log", s.gw.Log())
+	sas, err := client.SAs()
+	keep("charon.sas", fmt.Sprintf("%+v %v", sas, err))
+	capture, err := traffic.StartCapture(s.top.Gateway, netns.OutsideLink, filepath.Join(t.ArtifactDir(), "stalled.pcap"), 96)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	time.Sleep(2 * time.Second)
+	if err := capture.Stop(); err != nil {
+		t.Error(err)
 	}
 }
 

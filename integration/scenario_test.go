@@ -269,7 +269,10 @@ func (s *scenario) within(t *testing.T, patience time.Duration, what string, yes
 		if ok {
 			return
 		}
-		if time.Now().After(deadline) || s.ctx.Err() != nil {
+		if s.ctx.Err() != nil {
+			t.Fatalf("the scenario's time was over while it waited for %s; last seen: %s", what, seen)
+		}
+		if time.Now().After(deadline) {
 			t.Fatalf("waited for %s; last seen: %s", what, seen)
 		}
 		time.Sleep(100 * time.Millisecond)

@@ -24,8 +24,12 @@ const (
 	// soakCrowdEnv is how many devices TestSoakCrowd has, if not 100,000.
 	soakCrowdEnv = "ROAMGATE_SOAK_CROWD"
 	crowdSockets = 512
-	// crowdAtOnce are connected at a time.
-	crowdAtOnce = 512
+	// crowdAtOnce do something at a time.
+	crowdAtOnce = 128
+	// crowdRest is for how long all are silent before memory is looked at: what is
+	// dropped when idle is gone then, garbage is collected, and its memory was given
+	// back.
+	crowdRest = time.Minute
 	// crowdIdle is for how long nothing may happen.
 	crowdIdle = 30 * time.Second
 	// crowdSession is what a session may take, resident and in BPF maps, in octets.
@@ -56,18 +60,19 @@ func TestSoakCrowd(t *testing.T) {
 			"    half_open: {max: 8192, cookie_at: 4096}\n    half_open_per_prefix: {max: 8192, cookie_at: 4096}\n"
 	}})
 	c := s.newCrowd(t, devices)
-	c.each(t, 100, (*crowd).connect) // what there is only once
+	c.each(t, 100, "connected", (*crowd).connect) // what there is only once
 	before := s.takes(t, "before")
-	began := time.Now()
-	c.each(t, devices, (*crowd).connect)
-	t.Logf("%d devices came in %v", devices, time.Since(began).Round(time.Second))
-	c.each(t, devices, (*crowd).rekey)
-	t.Logf("and had rekeyed after %v", time.Since(began).Round(time.Second))
+	began, spent := time.Now(), s.spent(t)
+	micros := func() float64 { return float64((s.spent(t) - spent).Microseconds()) / float64(devices) }
+	c.each(t, devices, "connected", (*crowd).connect)
+	t.Logf("%d devices came in %v, %.0f us of processor time each", devices, time.Since(began).Round(time.Second), micros())
+	spent = s.spent(t)
+	c.each(t, devices, "rekeyed", (*crowd).rekey)
+	t.Logf("and had rekeyed after %v, %.0f us each", time.Since(began).Round(time.Second), micros())
 	if n := s.metric(t, "sessions"); int(n) != devices {
 		t.Errorf("%v sessions, want %d", n, devices)
 	}
-	time.Sleep(20 * time.Second) // lingering, and what is dropped when idle
-
+	time.Sleep(crowdRest)
 	after := s.takes(t, "after")
 	each := func(a, b uint64) int64 { return (int64(b) - int64(a)) / int64(devices-100) }
 	resident, maps := each(before.resident, after.resident), each(before.maps, after.maps)
@@ -77,7 +82,8 @@ func TestSoakCrowd(t *testing.T) {
 		t.Errorf("a session takes %d octets, %d in maps", resident, maps)
 	}
 
-	packets, spent := s.sentOutside(t), s.spent(t)
+	packets := s.sentOutside(t)
+	spent = s.spent(t)
 	time.Sleep(crowdIdle)
 	packets, spent = s.sentOutside(t)-packets, s.spent(t)-spent
 	t.Logf("parked: %d packets in %v, %.2f %% of a processor", packets, crowdIdle, 100*spent.Seconds()/crowdIdle.Seconds())
@@ -86,7 +92,7 @@ func TestSoakCrowd(t *testing.T) {
 	}
 
 	spent, began = s.spent(t), time.Now()
-	c.each(t, devices, (*crowd).probe)
+	c.each(t, devices, "asked", (*crowd).probe)
 	t.Logf("probing: %.1f us of processor time an exchange, %.0f a second",
 		float64((s.spent(t)-spent).Microseconds())/float64(devices), float64(devices)/time.Since(began).Seconds())
 	if n := s.metric(t, "sessions"); int(n) != devices {
@@ -125,8 +131,8 @@ func (s *scenario) newCrowd(t *testing.T, n int) *crowd {
 	return c
 }
 
-// each has the first n do something, some at a time.
-func (c *crowd) each(t *testing.T, n int, do func(*crowd, context.Context, int) error) {
+// each has the first n do something, some at a time, and says how far they are.
+func (c *crowd) each(t *testing.T, n int, done string, do func(*crowd, context.Context, int) error) {
 	t.Helper()
 	var wg sync.WaitGroup
 	var next, failed atomic.Int64
@@ -139,6 +145,9 @@ func (c *crowd) each(t *testing.T, n int, do func(*crowd, context.Context, int) 
 					t.Errorf("device %d: %v", i, err)
 				}
 				cancel()
+				if every := max(len(c.devices)/5, 1000); (i+1)%every == 0 {
+					t.Logf("%d %s", i+1, done)
+				}
 			}
 		})
 	}
@@ -198,11 +207,11 @@ type takes struct{ resident, heap, maps uint64 }
 
 func (s *scenario) takes(t *testing.T, name string) takes {
 	t.Helper()
-	heap := s.liveHeap(t, name)
 	resident, err := process.Resident(s.gw.PID())
 	if err != nil {
 		t.Fatal(err)
 	}
+	heap := s.liveHeap(t, name)
 	return takes{uint64(resident), heap, mapMemory(t, s.gw.PID())}
 }
 

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/checksum"
 	"github.com/roamgate/roamgate/dataplane/esp"
 )
 
@@ -156,7 +157,7 @@ func ipUDP(b []byte, from netip.Addr, to netip.AddrPort, port uint16, sum bool) 
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 	copy(b[12:], src[:])
 	copy(b[16:], dst[:])
-	binary.BigEndian.PutUint16(b[10:], checksum(0, b[:20]))
+	checksum.Put(b[10:12], checksum.Sum(b[:20], 0))
 	binary.BigEndian.PutUint16(b[20:], port)
 	binary.BigEndian.PutUint16(b[22:], to.Port())
 	binary.BigEndian.PutUint16(b[24:], uint16(len(b)-20))
@@ -164,32 +165,8 @@ func ipUDP(b []byte, from netip.Addr, to netip.AddrPort, port uint16, sum bool) 
 	if !sum {
 		return
 	}
-	// Pseudo header: addresses, protocol, length.
-	initial := uint32(unix.IPPROTO_UDP) + uint32(len(b)-20)
-	for i := 12; i < 20; i += 2 {
-		initial += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	end := min(len(b), ipUDPLen+filled)
-	if end%2 == 1 {
-		end-- // an odd octet counts as the high one of two
-		initial += uint32(b[end]) << 8
-	}
-	if c := checksum(initial, b[20:end]); c != 0 {
-		binary.BigEndian.PutUint16(b[26:], c)
-	} else {
-		b[26], b[27] = 0xff, 0xff
-	}
-}
-
-// checksum of RFC 1071 over an even number of octets, and what was added before.
-func checksum(sum uint32, b []byte) uint16 {
-	for i := 0; i < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
+	udp := b[20:min(len(b), ipUDPLen+filled)]
+	checksum.Put(b[26:28], checksum.Sum(udp, checksum.Pseudo(b[12:20], unix.IPPROTO_UDP, len(b)-20)))
 }
 
 // Packet is an IPv4 packet with a UDP datagram.

@@ -86,15 +86,16 @@ type Gate struct {
 	answers  atomic.Pointer[answers]
 	keys     atomic.Pointer[cookieKeys]
 	halfOpen halfOpen
-	waiting  halfOpen // counted like those that are half-open
+	waiting  [2]halfOpen // counted like those that are half-open; the second brought a ticket
 	pressed  atomic.Bool
 	asks     atomic.Int64 // until when everybody is asked for a cookie, in ns since 1970
 }
 
 // cookieHold is how long everybody is asked for a cookie after it was necessary.
 // A client that was asked goes on with another message: if the first one, repeated
-// meanwhile, were let in after all, its sender's AUTH wouldn't be for it.
-const cookieHold = 2 * time.Second
+// meanwhile, were let in after all, its sender's AUTH wouldn't be for it. What it
+// repeated before it was asked may wait to be received for seconds in a storm.
+const cookieHold = 10 * time.Second
 
 // answers are the budgets of what goes to strangers; each kind has its own, so
 // that junk of one doesn't silence the other.
@@ -105,7 +106,10 @@ type answers struct{ version, spi, crash Rate }
 func New(cfg Config, secret Secret) (*Gate, error) {
 	g := &Gate{
 		secret:   secret,
-		halfOpen: halfOpen{prefix: make(map[netip.Prefix]int)}, waiting: halfOpen{prefix: make(map[netip.Prefix]int)},
+		halfOpen: halfOpen{prefix: make(map[netip.Prefix]int)},
+	}
+	for i := range g.waiting {
+		g.waiting[i].prefix = make(map[netip.Prefix]int)
 	}
 	if err := g.Update(cfg); err != nil {
 		return nil, err
@@ -218,8 +222,10 @@ func (g *Gate) cookieNeeded(source netip.Addr) (needed, everybody bool) {
 	}
 	cfg, of := g.cfg.Load(), prefixesOf(source)
 	total, site, network := g.halfOpen.count(of)
-	t, s, n := g.waiting.count(of)
-	total, site, network = total+t, site+s, network+n
+	for i := range g.waiting {
+		t, s, n := g.waiting[i].count(of)
+		total, site, network = total+t, site+s, network+n
+	}
 	everybody = total >= cfg.CookieAt
 	return everybody || site >= cfg.CookieAtPrefix || network >= quarter(cfg.CookieAtPrefix), everybody
 }
@@ -240,21 +246,44 @@ func (g *Gate) keysAt(now time.Time) *cookieKeys {
 // then it returns why. Each one that was counted is given back by Close when it
 // is established or gone.
 func (g *Gate) Open(source netip.Addr) Reason {
-	return g.halfOpen.open(prefixesOf(source), g.cfg.Load())
+	cfg := g.cfg.Load()
+	return g.halfOpen.open(prefixesOf(source), cfg.MaxHalfOpen, cfg.MaxHalfOpenPrefix)
+}
+
+// Full says whether Open would refuse.
+func (g *Gate) Full(source netip.Addr) bool {
+	cfg := g.cfg.Load()
+	total, site, network := g.halfOpen.count(prefixesOf(source))
+	return total >= cfg.MaxHalfOpen || site >= cfg.MaxHalfOpenPrefix || network >= quarter(cfg.MaxHalfOpenPrefix)
 }
 
 // Close takes back one Open for the same source.
 func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixesOf(source)) }
 
+// resumingRoom is how many times as many may wait who brought a ticket: one that is
+// junk costs some microseconds, and a fleet that comes back brings good ones.
+const resumingRoom = 8
+
 // Wait counts a first message from source that waits for its turn, unless there are
-// too many: by the same bounds as those that are half-open, each for itself, and from
-// the same number on, of both, a newcomer has to bring a cookie. Leave takes it back.
-func (g *Gate) Wait(source netip.Addr) Reason {
-	return g.waiting.open(prefixesOf(source), g.cfg.Load())
+// too many: by the same bounds as those that are half-open, with a ticket by eight
+// times these, each for itself. From the same number on, of all of them, a newcomer
+// has to bring a cookie. Leave takes it back.
+func (g *Gate) Wait(source netip.Addr, ticket bool) Reason {
+	cfg := g.cfg.Load()
+	if !ticket {
+		return g.waiting[0].open(prefixesOf(source), cfg.MaxHalfOpen, cfg.MaxHalfOpenPrefix)
+	}
+	return g.waiting[1].open(prefixesOf(source), resumingRoom*cfg.MaxHalfOpen, resumingRoom*cfg.MaxHalfOpenPrefix)
 }
 
-// Leave takes back one Wait for the same source.
-func (g *Gate) Leave(source netip.Addr) { g.waiting.close(prefixesOf(source)) }
+// Leave takes back one Wait with the same arguments.
+func (g *Gate) Leave(source netip.Addr, ticket bool) {
+	w := &g.waiting[0]
+	if ticket {
+		w = &g.waiting[1]
+	}
+	w.close(prefixesOf(source))
+}
 
 // HalfOpen is how many half-open IKE SAs are counted.
 func (g *Gate) HalfOpen() int {

@@ -226,7 +226,7 @@ func TestCookieRoundTrip(t *testing.T) {
 		h.exchange != exchangeInit || h.flags != flagResponse || h.first != payloadNotify || int(h.length) != len(res.Answer) {
 		t.Errorf("header of the answer: %+v", h)
 	}
-	cookie := cookieOf(res.Answer[headerLen+4:])
+	cookie := notifyData(res.Answer[headerLen+4:], notifyCookie)
 	if len(cookie) != cookieLen {
 		t.Fatalf("cookie of %d octets", len(cookie))
 	}
@@ -383,7 +383,7 @@ func TestExpensiveGroups(t *testing.T) {
 			continue
 		}
 		payloads := append([]byte(nil), c.data[headerLen:]...)
-		cookie := cookieNotify(cookieOf(res.Answer[headerLen+4:]))
+		cookie := cookieNotify(notifyData(res.Answer[headerLen+4:], notifyCookie))
 		again := append(initMessage(cookie), payloads...)
 		again[headerLen] = c.data[16]
 		binary.BigEndian.PutUint32(again[24:], uint32(len(again)))

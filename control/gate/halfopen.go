@@ -29,6 +29,9 @@ func prefixesOf(a netip.Addr) (p prefixes) {
 	return p
 }
 
+// Site of a source, an IPv4 /24 or an IPv6 /48: what is bounded as one.
+func Site(source netip.Addr) netip.Prefix { return prefixesOf(source).site }
+
 // quarter of a site's bound is that of one of its networks.
 func quarter(n int) int { return (n + 3) / 4 }
 
@@ -39,13 +42,14 @@ func (h *halfOpen) count(p prefixes) (total, site, network int) {
 	return h.total, h.prefix[p.site], h.prefix[p.network]
 }
 
-func (h *halfOpen) open(p prefixes, cfg *Config) Reason {
+// open counts one more, unless there are as many as may be in all, or of its site.
+func (h *halfOpen) open(p prefixes, all, site int) Reason {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.total >= cfg.MaxHalfOpen {
+	if h.total >= all {
 		return ReasonHalfOpenFull
 	}
-	if h.prefix[p.site] >= cfg.MaxHalfOpenPrefix || h.prefix[p.network] >= quarter(cfg.MaxHalfOpenPrefix) {
+	if h.prefix[p.site] >= site || h.prefix[p.network] >= quarter(site) {
 		return ReasonPrefixFull
 	}
 	h.total++

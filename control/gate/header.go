@@ -41,6 +41,7 @@ const (
 	notifyInvalidSPI          = 11
 	notifyCookie              = 16390
 	notifyTicketNACK          = 16412 // RFC 5723
+	notifyTicketOpaque        = 16413
 	notifyCrashToken          = 16419
 )
 

@@ -40,7 +40,7 @@ func scanInit(b []byte, first uint8) (p initParts, reason Reason) {
 		case next == payloadKE && len(body) >= 2:
 			p.expensive = p.expensive || expensive(binary.BigEndian.Uint16(body))
 		case next == payloadNotify && n == 0:
-			p.cookie = cookieOf(body)
+			p.cookie = notifyData(body, notifyCookie)
 		}
 		next = rest[0]
 		rest = rest[length:]
@@ -52,6 +52,29 @@ func scanInit(b []byte, first uint8) (p initParts, reason Reason) {
 		return initParts{}, ReasonNonce
 	}
 	return p, ReasonNone
+}
+
+// TicketOf an IKE_SESSION_RESUME that passed Check (RFC 5723 section 5.2): the data
+// of the first TICKET_OPAQUE, a part of the message; nil if there is none. Nobody has
+// looked into it.
+func TicketOf(data []byte) []byte {
+	if len(data) < headerLen {
+		return nil
+	}
+	rest, next := data[headerLen:], data[16]
+	for n := 0; next != 0 && n < maxPayloads && len(rest) >= 4; n++ {
+		length := int(binary.BigEndian.Uint16(rest[2:]))
+		if length < 4 || length > len(rest) {
+			return nil
+		}
+		if next == payloadNotify {
+			if ticket := notifyData(rest[4:length], notifyTicketOpaque); ticket != nil {
+				return ticket
+			}
+		}
+		next, rest = rest[0], rest[length:]
+	}
+	return nil
 }
 
 // expensive: answering a key exchange of that group takes more than about a
@@ -66,10 +89,10 @@ func expensive(group uint16) bool {
 	return false
 }
 
-// cookieOf returns the data of a COOKIE notify body, nil if it is another one
-// or broken (RFC 7296 section 3.10).
-func cookieOf(body []byte) []byte {
-	if len(body) < 4 || binary.BigEndian.Uint16(body[2:]) != notifyCookie {
+// notifyData is the data of a notify body of a type, nil if it is another one or
+// broken (RFC 7296 section 3.10).
+func notifyData(body []byte, of uint16) []byte {
+	if len(body) < 4 || binary.BigEndian.Uint16(body[2:]) != of {
 		return nil
 	}
 	data := 4 + int(body[1])

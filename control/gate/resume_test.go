@@ -51,3 +51,26 @@ func TestResume(t *testing.T) {
 		}
 	}
 }
+
+// A ticket is found where it is, and nothing else is taken for one.
+func TestTicketOf(t *testing.T) {
+	notify := func(of uint16, data string) payload {
+		return payload{payloadNotify, append([]byte{1, 0, byte(of >> 8), byte(of)}, data...)}
+	}
+	nonce := payload{payloadNonce, make([]byte, 16)}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"after the nonce", initMessage(nonce, notify(notifyTicketOpaque, "the ticket")), "the ticket"},
+		{"after a cookie", initMessage(notify(notifyCookie, "cookie"), nonce, notify(notifyTicketOpaque, "the ticket")), "the ticket"},
+		{"none", initMessage(nonce, notify(notifyTicketNACK, "no")), ""},
+		{"cut off", initMessage(nonce, notify(notifyTicketOpaque, "the ticket"))[:60], ""},
+		{"short", []byte("short"), ""},
+	} {
+		if got := string(TicketOf(c.data)); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}

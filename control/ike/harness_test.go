@@ -149,8 +149,10 @@ type world struct {
 	lose  func(Send) bool
 	forge func(Send) Send // changes what goes over the wire
 	sent  int
-	nat   func(netip.AddrPort) netip.AddrPort
-	check func(*side, Output) // sees every output
+	// rested counts machines that were laid to rest and woken, see layToRest.
+	rested int
+	nat    func(netip.AddrPort) netip.AddrPort
+	check  func(*side, Output) // sees every output
 	// hold says which answers are kept back until release.
 	hold func(*side, Input) bool
 	held []func()
@@ -218,7 +220,9 @@ func (w *world) step(s *side, in Input) {
 
 func (w *world) stepMachine(s *side, m *Machine, in Input) {
 	// Outputs are valid until the next Step only.
-	for _, o := range append([]Output(nil), m.Step(w.now, in)...) {
+	outputs := append([]Output(nil), m.Step(w.now, in)...)
+	w.layToRest(m)
+	for _, o := range outputs {
 		if w.check != nil {
 			w.check(s, o)
 		}
@@ -466,7 +470,7 @@ func (w *world) pass(d time.Duration) {
 			return
 		}
 		if due.After(w.now) {
-			w.now = due
+			w.now = due.UTC()
 		}
 		w.say("    %s", w.now.Format("15:04:05"))
 		w.stepMachine(who, which, Tick{})

@@ -111,7 +111,7 @@ func (m *Machine) peerDeleted(now time.Time) {
 	if successor != nil { // the peer has it, so it has to be made to be deleted
 		m.waiting = map[WorkID]func(time.Time, Input){computing: successor}
 	}
-	if next := m.heir; next != nil && next.request.held { // the peer has it, or would have nothing
+	if next := m.heir; next != nil && next.awake != nil && next.request.held { // the peer has it, or would have nothing
 		if len(next.tasks) == 0 {
 			next.unhold(now)
 		} else {

@@ -26,10 +26,17 @@ const (
 // Machine is one IKE SA. It is used by one goroutine at a time.
 //
 // A gateway has a hundred thousand that are established and idle, and wait for
-// hours. Such a one holds what is in this struct, its Child SAs and two keys:
-// whatever a negotiation needs hangs on a pointer that is nil before and after
-// it, and the last answer goes when nobody asks for it any more.
+// hours. Such a one can be laid to rest, see Rest: then awake is nil, and what
+// there is of it is some 300 octets.
 type Machine struct {
+	*awake
+	resting
+}
+
+// awake is a Machine that works. Whatever a negotiation needs hangs on a pointer
+// that is nil before and after it, and the last answer goes when nobody asks for
+// it any more. What is added here has to be added to rest.go.
+type awake struct {
 	cfg *Config
 	// newer is to take the place of cfg as soon as no exchange is under way; nil
 	// if there is none.
@@ -131,20 +138,23 @@ const handshakeQuestion WorkID = 0
 // chose spiI; spiR is ours and unique among the owner's machines. The request
 // itself is the first Message given to Step.
 func NewResponder(cfg *Config, spiI, spiR uint64) *Machine {
-	return &Machine{cfg: cfg, spiI: spiI, spiR: spiR, handshake: &handshake{}}
+	return &Machine{awake: &awake{cfg: cfg, spiI: spiI, spiR: spiR, handshake: &handshake{}}}
 }
 
 // NewInitiator makes the machine for a new IKE SA with the initiator SPI spiI.
 // The first Step, with a Tick, sends the request.
 func NewInitiator(cfg *InitiatorConfig, spiI uint64) *Machine {
-	return &Machine{
+	return &Machine{awake: &awake{
 		cfg: cfg.Config, ini: cfg, original: true, spiI: spiI, handshake: &handshake{},
 		path: path{local: cfg.Local, remote: cfg.Remote},
-	}
+	}}
 }
 
 // Deadline is when the next Tick is due; the zero time means never.
 func (m *Machine) Deadline() time.Time {
+	if m.awake == nil {
+		return m.wakeAt.time()
+	}
 	d := m.expires
 	rekey := m.rekey.due
 	if m.state != stateEstablished {
@@ -161,6 +171,7 @@ func (m *Machine) Deadline() time.Time {
 // Step takes one input and returns what is to be done about it, in order. The
 // slice is the caller's.
 func (m *Machine) Step(now time.Time, in Input) []Output {
+	m.wake()
 	m.out = nil
 	m.step(now, in)
 	m.reconfigure()

@@ -199,6 +199,7 @@ func (m *Machine) intoTunnel(p path) bool {
 func (m *Machine) carrier() *Machine {
 	for m.heir != nil {
 		m = m.heir
+		m.wake()
 	}
 	return m
 }

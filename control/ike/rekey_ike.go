@@ -162,11 +162,11 @@ func (m *Machine) giveWay(now time.Time, next *Machine) {
 
 // successor makes the machine of a new IKE SA between the same parties.
 func (m *Machine) successor(now time.Time, suite ikecrypto.Suite, keys *ikecrypto.Keys, spiI, spiR uint64, original bool) *Machine {
-	next := &Machine{
+	next := &Machine{awake: &awake{
 		cfg: m.cfg, newer: m.newer, ini: m.ini, original: original, spiI: spiI, spiR: spiR,
 		path: m.path, suite: suite, peer: m.peer, natBetween: m.natBetween,
 		assigned: m.assigned, virtual: m.virtual, state: stateEstablished, pace: m.pace, resumable: m.resumable,
-	}
+	}}
 	if !next.useKeys(now, keys) {
 		return nil
 	}

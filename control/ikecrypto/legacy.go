@@ -81,7 +81,7 @@ func (l Legacy) Names() []string {
 // besides that l allows. Errors: ErrAlgorithm, ErrLegacy, those of rand.
 func (l Legacy) NewKeyExchange(group uint16, rand io.Reader) (KeyExchange, error) {
 	t := ikewire.Transform{Type: ikewire.TransformKE, ID: group}
-	if err := l.check(LegacyTransform(t), t.String()); err != nil {
+	if err := l.check(LegacyTransform(t), t); err != nil {
 		return nil, err
 	}
 	return newKeyExchange(group, rand)

@@ -35,6 +35,8 @@ type Protector interface {
 	// Errors: ErrNotFragment instead of ErrFragment; after a successful check
 	// ikewire.ErrLength.
 	OpenFragment(raw []byte, m *ikewire.Message) (Fragment, error)
+	// AppendState writes what Restore makes the same Protector of, keys included.
+	AppendState(dst []byte) []byte
 	// Erase zeroes the keys. Key schedules in the cipher objects of single
 	// messages are left to the garbage collector.
 	Erase()
@@ -77,6 +79,7 @@ type transform interface {
 	seal(message []byte, body int) error
 	// open is the reverse, into new memory. Errors: ErrIntegrity.
 	open(raw []byte, body int) ([]byte, error)
+	appendState(dst []byte) []byte
 	erase()
 }
 

@@ -33,19 +33,20 @@ func (s Suite) Check() error {
 	if PublicLen(s.Group) == 0 {
 		return fmt.Errorf("%w: %s", ErrAlgorithm, ikewire.TransformName(ikewire.TransformKE, s.Group))
 	}
-	return s.Allow.check(s.Legacy(), s.String())
+	return s.Allow.check(s.Legacy(), s)
 }
 
 // Legacy is which legacy algorithms the suite has, allowed or not.
 func (s Suite) Legacy() Legacy {
+	var room [4]ikewire.Transform
 	var use Legacy
-	for _, t := range s.transforms() {
+	for _, t := range s.transforms(room[:0]) {
 		use = use.Union(LegacyTransform(t))
 	}
 	return use
 }
 
-func (l Legacy) check(use Legacy, name string) error {
+func (l Legacy) check(use Legacy, name fmt.Stringer) error {
 	if !l.Covers(use) {
 		return fmt.Errorf("%w: %s", ErrLegacy, name)
 	}
@@ -56,14 +57,15 @@ func (l Legacy) check(use Legacy, name string) error {
 // "AES_GCM_16_128/PRF_HMAC_SHA2_256/CURVE_25519".
 func (s Suite) String() string {
 	var names []string
-	for _, t := range s.transforms() {
+	for _, t := range s.transforms(nil) {
 		names = append(names, t.String())
 	}
 	return strings.Join(names, "/")
 }
 
-func (s Suite) transforms() []ikewire.Transform {
-	ts := []ikewire.Transform{{Type: ikewire.TransformENCR, ID: s.Encryption, KeyBits: s.KeyBits}}
+// transforms are appended to ts.
+func (s Suite) transforms(ts []ikewire.Transform) []ikewire.Transform {
+	ts = append(ts, ikewire.Transform{Type: ikewire.TransformENCR, ID: s.Encryption, KeyBits: s.KeyBits})
 	if s.Integrity != 0 {
 		ts = append(ts, ikewire.Transform{Type: ikewire.TransformINTEG, ID: s.Integrity})
 	}

@@ -3,6 +3,7 @@ package lease
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -19,6 +20,8 @@ func (r *Registry) loop() {
 		if !saving {
 			select {
 			case <-r.wake:
+				// Whoever is about to ask shares the transaction.
+				runtime.Gosched()
 			case <-timer.C:
 				saving = true
 			}

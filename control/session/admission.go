@@ -73,7 +73,10 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		}
 		if c := d.admission.Certificate; c != nil {
 			admitted.PublicKey = c.PublicKey
-			s.standing = &standing{Standing: d.admission.Standing, authenticated: now}
+			if s.evidence != nil {
+				sh.models.compact(s.evidence, c.RawIssuer)
+			}
+			s.standing = newStanding(d.admission.Standing, now, nil)
 		}
 		sh.index.add(s)
 		sh.step(now, s.current, admitted)

@@ -2,6 +2,7 @@ package session
 
 import (
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -60,6 +61,8 @@ func (a *applier) run(quit <-chan struct{}, wg *sync.WaitGroup) {
 			case <-quit:
 				stop = true
 			case <-a.tasks.wake:
+				// Whoever is about to ask shares the call of the data plane.
+				runtime.Gosched()
 			}
 			tasks = a.tasks.drain(tasks)
 			a.do(tasks)

@@ -2,13 +2,14 @@ package session
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 	"unique"
 
-	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/dataplane"
 )
 
 // card is what others may know of a session that is up. It isn't changed once
@@ -18,10 +19,10 @@ type card struct {
 	device                     string
 	names                      unique.Handle[names]
 	initiatorSPI, responderSPI uint64
-	local, remote              netip.AddrPort
+	remote                     netip.AddrPort
 	virtualIPs                 []netip.Addr
 	until, established         time.Time
-	children                   []Child // oldest first
+	children                   []keptChild // oldest first
 }
 
 // names that many sessions have in common, and which are kept once for all.
@@ -30,6 +31,7 @@ type names struct {
 	esp                      string // of the newest Child SA there was
 	legacy                   string // separated by spaces
 	resumed                  bool   // by a ticket
+	local                    netip.AddrPort
 }
 
 func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
@@ -37,10 +39,10 @@ func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
 		id: id, device: u.Device, established: established, until: u.Until,
 		names: unique.Make(names{
 			group: u.Group, ike: u.IKE, auth: u.Auth, client: u.Client, esp: u.ESP, legacy: strings.Join(u.Legacy, " "),
-			resumed: u.Resumed,
+			resumed: u.Resumed, local: u.Local,
 		}),
 		initiatorSPI: u.InitiatorSPI, responderSPI: u.ResponderSPI,
-		local: u.Local, remote: u.Remote, virtualIPs: u.VirtualIPs,
+		remote: u.Remote, virtualIPs: u.VirtualIPs,
 	}
 }
 
@@ -56,50 +58,64 @@ func (c *card) info() Info {
 	n := c.names.Value()
 	u := ike.Summary{
 		Device: c.device, Group: n.group, InitiatorSPI: c.initiatorSPI, ResponderSPI: c.responderSPI,
-		IKE: n.ike, Auth: n.auth, Local: c.local, Remote: c.remote, VirtualIPs: c.virtualIPs,
+		IKE: n.ike, Auth: n.auth, Local: n.local, Remote: c.remote, VirtualIPs: c.virtualIPs,
 		Until: c.until, Client: n.client, Resumed: n.resumed,
 	}
 	if n.legacy != "" {
 		u.Legacy = strings.Split(n.legacy, " ")
 	}
-	if len(c.children) > 0 {
-		first := c.children[0]
+	children := make([]Child, len(c.children))
+	for i := range children {
+		children[i] = c.children[i].long(c.virtualIPs)
+	}
+	if len(children) > 0 {
+		first := children[0]
 		u.Inbound, u.Outbound, u.ESP, u.LocalTS, u.RemoteTS = first.Inbound, first.Outbound, first.ESP, first.LocalTS, first.RemoteTS
 	}
-	return Info{ID: c.id, Summary: u, Children: c.children, Established: c.established}
+	return Info{ID: c.id, Summary: u, Children: children, Established: c.established}
 }
 
-// shared is a string that equal ones share their octets with.
-func shared(s string) string { return unique.Make(s).Value() }
-
-// evidence is admit.Evidence as it is kept for decisions to come: the device's
-// own certificate, and those that it has in common with others once for all.
-type evidence struct {
-	idType   uint8
-	id, leaf string
-	issuers  []unique.Handle[string]
+// keptChild is a Child as it is kept.
+type keptChild struct {
+	inbound, outbound dataplane.SPI
+	common            unique.Handle[commonChild]
+	remote            string // selectors, unless hosts is set
 }
 
-func keepEvidence(e ike.AskAdmit) *evidence {
-	kept := &evidence{idType: uint8(e.ID.IDType), id: string(e.ID.Data)}
-	for i, der := range e.Chain {
-		if i == 0 {
-			kept.leaf = string(der)
-			continue
-		}
-		kept.issuers = append(kept.issuers, unique.Make(string(der)))
-	}
-	return kept
+// commonChild has selectors as dataplane.AppendSelectors writes them.
+type commonChild struct {
+	esp, local string
+	hosts      bool // the remote selectors are the device's addresses
 }
 
-// present is the evidence for a decision.
-func (e *evidence) present() admit.Evidence {
-	out := admit.Evidence{IDType: e.idType, ID: []byte(e.id)}
-	if e.leaf != "" {
-		out.Chain = append(out.Chain, []byte(e.leaf))
+func keepChild(c *Child, virtual []netip.Addr) keptChild {
+	common := commonChild{
+		esp: c.ESP, local: string(dataplane.AppendSelectors(nil, c.LocalTS)), hosts: slices.Equal(c.RemoteTS, hosts(virtual)),
 	}
-	for _, issuer := range e.issuers {
-		out.Chain = append(out.Chain, []byte(issuer.Value()))
+	k := keptChild{inbound: c.Inbound, outbound: c.Outbound, common: unique.Make(common)}
+	if !common.hosts {
+		k.remote = string(dataplane.AppendSelectors(nil, c.RemoteTS))
 	}
-	return out
+	return k
+}
+
+// long is the inverse of keepChild.
+func (k *keptChild) long(virtual []netip.Addr) Child {
+	common := k.common.Value()
+	c := Child{
+		Inbound: k.inbound, Outbound: k.outbound, ESP: common.esp,
+		LocalTS: dataplane.ReadSelectors([]byte(common.local)), RemoteTS: dataplane.ReadSelectors([]byte(k.remote)),
+	}
+	if common.hosts {
+		c.RemoteTS = hosts(virtual)
+	}
+	return c
+}
+
+// hosts are selectors for single addresses.
+func hosts(addresses []netip.Addr) (list []dataplane.Selector) {
+	for _, a := range addresses {
+		list = append(list, dataplane.Selector{First: a, Last: a, LastPort: 65535})
+	}
+	return list
 }

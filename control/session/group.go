@@ -32,7 +32,7 @@ func (sh *shard) regroup(s *session, group string) {
 	}
 	s.change(func(c *card) { c.name(func(n *names) { n.group = group }) })
 	for _, c := range s.card.children {
-		sh.applyGroup(s, c.Inbound)
+		sh.applyGroup(s, c.inbound)
 	}
 	sh.tell(s)
 }

@@ -15,7 +15,7 @@ func TestHostileForgottenChild(t *testing.T) {
 		m := w.open(1)
 		w.up(m, ike.Summary{Device: "phone", Inbound: 1})
 		sh := w.shardOf(m)
-		w.emit(m, ike.Spawned{Next: new(ike.Machine), InitiatorSPI: 77, ResponderSPI: m.spi + 1})
+		w.emit(m, ike.Spawned{Next: ike.NewResponder(nil, 0, 0), InitiatorSPI: 77, ResponderSPI: m.spi + 1})
 		rival := &script{spi: m.spi + 1}
 		rival.answer = func(in ike.Input) []ike.Output {
 			if _, ok := in.(ike.Close); ok {
@@ -32,7 +32,7 @@ func TestHostileForgottenChild(t *testing.T) {
 			sh.step(now, s, ike.Tick{}) // its CREATE_CHILD_SA
 		})
 		for n := range uint64(maxMachines) {
-			w.emit(m, ike.Spawned{Next: new(ike.Machine), InitiatorSPI: n, ResponderSPI: m.spi + n + 2})
+			w.emit(m, ike.Spawned{Next: ike.NewResponder(nil, 0, 0), InitiatorSPI: n, ResponderSPI: m.spi + n + 2})
 		}
 		w.server.Kill(func(Info) bool { return true })
 		w.later(5 * time.Minute)

@@ -94,7 +94,7 @@ func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
 	sh.logClosed(now, s, c)
 	sh.server.stats.closed(c.Reason)
 	for s.established() && len(s.card.children) > 0 {
-		sh.childDown(s, s.card.children[0].Inbound)
+		sh.childDown(s, s.card.children[0].inbound)
 	}
 	s.over = true
 	sh.server.infos.remove(s.id)
@@ -127,6 +127,7 @@ func (sh *shard) initOver(s *sa) {
 		delete(sh.halfOpen, *s.init)
 		sh.newcomers.over(*s.init)
 		sh.fresh.remove(s)
+		sh.shownNo(s)
 		s.init = nil
 	}
 }

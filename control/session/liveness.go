@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/lease"
 )
 
 // Sessions that are up are looked at by timers of their own, so that a fleet
@@ -14,12 +15,12 @@ const (
 	// made longer at most.
 	probeSpread   = 4
 	parkingSpread = 24
-	// looks in an idle period: an unanswered packet is noticed that much later.
-	looks = 4
 )
 
 // jitter is this session's part of what d may be longer by.
-func (s *session) jitter(d time.Duration) time.Duration { return time.Duration(s.spread * float64(d)) }
+func (s *session) jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(s.spread) * float64(d))
+}
 
 // heard is when something authentic last came; zero before the session is up.
 func (s *session) heard() time.Time {
@@ -46,11 +47,36 @@ func (lookAll) deliver(sh *shard, now time.Time) {
 	}
 }
 
+// lookSome has those looked at to which packets went that may be unanswered.
+type lookSome []lease.SessionID
+
+func (l lookSome) deliver(sh *shard, now time.Time) {
+	for _, id := range l {
+		if s := sh.sessions[id]; s != nil {
+			sh.lookSoon(now, s)
+		}
+	}
+}
+
+// unanswered has the shards look.
+func (s *Server) unanswered(ids []lease.SessionID) {
+	some := make([]lookSome, len(s.shards))
+	for _, id := range ids {
+		some[id>>56] = append(some[id>>56], id)
+	}
+	for n, l := range some {
+		if len(l) > 0 {
+			s.shards[n].mail.put(l)
+		}
+	}
+}
+
 // look closes a session whose admission or idle limit has ended, has its peer
 // probed, writes an interim record, and says when to look again.
 func (sh *shard) look(now time.Time, s *session) {
 	settings := sh.server.settings.Load()
-	heard := s.heard()
+	usage := s.account.watch(latest(s.card.established, s.lastIn))
+	heard := latest(s.card.established, s.lastIn, usage.LastIn)
 	parked := settings.Parking.idle()
 	idleAt := heard.Add(parked + s.jitter(parked/parkingSpread))
 	switch {
@@ -61,45 +87,50 @@ func (sh *shard) look(now time.Time, s *session) {
 		sh.close(now, s, ike.CloseIdle)
 		return
 	}
-	sh.lookInterim(now, s, settings.Records.Interim)
-	s.lookAt = earliest(s.until, idleAt, s.interimAt, sh.lookUnanswered(now, s, settings.Liveness.Idle, heard, s.account.read().LastOut))
+	var a attention
+	if s.attention != nil {
+		a = *s.attention
+	}
+	sh.lookInterim(now, s, &a, settings.Records.Interim)
+	next := sh.lookUnanswered(now, s, &a, settings.Liveness.Idle, heard, usage.LastOut)
+	s.lookAt, s.attention = earliest(s.until, idleAt, a.interimAt, next), nil
+	if a != (attention{}) {
+		s.attention = &a
+	}
 }
 
 // lookUnanswered has the machine ask a peer that leaves packets unanswered for
 // too long; if it doesn't answer that either, the machine gives it up. A device
-// to which nothing is sent is left alone.
-func (sh *shard) lookUnanswered(now time.Time, s *session, idle time.Duration, heard, sent time.Time) (next time.Time) {
-	if idle == 0 {
-		s.waiting = time.Time{}
+// to which nothing is sent is left alone, and not looked at before the meter says
+// that something was.
+func (sh *shard) lookUnanswered(now time.Time, s *session, a *attention, idle time.Duration, heard, sent time.Time) (next time.Time) {
+	if idle == 0 || !sent.After(heard) {
+		a.waiting, a.probed = time.Time{}, time.Time{}
 		return time.Time{}
 	}
-	if !sent.After(heard) {
-		s.waiting = time.Time{}
-		return now.Add(max(idle/looks, meterPeriod) + s.jitter(meterPeriod))
-	}
-	if !s.waiting.After(heard) {
-		s.waiting = sent
+	if !a.waiting.After(heard) {
+		a.waiting = sent
 	}
 	patience := idle + s.jitter(idle/probeSpread)
-	if due(now, latest(s.waiting, s.probed).Add(patience)) {
-		s.probed = now
+	if due(now, latest(a.waiting, a.probed).Add(patience)) {
+		a.probed = now
 		sh.step(now, s.current, ike.Probe{})
 	}
-	return latest(s.waiting, s.probed).Add(patience)
+	return latest(a.waiting, a.probed).Add(patience)
 }
 
 // lookInterim writes a record each period. The first one comes earlier by up to
 // a half.
-func (sh *shard) lookInterim(now time.Time, s *session, period time.Duration) {
+func (sh *shard) lookInterim(now time.Time, s *session, a *attention, period time.Duration) {
 	switch {
 	case period == 0:
-		s.interimAt = time.Time{}
-	case s.interimAt.IsZero():
-		s.interimAt = now.Add(period - s.jitter(period/2))
-	case s.interimAt.After(now.Add(period)):
-		s.interimAt = now.Add(period) // it became shorter
-	case due(now, s.interimAt):
+		a.interimAt = time.Time{}
+	case a.interimAt.IsZero():
+		a.interimAt = now.Add(period - s.jitter(period/2))
+	case a.interimAt.After(now.Add(period)):
+		a.interimAt = now.Add(period) // it became shorter
+	case due(now, a.interimAt):
 		sh.server.records.put(s.record(now, RecordInterim))
-		s.interimAt = now.Add(period)
+		a.interimAt = now.Add(period)
 	}
 }

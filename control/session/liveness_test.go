@@ -119,6 +119,41 @@ func TestNoLivenessChecksWithoutIdle(t *testing.T) {
 	})
 }
 
+// A session to which nothing is sent isn't looked at before its idle limit; one to
+// which a packet was sent is until it has answered.
+func TestParkedSessionsAreNotLookedAt(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		m := w.open(1)
+		w.up(m, ike.Summary{Device: "phone", Inbound: 1})
+		look := func() (in time.Duration) {
+			w.on(w.shardOf(m), func(now time.Time) { in = w.shardOf(m).machines[m.spi].session.lookAt.Sub(now) })
+			return in
+		}
+		idle := w.server.settings.Load().Liveness.Idle
+		w.later(time.Second)
+		if in := look(); in < 10*idle {
+			t.Errorf("nothing was sent, looked at in %v", in)
+		}
+		w.server.meter.fold(sent([]*script{m}, time.Now()))
+		w.settled()
+		if in := look(); in <= 0 || in > 2*idle {
+			t.Errorf("a packet was sent, looked at in %v", in)
+		}
+		w.later(time.Second)
+		w.server.meter.fold([]dataplane.ChildCounters{{Inbound: 1, PacketsIn: 1, LastIn: time.Now()}})
+		w.later(2 * idle)
+		if in := look(); in < 10*idle {
+			t.Errorf("it has answered, looked at in %v", in)
+		}
+		w.want("probes", m.probes(), 0)
+		w.server.meter.fold([]dataplane.ChildCounters{{Inbound: 1, PacketsOut: 2, LastOut: time.Now()}})
+		w.later(3 * idle)
+		if m.probes() == 0 {
+			t.Error("not asked although a packet went unanswered")
+		}
+	})
+}
+
 // A shorter idle limit holds for sessions that are up.
 func TestReloadOfTheIdleLimit(t *testing.T) {
 	run(t, options{}, func(w *world) {

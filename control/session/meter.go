@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/dataplane"
 )
 
@@ -38,8 +39,12 @@ type usage struct {
 
 // account keeps a session's usage.
 type account struct {
+	session lease.SessionID
+
 	mu  sync.Mutex
 	sum usage
+	// watched: the shard knows that a packet may be unanswered, and looks by itself.
+	watched bool
 }
 
 func (a *account) read() usage {
@@ -48,17 +53,33 @@ func (a *account) read() usage {
 	return a.sum
 }
 
-func (a *account) add(t Traffic, lastIn, lastOut time.Time) {
+// watch is read for liveness: unless a packet went out after anything was heard,
+// the shard has no reason to look again before add says so.
+func (a *account) watch(heard time.Time) usage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.watched = a.sum.LastOut.After(latest(heard, a.sum.LastIn))
+	return a.sum
+}
+
+// add says whether the shard is to be told of a packet that may be unanswered.
+func (a *account) add(t Traffic, lastIn, lastOut time.Time) (tell bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sum.add(t)
+	tell = !a.watched && lastOut.After(a.sum.LastOut) && lastOut.After(latest(a.sum.LastIn, lastIn))
 	a.sum.LastIn, a.sum.LastOut = latest(a.sum.LastIn, lastIn), latest(a.sum.LastOut, lastOut)
+	a.watched = a.watched || tell
+	return tell
 }
 
 // meter adds up the counters of Child SAs, which go with them, to figures that
 // only grow.
 type meter struct {
 	backend dataplane.Backend
+	// unanswered is told of sessions to which packets went after anything came from
+	// them, once each until their shard has looked.
+	unanswered func([]lease.SessionID)
 
 	reading sync.Mutex // one reading at a time; taken before mu
 	batch   []dataplane.ChildCounters
@@ -75,8 +96,13 @@ type metered struct {
 	last    Traffic
 }
 
-func newMeter(b dataplane.Backend) *meter {
-	return &meter{backend: b, children: make(map[dataplane.SPI]*metered)}
+func newMeter(b dataplane.Backend, unanswered func([]lease.SessionID)) *meter {
+	return &meter{backend: b, unanswered: unanswered, children: make(map[dataplane.SPI]*metered)}
+}
+
+// recent is a backend that finds by itself whose counters may have changed since.
+type recent interface {
+	CountersSince(since time.Time, yield func(dataplane.ChildCounters) bool)
 }
 
 // add lets a Child SA count for an account.
@@ -90,10 +116,12 @@ func (m *meter) add(spi dataplane.SPI, a *account) {
 // if the data plane didn't know it any more.
 func (m *meter) remove(spi dataplane.SPI, final *dataplane.ChildCounters) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if child := m.children[spi]; child != nil {
-		m.count(child, final)
-		delete(m.children, spi)
+	child := m.children[spi]
+	tell := child != nil && m.count(child, final)
+	delete(m.children, spi)
+	m.mu.Unlock()
+	if tell {
+		m.unanswered([]lease.SessionID{child.account.session})
 	}
 }
 
@@ -113,12 +141,17 @@ func (m *meter) read() {
 	since := m.began.Add(-meterPeriod)
 	m.began = time.Now()
 	m.batch = m.batch[:0]
-	m.backend.Counters(func(c dataplane.ChildCounters) bool {
+	take := func(c dataplane.ChildCounters) bool {
 		if !quiet(&c, since) {
 			m.batch = append(m.batch, c)
 		}
 		return true
-	})
+	}
+	if b, ok := m.backend.(recent); ok {
+		b.CountersSince(since, take)
+	} else {
+		m.backend.Counters(take)
+	}
 	for chunk := range slices.Chunk(m.batch, meterChunk) {
 		m.fold(chunk)
 	}
@@ -133,23 +166,31 @@ func quiet(c *dataplane.ChildCounters, since time.Time) bool {
 }
 
 func (m *meter) fold(counters []dataplane.ChildCounters) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range counters {
-		if child := m.children[counters[i].Inbound]; child != nil {
-			m.count(child, &counters[i])
-		}
+	if tell := m.countAll(counters); len(tell) > 0 {
+		m.unanswered(tell)
 	}
 }
 
-// count adds what a Child SA carried since the last reading. mu is held.
-func (m *meter) count(child *metered, c *dataplane.ChildCounters) {
+func (m *meter) countAll(counters []dataplane.ChildCounters) (tell []lease.SessionID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range counters {
+		if child := m.children[counters[i].Inbound]; child != nil && m.count(child, &counters[i]) {
+			tell = append(tell, child.account.session)
+		}
+	}
+	return tell
+}
+
+// count adds what a Child SA carried since the last reading; see account.add. mu
+// is held.
+func (m *meter) count(child *metered, c *dataplane.ChildCounters) (tell bool) {
 	more := Traffic{
 		BytesIn: c.BytesIn, PacketsIn: c.PacketsIn, BytesOut: c.BytesOut, PacketsOut: c.PacketsOut,
 	}.since(child.last)
 	child.last.add(more)
 	m.total.add(more)
-	child.account.add(more, c.LastIn, c.LastOut)
+	return child.account.add(more, c.LastIn, c.LastOut)
 }
 
 // since is what was added to u; nothing where a counter is behind, because its

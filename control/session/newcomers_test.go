@@ -22,15 +22,14 @@ func newWaitingRoom(t *testing.T, cfg gate.Config) *waitingRoom {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &waitingRoom{newcomers: newNewcomers(g, newStats()), t: t, now: time.Unix(1e9, 0)}
+	return &waitingRoom{newcomers: newNewcomers(g, new([16]byte), newStats(), 1), t: t, now: time.Unix(1e9, 0)}
 }
 
 // message of a host with a text.
 func (w *waitingRoom) message(host byte, spi uint64, resume bool, text string) (packet, uint64) {
 	p := packet{data: []byte(text), remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, host, 1}), 500)}
 	p.header.Init, p.header.Resume, p.header.InitiatorSPI = true, resume, spi
-	sum := append([]byte(text), make([]byte, 8)...)
-	return p, binary.BigEndian.Uint64(sum)
+	return p, gate.Sum64(new([16]byte), []byte(text))
 }
 
 func (w *waitingRoom) come(host byte, spi uint64, resume bool, text string) (repeated bool) {
@@ -117,6 +116,97 @@ func TestNewcomersGiveUp(t *testing.T) {
 	}
 }
 
+// Who has repeated himself for long does so after a longer pause.
+func TestNewcomersHavePauses(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	for _, pause := range []time.Duration{0, 1, 2, 4, 8} {
+		w.now = w.now.Add(pause * time.Second)
+		w.come(1, 1, false, "there")
+	}
+	w.now = w.now.Add(16 * time.Second)
+	w.want("who would speak now", w.next(true), "there")
+}
+
+// Of one network many come before one of another: that one waits for none of them
+// but the first.
+func TestNewcomersOfANetworkWaitForThemselves(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	for spi := range uint64(100) {
+		w.come(1, spi+1, false, "of many")
+	}
+	w.come(2, 1, false, "alone")
+	w.want("first", w.next(true), "of many")
+	w.want("second", w.next(true), "alone")
+	for range 99 {
+		w.want("after that", w.next(true), "of many")
+	}
+	w.want("at the end", w.next(true), "")
+	if len(w.full.of) != 0 {
+		t.Errorf("%d networks are remembered", len(w.full.of))
+	}
+}
+
+// Those of a network that has as many half-open IKE SAs as it may have wait until one
+// is over; others don't wait for that.
+func TestNewcomersWaitForRoom(t *testing.T) {
+	w := newWaitingRoom(t, gate.Config{MaxHalfOpen: 10, CookieAt: 9, MaxHalfOpenPrefix: 1, CookieAtPrefix: 0})
+	w.come(1, 1, false, "of a full network")
+	w.come(2, 1, true, "of another")
+	full, other := netip.AddrFrom4([4]byte{10, 1, 1, 7}), netip.AddrFrom4([4]byte{10, 1, 2, 7})
+	w.gate.Open(full)
+	w.want("first", w.next(true), "of another")
+	w.want("while it is full", w.next(true), "")
+	w.gate.Open(other)
+	w.gate.Close(full)
+	w.want("then", w.next(true), "of a full network")
+}
+
+// Who gives up and begins anew with his ticket goes on where he stood, and what he
+// gave up is forgotten. Another who shows it from elsewhere waits for himself.
+func TestNewcomersBeginAnew(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	ticket := func(host byte, spi uint64, ticket, nonce string) string {
+		text := resumeText(spi, ticket, nonce)
+		w.come(host, spi, true, text)
+		return text
+	}
+	gaveUp := ticket(1, 1, "first", "a")
+	second := ticket(1, 2, "second", "b")
+	anew := ticket(1, 3, "first", "c")
+	thief := ticket(2, 4, "first", "d")
+	if gaveUp == anew {
+		t.Fatal("the messages are the same")
+	}
+	if p, sum := w.message(1, 1, true, gaveUp); w.knows(initKey{remote: p.remote, spi: 1, sum: sum}) {
+		t.Error("what was given up is known")
+	}
+	w.want("first", w.next(true), anew)
+	w.want("in the other network", w.next(true), thief)
+	w.want("then", w.next(true), second)
+	w.want("at the end", w.next(true), "")
+	for spi := range uint64(5) {
+		for _, text := range []string{gaveUp, anew, thief, second} {
+			for host := range byte(3) {
+				p, sum := w.message(host, spi, true, text)
+				w.over(initKey{remote: p.remote, spi: spi, sum: sum})
+			}
+		}
+	}
+	if len(w.known) != 0 || len(w.holders) != 0 || w.octets != 0 {
+		t.Errorf("%d are known, %d hold tickets, %d octets are counted in the end", len(w.known), len(w.holders), w.octets)
+	}
+}
+
+// resumeText is an IKE_SESSION_RESUME: nonce and ticket.
+func resumeText(spi uint64, ticket, nonce string) string {
+	b := append(binary.BigEndian.AppendUint64(nil, spi), make([]byte, 8)...)
+	b = append(b, 40, 0x20, 38, 0x08, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, uint32(28+4+len(nonce)+8+len(ticket)))
+	b = append(binary.BigEndian.AppendUint16(append(b, 41, 0), uint16(4+len(nonce))), nonce...)
+	b = append(binary.BigEndian.AppendUint16(append(b, 0, 0), uint16(8+len(ticket))), 1, 0, 0x40, 0x1d)
+	return string(append(b, ticket...))
+}
+
 // One network has its share of the places, and from some on needs cookies; nobody
 // makes the gateway keep more octets than it means to.
 func TestNewcomersAreBounded(t *testing.T) {
@@ -129,15 +219,15 @@ func TestNewcomersAreBounded(t *testing.T) {
 		w.come(1, spi+1, false, "many")
 	}
 	w.come(2, 1, false, "of another network")
-	if all, _ := w.len(); all != 11 {
+	if all := w.len(); all != 11 {
 		t.Errorf("%d wait, want 10 of one network and 1 of another", all)
 	}
-	long := string(make([]byte, 16<<10))
+	long := string(make([]byte, 64<<10))
 	w = newWaitingRoom(t, gate.Config{MaxHalfOpen: 1 << 20, CookieAt: 1, MaxHalfOpenPrefix: 1 << 20, CookieAtPrefix: 1})
-	for spi := range uint64(newcomerOctets/len(long) + 10) {
+	for spi := range uint64(w.most/len(long) + 10) {
 		w.come(1, spi+1, false, long)
 	}
-	if w.octets > newcomerOctets || w.stats.drops[ReasonInboxFull].Load() != 10 {
+	if w.octets > w.most || w.stats.drops[ReasonInboxFull].Load() != 10 {
 		t.Errorf("%d octets wait, %d messages found no room", w.octets, w.stats.drops[ReasonInboxFull].Load())
 	}
 }

@@ -94,7 +94,7 @@ func TestEveryReason(t *testing.T) {
 		ReasonRekeyedSAs: {options{scripted: true}, func(w *world) {
 			m := w.open(1)
 			for n := range uint64(maxMachines) {
-				w.emit(m, ike.Spawned{Next: new(ike.Machine), ResponderSPI: m.spi + n + 1})
+				w.emit(m, ike.Spawned{Next: ike.NewResponder(nil, 0, 0), ResponderSPI: m.spi + n + 1})
 			}
 		}},
 		ReasonRecordLost: {options{scripted: true, config: func(c *Config) { c.Records = func(Record) { time.Sleep(time.Hour) } }}, func(w *world) {

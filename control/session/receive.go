@@ -90,7 +90,7 @@ func (s *Server) admitMessage(now time.Time, d *dataplane.Datagram, answer []byt
 // waits says whether this very message was let in before. Who would be asked for a
 // cookie now goes on with another one, and its AUTH would be for that.
 func (s *Server) waits(d *dataplane.Datagram, h gate.Header) bool {
-	return s.shards[s.initShard(d.Remote, h.InitiatorSPI)].newcomers.knows(s.initKeyOf(d.Remote, h.InitiatorSPI, d.Data))
+	return s.shards[s.initShard(d, h)].newcomers.knows(s.initKeyOf(d.Remote, h.InitiatorSPI, d.Data))
 }
 
 // route hands a message to its shard. The receiver is the only one who does, so
@@ -98,7 +98,7 @@ func (s *Server) waits(d *dataplane.Datagram, h gate.Header) bool {
 func (s *Server) route(now time.Time, d *dataplane.Datagram, h gate.Header) {
 	n := h.SPI() >> 56
 	if h.Init {
-		n = s.initShard(d.Remote, h.InitiatorSPI)
+		n = s.initShard(d, h)
 	}
 	if n >= uint64(len(s.shards)) {
 		s.stats.drop(ReasonUnknownIKESPI)
@@ -121,13 +121,19 @@ func (s *Server) route(now time.Time, d *dataplane.Datagram, h gate.Header) {
 	inbox <- p
 }
 
-// initShard spreads IKE_SA_INIT so that nobody can aim at one shard.
-func (s *Server) initShard(remote netip.AddrPort, spi uint64) uint64 {
+// initShard spreads first messages so that nobody can aim at one shard. Who shows the
+// same ticket again comes to the same.
+func (s *Server) initShard(d *dataplane.Datagram, h gate.Header) uint64 {
+	if h.Resume {
+		if ticket := gate.TicketOf(d.Data); ticket != nil {
+			return gate.Sum64(&s.initSecret, ticket) % uint64(len(s.shards))
+		}
+	}
 	var b [26]byte
-	address := remote.Addr().As16()
+	address := d.Remote.Addr().As16()
 	copy(b[:], address[:])
-	binary.BigEndian.PutUint16(b[16:], remote.Port())
-	binary.BigEndian.PutUint64(b[18:], spi)
+	binary.BigEndian.PutUint16(b[16:], d.Remote.Port())
+	binary.BigEndian.PutUint64(b[18:], h.InitiatorSPI)
 	return gate.Sum64(&s.initSecret, b[:]) % uint64(len(s.shards))
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
@@ -51,7 +52,8 @@ func newAdmittedIndex() admittedIndex {
 // indexed are the keys under which a session is in the index.
 type indexed struct {
 	device, serial         string
-	path                   []admit.Link
+	path                   bool // there is one: serial, and the rest of it in common
+	common                 unique.Handle[commonStanding]
 	sameDevice, sameSerial *session
 }
 
@@ -59,12 +61,14 @@ func (x *admittedIndex) add(s *session) {
 	x.remove(s)
 	in := &indexed{device: s.device}
 	in.sameDevice, x.devices[in.device] = x.devices[in.device], s
-	if s.standing != nil && len(s.standing.Path) > 0 {
-		in.path = s.standing.Path
-		in.serial = string(in.path[0].Serial)
-		in.sameSerial, x.serials[in.serial] = x.serials[in.serial], s
-		for _, l := range in.path[1:] {
-			x.issuers[string(l.Serial)]++
+	if s.standing != nil {
+		c := s.standing.common.Value()
+		if in.common, in.path = s.standing.common, c.path; in.path {
+			in.serial = s.standing.serial
+			in.sameSerial, x.serials[in.serial] = x.serials[in.serial], s
+		}
+		for _, serial := range c.serials() {
+			x.issuers[serial]++
 		}
 	}
 	s.indexed = in
@@ -77,13 +81,14 @@ func (x *admittedIndex) remove(s *session) {
 	}
 	s.indexed = nil
 	unlink(x.devices, in.device, s, in.sameDevice, func(other *session) **session { return &other.indexed.sameDevice })
-	if in.path == nil {
+	if !in.path {
 		return
 	}
 	unlink(x.serials, in.serial, s, in.sameSerial, func(other *session) **session { return &other.indexed.sameSerial })
-	for _, l := range in.path[1:] {
-		if x.issuers[string(l.Serial)]--; x.issuers[string(l.Serial)] == 0 {
-			delete(x.issuers, string(l.Serial))
+	c := in.common.Value()
+	for _, serial := range c.serials() {
+		if x.issuers[serial]--; x.issuers[serial] == 0 {
+			delete(x.issuers, serial)
 		}
 	}
 }
@@ -134,7 +139,7 @@ func (c recheckSome) deliver(sh *shard, now time.Time) {
 // by certificates, so whoever fails gets that one.
 func (sh *shard) renewNow(now time.Time, s *session) {
 	policy := sh.server.settings.Load().Admit
-	admission, err := policy.Renew(now, s.standing.Standing)
+	admission, err := policy.Renew(now, s.standing.full())
 	if err != nil {
 		sh.decideAgain(s)
 		return
@@ -144,7 +149,8 @@ func (sh *shard) renewNow(now time.Time, s *session) {
 
 // admittedAgain: what has changed for a session that goes on.
 func (sh *shard) admittedAgain(now time.Time, s *session, a admit.Admission) {
-	s.until, s.standing.Standing = a.Until, a.Standing
+	s.until = a.Until
+	s.standing.set(a.Standing)
 	sh.index.add(s)
 	s.assigned = a.Addresses
 	if s.addresses != nil && !s.fits() {

@@ -188,10 +188,11 @@ func TestAdmittedIndex(t *testing.T) {
 	for n := range 200 {
 		s := &session{device: fmt.Sprint("d", n%40)}
 		if n%5 > 0 {
-			s.standing = &standing{}
+			var path []admit.Link
 			for i := range n % 5 {
-				s.standing.Path = append(s.standing.Path, admit.Link{Serial: []byte{byte(i), byte(n % 7)}})
+				path = append(path, admit.Link{Serial: []byte{byte(i), byte(n % 7)}})
 			}
+			s.standing = newStanding(admit.Standing{Path: path}, time.Time{}, nil)
 		}
 		all = append(all, s)
 	}
@@ -209,8 +210,9 @@ func TestAdmittedIndex(t *testing.T) {
 	for s := range in {
 		devices[s.device]++
 		if s.standing != nil {
-			serials[string(s.standing.Path[0].Serial)]++
-			for _, l := range s.standing.Path[1:] {
+			path := s.standing.full().Path
+			serials[string(path[0].Serial)]++
+			for _, l := range path[1:] {
 				issuers[string(l.Serial)]++
 			}
 		}

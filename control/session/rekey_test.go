@@ -354,7 +354,7 @@ func TestRekeyedMachinesAreBounded(t *testing.T) {
 		m := w.open(1)
 		w.up(m, ike.Summary{Device: "phone", Inbound: 1})
 		for n := range uint64(3 * maxMachines) {
-			next := new(ike.Machine)
+			next := ike.NewResponder(nil, 0, 0)
 			w.emit(m, ike.Spawned{Next: next, InitiatorSPI: n, ResponderSPI: m.spi + n + 1})
 		}
 		w.want("machines", w.machines(), maxMachines)

@@ -103,19 +103,12 @@ type presented struct {
 	session   lease.SessionID // in which it was given
 }
 
-// standing of a session, and since when.
-type standing struct {
-	admit.Standing
-	authenticated time.Time
-	presented     *presented // nil: by a full handshake
-}
-
 // openTicket looks at the ticket of an IKE_SESSION_RESUME. If it is refused,
 // that is answered and r is nil.
 func (sh *shard) openTicket(now time.Time, p packet, settings *Settings) (r *ike.Resumption, st *standing) {
 	r, st, result := sh.readTicket(now, p.data, settings)
 	if result == TicketResumed {
-		if _, err := settings.Admit.Renew(now, st.Standing); err != nil {
+		if _, err := settings.Admit.Renew(now, st.full()); err != nil {
 			result = TicketNotAdmitted
 			sh.server.countRefusal(now, err, p.remote)
 		}
@@ -132,6 +125,24 @@ func (sh *shard) openTicket(now time.Time, p packet, settings *Settings) (r *ike
 		Data: gate.AppendTicketNACK(nil, &p.header), Local: p.local, Remote: p.remote, Marker: p.marker,
 	})
 	return nil, nil
+}
+
+// shows: an IKE SA is begun with a ticket. If another one was, and its device is at the
+// same address, that has given it up: finished, it would use the ticket up, and this
+// one would be refused.
+func (sh *shard) shows(now time.Time, s *sa) {
+	serial := s.session.standing.presented.serial
+	if before := sh.shown[serial]; before != nil && before.source == s.source {
+		sh.close(now, before.session, ike.CloseReplaced)
+	}
+	sh.shown[serial] = s
+}
+
+// shownNo: it is half-open no longer.
+func (sh *shard) shownNo(s *sa) {
+	if st := s.session.standing; st != nil && st.presented != nil && sh.shown[st.presented.serial] == s {
+		delete(sh.shown, st.presented.serial)
+	}
 }
 
 // readTicket opens a ticket; TicketResumed says that nothing is wrong with it.
@@ -161,17 +172,16 @@ func (sh *shard) readTicket(now time.Time, data []byte, settings *Settings) (*ik
 	r := &ike.Resumption{
 		SKd: c.SkD, PeerID: identification(c.Peer, true), OwnID: identification(c.Own, false), Auth: c.Auth, Client: c.Client,
 	}
-	st := &standing{
-		Standing: admit.Standing{
-			Device: c.Device, Epoch: c.Epoch, Instance: c.Instance, Units: c.Units, Until: c.Until, Anchor: c.Anchor,
-			Path: make([]admit.Link, len(c.Path)),
-		},
-		authenticated: c.Authenticated,
-		presented:     &presented{serial: serial, expires: c.Expires, addresses: c.Addresses, session: lease.SessionID(c.Session)},
+	before := admit.Standing{
+		Device: c.Device, Epoch: c.Epoch, Instance: c.Instance, Units: c.Units, Until: c.Until, Anchor: c.Anchor,
+		Path: make([]admit.Link, len(c.Path)),
 	}
 	for i, l := range c.Path {
-		st.Path[i] = admit.Link(l)
+		before.Path[i] = admit.Link(l)
 	}
+	st := newStanding(before, c.Authenticated, &presented{
+		serial: serial, expires: c.Expires, addresses: c.Addresses, session: lease.SessionID(c.Session),
+	})
 	known := slices.IndexFunc(settings.IKE.Suites, func(s ikecrypto.Suite) bool {
 		return s.Encryption == c.Encryption && s.KeyBits == c.KeyBits && s.Integrity == c.Integrity && s.PRF == c.PRF && s.Group == c.Group
 	})
@@ -221,7 +231,7 @@ func (sh *shard) useTicket(now time.Time, s *session) {
 // renew is decide for a session without certificates: some look-ups, done here.
 func (sh *shard) renew(now time.Time, s *session, again bool) {
 	policy, rolled := sh.server.settings.Load().Admit, sh.server.rolled.Load()
-	admission, err := policy.Renew(now, s.standing.Standing)
+	admission, err := policy.Renew(now, s.standing.full())
 	sh.mail.put(decided{id: s.id, again: again, policy: policy, rolled: rolled, admission: admission, err: err})
 }
 
@@ -234,7 +244,7 @@ func (sh *shard) makeTicket(now time.Time, sa *sa, o ike.AskTicket) {
 	result := TicketNotIssued
 	if keys := settings.Resumption.Keys; keys != nil && s.standing != nil {
 		expires := now.Add(settings.Resumption.Lifetime)
-		ends := []time.Time{s.standing.Until}
+		ends := []time.Time{s.standing.until}
 		if again := settings.Resumption.Reauthenticate; again > 0 {
 			ends = append(ends, s.standing.authenticated.Add(again))
 		}
@@ -258,9 +268,9 @@ func (sh *shard) makeTicket(now time.Time, sa *sa, o ike.AskTicket) {
 
 // contents of a ticket for the session as it is; the secret is o's.
 func (s *session) contents(now, expires time.Time, o *ike.AskTicket) *ticket.Contents {
-	st := s.standing
+	st := s.standing.full()
 	c := &ticket.Contents{
-		Issued: now, Expires: expires, Authenticated: st.authenticated, SkD: o.SKd,
+		Issued: now, Expires: expires, Authenticated: s.standing.authenticated, SkD: o.SKd,
 		Encryption: o.Suite.Encryption, KeyBits: o.Suite.KeyBits, Integrity: o.Suite.Integrity, PRF: o.Suite.PRF, Group: o.Suite.Group,
 		Peer: o.PeerID.AppendBody(nil), Own: o.OwnID.AppendBody(nil),
 		Session: uint64(s.id), Addresses: s.addresses, Auth: o.Auth, Client: o.Client,

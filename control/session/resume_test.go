@@ -10,6 +10,7 @@ import (
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/control/ticket"
+	"github.com/roamgate/roamgate/dataplane"
 )
 
 func newRing(t *testing.T) *ticket.Ring {
@@ -176,6 +177,33 @@ func TestTicketIsUsedAtOnce(t *testing.T) {
 		w.want("refused, before its AUTH or by it", states["closed: ticket_refused"]+states["closed: peer_refused"], 1)
 		w.want("reused", w.server.Stats().Tickets["reused"], uint64(1))
 		w.later(time.Minute)
+	})
+}
+
+// A device gives up while its IKE_AUTH is lost, and begins anew with its ticket: what
+// was begun before is given up too, whatever shard its SPI would lead to.
+func TestResumeBegunAnew(t *testing.T) {
+	run(t, resumable(t, func(c *Config) { c.Shards = 4 }), func(w *world) {
+		cfg := w.phone("phone-1")
+		d := w.connectWith(cfg)
+		d.vanish()
+		address := w.next
+		w.net.set(func() { w.net.lose = func(d dataplane.Datagram) bool { return d.Data[18] == 35 } })
+		for range 3 {
+			w.next = address
+			w.want("the device", w.resume(cfg, d.ticket).state(), "connecting")
+			w.want("half-open", w.server.Stats().HalfOpen, 1)
+		}
+		w.net.set(func() { w.net.lose = nil })
+		w.next = address
+		w.want("the device", w.resume(cfg, d.ticket).state(), "up")
+		w.want("half-open", w.server.Stats().HalfOpen, 0)
+		w.wantTickets(map[string]uint64{"issued": 2, "resumed": 1})
+		for _, sh := range w.server.shards {
+			if len(sh.shown) != 0 {
+				t.Errorf("%d tickets are remembered", len(sh.shown))
+			}
+		}
 	})
 }
 

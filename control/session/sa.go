@@ -16,6 +16,7 @@ import (
 type stepper interface {
 	Step(now time.Time, in ike.Input) []ike.Output
 	Deadline() time.Time
+	Rest() bool
 }
 
 var _ stepper = (*ike.Machine)(nil)

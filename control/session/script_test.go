@@ -43,6 +43,8 @@ func (m *script) Deadline() time.Time {
 	return m.deadline
 }
 
+func (m *script) Rest() bool { return false }
+
 func (m *script) set(change func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -279,7 +281,7 @@ func TestHalfOpenIsBounded(t *testing.T) {
 		w.want("half-open", w.server.Stats().HalfOpen, 2)
 		w.emit(a, ike.Closed{Reason: ike.CloseHalfOpenTimeout})
 		w.want("half-open", w.server.Stats().HalfOpen, 1)
-		w.later(2 * time.Second) // as long as cookies are asked for once it was necessary
+		w.later(10 * time.Second) // as long as cookies are asked for once it was necessary
 		w.open(3)
 		w.want("machines", w.server.Stats().Initiated, uint64(3))
 	})

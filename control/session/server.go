@@ -76,10 +76,10 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		keys: cfg.Keys, log: cfg.Logger, logRate: gate.Rate{PerSecond: refusedLogRate}, noticeRate: gate.Rate{PerSecond: refusedNoticeRate},
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
 		work:  newWorkers(cfg.Workers),
-		meter: newMeter(cfg.Backend),
 		stats: newStats(), tickets: newTickets(),
 		infos: infos{m: make(map[lease.SessionID]known), current: make(map[string]lease.SessionID)},
 	}
+	s.meter = newMeter(cfg.Backend, s.unanswered)
 	s.records = &recorder{write: cfg.Records, notices: cfg.Notices, stats: s.stats, queue: newQueue[entry]()}
 	s.data = &applier{
 		backend: cfg.Backend, meter: s.meter, leases: cfg.Leases, records: s.records,
@@ -101,8 +101,9 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 	if s.gate, err = gate.New(cfg.Gate, secret); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	for n := range max(cfg.Shards, 1) {
-		s.shards = append(s.shards, newShard(s, uint8(n)))
+	shards := max(cfg.Shards, 1)
+	for n := range shards {
+		s.shards = append(s.shards, newShard(s, uint8(n), shards))
 	}
 	return s, nil
 }

@@ -27,11 +27,12 @@ type session struct {
 	admitted bool
 	holds    bool // a lease
 	over     bool
-	standing *standing // nil before it is admitted, unless it came with a ticket
-	device   string
-	group    string // of the device
 	// regrouped: the group has changed since the admission.
 	regrouped bool
+	spread    float32   // 0 to 1: this session's part of every jitter
+	standing  *standing // nil before it is admitted, unless it came with a ticket
+	device    string
+	group     string    // of the device
 	until     time.Time // end of the admission
 
 	indexed   *indexed        // since it was admitted
@@ -43,15 +44,20 @@ type session struct {
 	card    *card // nil before it is up
 	account *account
 
-	lastIn    time.Time // last IKE message without fault
-	waiting   time.Time // since when a packet to the device is known to be unanswered
-	probed    time.Time
-	spread    float64   // 0 to 1: this session's part of every jitter
-	interimAt time.Time // next interim record
-	lookAt    time.Time // when liveness and the like are looked at; before it is up, when it is given up
-	hint      *hint     // the last one
+	lastIn time.Time // last IKE message without fault
+	lookAt time.Time // when liveness and the like are looked at; before it is up, when it is given up
+	// attention that the session gets; nil where it is left alone.
+	attention *attention
+	hint      *hint // the last one
 
 	closing ike.CloseReason // Close was given to the machine
+}
+
+// attention is what look has to remember.
+type attention struct {
+	waiting   time.Time // since when a packet to the device is known to be unanswered
+	probed    time.Time // since then; zero if it was not
+	interimAt time.Time // next interim record
 }
 
 // hint about another address of the device.
@@ -89,9 +95,8 @@ func (sh *shard) childUp(s *session, c Child) {
 	if s.over || !s.established() {
 		return
 	}
-	c.ESP = shared(c.ESP)
 	s.change(func(card *card) {
-		card.children = append(card.children[:len(card.children):len(card.children)], c)
+		card.children = append(slices.Clip(card.children), keepChild(&c, card.virtualIPs))
 		card.name(func(n *names) { n.esp = c.ESP })
 	})
 	sh.children[c.Inbound] = s
@@ -106,7 +111,7 @@ func (sh *shard) childDown(s *session, inbound dataplane.SPI) {
 		return
 	}
 	old := s.card.children
-	i := slices.IndexFunc(old, func(c Child) bool { return c.Inbound == inbound })
+	i := slices.IndexFunc(old, func(c keptChild) bool { return c.inbound == inbound })
 	if i < 0 {
 		return
 	}
@@ -126,7 +131,10 @@ func (sh *shard) moved(s *session, o ike.Moved) {
 	if !s.established() {
 		return
 	}
-	s.change(func(c *card) { c.local, c.remote = o.Local, o.Remote })
+	s.change(func(c *card) {
+		c.remote = o.Remote
+		c.name(func(n *names) { n.local = o.Local })
+	})
 	sh.server.stats.moved.Add(1)
 	sh.server.notice(Notice{
 		Time: time.Now(), Kind: NoticeMoved, Device: s.device, Session: fmt.Sprintf("%016x", uint64(s.id)),

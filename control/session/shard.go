@@ -8,11 +8,14 @@ import (
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
 )
 
 const (
-	inboxLen = 1024
+	// inboxLen is more than those whose IKE_AUTH is to come, see maxFresh: while the
+	// shard works they repeat it, and the receiver may have a while of its own.
+	inboxLen = 4 * maxFresh
 	// burst is how many messages a shard takes before it sends and looks at
 	// the clock.
 	burst = 64
@@ -37,6 +40,7 @@ type shard struct {
 	machines map[uint64]*sa // by our SPI
 	sessions map[lease.SessionID]*session
 	halfOpen map[initKey]*sa
+	shown    map[ticket.Serial]*sa // half-open, by the ticket that was shown last
 	children map[dataplane.SPI]*session
 	timers   timers
 	timer    *time.Timer
@@ -47,21 +51,25 @@ type shard struct {
 	unchecked  []lease.SessionID // left of recheckAll
 	rechecking int               // its decisions that are under way
 	index      admittedIndex
+	models     models
 	parted     int // IKE SAs that linger after their session was up
 }
 
-func newShard(server *Server, number uint8) *shard {
+// newShard is one of so many.
+func newShard(server *Server, number uint8, shards int) *shard {
 	return &shard{
 		server:    server,
 		number:    number,
 		inbox:     make(chan packet, inboxLen),
 		mail:      newQueue[mail](),
-		newcomers: newNewcomers(server.gate, server.stats),
+		newcomers: newNewcomers(server.gate, &server.initSecret, server.stats, shards),
 		machines:  make(map[uint64]*sa),
 		sessions:  make(map[lease.SessionID]*session),
 		halfOpen:  make(map[initKey]*sa),
+		shown:     make(map[ticket.Serial]*sa),
 		children:  make(map[dataplane.SPI]*session),
 		index:     newAdmittedIndex(),
+		models:    make(models),
 	}
 }
 
@@ -161,9 +169,9 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	}
 	s.session = &session{
 		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
-		standing: ticketed, remote: p.remote, began: now, account: new(account), spread: rand.Float64(),
+		standing: ticketed, remote: p.remote, began: now, account: &account{session: lease.SessionID(spi)}, spread: rand.Float32(),
 	}
-	if crowded {
+	if crowded && ticketed == nil { // a good ticket is no stranger's
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
 	}
 	sh.machines[spi] = s
@@ -171,6 +179,9 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	sh.halfOpen[key] = s
 	sh.fresh.add(now, s)
 	server.stats.initiated.Add(1)
+	if ticketed != nil {
+		sh.shows(now, s)
+	}
 	return s
 }
 
@@ -189,6 +200,7 @@ func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	// A machine may change the deadline of those that it spawned.
 	for _, x := range s.session.machines {
 		sh.timers.sooner(x, x.deadline())
+		x.machine.Rest()
 	}
 	return clean
 }

@@ -61,8 +61,7 @@ func Check(alg dataplane.Algorithm, keys dataplane.Keys) error {
 }
 
 // New makes the transform of one direction of an SA. It copies what it needs of
-// keys, and the copy can't be erased: ciphers and crypto/hmac expand keys into
-// memory of their own. Errors: dataplane.ErrAlgorithm, dataplane.ErrKeyLength,
+// keys; see Transform.Erase. Errors: dataplane.ErrAlgorithm, dataplane.ErrKeyLength,
 // and dataplane.ErrInvalid for a weak key, wrapped.
 func New(alg dataplane.Algorithm, keys dataplane.Keys, esn bool) (Transform, error) {
 	if err := Check(alg, keys); err != nil {
@@ -70,7 +69,7 @@ func New(alg dataplane.Algorithm, keys dataplane.Keys, esn bool) (Transform, err
 	}
 	switch alg.Encryption {
 	case dataplane.EncryptionAESGCM16:
-		return newAEAD(newGCM, keys.Encryption, esn)
+		return newGCM(keys.Encryption, esn)
 	case dataplane.EncryptionChaCha20Poly1305:
 		return newAEAD(chacha20poly1305.New, keys.Encryption, esn) // RFC 7634
 	}

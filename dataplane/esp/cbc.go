@@ -121,6 +121,8 @@ func (c *cbc) Open(packet []byte, seq uint64) (inner []byte, nextHeader byte, er
 	return cutTrailer(ciphertext)
 }
 
+func (c *cbc) Erase() { *c = cbc{} }
+
 // icv covers the packet without ICV and, with ESN, the high half of the
 // sequence number behind it (RFC 4303 section 2.2.1). The result is valid until
 // the next call.

@@ -29,4 +29,7 @@ type Transform interface {
 	// number that the window inferred. Errors: ErrShort, ErrIntegrity,
 	// ErrPadding; on an error packet holds no plaintext.
 	Open(packet []byte, seq uint64) (inner []byte, nextHeader byte, err error)
+	// Erase ends the transform: keys expanded into memory of our own are
+	// overwritten, what crypto/cipher and crypto/hmac hold goes with the garbage.
+	Erase()
 }

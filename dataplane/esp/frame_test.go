@@ -14,7 +14,7 @@ import (
 func TestFrame(t *testing.T) {
 	key := make([]byte, 20)
 	rand.Read(key)
-	c, err := newGCM(FrameKey(key))
+	c, err := newGCMCipher(FrameKey(key))
 	if err != nil {
 		t.Fatal(err)
 	}

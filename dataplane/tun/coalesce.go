@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/dataplane/checksum"
 )
 
 const (
@@ -251,15 +253,14 @@ func iovec(b []byte) (v unix.Iovec) {
 func (g *group) finish(frame []byte) {
 	packet, f := frame[HeaderLen:], &g.flow
 	segment := packet[f.transport:]
-	var addresses uint64
+	addresses := packet[12:20]
 	if f.v6 {
 		binary.BigEndian.PutUint16(packet[4:], uint16(g.length-ipv6HeaderLen))
-		addresses = sum(packet[8:40], 0)
+		addresses = packet[8:40]
 	} else {
 		binary.BigEndian.PutUint16(packet[2:], uint16(g.length))
 		clear(packet[10:12])
-		putChecksum(packet[10:12], sum(packet[:ipv4HeaderLen], 0))
-		addresses = sum(packet[12:20], 0)
+		checksum.Put(packet[10:12], checksum.Sum(packet[:ipv4HeaderLen], 0))
 	}
 	kind, csumAt := byte(gsoUDP), udpCsumAt
 	if f.proto == protoTCP {
@@ -275,9 +276,7 @@ func (g *group) finish(frame []byte) {
 	}
 	// The sum of the pseudo-header, not its complement (virtio 1.2 section
 	// 5.1.6.2).
-	length := [4]byte{1: f.proto}
-	binary.BigEndian.PutUint16(length[2:], uint16(g.length-f.transport))
-	binary.NativeEndian.PutUint16(segment[csumAt:], fold(sum(length[:], addresses)))
+	binary.NativeEndian.PutUint16(segment[csumAt:], checksum.Fold(checksum.Pseudo(addresses, f.proto, g.length-f.transport)))
 
 	frame[0], frame[1] = flagNeedsCsum, kind
 	binary.LittleEndian.PutUint16(frame[2:], uint16(f.payload))

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/dataplane/checksum"
 )
 
 // frames records what a Coalescer writes.
@@ -105,17 +107,15 @@ func (p inner) build() []byte {
 
 // complete makes the checksums right.
 func complete(packet []byte, proto byte, transport int) {
-	length := [4]byte{1: proto}
-	binary.BigEndian.PutUint16(length[2:], uint16(len(packet)-transport))
 	addresses := packet[8:ipv6HeaderLen]
 	if packet[0]>>4 == 4 {
 		clear(packet[10:12])
-		putChecksum(packet[10:12], sum(packet[:ipv4HeaderLen], 0))
+		checksum.Put(packet[10:12], checksum.Sum(packet[:ipv4HeaderLen], 0))
 		addresses = packet[12:ipv4HeaderLen]
 	}
 	field := packet[transport+csumOffset(proto):][:2]
 	clear(field)
-	putChecksum(field, sum(packet[transport:], sum(addresses, sum(length[:], 0))))
+	checksum.Put(field, checksum.Sum(packet[transport:], checksum.Pseudo(addresses, proto, len(packet)-transport)))
 }
 
 // coalesce runs packets through a Coalescer and returns what it wrote.
@@ -161,7 +161,7 @@ func flowKey(packet []byte) string {
 func comparable(packet []byte) string {
 	p := bytes.Clone(packet)
 	if n, ok := networkHeader(p); ok && n == ipv4HeaderLen && p[0]>>4 == 4 && p[6] == dontFragment && p[7] == 0 {
-		if fold(sum(p[:n], 0)) != 0xffff {
+		if checksum.Fold(checksum.Sum(p[:n], 0)) != 0xffff {
 			return "wrong " + string(p)
 		}
 		clear(p[4:6])

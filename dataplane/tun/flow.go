@@ -1,6 +1,10 @@
 package tun
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/roamgate/roamgate/dataplane/checksum"
+)
 
 const (
 	tcpSYN = 0x02
@@ -111,16 +115,12 @@ func (g *group) follows(packet []byte, f *flow) bool {
 
 // checksumsRight verifies those of the IPv4 header and of the transport.
 func checksumsRight(packet []byte, f *flow) bool {
-	length := [4]byte{1: f.proto}
-	binary.BigEndian.PutUint16(length[2:], uint16(len(packet)-f.transport))
-	acc := sum(length[:], 0)
+	addresses := packet[12:20]
 	if f.v6 {
-		acc = sum(packet[8:40], acc)
-	} else {
-		if fold(sum(packet[:ipv4HeaderLen], 0)) != 0xffff {
-			return false
-		}
-		acc = sum(packet[12:20], acc)
+		addresses = packet[8:40]
+	} else if checksum.Fold(checksum.Sum(packet[:ipv4HeaderLen], 0)) != 0xffff {
+		return false
 	}
-	return fold(sum(packet[f.transport:], acc)) == 0xffff
+	acc := checksum.Pseudo(addresses, f.proto, len(packet)-f.transport)
+	return checksum.Fold(checksum.Sum(packet[f.transport:], acc)) == 0xffff
 }

@@ -1,6 +1,10 @@
 package tun
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/roamgate/roamgate/dataplane/checksum"
+)
 
 // Values of the virtio header (virtio 1.2 section 5.1.6).
 const (
@@ -51,8 +55,10 @@ type Segmenter struct {
 	transport int // offset of the TCP or UDP header
 	payload   int // offset of the payload
 	proto     byte
-	at        int // offset of the payload that comes next
-	index     int // of the segment that comes next
+	headerSum uint64 // of the IPv4 header but its length, identification and checksum
+	pseudoSum uint64 // of the pseudo-header but its length
+	at        int    // offset of the payload that comes next
+	index     int    // of the segment that comes next
 }
 
 // Reset takes a frame as Device.Read returned it and keeps it until Next
@@ -87,6 +93,7 @@ func (s *Segmenter) Reset(frame []byte) error {
 		}
 		s.size = size
 		s.at = s.payload
+		s.sumHeaders(packet)
 		s.maxLen = min(s.payload+size, len(packet))
 	} else {
 		if needsCsum {
@@ -96,6 +103,18 @@ func (s *Segmenter) Reset(frame []byte) error {
 	}
 	s.packet = packet
 	return nil
+}
+
+// sumHeaders sums what all segments have in common; both sums have room for more.
+func (s *Segmenter) sumHeaders(packet []byte) {
+	if packet[0]>>4 != 4 {
+		s.pseudoSum = uint64(checksum.Fold(checksum.Pseudo(packet[8:40], s.proto, 0)))
+		return
+	}
+	s.pseudoSum = uint64(checksum.Fold(checksum.Pseudo(packet[12:20], s.proto, 0)))
+	header := packet[:int(packet[0]&0xf)*4]
+	acc := checksum.Sum(header[12:], checksum.Sum(header[6:10], checksum.Sum(header[:2], 0)))
+	s.headerSum = uint64(checksum.Fold(acc))
 }
 
 func csumOffset(proto byte) int {
@@ -170,7 +189,7 @@ func (s *Segmenter) copyPacket(dst []byte) int {
 	n := copy(dst[:len(s.packet)], s.packet)
 	if s.csumField != 0 {
 		// The field holds the sum of the pseudo-header.
-		putChecksum(dst[s.csumField:s.csumField+2], sum(dst[s.csumStart:n], 0))
+		checksum.Put(dst[s.csumField:s.csumField+2], checksum.Sum(dst[s.csumStart:n], 0))
 	}
 	s.packet = nil
 	return n
@@ -208,28 +227,24 @@ func (s *Segmenter) cutSegment(dst []byte) int {
 // finishIPv4 completes the IPv4 header and returns the sum of the pseudo-header
 // (RFC 9293 section 3.1).
 func (s *Segmenter) finishIPv4(packet []byte) uint64 {
-	binary.BigEndian.PutUint16(packet[2:], uint16(len(packet)))
-	id := binary.BigEndian.Uint16(packet[4:])
-	binary.BigEndian.PutUint16(packet[4:], id+uint16(s.index))
-	header := packet[:int(packet[0]&0xf)*4]
-	clear(header[10:12])
-	putChecksum(header[10:12], sum(header, 0))
-	return sum(header[12:20], s.protoAndLength(packet))
+	length, id := uint16(len(packet)), binary.BigEndian.Uint16(packet[4:])+uint16(s.index)
+	binary.BigEndian.PutUint16(packet[2:], length)
+	binary.BigEndian.PutUint16(packet[4:], id)
+	checksum.Put(packet[10:12], s.headerSum+checksum.Word(length)+checksum.Word(id))
+	return s.pseudoOf(packet)
 }
 
 // finishIPv6 completes the IPv6 header and returns the sum of the pseudo-header
 // (RFC 8200 section 8.1).
 func (s *Segmenter) finishIPv6(packet []byte) uint64 {
 	binary.BigEndian.PutUint16(packet[4:], uint16(len(packet)-ipv6HeaderLen))
-	return sum(packet[8:40], s.protoAndLength(packet))
+	return s.pseudoOf(packet)
 }
 
-// protoAndLength sums the part of the pseudo-header behind the addresses. The
-// length of a segment fits in 16 bits because that of the super-packet did.
-func (s *Segmenter) protoAndLength(packet []byte) uint64 {
-	b := [4]byte{1: s.proto}
-	binary.BigEndian.PutUint16(b[2:], uint16(len(packet)-s.transport))
-	return sum(b[:], 0)
+// pseudoOf: the length of a segment fits in 16 bits because that of the super-packet
+// did.
+func (s *Segmenter) pseudoOf(packet []byte) uint64 {
+	return s.pseudoSum + checksum.Word(uint16(len(packet)-s.transport))
 }
 
 func (s *Segmenter) finishTCP(segment []byte, pseudo uint64, last bool) {
@@ -243,12 +258,12 @@ func (s *Segmenter) finishTCP(segment []byte, pseudo uint64, last bool) {
 	}
 	field := segment[tcpCsumAt : tcpCsumAt+2]
 	clear(field)
-	putChecksum(field, sum(segment, pseudo))
+	checksum.Put(field, checksum.Sum(segment, pseudo))
 }
 
 func finishUDP(segment []byte, pseudo uint64) {
 	binary.BigEndian.PutUint16(segment[4:], uint16(len(segment)))
 	field := segment[udpCsumAt : udpCsumAt+2]
 	clear(field)
-	putChecksum(field, sum(segment, pseudo))
+	checksum.Put(field, checksum.Sum(segment, pseudo))
 }

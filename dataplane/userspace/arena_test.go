@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/esp"
 )
 
 // TestCiphersGiveWay: with places for two, five children that talk in turn lose
@@ -93,6 +94,66 @@ func TestSilentChildrenGiveWay(t *testing.T) {
 	say(peers[0]) // it is made anew
 }
 
+// endingTransform notes its end.
+type endingTransform struct {
+	esp.Transform
+	erased bool
+}
+
+func (e *endingTransform) Erase() {
+	e.erased = true
+	e.Transform.Erase()
+}
+
+// TestTransformsEnd: they are erased with their child, when they give way, and with the
+// loop; no others.
+func TestTransformsEnd(t *testing.T) {
+	h := newHarness(t, nil, func(c *Config) { c.ActiveChildren = 3 })
+	l := h.backend.loops[0]
+	var peers []*peer
+	var transforms []*endingTransform
+	join := func(i byte) {
+		p := newPeer(t, h, func(c *dataplane.Child) { c.VirtualIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 9, 0, i})} })
+		peers = append(peers, p)
+		l.do(func() {
+			s := l.find(p.child.Inbound.SPI)
+			for _, made := range []func(*sa, time.Duration) esp.Transform{l.opener, l.sealer} {
+				transforms = append(transforms, &endingTransform{Transform: made(s, l.now)})
+			}
+			e := l.cipher(s, l.now)
+			e.open, e.seal = transforms[len(transforms)-2], transforms[len(transforms)-1]
+		})
+	}
+	want := func(when string, erased ...bool) {
+		t.Helper()
+		l.do(func() {
+			for i, tr := range transforms {
+				if tr.erased != erased[i/2] {
+					t.Errorf("%s: transform %d erased: %v", when, i, tr.erased)
+				}
+			}
+		})
+	}
+	for i := range byte(3) {
+		join(10 + i)
+	}
+	want("three places", false, false, false)
+	peers[1].apply(dataplane.Remove{Inbound: peers[1].child.Inbound.SPI})
+	want("removed", false, true, false)
+	join(13)
+	want("in its place", false, true, false, false)
+	join(14)
+	want("one gives way", true, true, false, false, false)
+	if err := h.backend.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, tr := range transforms {
+		if !tr.erased {
+			t.Errorf("transform %d outlived its loop", i)
+		}
+	}
+}
+
 // TestSAHasNoPointers: garbage collection would walk the tables otherwise.
 func TestSAHasNoPointers(t *testing.T) {
 	var walk func(typ reflect.Type, path string)
@@ -113,7 +174,7 @@ func TestSAHasNoPointers(t *testing.T) {
 // TestMemoryOfAnIdleChild: well below 1 KiB, everything counted that a loop
 // keeps for it.
 func TestMemoryOfAnIdleChild(t *testing.T) {
-	const children, most = 5_000, 700
+	const children, most = 5_000, 580
 	h := newHarness(t, nil, func(c *Config) { c.MaxChildren = children })
 	template := newChild(t, h, netip.MustParseAddrPort("127.0.0.1:4500"))
 	heap := func() uint64 {

@@ -2,10 +2,13 @@ package userspace
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/dataplane/esp"
 )
 
 // Backend is a dataplane.Backend on packet loops. All children use ESP in UDP,
@@ -61,9 +64,12 @@ func New(config Config, events chan<- dataplane.Event) (_ *Backend, err error) {
 	if err := b.steerSockets(); err != nil {
 		return nil, err
 	}
-	if Batches() && !config.Singly {
-		config.Logger.Info("AES-GCM by ipsec-mb, the packets of a round together")
+	together := Batches() && !config.Singly
+	by := esp.GCM()
+	if together {
+		by = "ipsec-mb"
 	}
+	config.Logger.Info("AES-GCM", slog.String("by", by), slog.Bool("round_together", together))
 	for _, l := range b.loops {
 		l.loops = b.loops
 	}
@@ -196,16 +202,23 @@ func (l *loop) end() {
 // Counters takes the counters in pieces, so that forwarding is never held up by
 // the number of children.
 func (b *Backend) Counters(yield func(dataplane.ChildCounters) bool) {
+	b.CountersSince(time.Time{}, yield)
+}
+
+// CountersSince is Counters for those children of which something was carried
+// since a time.
+func (b *Backend) CountersSince(since time.Time, yield func(dataplane.ChildCounters) bool) {
 	const chunks = 1024 / chunkLen
 	found := make([]dataplane.ChildCounters, 0, chunks*chunkLen)
 	for _, l := range b.loops {
+		at := since.Sub(l.epoch)
 		for member := range uint8(2) {
 			for from, more := 0, true; more; from += chunks {
 				found = found[:0]
 				closed := l.do(func() {
 					t := &l.tables[member]
 					for i := from; i < min(from+chunks, len(t.chunks)); i++ {
-						found = l.appendCounters(found, t.chunks[i])
+						found = l.appendCounters(found, t.chunks[i], at)
 					}
 					more = from+chunks < len(t.chunks)
 				})
@@ -222,12 +235,12 @@ func (b *Backend) Counters(yield func(dataplane.ChildCounters) bool) {
 	}
 }
 
-func (l *loop) appendCounters(found []dataplane.ChildCounters, chunk *[chunkLen]sa) []dataplane.ChildCounters {
+func (l *loop) appendCounters(found []dataplane.ChildCounters, chunk *[chunkLen]sa, since time.Duration) []dataplane.ChildCounters {
 	if chunk == nil {
 		return found
 	}
 	for i := range chunk {
-		if chunk[i].state == saInstalled {
+		if c := &chunk[i].counters; chunk[i].state == saInstalled && (c.lastIn >= since || c.lastOut >= since) {
 			found = append(found, l.export(&chunk[i]))
 		}
 	}

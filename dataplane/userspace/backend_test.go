@@ -136,7 +136,7 @@ func TestInsideGone(t *testing.T) {
 	var log safeBuffer
 	h := newHarness(t, nil, func(c *Config) {
 		c.Inside = []Inside{goneDevice{newPipe(t)}}
-		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	})
 	p := newPeer(t, h, nil)
 	p.up(up4.UDP(1, 2, nil), 0)

@@ -15,8 +15,8 @@ import (
 // next packet makes its transform anew. Nobody notices but by time: windows and
 // sequence numbers are in the sa.
 //
-// What crypto/cipher expands keys into can't be erased: it goes with the
-// garbage, after its child or after it gave way.
+// Transforms are erased with their child, or when they give way; what crypto/cipher
+// expanded keys into goes with the garbage then.
 type cipherCache struct {
 	max    int
 	chunks []*[chunkLen]cipherEntry
@@ -157,9 +157,15 @@ func (c *cipherCache) drop(s *sa) {
 	s.cipher = 0
 }
 
-// retire keeps keys of a place that gets another owner until the round is over:
-// packets of the same batch may need them.
+// retire erases the transforms of a place that gets another owner, which nobody has
+// between two packets, and keeps keys of batches until the round is over: packets of
+// the same batch may need them.
 func (c *cipherCache) retire(e *cipherEntry) {
+	for _, t := range [...]esp.Transform{e.open, e.seal} {
+		if t != nil {
+			t.Erase()
+		}
+	}
 	if none := (batchKey{}); e.openBatch != none || e.sealBatch != none {
 		c.dead = append(c.dead, e.openBatch, e.sealBatch)
 	}
@@ -179,7 +185,7 @@ func (c *cipherCache) end() {
 	for i := range c.made {
 		e := c.at(uint32(i))
 		c.retire(e)
-		e.openBatch, e.sealBatch = batchKey{}, batchKey{}
+		*e = cipherEntry{}
 	}
 	c.bury()
 }

@@ -1,6 +1,10 @@
 package userspace
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/roamgate/roamgate/dataplane/checksum"
+)
 
 // fragmenter cuts an IPv4 packet that may be fragmented into packets of at most
 // mtu octets (RFC 791 section 3.2), before they are sealed (RFC 4301 section
@@ -47,7 +51,7 @@ func (f *fragmenter) next(dst []byte) int {
 	binary.BigEndian.PutUint16(dst[6:], flags|(offset+uint16((f.at-f.header)/8)))
 	binary.BigEndian.PutUint16(dst[2:], uint16(n))
 	clear(dst[10:12])
-	binary.BigEndian.PutUint16(dst[10:], ^fold(sum(dst[:header])))
+	checksum.Put(dst[10:12], checksum.Sum(dst[:header], 0))
 	f.at = end
 	return n
 }

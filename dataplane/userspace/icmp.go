@@ -3,6 +3,7 @@ package userspace
 import (
 	"encoding/binary"
 
+	"github.com/roamgate/roamgate/dataplane/checksum"
 	"github.com/roamgate/roamgate/dataplane/tun"
 )
 
@@ -75,11 +76,11 @@ func tooBig4(dst, b []byte, mtu int) int {
 	dst[8], dst[9] = icmpTTL, protoICMP
 	copy(dst[12:16], b[16:20])
 	copy(dst[16:20], b[12:16])
-	binary.BigEndian.PutUint16(dst[10:], ^fold(sum(dst[:ipv4HeaderLen])))
+	checksum.Put(dst[10:12], checksum.Sum(dst[:ipv4HeaderLen], 0))
 	icmp := dst[ipv4HeaderLen:]
 	icmp[0], icmp[1] = icmpUnreachable, icmpFragNeeded
 	binary.BigEndian.PutUint16(icmp[6:], uint16(mtu))
-	binary.BigEndian.PutUint16(icmp[2:], ^fold(sum(icmp)))
+	checksum.Put(icmp[2:4], checksum.Sum(icmp, 0))
 	return n
 }
 
@@ -96,24 +97,6 @@ func tooBig6(dst, b []byte, mtu int) int {
 	icmp := dst[ipv6HeaderLen:]
 	icmp[0] = icmp6PacketTooBig
 	binary.BigEndian.PutUint32(icmp[4:], uint32(mtu))
-	pseudo := sum(dst[8:40]) + uint32(len(icmp)) + protoICMPv6
-	binary.BigEndian.PutUint16(icmp[2:], ^fold(pseudo+sum(icmp)))
+	checksum.Put(icmp[2:4], checksum.Sum(icmp, checksum.Pseudo(dst[8:40], protoICMPv6, len(icmp))))
 	return n
-}
-
-// sum adds the 16-bit words of b, at most 64 KiB (RFC 1071).
-func sum(b []byte) uint32 {
-	var s uint32
-	for ; len(b) >= 2; b = b[2:] {
-		s += uint32(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		s += uint32(b[0]) << 8
-	}
-	return s
-}
-
-func fold(s uint32) uint16 {
-	s = s&0xFFFF + s>>16
-	return uint16(s&0xFFFF + s>>16)
 }

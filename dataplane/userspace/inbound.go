@@ -40,7 +40,8 @@ const (
 	touchAhead = 16
 )
 
-// inbound handles one batch from a socket for UDP encapsulation.
+// inbound handles one batch from a socket for UDP encapsulation. It returns whether
+// there was ESP in it.
 func (l *loop) inbound(at *local) (worked bool) {
 	n := l.receiver.Receive(at.Encap)
 	for i := range n {
@@ -53,11 +54,11 @@ func (l *loop) inbound(at *local) (worked bool) {
 			l.drop(dataplane.ReasonTruncated)
 			continue
 		}
-		l.fromEncap(at, &d)
+		worked = l.fromEncap(at, &d) || worked
 	}
 	l.openAhead(n, n)
 	l.flushInside()
-	return n > 0
+	return worked
 }
 
 func (l *loop) flushInside() {
@@ -84,12 +85,8 @@ func (l *loop) touchState(packet []byte) {
 }
 
 // ikeInbound handles one batch from a socket that has IKE only.
-func (l *loop) ikeInbound(at *local) (worked bool) {
-	if at.IKE == nil {
-		return false
-	}
-	n := l.receiver.Receive(at.IKE)
-	for i := range n {
+func (l *loop) ikeInbound(at *local) {
+	for i := range l.receiver.Receive(at.IKE) {
 		d := l.receiver.Datagram(i)
 		switch {
 		case d.Truncated:
@@ -102,10 +99,10 @@ func (l *loop) ikeInbound(at *local) (worked bool) {
 			l.drop(dataplane.ReasonIKEQueueFull)
 		}
 	}
-	return n > 0
 }
 
-func (l *loop) fromEncap(at *local, d *encap.Datagram) {
+// fromEncap returns whether it was ESP.
+func (l *loop) fromEncap(at *local, d *encap.Datagram) bool {
 	kind, payload := encap.Classify(d.Payload)
 	switch kind {
 	case encap.KindESP:
@@ -120,6 +117,7 @@ func (l *loop) fromEncap(at *local, d *encap.Datagram) {
 	case encap.KindShort:
 		l.drop(dataplane.ReasonShort)
 	}
+	return kind == encap.KindESP
 }
 
 func (l *loop) fromESP(at *local, d *encap.Datagram) {
@@ -183,6 +181,7 @@ func reasonOf(err error) dataplane.Reason {
 // authenticated notes that a packet came that only the peer can have made. It
 // counts whatever is inside: limits are on the use of the key.
 func (l *loop) authenticated(s *sa, at *local, d *encap.Datagram, seq uint64, length int, moved bool) {
+	l.carried = true
 	advanced := s.window.Advance(seq)
 	s.counters.packetsIn++
 	s.counters.bytesIn += uint64(length)

@@ -3,8 +3,11 @@ package userspace
 import (
 	"encoding/binary"
 	"log/slog"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +26,11 @@ const (
 	sendBatch = 128
 	// commandQueue bounds what waits for a round to end.
 	commandQueue = 64
+	// napTime is how long a loop that carried packets waits for more before it sleeps.
+	// Between two bundles of a flow it is some ten microseconds, for which the
+	// scheduler's monitor would wake every 20 to look after the sleeper. Garbage
+	// collection waits for the rest of it at most.
+	napTime = 100 * time.Microsecond
 )
 
 // Places in the set that the loop polls; the sockets stand behind them.
@@ -38,7 +46,7 @@ const (
 // A round is: commands, what other loops passed on, a batch of each socket, some frames of the inside, and
 // all that came of them sent. A round without work ends in poll, through the
 // scheduler's normal path, so that garbage collection need not wait for it;
-// all other system calls are raw, because none of them blocks.
+// all other system calls are raw, because none of them blocks for longer than napTime.
 type loop struct {
 	config   Config
 	inside   Inside // its queue of the inside device
@@ -57,12 +65,19 @@ type loop struct {
 	// it is closed.
 	wakeMu sync.RWMutex
 	wake   int
+	// called is whether anything was put for the loop since it last looked.
+	called atomic.Int32
+
+	// alone: there is one processor, also for who takes what the loop hands out.
+	alone bool
 
 	// Owned.
 	*sadb
 	batcher    batcher
 	ended      bool // leave after this round
 	forwarding bool // false after an export
+	carried    bool // packets, since it last slept
+	polled     bool // pollSet says what can be read
 	now        time.Duration
 	receiver   *encap.Receiver
 	coalescer  *tun.Coalescer
@@ -96,8 +111,8 @@ func newLoop(number int, config Config, ls locals, d *directory, queue *ikeQueue
 		// A little before now, so that no time of this loop is 0.
 		epoch:    config.Now().Add(-time.Second),
 		commands: make(chan command, commandQueue),
-		wake:     wake,
-		done:     make(chan struct{}),
+		wake:     wake, alone: runtime.GOMAXPROCS(0) == 1,
+		done: make(chan struct{}),
 
 		sadb:       newSADB(config.Member, uint8(number), config.MaxChildren, config.ActiveChildren, d),
 		batcher:    newBatcher(config.Singly),
@@ -145,8 +160,19 @@ func (l *loop) do(run func()) error {
 	}
 }
 
-// wakeUp ends the loop's sleep, the next one if it is awake.
+// States of called.
+const (
+	notCalled int32 = iota
+	called
+	asleep // and would not see it
+)
+
+// wakeUp has the loop look for what was put; it costs a system call only if the loop
+// sleeps.
 func (l *loop) wakeUp() {
+	if l.called.Swap(called) != asleep {
+		return
+	}
 	l.wakeMu.RLock()
 	defer l.wakeMu.RUnlock()
 	// It fails when 2^64 calls are pending, and after the loop has ended.
@@ -171,24 +197,47 @@ func (l *loop) run() {
 	defer l.ciphers.end()
 	for {
 		l.ciphers.bury()
-		worked := l.runCommands()
+		worked := l.runCommands() && !l.polled
 		if l.ended {
 			return
 		}
 		l.tick()
 		if l.forwarding {
-			worked = l.foreign() || worked
-			for _, at := range l.locals {
-				worked = l.inbound(at) || worked
-				worked = l.ikeInbound(at) || worked
-			}
-			worked = l.outbound() || worked
+			worked = l.round() || worked
 		}
+		l.polled = false
 		if !worked {
 			l.sleep()
 		}
 	}
 }
+
+// round reads what a poll has just found, or all there is. It returns whether more
+// is to be expected right away: behind packets there mostly is, behind IKE messages
+// there is not.
+func (l *loop) round() (worked bool) {
+	worked = l.foreign()
+	at := pollSockets
+	for _, local := range l.locals {
+		if l.readable(at) {
+			worked = l.inbound(local) || worked
+		}
+		if at++; local.IKE == nil {
+			continue
+		}
+		if l.readable(at) {
+			l.ikeInbound(local)
+		}
+		at++
+	}
+	if l.readable(pollInside) {
+		worked = l.outbound() || worked
+	}
+	return worked
+}
+
+// readable says whether there may be something at a place of the set.
+func (l *loop) readable(at int) bool { return !l.polled || l.pollSet[at].Revents != 0 }
 
 // tick reads the clock, once a round and once a command.
 func (l *loop) tick() { l.now = l.config.Now().Sub(l.epoch) }
@@ -210,19 +259,67 @@ func (l *loop) runCommands() (worked bool) {
 	return worked
 }
 
-// sleep waits for input or a command.
+// sleep waits for input or a command, and notes what can be read.
 func (l *loop) sleep() {
+	if l.alone {
+		l.giveWay()
+	}
+	l.ciphers.bury()
+	if l.ended {
+		return
+	}
 	set := l.pollSet
 	if !l.forwarding {
 		set = set[:pollWake+1]
 	}
-	if _, err := unix.Poll(set, -1); err != nil {
+	timeout, ready := -1, 0
+	if !l.called.CompareAndSwap(notCalled, asleep) {
+		timeout = 0
+	}
+	var err error
+	if l.carried && timeout != 0 {
+		ready, err = nap(set)
+	}
+	if ready == 0 && err == nil {
+		_, err = unix.Poll(set, timeout)
+	}
+	l.called.Store(notCalled)
+	l.carried = false
+	if err != nil {
 		return // EINTR; anything else would show in the calls of the next round
 	}
+	l.polled = true
 	if l.pollSet[pollWake].Revents != 0 {
 		unix.Read(l.wake, l.wakes[:])
 	}
 }
+
+// nap polls for napTime and returns how many descriptors are ready.
+func nap(set []unix.PollFd) (ready int, err error) {
+	left := unix.NsecToTimespec(int64(napTime)) // the call changes it
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(set))), uintptr(len(set)), uintptr(unsafe.Pointer(&left)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// giveWay lets everybody else run who can, and carries out what comes of it. Where
+// there is one processor that is what the loop would wait for: a poll would have
+// the scheduler find out that it blocks, and go on in another thread. Sockets aren't
+// left alone for longer than others take for one turn.
+func (l *loop) giveWay() {
+	for began := l.config.Now(); ; {
+		runtime.Gosched()
+		l.called.Store(notCalled)
+		if !l.runCommands() || l.ended || l.config.Now().Sub(began) > longTurn {
+			return
+		}
+	}
+}
+
+// longTurn is a turn of others after which there may be something in the sockets.
+const longTurn = 100 * time.Microsecond
 
 // insideFailed stops polling the inside device once it is gone, which poll
 // would report without end.

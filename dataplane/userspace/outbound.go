@@ -49,6 +49,7 @@ func (l *loop) outbound() (worked bool) {
 		l.fromInside(l.frame[:n], false)
 	}
 	l.flushOutside()
+	l.carried = l.carried || worked
 	return worked
 }
 

@@ -9,10 +9,14 @@ import (
 	"github.com/roamgate/roamgate/dataplane/esp"
 )
 
-// restTime is how long an SPI rests before it is handed out again: longer than any
-// packet or retransmission for it is under way. While there are others its slot
-// rests as long, too.
-const restTime = 2 * time.Minute
+const (
+	// restTime is how long an SPI rests before it is handed out again: longer than
+	// any packet or retransmission for it is under way.
+	restTime = 2 * time.Minute
+	// slotRest is how long its slot does while there are others: a fleet that is
+	// rekeyed within restTime doesn't take twice the table.
+	slotRest = 10 * time.Second
+)
 
 // sa is a slot: a Child SA, a reserved SPI, or nothing. It has no pointers, so
 // that garbage collection never walks the table, and what each packet needs
@@ -277,9 +281,14 @@ func (db *sadb) freeSlot(now time.Duration) (uint32, bool) {
 		db.returned = db.returned[:last]
 		return slot, true
 	}
-	if slot, ok := db.resting.first(); ok && now-own.at(slot).freed >= restTime {
-		db.resting.pop()
-		return slot, true
+	if slot, ok := db.resting.first(); ok {
+		s := own.at(slot)
+		rested := now-s.freed >= restTime
+		if rested || now-s.freed >= slotRest && s.restedTag(now) {
+			db.resting.pop()
+			s.early = !rested
+			return slot, true
+		}
 	}
 	for ; db.fresh < own.slots; db.fresh++ {
 		if s := own.at(db.fresh); s == nil || !s.used {

@@ -30,7 +30,7 @@ func TestSPILayout(t *testing.T) {
 	}
 }
 
-// TestSlotsRest: a slot comes back after two minutes, not before while there are
+// TestSlotsRest: a slot comes back after a while, not before while there are
 // others, and with another tag.
 func TestSlotsRest(t *testing.T) {
 	const children = 8
@@ -49,7 +49,7 @@ func TestSlotsRest(t *testing.T) {
 		installedSlot(db, spi)
 		db.free(db.find(spi), now)
 	}
-	now += restTime
+	now += slotRest
 	for range children {
 		spi, err := db.reserve(now)
 		if err != nil {
@@ -158,7 +158,7 @@ func TestImportedSlots(t *testing.T) {
 		t.Error("drew the slot of an imported SPI")
 	}
 	db.free(s, 3*time.Hour)
-	if drawn(3*time.Hour) || drawn(3*time.Hour+restTime-1) {
+	if drawn(3*time.Hour) || drawn(3*time.Hour+slotRest-1) {
 		t.Error("drew the slot of an imported SPI while it rests")
 	}
 	if !drawn(4 * time.Hour) {

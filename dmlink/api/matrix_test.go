@@ -107,6 +107,7 @@ func samples(i *instance, n int) map[string]func(works bool) (method, path strin
 	document := policy.Document{Sets: []policy.Set{{Name: "a", Settings: []policy.Setting{{URI: "./A", Data: "1"}}}}, Links: []policy.Link{{Unit: "corp", Set: "a", Order: 1}}}
 	sample(i, m, PolicyShow, &OnePolicy{})
 	sample(i, m, PolicyVersions, &ListPolicies{})
+	sample(i, m, PolicyStatus, &None{})
 	plan := &PlanPolicy{}
 	plan.Body.Document = document
 	sample(i, m, PolicyPlan, plan)

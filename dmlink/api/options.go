@@ -58,8 +58,10 @@ type Policies interface {
 	Explain(ctx context.Context, device string) (policy.Explanation, error)
 }
 
-// Versions of policies, without their documents: store.Policies.
+// Versions of policies, without their documents, and how far devices are behind
+// the newest: store.Policies.
 type Versions interface {
+	Behind(ctx context.Context) (devices int, since time.Time, err error)
 	Versions(ctx context.Context, before int64, limit int) ([]policy.Version, error)
 }
 

@@ -15,6 +15,15 @@ func (s *api) policies() {
 		return Policy{versionOf(v), v.Document}, err
 	})
 	bind(s, PolicyVersions, s.policyVersions)
+	bind(s, PolicyStatus, func(ctx context.Context, _ *Call, _ *None) (b PolicyBehind, err error) {
+		v, err := s.Policies.Document(ctx)
+		if err != nil {
+			return b, err
+		}
+		b.Version = v.Number
+		b.Devices, b.Since, err = s.Versions.Behind(ctx)
+		return b, err
+	})
 	bind(s, PolicyPlan, func(ctx context.Context, _ *Call, in *PlanPolicy) (PolicyPlanned, error) {
 		base, err := s.Policies.Document(ctx)
 		if err != nil {

@@ -76,6 +76,7 @@ var (
 
 	PolicyShow     = row[OnePolicy, Policy]("policy.show", "GET /v1/policy", deviceSafe, Looks, "Show the policies, or a former version of them")
 	PolicyVersions = row[ListPolicies, Page[PolicyVersion]]("policy.history", "GET /v1/policy/versions", overseers|device, Refusals, "List the versions of the policies, the newest first")
+	PolicyStatus   = row[None, PolicyBehind]("policy.status", "GET /v1/policy/status", everybody, Refusals, "Show how many devices' commands are still to be computed")
 	PolicyPlan     = row[PlanPolicy, PolicyPlanned]("policy.plan", "POST /v1/policy/plan", device, Refusals, "Say what a document would change, and for whom").large()
 	PolicyApply    = row[ApplyPolicy, PolicyVersion]("policy.apply", "PUT /v1/policy", device, Changes, "Make a document the newest version of the policies").large()
 	PolicyExplain  = row[OneDevice, Explanation]("policy.explain", "GET /v1/devices/{device}/policy", insiders, Refusals, "Explain which policies a device has, and why")

@@ -43,6 +43,14 @@ type ListPolicies struct {
 	Paging
 }
 
+// PolicyBehind is how far the devices' commands are behind the policies and what
+// happened to the devices.
+type PolicyBehind struct {
+	Version int64     `json:"version" doc:"The newest."`
+	Devices int       `json:"devices" doc:"Whose commands are still to be computed; counted up to 1,000,000. Of the others each has the commands that wait for it."`
+	Since   time.Time `json:"since,omitzero" required:"false" doc:"When the first of them was touched."`
+}
+
 // PlanPolicy comes in.
 type PlanPolicy struct {
 	Body struct {

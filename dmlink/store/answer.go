@@ -25,13 +25,18 @@ type Answer struct {
 	Results []session.Value `json:"results,omitempty"`
 }
 
-// answer of a command; the last one stays.
-func (t *tx) answer(id int64, a Answer) error {
-	if len(a.Parts) == 0 && len(a.Results) == 0 {
-		return nil
+// packAnswer as dm_answer has it; nil if there is none beside the status.
+func packAnswer(o session.Outcome) ([]byte, error) {
+	if len(o.Parts) == 0 && len(o.Results) == 0 {
+		return nil, nil
 	}
-	packed, err := pack(a)
-	if err != nil {
+	return pack(Answer{Parts: o.Parts, Results: o.Results})
+}
+
+// answer of a command; the last one stays.
+func (t *tx) answer(id int64, o session.Outcome) error {
+	packed, err := packAnswer(o)
+	if err != nil || packed == nil {
 		return err
 	}
 	_, err = t.Exec(`INSERT INTO dm_answer (command_id, octets) VALUES ($1, $2)
@@ -95,7 +100,7 @@ func (t *tx) alert(device string, a session.Alert, at int64) error {
 		for _, i := range a.Items {
 			results = append(results, session.Value{URI: i.Source.URI, Format: i.Meta.Format, Type: i.Meta.Type, Data: i.Data})
 		}
-		if err := t.answer(n.id, Answer{Results: results}); err != nil {
+		if err := t.answer(n.id, session.Outcome{Results: results}); err != nil {
 			return err
 		}
 		if n.closes != 0 && succeeded(code) {
@@ -150,18 +155,26 @@ func (t *tx) info(device string, r session.Report) error {
 	if _, err := t.Exec(`DELETE FROM dm_info WHERE device_name = $1`, device); err != nil {
 		return err
 	}
-	for i, v := range r.DevInfo {
-		if i == maxInfoNodes {
-			break
-		}
+	var uris, formats, types, devices []string
+	var values [][]byte
+	var times []int64
+	place := map[string]int{} // of what is told twice the last
+	for _, v := range r.DevInfo[:min(len(r.DevInfo), maxInfoNodes)] {
 		if len(v.Data) > maxInfoData || len(v.URI) > maxURI {
 			continue
 		}
-		if _, err := t.Exec(`INSERT INTO dm_info (device_name, uri, format, type, data, at_us) VALUES ($1, $2, $3, $4, $5, $6)
-				ON CONFLICT (device_name, uri) DO UPDATE SET data = excluded.data`,
-			device, text(v.URI), text(v.Format), text(v.Type), orEmpty(v.Data), r.At.UnixMicro()); err != nil {
-			return err
+		uri := text(v.URI)
+		if i, twice := place[uri]; twice {
+			values[i] = orEmpty(v.Data)
+			continue
 		}
+		place[uri] = len(uris)
+		devices, uris, formats, types = append(devices, device), append(uris, uri), append(formats, text(v.Format)), append(types, text(v.Type))
+		values, times = append(values, orEmpty(v.Data)), append(times, r.At.UnixMicro())
+	}
+	if err := t.Insert("dm_info", "", database.Texts("device_name", devices), database.Texts("uri", uris), database.Texts("format", formats),
+		database.Texts("type", types), database.Blobs("data", values), database.Numbers("at_us", times)); err != nil {
+		return err
 	}
 	if err := t.bump(device); err != nil {
 		return err
@@ -232,12 +245,13 @@ func inflate(packed []byte, most int64) ([]byte, error) {
 	if err := r.(flate.Resetter).Reset(bytes.NewReader(packed), nil); err != nil {
 		return nil, err
 	}
-	plain, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err != nil {
+	// Text becomes some five times as long; a guess that is right is one allocation.
+	plain := bytes.NewBuffer(make([]byte, 0, 6*len(packed)+bytes.MinRead))
+	if _, err := plain.ReadFrom(io.LimitReader(r, most+1)); err != nil {
 		return nil, fmt.Errorf("stored octets: %w", err)
 	}
-	if int64(len(plain)) > most {
+	if int64(plain.Len()) > most {
 		return nil, fmt.Errorf("stored octets: more than %d", most)
 	}
-	return plain, nil
+	return plain.Bytes(), nil
 }

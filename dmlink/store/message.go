@@ -26,22 +26,20 @@ const maxMessage = 16 << 20
 
 // LogMessages writes messages, compressed, in one transaction.
 func (d *SQL) LogMessages(ctx context.Context, messages []Message) error {
-	packed := make([][]byte, len(messages))
+	n := len(messages)
+	at, sent, proven, sizes := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	devices, types, packed := make([]string, n), make([]string, n), make([][]byte, n)
 	for i, m := range messages {
+		at[i], devices[i], sent[i], proven[i] = m.At.UnixMicro(), text(m.Device), flag(m.Sent), flag(m.Proven)
+		types[i], sizes[i] = text(m.ContentType), int64(len(m.Octets))
 		var err error
 		if packed[i], err = deflate(m.Octets); err != nil {
 			return err
 		}
 	}
 	return d.write(ctx, func(t *tx) error {
-		for i, m := range messages {
-			if _, err := t.Exec(`INSERT INTO dm_message (at_us, device_name, sent, proven, content_type, size, octets)
-				VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-				m.At.UnixMicro(), text(m.Device), flag(m.Sent), flag(m.Proven), text(m.ContentType), int64(len(m.Octets)), packed[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return t.Insert("dm_message", "", database.Numbers("at_us", at), database.Texts("device_name", devices), database.Numbers("sent", sent),
+			database.Numbers("proven", proven), database.Texts("content_type", types), database.Numbers("size", sizes), database.Blobs("octets", packed))
 	})
 }
 

@@ -19,6 +19,12 @@ func newRecorder(large bool) *databasetest.Recorder {
 			strings.Contains(text, "dm_policy_device WHERE device_name IN (SELECT") && large {
 			return true
 		}
+		if large && (table == "dm_policy_version" || table == "dm_followed") {
+			return true // nothing is generated into them
+		}
+		if strings.HasPrefix(text, "SELECT COUNT(*)") && !strings.Contains(text, "WHERE") {
+			return true // the suite counts what is left
+		}
 		return table == "dm_schedule" || table == "dm_policy_read" || table == "dm_outbox" && strings.Contains(text, "MAX(number)")
 	}}
 }

@@ -69,6 +69,18 @@ func (p *Policies) Versions(ctx context.Context, before int64, limit int) ([]pol
 	}, `SELECT number, at_us, by_name, comment FROM dm_policy_version WHERE number < $1 ORDER BY number DESC LIMIT $2`, before, database.Page(limit))
 }
 
+// maxBehind is how many devices Behind counts.
+const maxBehind = 1_000_000
+
+// Behind is how many devices are marked, at most 1,000,000, and since when.
+func (p *Policies) Behind(ctx context.Context) (devices int, since time.Time, err error) {
+	var first database.Instant
+	err = p.d.db.Prepared().QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM (SELECT marked_us FROM dm_policy_device
+		WHERE marked_us IS NOT NULL ORDER BY marked_us LIMIT $1) AS marked), (SELECT MIN(marked_us) FROM dm_policy_device WHERE marked_us IS NOT NULL)`,
+		int64(maxBehind)).Scan(&devices, &first)
+	return devices, first.Time, unavailable(err)
+}
+
 // Save implements policy.Store.
 func (p *Policies) Save(ctx context.Context, v policy.Version, touched []policy.Scope) error {
 	m, err := policy.Compile(v.Document)

@@ -3,10 +3,11 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/roamgate/roamgate/dmlink/session"
-	"github.com/roamgate/roamgate/dmlink/syncml"
 	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
@@ -56,49 +57,21 @@ func (d *SQL) Next(ctx context.Context, device string, except []string, n int) (
 	}, text, args...)
 }
 
-// Claim implements session.Queue. Claims of one count share a statement: one for
-// all, unless a session ended badly before.
+// Claim implements session.Queue.
 func (d *SQL) Claim(ctx context.Context, device string, claims []session.Claim) ([]bool, error) {
-	attempts := map[int64]int{}
-	alike := map[int][]int64{}
-	var all []int64
+	attempts := make(map[int64]int, len(claims))
 	for _, c := range claims {
 		id, ok := commandID(c.Task)
-		if _, twice := attempts[id]; !ok || twice {
-			continue
+		if _, twice := attempts[id]; ok && !twice {
+			attempts[id] = c.Attempt
 		}
-		attempts[id] = c.Attempt
-		alike[c.Attempt] = append(alike[c.Attempt], id)
-		all = append(all, id)
 	}
-	won := map[int64]bool{}
-	type grant struct {
-		id     int64
-		policy bool
+	// In one order, so that servers don't wait for each other in a circle.
+	ids, counts := slices.Sorted(maps.Keys(attempts)), make([]int64, len(attempts))
+	for i, id := range ids {
+		counts[i] = int64(attempts[id])
 	}
-	err := d.write(ctx, func(t *tx) error {
-		clear(won)
-		if err := t.lock(all); err != nil {
-			return err
-		}
-		now, policies := d.now().UnixMicro(), false
-		for attempt, ids := range alike {
-			granted, err := query(t.Context(), t, func(r database.Row) (g grant, err error) { return g, r.Scan(&g.id, &g.policy) }, `UPDATE dm_command SET attempt = attempt + 1, claimed_us = $1
-				WHERE device_name = $2 AND state = 'waiting' AND attempt = $3 AND expires_us > $4 AND `+t.Among("id", "BIGINT", 5)+` RETURNING id, COALESCE(serial, 0) > 0`,
-				now, device, int64(attempt), now, database.Several(t.Engine, ids))
-			if err != nil {
-				return err
-			}
-			for _, g := range granted {
-				won[g.id] = true
-				policies = policies || g.policy
-			}
-		}
-		if policies {
-			return t.bump(device)
-		}
-		return nil
-	})
+	won, err := d.claim(ctx, device, ids, counts)
 	if err != nil {
 		return nil, err
 	}
@@ -112,133 +85,37 @@ func (d *SQL) Claim(ctx context.Context, device string, claims []session.Claim) 
 	return granted, nil
 }
 
-// lock commands in one order, so that servers don't wait for each other in a
-// circle. One row is an order.
-func (t *tx) lock(ids []int64) error {
-	if t.Engine != database.Postgres || len(ids) < 2 {
-		return nil
-	}
-	_, err := t.Exec(`SELECT id FROM dm_command WHERE `+t.Among("id", "BIGINT", 1)+` ORDER BY id FOR UPDATE`, ids)
-	return err
-}
-
-// Record implements session.Queue. Whatever a device that is unknown here says
-// is lost.
-func (d *SQL) Record(ctx context.Context, device string, r session.Report) error {
-	return d.write(ctx, func(t *tx) error {
-		if err := t.outcomes(device, r); err != nil {
-			return err
-		}
-		if len(r.DevInfo) == 0 && r.InfoDigest == nil && len(r.Alerts) == 0 {
+// claim commands that were claimed so often; on PostgreSQL in one round trip. One
+// that is policies' tells who computes them that it was sent.
+func (d *SQL) claim(ctx context.Context, device string, ids, counts []int64) (won map[int64]bool, err error) {
+	v, args := d.db.Rows(3, database.Numbers("command", ids), database.Numbers("claims", counts))
+	args = append([]any{d.now().UnixMicro(), device}, args...)
+	text := `UPDATE dm_command SET attempt = attempt + 1, claimed_us = $1 FROM ` + v + `
+		WHERE dm_command.id = v.command AND device_name = $2 AND state = 'waiting' AND attempt = v.claims AND expires_us > $1
+		RETURNING id, COALESCE(serial, 0) AS serial`
+	type grant struct{ id, serial int64 }
+	scan := func(r database.Row) (g grant, err error) { return g, r.Scan(&g.id, &g.serial) }
+	var granted []grant
+	if d.db.Engine == database.Postgres {
+		// Counted, so that all commands are locked before the mark.
+		granted, err = database.AtOnce(ctx, d.db, scan, `WITH granted AS (`+text+`),
+			bumped AS (UPDATE dm_policy_device SET mark = mark + 1 WHERE device_name = $2 AND (SELECT COUNT(*) FROM granted WHERE serial > 0) > 0)
+			SELECT id, serial FROM granted`, args...)
+		err = unavailable(err)
+	} else {
+		err = d.write(ctx, func(t *tx) (err error) {
+			if granted, err = query(t.Context(), t, scan, text, args...); err != nil {
+				return err
+			}
+			if slices.ContainsFunc(granted, func(g grant) bool { return g.serial > 0 }) {
+				return t.bump(device)
+			}
 			return nil
-		}
-		known, err := query(t.Context(), t, database.Scan[string], `SELECT name FROM dm_device WHERE name = $1`+t.ForUpdate(), device)
-		if err != nil || len(known) == 0 {
-			return err
-		}
-		if err := t.info(device, r); err != nil {
-			return err
-		}
-		for _, a := range r.Alerts {
-			if err := t.alert(device, a, r.At.UnixMicro()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// verdict is what outcomes have in common that are written by one statement.
-type verdict struct {
-	state CommandState
-	code  int
-}
-
-func verdictOf(o session.Outcome) verdict {
-	switch o.State {
-	case session.Confirmed:
-		return verdict{Confirmed, o.Code}
-	case session.Unknown:
-		return verdict{Unknown, o.Code}
-	case session.Undeliverable:
-		return verdict{Undeliverable, o.Code}
-	case session.Answered:
-		if o.Code == syncml.StatusAccepted {
-			return verdict{Accepted, o.Code}
-		}
+		})
 	}
-	return verdict{Answered, o.Code}
-}
-
-// told by the device itself, not concluded by us.
-func (v verdict) told() bool {
-	return v.state == Answered || v.state == Accepted || v.state == Confirmed
-}
-
-func (t *tx) outcomes(device string, r session.Report) error {
-	var order []verdict
-	alike := map[verdict][]int64{}
-	outcomes := map[int64]session.Outcome{}
-	var all []int64
-	for _, o := range r.Outcomes {
-		id, ok := commandID(o.Task)
-		if _, twice := outcomes[id]; !ok || twice {
-			continue
-		}
-		v := verdictOf(o)
-		if alike[v] == nil {
-			order = append(order, v)
-		}
-		alike[v], outcomes[id] = append(alike[v], id), o
-		all = append(all, id)
+	won = make(map[int64]bool, len(granted))
+	for _, g := range granted {
+		won[g.id] = true
 	}
-	if err := t.lock(all); err != nil {
-		return err
-	}
-	var survey []surveyed
-	policies := false
-	for _, v := range order {
-		from := `state = 'waiting'`
-		if v.told() {
-			from = `state IN ('waiting', 'unknown', 'expired', 'cancelled')`
-		}
-		type done struct {
-			id, closes, serial int64
-			detail             string
-		}
-		ended, err := query(t.Context(), t, func(r database.Row) (n done, err error) { return n, r.Scan(&n.id, &n.closes, &n.serial, &n.detail) },
-			`UPDATE dm_command SET state = $1, code = $2, ended_us = $3 WHERE device_name = $4 AND `+from+` AND `+t.Among("id", "BIGINT", 5)+`
-			RETURNING id, (SELECT closes FROM dm_task WHERE dm_task.id = dm_command.task_id), COALESCE(serial, -1),
-			(SELECT detail FROM dm_task WHERE dm_task.id = dm_command.task_id)`,
-			string(v.state), int64(v.code), r.At.UnixMicro(), device, database.Several(t.Engine, alike[v]))
-		if err != nil {
-			return err
-		}
-		for _, n := range ended {
-			o := outcomes[n.id]
-			if n.serial == surveySerial {
-				survey = append(survey, surveyed{n.id, n.detail, o})
-				continue
-			}
-			policies = policies || n.serial > 0
-			if err := t.answer(n.id, Answer{Parts: o.Parts, Results: o.Results}); err != nil {
-				return err
-			}
-			c := Command{State: v.state, Code: v.code}
-			if n.closes != 0 && c.Succeeded() && v.state != Accepted {
-				if err := t.wiped(device, n.id); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if policies {
-		if err := t.mark(device); err != nil {
-			return err
-		}
-	}
-	if len(survey) > 0 {
-		return t.survey(device, survey, r.At)
-	}
-	return nil
+	return won, err
 }

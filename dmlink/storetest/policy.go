@@ -88,6 +88,9 @@ func (p policies) Answer(t testing.TB, device string, at time.Time, outcomes ...
 func (s *suite) marks(want ...string) {
 	s.t.Helper()
 	var got []string
+	if n, since, err := s.Policies().Behind(s.t.Context()); err != nil || n != len(want) || since.IsZero() != (n == 0) {
+		s.t.Errorf("%d are behind since %v, %v, want %d", n, since, err, len(want))
+	}
 	all, err := s.Policies().Marked(s.t.Context(), s.clock.Now(), 100)
 	s.must(err)
 	computed := make([]policy.Computed, len(all))

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(*testing.T) *database.DB) {
 		{"cancelling", (*suite).cancelling},
 		{"a late answer", (*suite).late},
 		{"an accepted command", (*suite).accepted},
+		{"reports of many outcomes", (*suite).reports},
 		{"what a device tells", (*suite).told},
 		{"messages", (*suite).messages},
 		{"old commands", (*suite).old},

@@ -163,6 +163,7 @@ func postgresConfig(c Config) (*pgx.ConnConfig, error) {
 	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, connectTimeout)
 	for name, value := range map[string]string{
 		"application_name":                    "gatewayd",
+		"default_transaction_isolation":       "read committed", // see Write and AtOnce
 		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
 		"idle_in_transaction_session_timeout": fmt.Sprint(statementTimeout.Milliseconds()),
 	} {

@@ -146,52 +146,6 @@ func Several[T int64 | string](e Engine, values []T) any {
 	return string(text)
 }
 
-// Column of values, see Rows.
-type Column struct {
-	name, kind string
-	values     any
-	at         func(int) any
-	n          int
-}
-
-// Texts are a column.
-func Texts(name string, values []string) Column {
-	return Column{name, "TEXT", values, func(i int) any { return values[i] }, len(values)}
-}
-
-// Numbers are a column.
-func Numbers(name string, values []int64) Column {
-	return Column{name, "BIGINT", values, func(i int) any { return values[i] }, len(values)}
-}
-
-// Rows is a table v in FROM that has columns of values, all equally many, and
-// its parameters, which are numbered from first on and so the statement's last.
-// Many rows are one statement that way.
-func (e Engine) Rows(first int, columns ...Column) (text string, args []any) {
-	parts, names := make([]string, len(columns)), make([]string, len(columns))
-	if e == Postgres {
-		for i, c := range columns {
-			parts[i], names[i] = fmt.Sprintf("CAST($%d AS %s[])", first+i, c.kind), c.name
-			args = append(args, c.values)
-		}
-		return fmt.Sprintf("unnest(%s) AS v (%s)", strings.Join(parts, ", "), strings.Join(names, ", ")), args
-	}
-	rows := make([][]any, columns[0].n)
-	for i := range rows {
-		for _, c := range columns {
-			rows[i] = append(rows[i], c.at(i))
-		}
-	}
-	values, err := json.Marshal(rows)
-	if err != nil {
-		panic(err) // numbers and strings
-	}
-	for i, c := range columns {
-		parts[i] = fmt.Sprintf("json_extract(value, '$[%d]') AS %s", i, c.name)
-	}
-	return fmt.Sprintf("(SELECT %s FROM json_each($%d)) AS v", strings.Join(parts, ", "), first), []any{string(values)}
-}
-
 // Where collects the conditions of a list. Its zero value has none.
 type Where struct {
 	conditions []string

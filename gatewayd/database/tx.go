@@ -47,10 +47,29 @@ func (d *DB) Write(ctx context.Context, work func(*Tx) error) error {
 	if d.Engine == SQLite {
 		return d.share(ctx, work)
 	}
+	// Whatever the server's default: locks are taken, and what comes after a lock
+	// has to see what was committed while it was waited for.
+	o := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	return again(ctx, func() error { return d.once(ctx, o, work) })
+}
+
+// AtOnce is a transaction of PostgreSQL that is one statement, with the rows that
+// it returns: one round trip, where Write has three. It may be executed again as
+// what Write does is; an error leaves as little, or as much unknown.
+func AtOnce[T any](ctx context.Context, d *DB, scan func(Row) (T, error), text string, args ...any) (all []T, err error) {
+	err = again(ctx, func() error {
+		// The last row is followed by the word that it is committed, which Query waits
+		// for; or by why it isn't.
+		all, err = Query(ctx, d, scan, text, args...)
+		return err
+	})
+	return all, err
+}
+
+// again while PostgreSQL gives a transaction up.
+func again(ctx context.Context, try func() error) error {
 	for attempt := 1; ; attempt++ {
-		// Whatever the server's default: locks are taken, and what comes after a lock
-		// has to see what was committed while it was waited for.
-		err := d.once(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, work)
+		err := try()
 		if err == nil || attempt == attempts || !isContention(err) {
 			return err
 		}

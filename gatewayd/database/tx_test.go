@@ -29,6 +29,8 @@ func TestTransactions(t *testing.T) {
 			{"read", testRead},
 			{"packages share", testPackagesShare},
 			{"values", testValues},
+			{"rows", testInsert},
+			{"at once", testAtOnce},
 		} {
 			t.Run(c.name, func(t *testing.T) { c.test(t, open) })
 		}
@@ -323,5 +325,85 @@ func testValues(t *testing.T, open func(testing.TB) *database.DB) {
 	}
 	if n != 2 || m != 1 {
 		t.Errorf("among numbers %d, among texts %d", n, m)
+	}
+}
+
+// Insert writes what is in its columns, and ends as it was told.
+func testInsert(t *testing.T, open func(testing.TB) *database.DB) {
+	db := open(t)
+	octets := "BYTEA"
+	if db.Engine == database.SQLite {
+		octets = "BLOB"
+	}
+	if _, err := db.ExecContext(t.Context(), `CREATE TABLE r (id BIGINT PRIMARY KEY, name TEXT NOT NULL, octets `+octets+` NOT NULL)`); err != nil {
+		t.Fatal(err)
+	}
+	insert := func(end string, ids []int64, names []string, octets [][]byte) error {
+		return db.Write(t.Context(), func(t *database.Tx) error {
+			return t.Insert("r", end, database.Numbers("id", ids), database.Texts("name", names), database.Blobs("octets", octets))
+		})
+	}
+	if err := insert("", nil, nil, nil); err != nil {
+		t.Error(err)
+	}
+	if err := insert("", []int64{1, 2}, []string{`b"'`, ""}, [][]byte{{0, 255}, {}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := insert("", []int64{3, 2}, []string{"x", "y"}, [][]byte{{1}, {2}}); err == nil {
+		t.Error("a row is there twice")
+	}
+	if err := insert("ON CONFLICT (id) DO UPDATE SET name = excluded.name", []int64{4, 2}, []string{"x", "y"}, [][]byte{{1}, {2}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := database.Query(t.Context(), db, func(r database.Row) (text string, err error) {
+		var id int64
+		var name string
+		var octets []byte
+		err = r.Scan(&id, &name, &octets)
+		return fmt.Sprintf("%d %s %x", id, name, octets), err
+	}, `SELECT id, name, octets FROM r ORDER BY id`)
+	if want := []string{`1 b"' 00ff`, "2 y ", "4 x 01"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
+
+// One statement is done or not, and who asked hears which: also of what is only
+// found when it is committed.
+func testAtOnce(t *testing.T, open func(testing.TB) *database.DB) {
+	db := open(t)
+	if db.Engine != database.Postgres {
+		return // it has one writer, see Write
+	}
+	if _, err := db.ExecContext(t.Context(), `CREATE TABLE note (id BIGINT UNIQUE DEFERRABLE INITIALLY DEFERRED, text TEXT)`); err != nil {
+		t.Fatal(err)
+	}
+	add := func(ids ...int64) ([]int64, error) {
+		return database.AtOnce(t.Context(), db, database.Scan[int64], `INSERT INTO note (id) SELECT * FROM unnest(CAST($1 AS BIGINT[])) RETURNING id`, ids)
+	}
+	if got, err := add(1, 2); err != nil || !slices.Equal(got, []int64{1, 2}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := add(3, 2); err == nil {
+		t.Error("a row is there twice, and nobody says so")
+	}
+	if got := ids(t, db); !slices.Equal(got, []int64{1, 2}) {
+		t.Errorf("written %v", got)
+	}
+	// Two in a circle: the one that PostgreSQL gives up begins anew.
+	var all sync.WaitGroup
+	for _, order := range []string{"ASC", "DESC"} {
+		all.Go(func() {
+			for range 3 {
+				if _, err := database.AtOnce(t.Context(), db, database.Scan[int64], `WITH locked AS (SELECT id FROM note ORDER BY id `+order+` FOR UPDATE)
+					UPDATE note SET text = COALESCE(text, '') || 'x' FROM locked WHERE note.id = locked.id RETURNING note.id`); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	texts, err := database.Query(t.Context(), db, database.Scan[string], `SELECT text FROM note`)
+	if err != nil || !slices.Equal(texts, []string{"xxxxxx", "xxxxxx"}) {
+		t.Errorf("%q, %v", texts, err)
 	}
 }

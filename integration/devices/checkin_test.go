@@ -72,25 +72,28 @@ func onEach(t *testing.T, measure func(m *measured)) {
 	}
 	for _, engine := range []database.Engine{database.SQLite, database.Postgres} {
 		t.Run(string(engine), func(t *testing.T) {
-			name := database.SQLiteName(filepath.Join(t.TempDir(), "dm.db"))
+			m := &measured{t: t, program: bench, seconds: seconds, engine: engine, lab: newLaboratory(t)}
 			if engine == database.Postgres {
-				p := postgres.Start(t)
-				name = p.Name(p.Create(t))
+				m.postgres = postgres.Start(t)
+				m.name = m.postgres.Name(m.postgres.Create(t))
+			} else {
+				m.name = database.SQLiteName(filepath.Join(t.TempDir(), "dm.db"))
 			}
-			measure(&measured{t: t, program: bench, seconds: seconds, engine: engine, name: name, lab: newLaboratory(t)})
+			measure(m)
 		})
 	}
 }
 
 // measured is one server with its database.
 type measured struct {
-	t           *testing.T
-	program     string
-	seconds     int
-	engine      database.Engine
-	name        string
-	lab         laboratory
-	tasks, runs int
+	t        *testing.T
+	program  string
+	seconds  int
+	engine   database.Engine
+	name     string
+	postgres *postgres.Server // nil on SQLite
+	lab      laboratory
+	runs     int
 }
 
 func (m *measured) store(work func(*store.SQL)) {
@@ -138,9 +141,8 @@ func (m *measured) give(names []string, tasks int) {
 	m.t.Helper()
 	m.store(func(s *store.SQL) {
 		for i := range tasks {
-			m.tasks++
 			if _, _, err := s.Put(m.t.Context(), store.Task{
-				ID: fmt.Sprint("bench", m.tasks), Kind: "replace", By: "test", Created: time.Now(), Expires: time.Now().Add(time.Hour),
+				ID: fmt.Sprintf("bench%d-%d", m.runs, i), Kind: "replace", By: "test", Created: time.Now(), Expires: time.Now().Add(time.Hour),
 				Semantics: session.Idempotent, Command: one(syncml.Replace, fmt.Sprint(checkin.Root, "/", i), "new"),
 			}, names...); err != nil {
 				m.t.Fatal(err)
@@ -149,10 +151,18 @@ func (m *measured) give(names []string, tasks int) {
 	})
 }
 
-// run the bench. With commands each device comes once.
+// run the bench in a test of its own. With commands each device comes once.
 func (m *measured) run(what string, commands int, flags ...string) {
-	m.t.Helper()
 	m.runs++
+	m.t.Run(what, func(t *testing.T) {
+		one := *m
+		one.t = t
+		one.measure(what, commands, flags...)
+	})
+}
+
+func (m *measured) measure(what string, commands int, flags ...string) {
+	m.t.Helper()
 	if commands > 0 {
 		devices := 700 * m.seconds
 		name := fmt.Sprintf("bench-%d-%%07d", m.runs)
@@ -172,6 +182,10 @@ func (m *measured) run(what string, commands int, flags ...string) {
 	}
 	n := newNode(m.t, m.engine, m.name, m.lab, env...)
 	defer n.kill()
+	var before time.Duration
+	if m.postgres != nil {
+		before = m.postgres.Time()
+	}
 	running := m.bench(n, flags...)
 	if folder != "" {
 		file := filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", m.engine, m.runs))
@@ -182,11 +196,15 @@ func (m *measured) run(what string, commands int, flags ...string) {
 		}
 	}
 	r := running.wait()
+	var database time.Duration
+	if m.postgres != nil {
+		database = m.postgres.Time() - before
+	}
 	value := func(name string) float64 { f, _ := r.Figure(name); return f.Value }
 	l := r.Latencies[0]
-	m.t.Logf("%-8s %-37s %5.0f sessions/s, %6.0f commands/s, p50 %6.2f ms, p99 %6.2f ms; server %4.0f us a session, %.2f processors, generator %.2f; steal %.1f %%",
+	m.t.Logf("%-8s %-37s %5.0f sessions/s, %6.0f commands/s, p50 %6.2f ms, p99 %6.2f ms; server %4.0f us a session, %.2f processors, PostgreSQL %4.0f us a session, generator %.2f; steal %.1f %%",
 		m.engine, what, value("rate"), value("rate of commands"), l.P50/1e3, l.P99/1e3,
-		value("server's processor time a session"), value("server's processors in use"), r.Load*float64(r.Environment.Processors), 100*r.Steal)
+		value("server's processor time a session"), value("server's processors in use"), float64(database.Microseconds())/value("sessions"), r.Load*float64(r.Environment.Processors), 100*r.Steal)
 	if want := value("sessions") * float64(commands); value("commands executed") != want {
 		m.t.Errorf("%s: %v commands executed, want %v", what, value("commands executed"), want)
 	}

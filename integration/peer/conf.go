@@ -212,6 +212,9 @@ type Settings struct {
 	FragmentSize int
 	// Quiet logs next to nothing, for measurements.
 	Quiet bool
+	// Detailed logs what is done about Child SAs, in the daemon and in the kernel's
+	// place.
+	Detailed bool
 }
 
 // level of log lines about a part of the daemon.
@@ -220,6 +223,14 @@ func (s Settings) level(usual int) int {
 		return 0
 	}
 	return usual
+}
+
+// details are levels of Child SAs and of those who carry their packets.
+func (s Settings) details() string {
+	if !s.Detailed {
+		return ""
+	}
+	return "      chd = 2\n      knl = 2\n"
 }
 
 func (s Settings) String() string {
@@ -259,7 +270,7 @@ func (c *Charon) daemonConf(s Settings) string {
       ike = ` + strconv.Itoa(s.level(2)) + `
       cfg = ` + strconv.Itoa(s.level(2)) + `
       enc = ` + strconv.Itoa(s.level(1)) + `
-      flush_line = yes
+` + s.details() + `      flush_line = yes
     }
   }
   plugins {

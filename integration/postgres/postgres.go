@@ -11,7 +11,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -178,39 +177,16 @@ func (p *Server) Kill() {
 func (p *Server) KillHard() {
 	p.t.Helper()
 	data := filepath.Join(p.dir, "data")
-	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(p.first(), syscall.SIGKILL); err != nil {
 		p.t.Fatal(err)
 	}
 	// Those of its folder; they hold its shared memory.
-	for deadline := time.Now().Add(time.Minute); p.lives(data); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(p.processes(data)) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			p.t.Fatal("children of PostgreSQL outlive it")
 		}
 	}
 	p.Kill()
-}
-
-func (p *Server) lives(data string) bool {
-	p.t.Helper()
-	folders, err := filepath.Glob("/proc/[0-9]*/cwd")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for _, f := range folders {
-		if cwd, err := os.Readlink(f); err == nil && cwd == data {
-			return true
-		}
-	}
-	return false
 }
 
 // Name is the data source name of a database.

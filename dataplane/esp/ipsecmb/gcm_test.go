@@ -7,9 +7,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	mrand "math/rand/v2"
 	"testing"
 
@@ -142,57 +140,4 @@ func TestRefusals(t *testing.T) {
 	if err := Open(nil, nil); err != nil {
 		t.Error(err)
 	}
-}
-
-// Opening, as a packet loop would: in batches, and by crypto/cipher one by one.
-func BenchmarkOpen(b *testing.B) {
-	key := octets(16)
-	theirs := gcm(b, key)
-	own := newKey(b, key)
-	for _, size := range []int{64, 594, 1404} {
-		sealed := make([]byte, 64*(size+ICVLen))
-		jobs := make([]Job, 64)
-		for i := range jobs {
-			jobs[i] = Job{Offset: uint32(i * (size + ICVLen)), Length: uint32(size), AADLen: 8}
-			binary.BigEndian.PutUint64(jobs[i].Nonce[4:], uint64(i))
-			jobs[i].Use(own)
-		}
-		if err := Seal(sealed, jobs); err != nil {
-			b.Fatal(err)
-		}
-		buffer := make([]byte, len(sealed))
-		b.Run(fmt.Sprintf("%d/crypto-cipher", size), func(b *testing.B) {
-			for b.Loop() {
-				copy(buffer, sealed)
-				for i := range jobs {
-					text := buffer[jobs[i].Offset:][:size+ICVLen]
-					if _, err := theirs.Open(text[:0], jobs[i].Nonce[:], text, jobs[i].AAD[:8]); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-			perPacket(b, len(jobs))
-		})
-		for _, batch := range []int{1, 8, 64} {
-			b.Run(fmt.Sprintf("%d/batch-%d", size, batch), func(b *testing.B) {
-				for b.Loop() {
-					copy(buffer, sealed)
-					for from := 0; from < len(jobs); from += batch {
-						if err := Open(buffer, jobs[from:from+batch]); err != nil {
-							b.Fatal(err)
-						}
-					}
-				}
-				if !jobs[0].Good() {
-					b.Fatal("not authentic")
-				}
-				perPacket(b, len(jobs))
-			})
-		}
-	}
-}
-
-func perPacket(b *testing.B, packets int) {
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*packets), "ns/packet")
-	b.ReportMetric(0, "ns/op")
 }
