@@ -33,6 +33,7 @@ func cli(t *testing.T, line ...string) (code int, stdout, stderr string) {
 type fakeGateway struct {
 	reloadErr error
 	killed    []local.Kill
+	forgotten int
 }
 
 func (f *fakeGateway) Status() local.Status {
@@ -94,6 +95,8 @@ func (f *fakeGateway) WatchDrops(context.Context) (<-chan local.DroppedPacket, e
 	close(ch)
 	return ch, nil
 }
+
+func (f *fakeGateway) ForgetVersions() error { f.forgotten++; return nil }
 
 func (f *fakeGateway) Reload() (local.Reloaded, error) { return local.Reloaded{}, f.reloadErr }
 
@@ -195,6 +198,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"lease", "release", "phone-1", socket}, exitFailed, "gatewayd session kill phone-1"},
 		{[]string{"lease", "release", "nobody", socket}, exitFailed, "has no lease"},
 		{[]string{"lease", "release", "phone-2", socket}, exitOK, "is free"},
+		{[]string{"gateway", "forget-versions", socket}, exitOK, "forgotten; what is in force stays"},
 		{[]string{"reload", socket}, exitFailed, "nothing has changed:\n  gatewayd.yaml:3: one\n  gatewayd.yaml:4: two"},
 		{[]string{"stop", socket}, exitOK, "deleting sessions: 2 sessions left\nstopped"},
 		{[]string{"status", nowhere}, exitFailed, "gatewayd run gateway"},

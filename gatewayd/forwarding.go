@@ -148,6 +148,9 @@ func commonSelectors(c *config.Config) []dataplane.Selector {
 	if a := c.Gateway.Tunnel.Address; a.IsValid() {
 		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()), netip.PrefixFrom(broadcast, 32))
 	}
+	if a := c.Gateway.Tunnel.IPv6; a.IsValid() {
+		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+	}
 	selectors := make([]dataplane.Selector, len(prefixes))
 	for i, p := range prefixes {
 		selectors[i] = dataplane.Selector{First: p.Masked().Addr(), Last: xfrm.LastAddr(p), LastPort: 0xFFFF}

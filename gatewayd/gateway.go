@@ -136,7 +136,8 @@ func (g *gateway) settings(b *config.Built) session.Settings {
 	s := settings(b, g.backend.Features(), g.ring)
 	if door.drain.On || door.refusing {
 		closed := *b.IKE
-		if closed.Drained = true; door.drain.On {
+		closed.Drained, closed.Unattended = door.drain.On, door.refusing
+		if door.drain.On {
 			closed.RedirectTo = door.drain.To
 		}
 		s.IKE = &closed

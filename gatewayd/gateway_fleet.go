@@ -53,6 +53,7 @@ database. Until then they are left as they are.`,
 			example: "  gatewayd gateway epoch",
 			table:   func(t *tabwriter.Writer, e api.Epoch) { pairs(t, "epoch", e.Epoch) },
 		}),
+		g.forgetVersionsCommand(),
 		list(f, api.GatewaySessions, listOf[api.ListSessions, api.Session]{
 			example: "  gatewayd gateway sessions --gateway gateway-1", head: sessionHead, row: sessionRow,
 		}),
@@ -70,6 +71,29 @@ database. Until then they are left as they are.`,
   gatewayd gateway config export > gateways.yaml`
 	f.add(c)
 	return c
+}
+
+// forgetVersionsCommand is for the gateway itself, and the only one here that is.
+func (g *global) forgetVersionsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "forget-versions",
+		Short: "At the gateway itself: let any manager go on from here, whatever was pushed last",
+		Long: `Run this on the gateway, not where the manager is. The gateway forgets which
+version it has of what was pushed, keeps what is in force, and takes what the next
+manager that connects says. It is the way out where somebody with a stolen manager's
+key has pushed versions so far ahead that "gatewayd gateway epoch" doesn't get past
+them: revoke that key first, then run this at each gateway. It is logged, with who
+asked for it.`,
+		Example: `  gatewayd gateway forget-versions`,
+		Args:    args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := g.client().ForgetVersions(c.Context()); err != nil {
+				return explain(err)
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), "forgotten; what is in force stays until a manager pushes")
+			return err
+		},
+	}
 }
 
 func gatewayState(v api.Gateway) string {

@@ -18,6 +18,7 @@ import (
 	"github.com/roamgate/roamgate/control/session"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/gatewayd/config"
+	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/pushed"
 )
 
@@ -29,6 +30,7 @@ type management struct {
 	roll    *pushed.Roll
 	ring    *ticket.Ring
 	alerts  *alerter.Alerter // nil: there is no address to send from
+	sockets alertSockets     // of alerts
 	name    string
 	logger  *slog.Logger
 	gateway *gateway
@@ -167,7 +169,7 @@ func (m *management) apply(c agent.Change) []error {
 		}
 		m.ring.Replace(keys)
 		return nil
-	case gcm.Access, gcm.Addresses, gcm.Settings:
+	case gcm.Access, gcm.Addresses, gcm.Settings, gcm.Trust:
 		return m.applySettings(c.Set)
 	default:
 		return []error{fmt.Errorf("section %q is not known", section)}
@@ -186,6 +188,10 @@ func (m *management) applySettings(set *gcm.Set) []error {
 			// What restricts devices isn't known: those of the other groups are in
 			// quarantine, and nothing is open to these.
 			m.pushed.Groups = []config.Group{{Name: config.DefaultGroup, Rules: config.Closed()}}
+		case set.Section() == gcm.Trust && len(next.Roots) > 0:
+			// A root that the manager took away isn't to come back from the file: if
+			// these don't fit to what is there else, the gateway says so and ends.
+			m.pushed = next
 		}
 		return errs
 	}
@@ -246,21 +252,55 @@ func (m *management) run(cfg *config.Config, over <-chan struct{}, followers *sy
 	return nil
 }
 
-// openAlerts sends them from the gateway's address inside the tunnel, if there
-// is one.
+// openAlerts sends them from the gateway's addresses inside the tunnel, if there
+// are some.
 func (m *management) openAlerts(cfg *config.Config, undo *undoStack) error {
-	at := cfg.Gateway.Tunnel.Address
-	if !at.IsValid() {
-		m.logger.Info("alerts can't be sent to devices: gateway.tunnel.address isn't set")
+	from := cfg.Gateway.Tunnel.Addresses()
+	if len(from) == 0 {
+		m.logger.Info("alerts can't be sent to devices: neither gateway.tunnel.address nor gateway.tunnel.ipv6 is set")
 		return nil
 	}
-	conn, err := alerter.Listen(netip.AddrPortFrom(at, alerter.Port))
-	if err != nil {
-		return cfg.Problem("gateway.tunnel.address", err.Error())
+	for _, at := range from {
+		key, conn := "gateway.tunnel.address", &m.sockets.v4
+		if at.Is6() {
+			key, conn = "gateway.tunnel.ipv6", &m.sockets.v6
+		}
+		socket, err := alerter.Listen(netip.AddrPortFrom(at, alerter.Port))
+		if err != nil {
+			return cfg.Problem(key, err.Error())
+		}
+		undo.push("", socket.Close)
+		*conn = socket
 	}
-	undo.push("", conn.Close)
-	m.alerts = alerter.New(alerter.Config{Conn: conn, Lookup: m.where, Report: m.alerted})
+	m.alerts = alerter.New(alerter.Config{Conn: &m.sockets, Lookup: m.where, Report: m.alerted})
 	return nil
+}
+
+// alertSockets are one for each family that the gateway has an address of.
+type alertSockets struct{ v4, v6 alerter.Conn }
+
+// of a family; nil where the gateway has no address of it.
+func (s *alertSockets) of(a netip.Addr) alerter.Conn {
+	if a.Is4() {
+		return s.v4
+	}
+	return s.v6
+}
+
+// WriteToUDPAddrPort from the address of the same family.
+func (s *alertSockets) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	if conn := s.of(to.Addr()); conn != nil {
+		return conn.WriteToUDPAddrPort(b, to)
+	}
+	return 0, fmt.Errorf("%v: the gateway has no address of this family inside", to.Addr())
+}
+
+// ForgetVersions of what was pushed.
+func (g *gateway) ForgetVersions() error {
+	if g.management == nil {
+		return fmt.Errorf("%w: this gateway has no manager", local.ErrConflict)
+	}
+	return g.management.agent.ForgetVersions()
 }
 
 // close the file; ticket keys are erased.

@@ -39,16 +39,18 @@ func (m *management) alerted(r alerter.Result) {
 	m.agent.Events.Add(gcm.Event{Kind: gcm.AlertResult, Device: r.Device, Alert: r.Alert, Reason: string(r.Outcome), Count: uint64(r.Tries)})
 }
 
-// where a device is, for the alerter: its IPv4 address, as the gateway's own in
-// the tunnel is one.
+// where a device is, for the alerter: the first of its addresses that the gateway
+// has an address beside, IPv4 before IPv6.
 func (m *management) where(device string) (alerter.Device, bool) {
 	info, ok := m.gateway.sessions.Session(device)
 	if !ok {
 		return alerter.Device{}, false
 	}
-	for _, a := range info.VirtualIPs {
-		if a.Is4() {
-			return alerter.Device{Address: a, Heard: info.LastIn}, true
+	for _, four := range []bool{true, false} {
+		for _, a := range info.VirtualIPs {
+			if a.Is4() == four && m.sockets.of(a) != nil {
+				return alerter.Device{Address: a, Heard: info.LastIn}, true
+			}
 		}
 	}
 	return alerter.Device{}, false

@@ -74,7 +74,7 @@ func (h managementHost) End(device, id string) bool {
 // Alert a device through its tunnel.
 func (h managementHost) Alert(device, alert string, octets []byte) error {
 	if h.m.alerts == nil {
-		return fmt.Errorf("%w: gateway.tunnel.address isn't set", agent.ErrNoAlerts)
+		return fmt.Errorf("%w: neither gateway.tunnel.address nor gateway.tunnel.ipv6 is set", agent.ErrNoAlerts)
 	}
 	err := h.m.alerts.Send(device, alert, octets)
 	switch {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -285,7 +286,7 @@ func TestAccessThatCannotBeBuilt(t *testing.T) {
 // they are sent.
 func (r *managedRig) closedTo() (closed bool, to string) {
 	s := r.sessions.updates[len(r.sessions.updates)-1]
-	return s.IKE.Drained, s.IKE.RedirectTo
+	return s.IKE.Drained || s.IKE.Unattended, s.IKE.RedirectTo
 }
 
 // Without a manager for too long newcomers are refused, if that is configured,
@@ -359,7 +360,7 @@ func TestManagementEvents(t *testing.T) {
 	r := newManagedRig(t)
 	m := r.management
 	host := managementHost{r.gateway, m}
-	r.sessions.infos = []session.Info{{ID: 0xa1, Summary: ike.Summary{Device: "phone-1", VirtualIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}}, {ID: 0xa2, Summary: ike.Summary{Device: "phone-2"}}}
+	r.sessions.infos = []session.Info{{ID: 0xa1, Summary: ike.Summary{Device: "phone-1", VirtualIPs: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}}, {ID: 0xa2, Summary: ike.Summary{Device: "phone-2", VirtualIPs: []netip.Addr{netip.MustParseAddr("fd00::2")}}}}
 	before := m.agent.State().Cursor
 	r.recorded(session.Record{Event: session.RecordStart, Device: "phone-1", Session: "00000000000000a1"})
 	r.recorded(session.Record{Event: session.RecordInterim, Device: "phone-1"})
@@ -382,11 +383,19 @@ func TestManagementEvents(t *testing.T) {
 			t.Errorf("ending %s of %s: %t", c.id, c.device, got)
 		}
 	}
+	if _, ok := m.where("phone-1"); ok {
+		t.Error("phone-1 can be alerted, and the gateway has no address to do it from")
+	}
+	m.sockets.v4 = new(net.UDPConn)
 	if d, ok := m.where("phone-1"); !ok || d.Address.String() != "10.9.0.1" {
 		t.Errorf("phone-1: %+v, %t", d, ok)
 	}
 	if _, ok := m.where("phone-2"); ok {
 		t.Error("phone-2 has no IPv4 address")
+	}
+	m.sockets.v6 = new(net.UDPConn)
+	if d, ok := m.where("phone-2"); !ok || !d.Address.Is6() {
+		t.Errorf("phone-2: %+v, %t", d, ok)
 	}
 	if err := host.Alert("phone-1", "a", []byte("x")); err == nil {
 		t.Error("an alert without an address to send it from")

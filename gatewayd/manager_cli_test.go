@@ -38,7 +38,8 @@ import (
 // noun is an operation; one that isn't says here why.
 func TestCommandsAreTheTable(t *testing.T) {
 	besides := map[string]string{
-		"gatewayd policy export": "policy.show as a file",
+		"gatewayd policy export":           "policy.show as a file",
+		"gatewayd gateway forget-versions": "at the gateway itself, where no manager has a say",
 	}
 	operations, nouns := map[string]*api.Operation{}, map[string]bool{}
 	for _, o := range api.Operations() {

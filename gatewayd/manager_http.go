@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/gatewayd/https"
 	"github.com/roamgate/roamgate/gatewayd/local"
 	"github.com/roamgate/roamgate/gatewayd/metrics"
@@ -19,13 +21,40 @@ func (m *managerServer) monitoring() http.Handler {
 }
 
 func (m *managerServer) snapshot() metrics.Manager {
-	st := m.dm.Stats()
+	st, alerts := m.dm.Stats(), m.alerter.Stats()
 	out := metrics.Manager{
 		Sessions: st.Sessions, Unproven: st.Unproven, Answered: st.Answered, Refused: st.Refused,
 		Certificates: m.identity.Refused(), Dropped: m.batch.Dropped(), Followed: m.accounts.Followed(),
+		Gateways:      fleetFigures(m.fleet.Links(), time.Now()),
+		AlertsWaiting: alerts.Waiting, AlertsAway: alerts.Away, AlertsSilent: alerts.Silent,
+		AlertsSent: alerts.Sent, AlertsFailed: alerts.Failed,
 		Server: m.serverSnapshot(map[string]*https.Server{"dm": m.devices, "dm_admins": m.admins}),
 	}
 	return out
+}
+
+// fleetFigures of gateways for a scrape.
+func fleetFigures(links []push.Status, now time.Time) map[string]metrics.Gateway {
+	all := make(map[string]metrics.Gateway, len(links))
+	for _, s := range links {
+		g := metrics.Gateway{
+			Connected: s.Connected, Behind: len(s.Behind), Push: s.Latency.Seconds(), Events: s.Events, Disbelieved: s.Disbelieved,
+		}
+		if s.Connected {
+			g.Sessions = s.State.Sessions
+		}
+		if s.State.Cursor > s.Cursor {
+			g.EventsBehind = s.State.Cursor - s.Cursor
+		}
+		if end := s.State.CertificateEnds; !end.IsZero() {
+			g.CertificateEnds = float64(end.Unix())
+		}
+		for _, since := range s.Behind {
+			g.BehindFor = max(g.BehindFor, now.Sub(since).Seconds())
+		}
+		all[s.Gateway.Name] = g
+	}
+	return all
 }
 
 // listenLocal serves commands of this host.

@@ -165,7 +165,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		return explainHost(err)
 	}
 	var inside []netip.Prefix
-	if a := cfg.Gateway.Tunnel.Address; a.IsValid() {
+	for _, a := range cfg.Gateway.Tunnel.Addresses() {
 		inside = append(inside, netip.PrefixFrom(a, a.BitLen()))
 	}
 	lists, err := openAccess(cfg, forward.name, built.Groups, forward.inKernel, logger)

@@ -62,7 +62,7 @@ func (m *managerServer) newFleet(ctx context.Context, built *config.BuiltManager
 		Sign: sign, SealKey: m.key, Feed: enrolled{m.directory, time.Now},
 		Quarantine: config.QuarantineGroup, QuarantineNew: g.QuarantineNew, DefaultGroup: g.DefaultGroup, AdmitUnknown: g.AdmitUnknown,
 		Rest: time.Duration(g.AddressRest), TicketPeriod: time.Duration(g.TicketPeriod), TicketLifetime: time.Duration(g.TicketLifetime),
-		Retention: time.Duration(g.Events), Check: checkContent, Log: m.logger,
+		Retention: time.Duration(g.Events), Trust: deviceTrust(built), Check: checkContent, Log: m.logger,
 		Started: func(device string) {
 			// What waited since before this process began is told, too.
 			if err := m.alerter.Wake(device); err != nil {
@@ -212,21 +212,43 @@ func fleetReader(f *fleet.Fleet) accounts.Reader {
 	return accounts.Reader{Name: "gateways", Cursor: f.Cursor, Read: f.Follow}
 }
 
+// deviceTrust is what gateways are told first: devices that are managed connect,
+// too.
+func deviceTrust(built *config.BuiltManager) *fleet.Trust {
+	t := &fleet.Trust{}
+	for _, list := range []struct {
+		from []*x509.Certificate
+		to   *[]string
+	}{{built.Roots, &t.Roots}, {built.Intermediates, &t.Intermediates}} {
+		for _, c := range list.from {
+			*list.to = append(*list.to, string(ca.EncodeCertificates(c)))
+		}
+	}
+	return t
+}
+
 // checkContent as gateways would, as far as that can be told without one.
 func checkContent(c fleet.Content) []error {
 	var wrong []error
-	set, err := gcm.NewSet(gcm.Access)
-	if err != nil {
-		return []error{err}
+	take := func(section gcm.Section, records []gcm.Record) {
+		set, err := gcm.NewSet(section)
+		if err == nil {
+			_, err = set.Commit(gcm.Version{Epoch: 1, Number: 1}, records, nil)
+		}
+		if err != nil {
+			wrong = append(wrong, err)
+			return
+		}
+		wrong = append(wrong, pushed.Take(new(config.Pushed), "", set)...)
 	}
 	var groups []gcm.Record
 	for name, g := range c.Groups {
 		groups = append(groups, gcm.AccessGroup{Name: name, Rules: g.Rules, Closed: g.Closed, DeviceRate: g.DeviceRate, GroupRate: g.GroupRate}.Record())
 	}
-	if _, err := set.Commit(gcm.Version{Epoch: 1, Number: 1}, groups, nil); err != nil {
-		wrong = append(wrong, err)
-	} else {
-		wrong = append(wrong, pushed.Take(new(config.Pushed), "", set)...)
+	take(gcm.Access, groups)
+	// What isn't PEM was found before.
+	if authorities, err := c.Trust.Records(); err == nil {
+		take(gcm.Trust, authorities)
 	}
 	records, err := c.SettingTexts()
 	if err != nil {

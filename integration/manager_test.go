@@ -113,6 +113,12 @@ func (m *managed) known(name string, inside netip.Addr) push.Gateway {
 // ask a gateway something else by the same certificate.
 func (m *managed) ask(t *testing.T, name string, inside netip.Addr, method, path, body string) (int, string) {
 	t.Helper()
+	return m.send(t, name, inside, method, path, "", body)
+}
+
+// send it with a content type.
+func (m *managed) send(t *testing.T, name string, inside netip.Addr, method, path, kind, body string) (int, string) {
+	t.Helper()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	transport := &http.Transport{
@@ -123,6 +129,9 @@ func (m *managed) ask(t *testing.T, name string, inside netip.Addr, method, path
 	r, err := http.NewRequestWithContext(m.s.ctx, method, "https://"+m.known(name, inside).Address.String()+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if kind != "" {
+		r.Header.Set("Content-Type", kind)
 	}
 	answer, err := transport.RoundTrip(r)
 	if err != nil {

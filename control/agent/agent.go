@@ -208,14 +208,17 @@ func (r *Refused) Error() string {
 func (r *Refused) Unwrap() error { return r.Err }
 
 // Replace a section by a set, which is the agent's from now on. It is on disk
-// when Replace returns without an error. Errors: ErrStale, ErrStorage, and
-// ErrRefused as a *Refused.
+// when Replace returns without an error. Errors: ErrStale, ErrEpoch,
+// ErrStorage, and ErrRefused as a *Refused.
 func (a *Agent) Replace(set *gcm.Set) (gcm.SectionState, error) {
 	s := a.sections[set.Section()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if set.Version().Compare(s.set.Version()) <= 0 {
 		return *s.state.Load(), fmt.Errorf("%w: %v, here is %v", gcm.ErrStale, set.Version(), s.set.Version())
+	}
+	if err := a.near(set.Version()); err != nil {
+		return *s.state.Load(), err
 	}
 	if err := a.check(set); err != nil {
 		return *s.state.Load(), err
@@ -237,7 +240,7 @@ func (a *Agent) Patch(d gcm.Delta) (gcm.SectionState, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.set.Check(d); err != nil {
+	if err := errors.Join(s.set.Check(d), a.near(d.Version)); err != nil {
 		return *s.state.Load(), err
 	}
 	next := s.set

@@ -20,7 +20,6 @@
 //
 //	meta             "version" -> 4 octets; "run" -> 8 octets, counts starts;
 //	                 "identity" -> certificate chain in PEM; "heard" -> 8 octets,
-//	                 when a manager was, Unix time in nanoseconds; "heard" -> 8 octets,
 //	                 when a manager was, Unix time in nanoseconds;
 //	                 SECTION -> epoch 8 | number 8 | hash 32
 //	records:SECTION  key -> value, as they came

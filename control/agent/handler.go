@@ -136,7 +136,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, gcm.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, gcm.ErrStale), errors.Is(err, gcm.ErrBase):
+	case errors.Is(err, gcm.ErrStale), errors.Is(err, gcm.ErrEpoch), errors.Is(err, gcm.ErrBase):
 		return http.StatusConflict
 	case errors.Is(err, gcm.ErrHash), errors.Is(err, gcm.ErrRecord), errors.Is(err, gcm.ErrRefused):
 		return http.StatusUnprocessableEntity

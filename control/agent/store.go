@@ -181,6 +181,11 @@ func (s *store) patch(d gcm.Delta) error {
 	})
 }
 
+// setVersion of a section whose content stays.
+func (s *store) setVersion(section gcm.Section, v gcm.Version, h gcm.Hash) error {
+	return s.update(section, v, h, func(*bbolt.Tx) error { return nil })
+}
+
 func (s *store) update(section gcm.Section, v gcm.Version, h gcm.Hash, records func(*bbolt.Tx) error) error {
 	head := binary.BigEndian.AppendUint64(nil, v.Epoch)
 	head = append(binary.BigEndian.AppendUint64(head, v.Number), h[:]...)

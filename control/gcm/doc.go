@@ -5,7 +5,7 @@
 //
 // # Documents
 //
-// What a gateway is told is five documents, the sections. Each is a set of
+// What a gateway is told is six documents, the sections. Each is a set of
 // records with unique keys, has a Version of its own, and is applied as a whole
 // or not at all, so that a bad access list never holds back a revocation.
 //
@@ -15,6 +15,8 @@
 //	addresses  pools of virtual addresses, and those of neighbours
 //	tickets    keys of session resumption; secret
 //	settings   algorithms, what devices are told, redirection
+//	trust      certificates of the CAs whose devices get in, roots and those
+//	           below them
 //
 // A Snapshot is a whole section. A Delta leads from one to the next and names
 // the hash of what it starts from and of what it leads to.

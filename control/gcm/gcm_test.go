@@ -190,6 +190,7 @@ func everyRecord() map[Section][]struct {
 	x := netip.MustParseAddr("fd00::ffff")
 	k := TicketKey{ID: [8]byte{1}, Secret: [32]byte{2}, From: noon}
 	s := Setting{"redirect.to", `"gateway-2.example.com"`}
+	root, below := Authority{Root: true, DER: []byte("a certificate")}, Authority{DER: []byte("another one")}
 	type pair = struct {
 		r    Record
 		want any
@@ -200,6 +201,7 @@ func everyRecord() map[Section][]struct {
 		Addresses: {{p.Record(), p}, {ExcludeRecord(x), x}},
 		Tickets:   {{k.Record(), k}},
 		Settings:  {{s.Record(), s}},
+		Trust:     {{root.Record(), root}, {below.Record(), below}},
 	}
 }
 
@@ -239,6 +241,8 @@ func TestRecordsThatAreNone(t *testing.T) {
 		"host bits":               {Addresses, Record{[]byte{'p', 24, 10, 0, 0, 1}, nil}, ErrRecord},
 		"network of 33 bits":      {Addresses, Record{[]byte{'p', 33, 10, 0, 0, 1}, nil}, ErrRecord},
 		"half a ticket key":       {Tickets, Record{[]byte("k12345678"), make([]byte, 39)}, ErrRecord},
+		"another certificate":     {Trust, Record{Authority{DER: []byte("a")}.Record().Key, []byte("b")}, ErrRecord},
+		"no certificate":          {Trust, Authority{}.Record(), ErrRecord},
 		"setting without UTF-8":   {Settings, Record{[]byte("a"), []byte{0xff}}, ErrRecord},
 	} {
 		if got, err := Decode(c.section, c.r); !errors.Is(err, c.want) || got != nil {

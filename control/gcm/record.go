@@ -1,6 +1,8 @@
 package gcm
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -17,6 +19,8 @@ const (
 	kindPool       = 'p'
 	kindExclude    = 'x'
 	kindTicketKey  = 'k'
+	kindRoot       = 'a'
+	kindBelow      = 'i'
 )
 
 // MaxAddresses that one device may be assigned.
@@ -81,6 +85,14 @@ type TicketKey struct {
 // "ike.proposals", as JSON text.
 type Setting struct {
 	Name, Value string
+}
+
+// Authority is the certificate of a CA whose devices get in.
+type Authority struct {
+	// Root: it is a trust anchor. Otherwise it helps to build a path to one.
+	Root bool
+	// DER is the X.509 certificate. Nothing here looks into it.
+	DER []byte
 }
 
 // Record of an authorisation.
@@ -157,8 +169,18 @@ func (k TicketKey) Record() Record {
 // Record of a setting.
 func (s Setting) Record() Record { return Record{[]byte(s.Name), []byte(s.Value)} }
 
+// Record of a CA's certificate, under the SHA-256 of it.
+func (a Authority) Record() Record {
+	kind, digest := byte(kindBelow), sha256.Sum256(a.DER)
+	if a.Root {
+		kind = kindRoot
+	}
+	return Record{append([]byte{kind}, digest[:]...), a.DER}
+}
+
 // Decode is the typed form of a record: an Authorisation, Revocation,
-// AccessGroup, Pool, netip.Addr (one that is excluded), TicketKey or Setting.
+// AccessGroup, Pool, netip.Addr (one that is excluded), TicketKey, Setting or
+// Authority.
 // Error: ErrRecord or ErrTooLarge.
 func Decode(section Section, r Record) (any, error) {
 	_, key, value, ok := section.limits()
@@ -208,6 +230,10 @@ func decode(section Section, r Record) (any, error) {
 	case Tickets:
 		if r.Key[0] == kindTicketKey {
 			return decodeTicketKey(r)
+		}
+	case Trust:
+		if r.Key[0] == kindRoot || r.Key[0] == kindBelow {
+			return decodeAuthority(r)
 		}
 	}
 	return nil, invalid(section, r, "unknown kind")
@@ -307,6 +333,13 @@ func decodeTicketKey(r Record) (TicketKey, error) {
 		return TicketKey{}, invalid(Tickets, r, "not a time")
 	}
 	return TicketKey{ID: [8]byte(r.Key[1:]), From: from, Secret: [32]byte(r.Value[8:])}, nil
+}
+
+func decodeAuthority(r Record) (Authority, error) {
+	if digest := sha256.Sum256(r.Value); len(r.Value) == 0 || !bytes.Equal(r.Key[1:], digest[:]) {
+		return Authority{}, invalid(Trust, r, "not under the SHA-256 of a certificate")
+	}
+	return Authority{Root: r.Key[0] == kindRoot, DER: r.Value}, nil
 }
 
 // seconds reads a time between 1970 and the year 9999.

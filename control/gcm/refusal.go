@@ -33,7 +33,7 @@ var codes = []struct {
 	code string
 	err  error
 }{
-	{"malformed", ErrMalformed}, {"too_large", ErrTooLarge}, {"stale", ErrStale}, {"base", ErrBase},
+	{"malformed", ErrMalformed}, {"too_large", ErrTooLarge}, {"stale", ErrStale}, {"epoch", ErrEpoch}, {"base", ErrBase},
 	{"hash", ErrHash}, {"record", ErrRecord}, {"refused", ErrRefused}, {"busy", ErrBusy}, {"storage", ErrStorage},
 }
 

@@ -16,11 +16,12 @@ const (
 	Addresses Section = "addresses"
 	Tickets   Section = "tickets"
 	Settings  Section = "settings"
+	Trust     Section = "trust"
 )
 
 // Sections in the order in which a manager sends them: what takes something
 // away from devices comes first.
-var Sections = []Section{Devices, Tickets, Access, Addresses, Settings}
+var Sections = []Section{Devices, Trust, Tickets, Access, Addresses, Settings}
 
 // limits of a section: records, and octets of one record's key and value.
 func (s Section) limits() (records, key, value int, ok bool) {
@@ -35,6 +36,8 @@ func (s Section) limits() (records, key, value int, ok bool) {
 		return 256, 64, 256, true
 	case Settings:
 		return 256, 64, 64 << 10, true
+	case Trust:
+		return 256, 64, 8 << 10, true
 	}
 	return 0, 0, 0, false
 }
@@ -45,6 +48,11 @@ type Version struct {
 	Epoch  uint64 `json:"epoch"`
 	Number uint64 `json:"number"`
 }
+
+// MaxEpochStep is how far an epoch may be ahead of the highest one that a gateway
+// has, in one document. A manager takes the next one; who has stolen a manager's
+// key and takes the last there is would keep every other manager out.
+const MaxEpochStep = 1 << 20
 
 // Compare orders versions.
 func (v Version) Compare(w Version) int {
@@ -62,6 +70,8 @@ var (
 	ErrTooLarge = errors.New("document is too large")
 	// ErrStale: the version isn't newer than what is there.
 	ErrStale = errors.New("document is not newer")
+	// ErrEpoch: the epoch is too far ahead of what is there, see MaxEpochStep.
+	ErrEpoch = errors.New("document's epoch is too far ahead")
 	// ErrBase: a delta that starts from something else than what is there. A
 	// snapshot helps.
 	ErrBase = errors.New("delta has another base")

@@ -36,6 +36,10 @@ func (s *Set) Section() Section { return s.section }
 // Version of the content.
 func (s *Set) Version() Version { return s.version }
 
+// Renumber the content, whatever its version was. It is for who decides to
+// forget that; everybody else commits.
+func (s *Set) Renumber(v Version) { s.version = v }
+
 // Len is the number of records.
 func (s *Set) Len() int { return s.records.len() }
 

@@ -70,6 +70,9 @@ type Config struct {
 	// Drained: those who don't know redirection, or all where RedirectTo is empty,
 	// get no answer, which sends them to the next gateway of their list.
 	Drained bool
+	// Unattended: nobody gets an answer, because nobody has said for too long who may
+	// connect.
+	Unattended bool
 
 	// Tickets for session resumption (RFC 5723): a responder gives them to peers
 	// that ask, an initiator asks.

@@ -41,6 +41,9 @@ func (m *Machine) welcome(now time.Time, in Message, msg *ikewire.Message, nonce
 	case m.cfg.Drained:
 		m.closed(now, CloseShutdown, "the gateway is being drained", false)
 		return false, false
+	case m.cfg.Unattended:
+		m.closed(now, CloseUnattended, "no manager is heard from", false)
+		return false, false
 	}
 	return between, true
 }

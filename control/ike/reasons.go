@@ -43,6 +43,8 @@ const (
 	// Its address was assigned to another device, or another one to this.
 	CloseReaddressed CloseReason = "readdressed"
 	CloseShutdown    CloseReason = "shutdown"
+	// Nobody new is let in without a manager.
+	CloseUnattended CloseReason = "unattended"
 )
 
 // Note names an event that is counted and doesn't end the IKE SA.

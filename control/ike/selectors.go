@@ -116,7 +116,10 @@ func (s *Settings) allowed(f families) []dataplane.Selector {
 	if s == nil || len(s.Networks) == 0 {
 		return networks(nil, f)
 	}
-	return append(hosts(s.Services), networks(s.Networks, f)...)
+	services := slices.DeleteFunc(hosts(s.Services), func(h dataplane.Selector) bool {
+		return h.First.Is4() && !f.ipv4 || h.First.Is6() && !f.ipv6
+	})
+	return append(services, networks(s.Networks, f)...)
 }
 
 // lastAddr is the highest address of a prefix.

@@ -40,14 +40,9 @@ type change struct {
 func (f *Fleet) change(ctx context.Context, work func(*change) error, sections ...string) error {
 	slices.Sort(sections) // everybody locks in the same order
 	err := f.db.Write(ctx, func(t *database.Tx) error {
-		c := &change{Tx: t, f: f, now: f.Now(), before: map[string]position{}, records: map[string][]byte{}, touched: map[string]bool{}}
-		for _, section := range sections {
-			var p position
-			err := t.Row(`SELECT epoch, number, mark FROM gcm_section WHERE name = $1`+t.ForUpdate(), section).Scan(&p.Epoch, &p.Number, &p.mark)
-			if err != nil {
-				return err
-			}
-			c.before[section] = p
+		c, err := f.begin(t, sections)
+		if err != nil {
+			return err
 		}
 		if err := work(c); err != nil {
 			return err
@@ -59,6 +54,20 @@ func (f *Fleet) change(ctx context.Context, work func(*change) error, sections .
 	}
 	f.committed(ctx)
 	return nil
+}
+
+// begin a change of sections, whose rows are locked from here on.
+func (f *Fleet) begin(t *database.Tx, sections []string) (*change, error) {
+	c := &change{Tx: t, f: f, now: f.Now(), before: map[string]position{}, records: map[string][]byte{}, touched: map[string]bool{}}
+	for _, section := range sections {
+		var p position
+		err := t.Row(`SELECT epoch, number, mark FROM gcm_section WHERE name = $1`+t.ForUpdate(), section).Scan(&p.Epoch, &p.Number, &p.mark)
+		if err != nil {
+			return nil, err
+		}
+		c.before[section] = p
+	}
+	return c, nil
 }
 
 // committed: this manager doesn't wait for the clock to read it. What goes wrong
@@ -150,6 +159,7 @@ func (f *Fleet) BumpEpoch(ctx context.Context) (uint64, error) {
 		for _, r := range rows {
 			epoch = max(epoch, r.Epoch+1)
 		}
+		epoch = f.beyond(epoch)
 		for _, r := range rows {
 			if _, err := t.Exec(`UPDATE gcm_section SET epoch = $1, number = number + 1, mark = $2 WHERE name = $3`,
 				int64(epoch), rand.Int64(), r.name); err != nil {
@@ -163,6 +173,24 @@ func (f *Fleet) BumpEpoch(ctx context.Context) (uint64, error) {
 	}
 	f.committed(ctx)
 	return epoch, nil
+}
+
+// maxAdopted is how far an epoch goes for what gateways say that they have: one
+// that lies gets no epoch that others wouldn't take, even those that missed some.
+const maxAdopted = gcm.MaxEpochStep / 16
+
+// beyond what gateways have that are connected, if that is within reach: somebody
+// else may have pushed to them.
+func (f *Fleet) beyond(epoch uint64) uint64 {
+	next := epoch
+	for _, s := range f.push.Status() {
+		for _, has := range s.State.Sections {
+			if e := has.Version.Epoch; e >= next && e-epoch < maxAdopted {
+				next = e + 1
+			}
+		}
+	}
+	return next
 }
 
 type namedPosition struct {

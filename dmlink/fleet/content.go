@@ -21,6 +21,7 @@ const (
 	access    = string(gcm.Access)
 	addresses = string(gcm.Addresses)
 	configs   = string(gcm.Settings)
+	trust     = string(gcm.Trust)
 )
 
 // Content is what administrators decide for all gateways.
@@ -33,6 +34,9 @@ type Content struct {
 	// Settings by the names that they have in a gateway's configuration, such as
 	// "ike.proposals". One for a single gateway is "NAME@GATEWAY".
 	Settings map[string]any `json:"settings,omitempty" yaml:"settings,omitempty"`
+	// Trust says whose devices get in. Nil leaves it as it is: nobody loses a root
+	// because a document doesn't mention it.
+	Trust *Trust `json:"trust,omitempty" yaml:"trust,omitempty"`
 }
 
 // Group is what its devices may reach.
@@ -80,7 +84,7 @@ func WriteContent(w io.Writer, c Content) error { return yaml.NewEncoder(w).Enco
 func (f *Fleet) Content(ctx context.Context) (Content, error) {
 	c := Content{Groups: map[string]Group{}, Settings: map[string]any{}}
 	err := f.db.Read(ctx, func(t *database.Tx) error {
-		for section, records := range map[gcm.Section]func(*database.Tx) ([]gcm.Record, error){gcm.Access: groups, gcm.Addresses: pools, gcm.Settings: settings} {
+		for section, records := range map[gcm.Section]func(*database.Tx) ([]gcm.Record, error){gcm.Access: groups, gcm.Addresses: pools, gcm.Settings: settings, gcm.Trust: authorities} {
 			all, err := records(t)
 			if err != nil {
 				return err
@@ -97,6 +101,7 @@ func (f *Fleet) Content(ctx context.Context) (Content, error) {
 		}
 		return nil
 	})
+	c.Trust.sort()
 	slices.SortFunc(c.Pools, func(a, b Pool) int { return a.Prefix.Compare(b.Prefix) })
 	slices.SortFunc(c.Exclude, netip.Addr.Compare)
 	return c, err
@@ -116,6 +121,11 @@ func (c *Content) add(typed any) error {
 			return fmt.Errorf("setting %s: %w", v.Name, err)
 		}
 		c.Settings[v.Name] = value
+	case gcm.Authority:
+		if c.Trust == nil {
+			c.Trust = &Trust{}
+		}
+		c.Trust.add(v)
 	}
 	return nil
 }
@@ -136,8 +146,13 @@ func (f *Fleet) SetContent(ctx context.Context, c Content) error {
 		if err := t.setSettings(all[gcm.Settings]); err != nil {
 			return err
 		}
+		if c.Trust != nil {
+			if err := t.setTrust(all[gcm.Trust]); err != nil {
+				return err
+			}
+		}
 		return t.setPools(c, all[gcm.Addresses])
-	}, access, addresses, configs, devices)
+	}, access, addresses, configs, devices, trust)
 }
 
 // SettingTexts are the settings as JSON.
@@ -186,6 +201,8 @@ func (c Content) records() (map[gcm.Section][]gcm.Record, error) {
 	for _, a := range c.Exclude {
 		all[gcm.Addresses] = append(all[gcm.Addresses], gcm.ExcludeRecord(a))
 	}
+	all[gcm.Trust], err = c.Trust.Records()
+	wrong = append(wrong, err)
 	for section, records := range all {
 		_, err := gcm.Load(section, gcm.Version{}, sequence(records, nil))
 		wrong = append(wrong, err)

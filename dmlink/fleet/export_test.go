@@ -2,13 +2,16 @@ package fleet
 
 import (
 	"context"
+	"errors"
 
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
-// Keep does what is due, as Run does each minute.
-func (f *Fleet) Keep(ctx context.Context) error { return f.keep(ctx) }
+// Keep does what is due, as Run does by itself.
+func (f *Fleet) Keep(ctx context.Context) error {
+	return errors.Join(f.keep(ctx), f.keepCertificates(ctx))
+}
 
 // Believed says whether a gateway's word ends a device's sessions elsewhere.
 func (f *Fleet) Believed(gateway, device string) bool { return f.ender.believed(gateway, device) }

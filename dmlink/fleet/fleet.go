@@ -52,6 +52,9 @@ type Options struct {
 	// AdmitUnknown: gateways admit devices that this manager doesn't know, so it
 	// believes what they say of them.
 	AdmitUnknown bool
+	// Trust is what gateways are told of roots of devices at first, until
+	// administrators say something else; nil for nothing.
+	Trust *Trust
 	// Check what gateways would be told, before it is committed; nil for nothing.
 	Check func(Content) []error
 	// Started is told of each device whose session began, and doesn't wait. May be
@@ -142,6 +145,9 @@ func New(ctx context.Context, db *database.DB, o Options) (*Fleet, error) {
 		read: map[string]position{}, restored: map[string]bool{}, gateways: map[string]push.Gateway{},
 	}
 	f.ender = newEnder(f)
+	if err := f.firstTrust(ctx); err != nil {
+		return nil, fmt.Errorf("the first roots of devices: %w", err)
+	}
 	var sets []*gcm.Set
 	for _, section := range gcm.Sections {
 		set, at, err := f.load(ctx, section)
@@ -167,9 +173,10 @@ func New(ctx context.Context, db *database.DB, o Options) (*Fleet, error) {
 const (
 	// followTime is how long another manager's commit may go unseen.
 	followTime = 200 * time.Millisecond
-	// keepTime is how often is looked whether a key, a certificate or an event is
-	// due.
-	keepTime = time.Minute
+	// keepTime is how often is looked whether a key or an event is due, certifyTime
+	// whether a gateway's certificate is.
+	keepTime    = time.Minute
+	certifyTime = 10 * time.Second
 )
 
 // Run reads what other managers commit, keeps gateways connected and what is due
@@ -182,7 +189,8 @@ func (f *Fleet) Run(ctx context.Context) {
 	all.Go(func() {
 		f.every(ctx, followTime, "read what was committed", f.follow)
 	})
-	f.every(ctx, keepTime, "keep keys, certificates and events", f.keep)
+	all.Go(func() { f.every(ctx, certifyTime, "renew certificates of gateways", f.keepCertificates) })
+	f.every(ctx, keepTime, "keep keys and events", f.keep)
 }
 
 // every so often do something; trouble is told once while it is the same.
@@ -210,7 +218,7 @@ func (f *Fleet) every(ctx context.Context, pause time.Duration, what string, do 
 
 // keep what has a time at which it is due.
 func (f *Fleet) keep(ctx context.Context) error {
-	return errors.Join(f.keepTickets(ctx), f.keepCertificates(ctx), f.keepEvents(ctx), f.keepRevocations(ctx))
+	return errors.Join(f.keepTickets(ctx), f.keepEvents(ctx), f.keepRevocations(ctx))
 }
 
 // Documents as they were committed last.

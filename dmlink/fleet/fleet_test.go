@@ -24,6 +24,7 @@ var suite = []struct {
 	{"addresses", addresses},
 	{"pools change", poolsChange},
 	{"content", content},
+	{"roots of devices", roots},
 	{"ticket keys", ticketKeys},
 	{"revocations end", revocationsEnd},
 	{"gateways", gateways},
@@ -42,7 +43,7 @@ func TestSuite(t *testing.T) {
 	// wanted.
 	small := func(table, text string) bool {
 		switch table {
-		case "gcm_section", "gcm_pool", "gcm_exclude", "gcm_group", "gcm_setting", "gcm_ticket_key", "gcm_gateway":
+		case "gcm_section", "gcm_pool", "gcm_exclude", "gcm_group", "gcm_setting", "gcm_trust", "gcm_ticket_key", "gcm_gateway":
 			return true
 		}
 		// By the primary key, and no further than the limit.

@@ -150,6 +150,8 @@ func (f *Fleet) records(t *database.Tx, section gcm.Section) iter.Seq2[gcm.Recor
 		return sequence(f.ticketRecords(t))
 	case gcm.Settings:
 		return sequence(settings(t))
+	case gcm.Trust:
+		return sequence(authorities(t))
 	}
 	return sequence(nil, fmt.Errorf("%w: section %q", ErrInvalid, section))
 }

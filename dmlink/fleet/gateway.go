@@ -27,7 +27,7 @@ type Gateway struct {
 	// and if that has expired.
 	Fingerprint push.Fingerprint
 	Added       time.Time
-	// Certified and Expires are the beginning and the end of its certificate.
+	// Certified is when its certificate was signed, Expires the end of it.
 	Certified, Expires time.Time
 	// Revoked: its certificate is, so it isn't connected, nor given another one.
 	Revoked bool
@@ -89,7 +89,7 @@ func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Finge
 		n, err := c.Exec(`INSERT INTO gcm_gateway (name, host, address, fingerprint, added_us, certified_us, expires_us, serial,
 				attempt_us, revoked, drain_to, drain_within, draining, cursor) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '', 0, 0, 0)
 				ON CONFLICT (name) DO NOTHING`,
-			g.Name, g.Host, g.Address.String(), known[:], c.now.UnixMicro(), leaf.NotBefore.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes())
+			g.Name, g.Host, g.Address.String(), known[:], c.now.UnixMicro(), c.now.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes())
 		if err == nil && n == 0 {
 			err = fmt.Errorf("gateway %q: %w", g.Name, ErrExists)
 		}
@@ -255,7 +255,7 @@ func (f *Fleet) renew(ctx context.Context, g Gateway) error {
 	f.Log.Info("the certificate of a gateway is renewed", slog.String("gateway", g.Name), slog.Time("until", leaf.NotAfter))
 	return f.db.Write(ctx, func(t *database.Tx) error {
 		_, err := t.Exec(`UPDATE gcm_gateway SET certified_us = $1, expires_us = $2, serial = $3 WHERE name = $4`,
-			leaf.NotBefore.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes(), g.Name)
+			now.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes(), g.Name)
 		return err
 	})
 }
@@ -285,6 +285,9 @@ type Drift struct {
 	// Reasons why it isn't there, or isn't in force.
 	Reasons []string `json:"reasons,omitempty"`
 }
+
+// Links to the gateways that this manager dials, by name. It asks nobody.
+func (f *Fleet) Links() []push.Status { return f.push.Status() }
 
 // Status of all gateways, by name.
 func (f *Fleet) Status(ctx context.Context) ([]Status, error) {

@@ -3,7 +3,9 @@ package push
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/roamgate/roamgate/control/gcm"
 )
@@ -31,6 +33,8 @@ type document struct {
 	cached *encoded
 	// changed is closed by the next commit.
 	changed chan struct{}
+	// at is when it was committed last, or read, as far as is known here.
+	at time.Time
 }
 
 // encoded is a document in wire form.
@@ -38,11 +42,17 @@ type encoded struct {
 	version gcm.Version
 	hash    gcm.Hash
 	octets  []byte
+	// at is when it was committed.
+	at time.Time
 }
 
+// delta as it was committed.
 type delta struct {
 	base gcm.Hash
 	encoded
+	// added says of each record that it puts whether nothing was under its key
+	// before.
+	added []bool
 }
 
 // NewDocuments begins with what was committed: sets, at most one for each
@@ -54,7 +64,7 @@ func NewDocuments(sets ...*gcm.Set) (*Documents, error) {
 		if _, twice := d.sections[s.Section()]; twice {
 			return nil, fmt.Errorf("%w: two sets of %s", gcm.ErrMalformed, s.Section())
 		}
-		d.sections[s.Section()] = &document{set: s, changed: make(chan struct{})}
+		d.sections[s.Section()] = &document{set: s, changed: make(chan struct{}), at: time.Now()}
 	}
 	for _, section := range gcm.Sections {
 		if d.sections[section] == nil {
@@ -62,7 +72,7 @@ func NewDocuments(sets ...*gcm.Set) (*Documents, error) {
 			if err != nil {
 				return nil, err
 			}
-			d.sections[section] = &document{set: s, changed: make(chan struct{})}
+			d.sections[section] = &document{set: s, changed: make(chan struct{}), at: time.Now()}
 		}
 	}
 	return d, nil
@@ -78,11 +88,15 @@ func (d *Documents) Commit(section gcm.Section, v gcm.Version, put []gcm.Record,
 	}
 	doc.mu.Lock()
 	defer doc.mu.Unlock()
+	there := make(map[string]bool, len(put))
+	for _, r := range put {
+		_, there[string(r.Key)] = doc.set.Get(r.Key)
+	}
 	change, err := doc.set.Commit(v, put, del)
 	if err != nil {
 		return err
 	}
-	return doc.changedBy(change)
+	return doc.changedBy(change, func(key []byte) bool { return there[string(key)] })
 }
 
 // Replace a section by the content that was committed last, for who missed the
@@ -95,18 +109,25 @@ func (d *Documents) Replace(set *gcm.Set) error {
 	if set.Version().Compare(doc.set.Version()) <= 0 {
 		return fmt.Errorf("%w: %v, here is %v", gcm.ErrStale, set.Version(), doc.set.Version())
 	}
-	change := doc.set.Diff(set)
+	before := doc.set
+	change := before.Diff(set)
 	doc.set = set
-	return doc.changedBy(change)
+	return doc.changedBy(change, func(key []byte) bool { _, there := before.Get(key); return there })
 }
 
-// changedBy tells gateways. The document is under its mutex.
-func (doc *document) changedBy(change gcm.Delta) error {
+// changedBy tells gateways. there says whether something was under a key before.
+// The document is under its mutex.
+func (doc *document) changedBy(change gcm.Delta, there func(key []byte) bool) error {
 	var b bytes.Buffer
 	if err := gcm.WriteDelta(&b, change); err != nil {
 		return err
 	}
-	doc.remember(delta{change.Base, encoded{change.Version, change.Hash, b.Bytes()}})
+	added := make([]bool, len(change.Put))
+	for n, r := range change.Put {
+		added[n] = !there(r.Key)
+	}
+	doc.at = time.Now()
+	doc.remember(delta{change.Base, encoded{change.Version, change.Hash, b.Bytes(), doc.at}, added})
 	doc.cached = nil
 	close(doc.changed)
 	doc.changed = make(chan struct{})
@@ -158,7 +179,7 @@ func (d *Documents) Has(section gcm.Section, key []byte) bool {
 
 // since are the deltas that lead from what a gateway has to what was committed
 // last; false if they aren't there any more, or would be longer than all.
-func (d *Documents) since(section gcm.Section, v gcm.Version, h gcm.Hash) ([]encoded, bool) {
+func (d *Documents) since(section gcm.Section, v gcm.Version, h gcm.Hash) ([]delta, bool) {
 	doc := d.sections[section]
 	doc.mu.Lock()
 	defer doc.mu.Unlock()
@@ -168,19 +189,33 @@ func (d *Documents) since(section gcm.Section, v gcm.Version, h gcm.Hash) ([]enc
 		if gcm.WriteDelta(&b, gcm.Delta{Section: section, Base: h, Hash: h, Version: doc.set.Version()}) != nil {
 			return nil, false
 		}
-		return []encoded{{doc.set.Version(), h, b.Bytes()}}, true
+		return []delta{{h, encoded{doc.set.Version(), h, b.Bytes(), doc.at}, nil}}, true
 	}
 	for n := len(doc.deltas) - 1; n >= 0; n-- {
 		if doc.deltas[n].base != h || doc.deltas[n].version.Compare(v) <= 0 {
 			continue
 		}
-		var all []encoded
-		for _, e := range doc.deltas[n:] {
-			all = append(all, e.encoded)
-		}
-		return all, true
+		return slices.Clone(doc.deltas[n:]), true
 	}
 	return nil, false
+}
+
+// behind is since when there is something newer than a version, as far back as is
+// known here.
+func (d *Documents) behind(section gcm.Section, v gcm.Version) time.Time {
+	doc := d.sections[section]
+	doc.mu.Lock()
+	defer doc.mu.Unlock()
+	n, _ := slices.BinarySearchFunc(doc.deltas, v, func(e delta, v gcm.Version) int {
+		if e.version.Compare(v) <= 0 {
+			return -1
+		}
+		return 1
+	})
+	if n < len(doc.deltas) {
+		return doc.deltas[n].at
+	}
+	return doc.at
 }
 
 // snapshot of a section as it is now. Gateways that need the same one share it.
@@ -193,7 +228,7 @@ func (d *Documents) snapshot(section gcm.Section) (encoded, error) {
 	}
 	// The copy costs a moment, its encoding much more: commits don't wait for
 	// that.
-	set := doc.set.Clone()
+	set, at := doc.set.Clone(), doc.at
 	doc.mu.Unlock()
 	var b bytes.Buffer
 	if err := gcm.WriteSnapshot(&b, set); err != nil {
@@ -202,7 +237,7 @@ func (d *Documents) snapshot(section gcm.Section) (encoded, error) {
 	if b.Len() > gcm.MaxSnapshot {
 		return encoded{}, fmt.Errorf("%w: %s has %d octets, at most %d", gcm.ErrTooLarge, section, b.Len(), gcm.MaxSnapshot)
 	}
-	e := encoded{set.Version(), set.Hash(), b.Bytes()}
+	e := encoded{set.Version(), set.Hash(), b.Bytes(), at}
 	doc.mu.Lock()
 	defer doc.mu.Unlock()
 	if doc.set.Version() == e.version {

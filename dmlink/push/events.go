@@ -36,6 +36,7 @@ func (l *link) listen(ctx context.Context, c *client, newest uint64) error {
 			return err
 		}
 	}
+	l.update(func(s *Status) { s.Cursor = after })
 	// The journal takes what came while it kept the last ones, all at once.
 	arrived := make(chan gcm.Event, eventBatch)
 	ctx, end := context.WithCancelCause(ctx)
@@ -81,7 +82,7 @@ func (l *link) keepEvents(ctx context.Context, batch []gcm.Event) error {
 	var believed []gcm.Event
 	unknown := 0
 	for _, e := range batch {
-		if e.Device != "" && !l.m.config.Known(e.Device) {
+		if e.Device != "" && !l.m.config.Known(e.Device) && (e.Kind != gcm.DeviceRefused || !l.refusals.allow(time.Now())) {
 			if unknown++; unknown == 1 {
 				l.log.Warn("gateway speaks of a device that isn't known", slog.String("device", e.Device), slog.String("kind", string(e.Kind)))
 			}
@@ -95,9 +96,40 @@ func (l *link) keepEvents(ctx context.Context, batch []gcm.Event) error {
 	l.update(func(s *Status) {
 		s.Events += uint64(len(believed))
 		s.Disbelieved += uint64(len(batch) - len(believed))
-		s.LastEvent = time.Now()
+		s.LastEvent, s.Cursor = time.Now(), cursor
 	})
 	return nil
 }
 
 var errJournal = errors.New("events can't be kept")
+
+const (
+	// maxRefusals of devices that nobody knows are kept at once, and another one
+	// each refusalTime.
+	maxRefusals = 100
+	refusalTime = 10 * time.Second
+)
+
+// refusals of devices that were closed: somebody tries with a certificate that is
+// still good, or was. That is for the journal; it ends no session and says of no
+// device where it is, so a gateway that makes them up fills its share and no more.
+type refusals struct {
+	left  int
+	since time.Time // when left was counted
+}
+
+// allow one more.
+func (r *refusals) allow(now time.Time) bool {
+	if r.since.IsZero() {
+		r.left, r.since = maxRefusals, now
+	}
+	if more := int(now.Sub(r.since) / refusalTime); more > 0 {
+		r.left = min(maxRefusals, r.left+more)
+		r.since = r.since.Add(time.Duration(more) * refusalTime)
+	}
+	if r.left == 0 {
+		return false
+	}
+	r.left--
+	return true
+}

@@ -124,7 +124,8 @@ func tell(lines ...string) func(io.Writer) {
 }
 
 // TestSpeaksForItselfOnly: events are kept under the name that we have for a
-// gateway, whatever it says of others.
+// gateway, whatever it says of others. Of devices that nobody knows it may say that
+// they were refused.
 func TestSpeaksForItselfOnly(t *testing.T) {
 	i, d, j := install(t), documents(t), newJournal()
 	honest := i.gateway(t, "gateway-1", nil, false)
@@ -132,7 +133,8 @@ func TestSpeaksForItselfOnly(t *testing.T) {
 	l.events = tell(
 		`{"cursor":1,"at":"2026-11-22T12:00:00Z","kind":"session_ended","device":"phone-1","session":"1f"}`,
 		`{"cursor":2,"at":"2026-11-22T12:00:00Z","kind":"session_started","device":"nobody"}`,
-		`{"cursor":3,"at":"2026-11-22T12:00:00Z","kind":"session_ended","device":"phone-1","gateway":"gateway-1"}`)
+		`{"cursor":3,"at":"2026-11-22T12:00:00Z","kind":"device_refused","device":"closed","reason":"revoked"}`,
+		`{"cursor":4,"at":"2026-11-22T12:00:00Z","kind":"session_ended","device":"phone-1","gateway":"gateway-1"}`)
 	honest.Events.Add(gcm.Event{Kind: gcm.SessionStarted, Device: "phone-1", Session: "1f"})
 	c := i.config(t, d, j)
 	c.Known = func(device string) bool { return device == "phone-1" }
@@ -142,7 +144,7 @@ func TestSpeaksForItselfOnly(t *testing.T) {
 		return s.Disbelieved == 1 && !s.Connected && strings.Contains(s.Err, "malformed")
 	})
 	eventually(t, "the honest one is heard", func() bool { return len(j.of("gateway-1")) == 1 })
-	if got := j.of("gateway-2"); len(got) != 1 || got[0].Kind != gcm.SessionEnded {
+	if got := j.of("gateway-2"); len(got) != 2 || got[0].Kind != gcm.SessionEnded || got[1].Kind != gcm.DeviceRefused {
 		t.Errorf("of the liar: %+v", got)
 	}
 }

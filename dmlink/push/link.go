@@ -21,8 +21,10 @@ const (
 	// steady is how long a connection has to last for the pause to be short
 	// again.
 	steady = 30 * time.Second
-	// pollTime is how often a gateway is asked for its state.
-	pollTime = time.Minute
+	// pollTime is how often a gateway is asked for its state, half and up to one and
+	// a half times that. By it a gateway knows that its manager is there, and may be
+	// told to refuse newcomers after a minute without.
+	pollTime = 30 * time.Second
 	// retryTime is how long a version that a gateway refused isn't sent again;
 	// busyTime, if it had no time for it.
 	retryTime = 5 * time.Minute
@@ -40,6 +42,8 @@ type link struct {
 	// poked: what is there is to be looked at now.
 	poked chan struct{}
 	log   *slog.Logger
+	// refusals that are kept of devices that aren't known; of who reads events.
+	refusals refusals
 
 	mu     sync.Mutex
 	status Status
@@ -237,13 +241,18 @@ func (l *link) bring(ctx context.Context, c *client, section gcm.Section, has gc
 			has, whole = now, false
 			continue
 		}
-		for n, e := range deltas {
+		for len(deltas) > 0 {
+			var e encoded
+			var err error
+			if e, deltas, err = batch(deltas); err != nil {
+				return has, err
+			}
 			now, err := c.put(ctx, http.MethodPatch, section, gcm.DeltaType, e)
 			if newer(has, now, err) {
 				has = now
 				break
 			}
-			refused := errors.As(err, new(*refusal)) && n < len(deltas)-1
+			refused := errors.As(err, new(*refusal)) && len(deltas) > 0
 			if errors.Is(err, gcm.ErrBase) || errors.Is(err, gcm.ErrHash) || refused && !errors.Is(err, gcm.ErrBusy) {
 				// It isn't what we thought, or it was refused and mended since.
 				has, whole = now, true
@@ -253,8 +262,20 @@ func (l *link) bring(ctx context.Context, c *client, section gcm.Section, has gc
 				return had(has, now, err), err
 			}
 			has = now
+			l.took(e)
 		}
 	}
+}
+
+// took a document: so long it was on its way.
+func (l *link) took(e encoded) {
+	l.update(func(s *Status) {
+		from := e.at
+		if s.Since.After(from) {
+			from = s.Since
+		}
+		s.Latency = time.Since(from)
+	})
 }
 
 // whole sends a snapshot, a few gateways at a time.
@@ -269,7 +290,11 @@ func (l *link) whole(ctx context.Context, c *client, section gcm.Section) (gcm.S
 	if err != nil {
 		return gcm.SectionState{}, err
 	}
-	return c.put(ctx, http.MethodPut, section, gcm.SnapshotType, e)
+	state, err := c.put(ctx, http.MethodPut, section, gcm.SnapshotType, e)
+	if err == nil {
+		l.took(e)
+	}
+	return state, err
 }
 
 // newer says whether a gateway refused something because it has more than we
@@ -294,5 +319,12 @@ func (l *link) update(f func(*Status)) {
 }
 
 func (l *link) tell(section gcm.Section, s SectionStatus) {
-	l.update(func(status *Status) { status.Sections[section] = s })
+	l.update(func(status *Status) {
+		if s.Err != nil || !s.Applied && s.Version != (gcm.Version{}) {
+			if s.Wrong = status.Sections[section].Wrong; s.Wrong.IsZero() {
+				s.Wrong = time.Now()
+			}
+		}
+		status.Sections[section] = s
+	})
 }

@@ -65,6 +65,14 @@ type Status struct {
 	// devices that nobody knows.
 	Events, Disbelieved uint64
 	LastEvent           time.Time
+	// Cursor of the last event that was read.
+	Cursor uint64
+	// Latency of the document that it took last: from its commit, or from when the
+	// gateway connected if that was later.
+	Latency time.Duration
+	// Behind are the sections that it doesn't have, or not in force, as they were
+	// committed, and since when, as far back as this process knows.
+	Behind map[gcm.Section]time.Time
 }
 
 // SectionStatus is how a section of a gateway stands to what was committed.
@@ -76,6 +84,8 @@ type SectionStatus struct {
 	// Err is nil if the gateway has what was committed, or else ErrAhead,
 	// ErrDiverged or an error of package gcm, wrapped.
 	Err error
+	// Wrong is since when there is an error, or it isn't applied.
+	Wrong time.Time
 }
 
 // New manager of no gateways.
@@ -159,8 +169,27 @@ func (m *Manager) Status() []Status {
 		s := l.status
 		s.Sections = maps.Clone(s.Sections)
 		l.mu.Unlock()
+		s.Behind = m.behind(s)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Gateway.Name, b.Gateway.Name) })
 	return all
+}
+
+// behind are the sections in which a gateway isn't as it should be.
+func (m *Manager) behind(s Status) map[gcm.Section]time.Time {
+	late := map[gcm.Section]time.Time{}
+	for _, section := range gcm.Sections {
+		wanted, _, _ := m.config.Documents.Version(section)
+		has, looked := s.Sections[section]
+		if !looked {
+			has.Version = s.State.Sections[section].Version
+		}
+		if has.Version.Compare(wanted) < 0 {
+			late[section] = m.config.Documents.behind(section, has.Version)
+		} else if !has.Wrong.IsZero() {
+			late[section] = has.Wrong
+		}
+	}
+	return late
 }

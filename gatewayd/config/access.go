@@ -224,7 +224,10 @@ func (b *builder) accessGroups() []acl.Group {
 		}
 	}
 	// And alerts, from the gateway's port for them.
-	if a := b.Gateway.Tunnel.Address; a.IsValid() && b.Managed() {
+	for _, a := range b.Gateway.Tunnel.Addresses() {
+		if !b.Managed() {
+			break
+		}
 		services = append(services, acl.Rule{Allow: true, Remote: netip.PrefixFrom(a, a.BitLen()), Protocol: acl.UDP, First: AlertPort, Last: AlertPort})
 	}
 	groups := []acl.Group{}

@@ -56,6 +56,8 @@ type Material struct {
 	credentials []ike.Credential
 	trust       admit.Config
 	warnings    []string
+	// chains of the credentials.
+	chains [][]*x509.Certificate
 }
 
 // broadcast is where DHCPINFORM goes to.
@@ -79,7 +81,7 @@ func (c *Config) BuildWith(now time.Time, roll admit.Roll) (*Built, error) {
 // material reads all files.
 func (b *builder) material(roll admit.Roll) *Material {
 	m := &Material{credentials: b.credentials(), trust: b.trust()}
-	m.trust.Roll = roll
+	m.trust.Roll, m.chains = roll, b.chains
 	if len(b.problems) == 0 {
 		for i := range m.credentials {
 			m.credentials[i].Authorities = authorities(b.chains[i], b.cas)
@@ -94,6 +96,14 @@ func (b *builder) material(roll admit.Roll) *Material {
 func (c *Config) Assemble(now time.Time, m *Material, before *Built) (*Built, error) {
 	b := &builder{Config: c, now: now, warnings: slices.Clone(m.warnings)}
 	credentials := m.credentials
+	if len(b.roots) > 0 {
+		// Devices may ask for a certificate below one of these.
+		credentials = slices.Clone(credentials)
+		cas := slices.Concat(b.intermediates, b.roots, m.trust.Intermediates, m.trust.Roots)
+		for i := range credentials {
+			credentials[i].Authorities = authorities(m.chains[i], cas)
+		}
+	}
 	policy := b.policy(m, before)
 	groups := b.accessGroups()
 	if err := b.problems.err(); err != nil {
@@ -132,6 +142,10 @@ func (c *Config) Assemble(now time.Time, m *Material, before *Built) (*Built, er
 		if len(g.Static.Domains) > 0 {
 			built.Inform.Domain = g.Static.Domains[0]
 		}
+	}
+	if a := g.Tunnel.IPv6; a.IsValid() {
+		built.Leases.Exclude = append(built.Leases.Exclude, a)
+		built.Assign.Services = append(built.Assign.Services, a)
 	}
 	built.IKE = &ike.Config{
 		ID:           Identification(g.Identity.ID),

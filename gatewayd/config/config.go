@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,10 @@ type Config struct {
 
 	// pushed: Gateway.Static is what a manager pushed.
 	pushed bool
+	// roots and intermediates that were pushed and hold; unused is how many roots
+	// don't.
+	roots, intermediates []*x509.Certificate
+	unused               int
 	// name of the file, for messages and for paths relative to it.
 	name  string
 	lines map[string]int
@@ -109,6 +114,9 @@ type Tunnel struct {
 	// Address of the gateway inside the tunnel, IPv4, which answers DHCPINFORM;
 	// the zero Addr answers none.
 	Address netip.Addr `yaml:"address"`
+	// IPv6 address of the gateway inside the tunnel, from which devices without an
+	// IPv4 address are alerted; the zero Addr alerts none of these.
+	IPv6 netip.Addr `yaml:"ipv6"`
 	// MTU of inner packets in octets; 0 derives it from PathMTU.
 	MTU int `yaml:"mtu"`
 	// PathMTU of the outside in octets.
@@ -119,6 +127,16 @@ type Tunnel struct {
 	Loops int `yaml:"loops"`
 	// HostRoutes are offered to a routing daemon.
 	HostRoutes HostRoutes `yaml:"host_routes"`
+}
+
+// Addresses of the gateway inside the tunnel.
+func (t *Tunnel) Addresses() (list []netip.Addr) {
+	for _, a := range []netip.Addr{t.Address, t.IPv6} {
+		if a.IsValid() {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // HostRoutes of the devices that are connected.

@@ -81,7 +81,7 @@ func Default() *Config {
 			Access: Access{Enforce: EnforceAuto},
 			Static: Static{UnknownDevices: UnknownAdmit},
 
-			Management: Management{Unreachable: Unreachable{Then: UnreachableAdmit}},
+			Management: Management{DeviceRoots: DeviceRootsManager, Unreachable: Unreachable{Then: UnreachableAdmit}},
 			Guard:      defaultGuard(),
 		},
 		Enrollment: defaultEnrollment(),

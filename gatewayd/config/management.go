@@ -30,9 +30,31 @@ type Management struct {
 	InstanceOID OptionalOID `yaml:"instance_oid" restart:"yes"`
 	// File of what was pushed last; empty: management.db in the state folder.
 	File string `yaml:"file" restart:"yes"`
+	// DeviceRoots says where the roots of devices come from.
+	DeviceRoots DeviceRoots `yaml:"device_roots"`
 	// Unreachable says what happens when no manager is heard from.
 	Unreachable Unreachable `yaml:"unreachable"`
 }
+
+// DeviceRoots of a managed gateway.
+type DeviceRoots string
+
+// DeviceRoots come from the manager, in place of those of Trust from when it has
+// pushed some, or always from Trust.
+const (
+	DeviceRootsManager DeviceRoots = "manager"
+	DeviceRootsFile    DeviceRoots = "file"
+)
+
+// UnmarshalText reads where they come from.
+func (d *DeviceRoots) UnmarshalText(b []byte) error {
+	if *d = DeviceRoots(b); *d != DeviceRootsManager && *d != DeviceRootsFile {
+		return errors.New("unknown source")
+	}
+	return nil
+}
+
+func (DeviceRoots) expected() string { return "one of manager, file" }
 
 // OptionalOID is an OID, or empty.
 type OptionalOID struct{ OID }

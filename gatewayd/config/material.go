@@ -219,12 +219,24 @@ func (b *builder) trust() admit.Config {
 // policy of the trust and of who is in which group.
 func (b *builder) policy(m *Material, before *Built) *admit.Policy {
 	c := m.trust
+	if len(b.roots) > 0 {
+		c.Roots, c.Intermediates = b.roots, slices.Clone(b.intermediates)
+		if len(c.RevocationLists)+len(c.OCSPResponses) > 0 {
+			// Lists in files go on counting, and are held against those who signed them.
+			c.Intermediates = slices.Concat(c.Intermediates, m.trust.Roots, m.trust.Intermediates)
+		}
+	}
+	if b.unused > 0 {
+		b.warn("gateway.management.device_roots", "file: a manager has pushed roots (%d), and they aren't used", b.unused)
+	}
 	c.Epoch = uint64(b.Gateway.Resumption.Epoch)
 	b.Gateway.Static.admitGroups(&c)
 	b.admit = c
 	policy, err := (*admit.Policy)(nil), error(nil)
 	if before != nil && before.Material == m && reflect.DeepEqual(before.admit.Groups, c.Groups) &&
-		before.admit.Group == c.Group && before.admit.RefuseUnknown == c.RefuseUnknown && before.admit.Epoch == c.Epoch {
+		before.admit.Group == c.Group && before.admit.RefuseUnknown == c.RefuseUnknown && before.admit.Epoch == c.Epoch &&
+		slices.EqualFunc(before.admit.Roots, c.Roots, (*x509.Certificate).Equal) &&
+		slices.EqualFunc(before.admit.Intermediates, c.Intermediates, (*x509.Certificate).Equal) {
 		policy = before.Admit
 	} else if policy, err = admit.New(c); err != nil {
 		b.say("gateway.trust", "%v", err)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -17,6 +18,8 @@ type Pushed struct {
 	Pools, Neighbours []netip.Prefix
 	Exclude           []netip.Addr
 	Settings          []Setting
+	// Roots and Intermediates of devices; no roots: those of the file.
+	Roots, Intermediates []*x509.Certificate
 }
 
 // Setting is a value by its name below gateway, as JSON.
@@ -51,6 +54,11 @@ func Closed() []AccessRule { return slices.Clone(closed) }
 func (c *Config) With(p Pushed) (*Config, error) {
 	next := *c
 	next.pushed = true
+	next.roots, next.intermediates = nil, nil
+	if c.Gateway.Management.DeviceRoots != DeviceRootsFile {
+		next.roots, next.intermediates = p.Roots, p.Intermediates
+	}
+	next.unused = len(p.Roots) - len(next.roots)
 	next.Gateway.Static = Static{
 		Pools: p.Pools, NeighbourPools: p.Neighbours, Exclude: p.Exclude,
 		Groups: slices.Clone(p.Groups), UnknownDevices: UnknownQuarantine,

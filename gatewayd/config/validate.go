@@ -114,6 +114,15 @@ func (v *validator) interfaces(g *Gateway) {
 	case a.IsValid() && slices.Contains(g.External.Addresses(), a):
 		v.say("gateway.tunnel.address", "got %v, which is an external address, expected one inside", a)
 	}
+	v.unicast("gateway.tunnel.ipv6", g.Tunnel.IPv6)
+	switch a := g.Tunnel.IPv6; {
+	case a.IsValid() && !a.Is6():
+		v.say("gateway.tunnel.ipv6", "got %v, expected an IPv6 address", a)
+	case a.IsValid() && a.IsLinkLocalUnicast():
+		v.say("gateway.tunnel.ipv6", "got %v, which is link-local, expected one that devices reach", a)
+	case a.IsValid() && slices.Contains(g.External.Addresses(), a):
+		v.say("gateway.tunnel.ipv6", "got %v, which is an external address, expected one inside", a)
+	}
 	if g.Tunnel.MTU != 0 {
 		v.between("gateway.tunnel.mtu", g.Tunnel.MTU, 1280, 65535)
 	}

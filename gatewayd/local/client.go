@@ -102,6 +102,12 @@ func (c *Client) Reload(ctx context.Context) (r Reloaded, err error) {
 	return r, c.call(ctx, http.MethodPost, "/v1/reload", nil, &r)
 }
 
+// ForgetVersions has the gateway take what the next manager says for newer than
+// what was pushed to it.
+func (c *Client) ForgetVersions(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/forget-versions", nil, nil)
+}
+
 // Stop ends the gateway and calls tell with each step, the last one Done.
 func (c *Client) Stop(ctx context.Context, how Stop, tell func(Progress)) error {
 	response, err := c.send(ctx, http.MethodPost, "/v1/stop", how)

@@ -51,7 +51,9 @@ func (f *fakeSource) WatchDrops(context.Context) (<-chan DroppedPacket, error) {
 	return nil, ErrConflict
 }
 
-func (f *fakeSource) Drops() []Drop { return []Drop{{"dataplane", "replay", 3}} }
+func (f *fakeSource) Drops() []Drop         { return []Drop{{"dataplane", "replay", 3}} }
+func (f *fakeSource) ForgetVersions() error { return ErrConflict }
+
 func (f *fakeSource) Reload() (Reloaded, error) {
 	return Reloaded{NeedRestart: []string{"state_dir"}}, f.reloadErr
 }

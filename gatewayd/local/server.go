@@ -32,6 +32,9 @@ type Source interface {
 	WatchDrops(ctx context.Context) (<-chan DroppedPacket, error)
 	// Reload reads the configuration again. The error may wrap many.
 	Reload() (Reloaded, error)
+	// ForgetVersions of what was pushed: ErrConflict for a gateway without a
+	// manager.
+	ForgetVersions() error
 	// Stop begins an orderly end, or joins one, and returns its progress. The
 	// channel is closed after the value with Done. ErrConflict if it is to be
 	// drained and is ending already.
@@ -181,6 +184,7 @@ func (s *Server) handle(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/drops", answer(func(*http.Request) ([]Drop, error) { return src.Drops(), nil }))
 	mux.HandleFunc("GET /v1/drops/watch", s.watchDrops)
 	mux.HandleFunc("POST /v1/reload", answer(func(*http.Request) (Reloaded, error) { return src.Reload() }))
+	mux.HandleFunc("POST /v1/forget-versions", answer(func(*http.Request) (struct{}, error) { return struct{}{}, src.ForgetVersions() }))
 	mux.HandleFunc("POST /v1/stop", s.stop)
 }
 

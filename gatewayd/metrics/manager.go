@@ -15,7 +15,31 @@ type Manager struct {
 	Dropped uint64
 	// Followed is the number of enrollment's last event that was taken.
 	Followed int64
+	// Gateways by name, those that this manager dials.
+	Gateways map[string]Gateway
+	// Alerts are devices now: for which one waits, that aren't connected, that
+	// didn't come in spite of it. AlertsSent and AlertsFailed count notifications.
+	AlertsWaiting, AlertsAway, AlertsSilent int
+	AlertsSent, AlertsFailed                uint64
 	Server
+}
+
+// Gateway as its manager sees it. Events and Disbelieved are counters.
+type Gateway struct {
+	Connected bool
+	// Behind are sections that it doesn't have as they were committed; BehindFor
+	// how long the oldest of them hasn't, in seconds.
+	Behind    int
+	BehindFor float64
+	// Push is how long the last document took from its commit to being on the
+	// gateway's disk, in seconds.
+	Push float64
+	// Sessions that it told of last.
+	Sessions int
+	// EventsBehind are those that weren't read yet when it was asked last.
+	EventsBehind, Events, Disbelieved uint64
+	// CertificateEnds is Unix time in seconds, 0 for none.
+	CertificateEnds float64
 }
 
 var (
@@ -27,7 +51,23 @@ var (
 	dmFollowed     = desc("dm_followed_event", "Number of the last event of enrollment that was taken.")
 )
 
-var allManager = append([]*prometheus.Desc{dmSessions, dmAnswered, dmRefused, dmCertificates, dmDropped, dmFollowed}, allServer...)
+var (
+	fleetConnected   = desc("fleet_connected", "Whether a gateway is connected to this manager.", "gateway")
+	fleetBehind      = desc("fleet_sections_behind", "Sections of what is pushed that a gateway doesn't have, or not in force, as they were committed.", "gateway")
+	fleetBehindFor   = desc("fleet_behind_seconds", "Since when a gateway isn't as it was committed, as far back as this process knows.", "gateway")
+	fleetPush        = desc("fleet_push_seconds", "How long the last document took from its commit to a gateway's disk.", "gateway")
+	fleetSessions    = desc("fleet_sessions", "Sessions with devices at a gateway.", "gateway")
+	fleetEvents      = desc("fleet_events_behind", "Events of a gateway that weren't read yet when it was asked last.", "gateway")
+	fleetKept        = desc("fleet_events_total", "Events of a gateway, by what became of them.", "gateway", "result")
+	fleetCertificate = desc("fleet_certificate_end_timestamp_seconds", "End of a gateway's certificate on its management port.", "gateway")
+	fleetAlerts      = desc("fleet_alerts", "Devices for which an alert waits, by what it waits for.", "state")
+	fleetAlerted     = desc("fleet_alerts_total", "Alerts handed to gateways, by result.", "result")
+)
+
+var allManager = append([]*prometheus.Desc{
+	dmSessions, dmAnswered, dmRefused, dmCertificates, dmDropped, dmFollowed,
+	fleetConnected, fleetBehind, fleetBehindFor, fleetPush, fleetSessions, fleetEvents, fleetKept, fleetCertificate, fleetAlerts, fleetAlerted,
+}, allServer...)
 
 // ManagerCollector takes a snapshot for each scrape.
 type ManagerCollector func() Manager
@@ -58,5 +98,27 @@ func (c ManagerCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(dmDropped, prometheus.CounterValue, float64(m.Dropped))
 	send(dmFollowed, prometheus.GaugeValue, float64(m.Followed))
+	for name, g := range m.Gateways {
+		connected := 0.0
+		if g.Connected {
+			connected = 1
+		}
+		send(fleetConnected, prometheus.GaugeValue, connected, name)
+		send(fleetBehind, prometheus.GaugeValue, float64(g.Behind), name)
+		send(fleetBehindFor, prometheus.GaugeValue, g.BehindFor, name)
+		send(fleetPush, prometheus.GaugeValue, g.Push, name)
+		send(fleetSessions, prometheus.GaugeValue, float64(g.Sessions), name)
+		send(fleetEvents, prometheus.GaugeValue, float64(g.EventsBehind), name)
+		send(fleetKept, prometheus.CounterValue, float64(g.Events), name, "kept")
+		send(fleetKept, prometheus.CounterValue, float64(g.Disbelieved), name, "disbelieved")
+		if g.CertificateEnds > 0 {
+			send(fleetCertificate, prometheus.GaugeValue, g.CertificateEnds, name)
+		}
+	}
+	send(fleetAlerts, prometheus.GaugeValue, float64(m.AlertsWaiting), "next_try")
+	send(fleetAlerts, prometheus.GaugeValue, float64(m.AlertsAway), "connection")
+	send(fleetAlerts, prometheus.GaugeValue, float64(m.AlertsSilent), "session")
+	send(fleetAlerted, prometheus.CounterValue, float64(m.AlertsSent), "sent")
+	send(fleetAlerted, prometheus.CounterValue, float64(m.AlertsFailed), "failed")
 	m.Server.collect(send)
 }

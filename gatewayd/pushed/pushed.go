@@ -9,6 +9,8 @@ package pushed
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/gatewayd/config"
@@ -34,6 +37,8 @@ func Take(p *config.Pushed, gateway string, set *gcm.Set) []error {
 		p.Pools, p.Neighbours, p.Exclude, errs = addresses(gateway, set)
 	case gcm.Settings:
 		p.Settings = settings(gateway, set)
+	case gcm.Trust:
+		p.Roots, p.Intermediates, errs = authorities(set)
 	case gcm.Devices, gcm.Tickets:
 	}
 	return errs
@@ -129,6 +134,29 @@ func settings(gateway string, set *gcm.Set) (list []config.Setting) {
 		return cmp.Or(cmp.Compare(len(a.Name), len(b.Name)), cmp.Compare(a.Name, b.Name))
 	})
 	return list
+}
+
+// authorities whose devices get in. What can't be one is left out, and told.
+func authorities(set *gcm.Set) (roots, below []*x509.Certificate, errs []error) {
+	each(set, func(a gcm.Authority) {
+		c, err := x509.ParseCertificate(a.DER)
+		if err == nil {
+			// What a policy wouldn't take as a root is no CA.
+			_, err = admit.New(admit.Config{Roots: []*x509.Certificate{c}})
+		}
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("certificate %x: %w", sha256.Sum256(a.DER), err))
+		case a.Root:
+			roots = append(roots, c)
+		default:
+			below = append(below, c)
+		}
+	})
+	if len(roots) == 0 && set.Len() > 0 {
+		errs = append(errs, errors.New("certificates and no root among them"))
+	}
+	return roots, below, errs
 }
 
 // ErrNoKey: a section of tickets without one that seals now.

@@ -43,7 +43,7 @@ type outpost struct {
 }
 
 // outpost number n of a world that runs. It joins as an administrator has it join.
-func (w *world) outpost(m *client.Client, n int) *outpost {
+func (w *world) outpost(m *client.Client, n int, more string) *outpost {
 	t := w.t
 	t.Helper()
 	o := &outpost{t: t, name: fmt.Sprintf("gw%d", n), top: netns.ForTest(t, netns.Options{Prefix: "rgstorm"})}
@@ -71,8 +71,8 @@ func (w *world) outpost(m *client.Client, n int) *outpost {
 	conf := gateway.Config{
 		ID: gatewayName, Certificate: "gateway.pem", Key: "gateway.key", LogLevel: "info", InstanceOIDs: []string{oid},
 		Roots: []string{filepath.Join(w.dir, "pki", "root.pem")}, Intermediates: []string{filepath.Join(w.dir, "pki", "issuing.pem")},
-		Management: fmt.Sprintf("{listen: %q, name: %s, host: %s.example, key: management.key, roots: [%s], instance_oid: %s}",
-			at, o.name, o.name, filepath.Join(w.dir, "pki", "root.pem"), oid),
+		Management: fmt.Sprintf("{listen: %q, name: %s, host: %s.example, key: management.key, roots: [%s], instance_oid: %s%s}",
+			at, o.name, o.name, filepath.Join(w.dir, "pki", "root.pem"), oid, more),
 		Extra: fmt.Sprintf("  tunnel: {address: %s}\n", alertFrom),
 	}
 	file := filepath.Join(o.dir, "gatewayd.yaml")

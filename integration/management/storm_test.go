@@ -116,7 +116,10 @@ func brew(t *testing.T, n size) {
 }
 
 // newStorm over a world that runs: gateways join, and know what devices may.
-func newStorm(w *world) *storm {
+func newStorm(w *world) *storm { return newStormOf(w, 2, "") }
+
+// newStormOf so many gateways, with more in their section of management.
+func newStormOf(w *world, gateways int, more string) *storm {
 	t := w.t
 	t.Helper()
 	own, err := tls.LoadX509KeyPair(filepath.Join(w.dir, "admin.pem"), filepath.Join(w.dir, "admin.key"))
@@ -136,8 +139,8 @@ func newStorm(w *world) *storm {
 		stormPool, alertFrom, netns.Inside, alertFrom)
 	_, err = client.Call(t.Context(), m, api.GatewayImport, &api.SetContent{Body: api.GatewayContent{YAML: content}})
 	w.must("", err)
-	for n := range 2 {
-		s.outposts = append(s.outposts, w.outpost(m, n+1))
+	for n := range gateways {
+		s.outposts = append(s.outposts, w.outpost(m, n+1, more))
 	}
 	return s
 }
