@@ -87,21 +87,47 @@ func (m *Machine) admitAnswered(now time.Time, in Input) {
 	}
 }
 
-// peerOctets are what the peer's AUTH payload covers (RFC 7296 section 2.15),
-// and its SK_p; ownOctets are ours.
-func (m *Machine) peerOctets() (octets, skP []byte) {
-	return m.octets(!m.original, m.handshake.auth.id)
+// peerOctets are what the peer's AUTH payload covers (RFC 7296 section 2.15), and
+// its SK_p. There is more than one if it added cookies to its first message: it
+// knows which it sent last.
+func (m *Machine) peerOctets() (candidates [][]byte, skP []byte) {
+	hs := m.handshake
+	if m.original {
+		return [][]byte{m.octets(hs.initResp, hs.nonceI, hs.keys.Pr, hs.auth.id)}, hs.keys.Pr
+	}
+	for _, message := range append([][]byte{hs.initReq}, hs.withCookies...) {
+		candidates = append(candidates, m.octets(message, hs.nonceR, hs.keys.Pi, hs.auth.id))
+	}
+	slices.Reverse(candidates)
+	return candidates, hs.keys.Pi
 }
 
-func (m *Machine) ownOctets() (octets, skP []byte) { return m.octets(m.original, m.ownID()) }
-
-func (m *Machine) octets(initiator bool, id *ikewire.ID) (octets, skP []byte) {
+// ownOctets are what our AUTH payload covers, and our SK_p.
+func (m *Machine) ownOctets() (octets, skP []byte) {
 	hs := m.handshake
-	message, nonce, skP := hs.initResp, hs.nonceI, hs.keys.Pr
-	if initiator {
-		message, nonce, skP = hs.initReq, hs.nonceR, hs.keys.Pi
+	if m.original {
+		return m.octets(hs.initReq, hs.nonceR, hs.keys.Pi, m.ownID()), hs.keys.Pi
 	}
-	return ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, id), skP
+	return m.octets(hs.initResp, hs.nonceI, hs.keys.Pr, m.ownID()), hs.keys.Pr
+}
+
+func (m *Machine) octets(message, nonce, skP []byte, id *ikewire.ID) []byte {
+	return ikecrypto.SignedOctets(m.suite.PRF, message, nonce, skP, id)
+}
+
+// authentic tries AUTH on each of what it may cover, and returns the first error if
+// it covers none.
+func authentic(candidates [][]byte, check func(octets []byte) error) (first error) {
+	for _, octets := range candidates {
+		err := check(octets)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // verify checks the peer's AUTH payload over its IKE_SA_INIT message.
@@ -110,10 +136,10 @@ func (m *Machine) verify(key crypto.PublicKey, then func(time.Time, any)) {
 	a := hs.auth
 	hs.peerMethod = a.auth.Method
 	// The octets are made here, because SK_p may be erased while Do runs.
-	octets, _ := m.peerOctets()
+	candidates, _ := m.peerOctets()
 	method, data, legacy := a.auth.Method, a.auth.Data, m.cfg.Legacy
 	m.work("verify", func() any {
-		return legacy.Verify(key, method, data, octets)
+		return authentic(candidates, func(octets []byte) error { return legacy.Verify(key, method, data, octets) })
 	}, then)
 }
 

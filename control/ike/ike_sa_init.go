@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
@@ -21,6 +22,10 @@ import (
 // maxInitRepeats of an answer that is longer than its request, and goes where
 // nobody has proven to be.
 const maxInitRepeats = 5
+
+// maxWithCookies are as many as an honest sender adds to one request while the
+// gateway changes its mind; AUTH is tried for each.
+const maxWithCookies = 2
 
 // initOffer is what a request or response has to have.
 type initOffer struct {
@@ -73,7 +78,7 @@ func (m *Machine) initRequest(now time.Time, in Message, msg *ikewire.Message) {
 func (m *Machine) repeatInit(in Message) {
 	hs := m.handshake
 	switch {
-	case hs == nil || !bytes.Equal(hs.initReq, in.Data):
+	case hs == nil || !hs.repeatsInit(in.Data):
 		m.note(NoteUnexpected, "another "+m.firstExchange().String()+" with the same SPI")
 	case m.in.busy || m.in.last == nil || m.state != stateAuth:
 		m.note(NoteWorking, "")
@@ -84,6 +89,23 @@ func (m *Machine) repeatInit(in Message) {
 		m.note(NoteRetransmission, "")
 		m.send(m.in.last, in.path())
 	}
+}
+
+// repeatsInit says whether a request is the one that is worked on. It may bring a
+// cookie by now: a copy of it was let in on the way to its sender's being asked for
+// one, and AUTH will be for what the sender sent last.
+func (hs *handshake) repeatsInit(request []byte) bool {
+	if bytes.Equal(hs.initReq, request) {
+		return true
+	}
+	same := func(other []byte) bool { return bytes.Equal(other, request) }
+	if !bytes.Equal(ikewire.WithoutCookie(nil, hs.initReq), ikewire.WithoutCookie(nil, request)) {
+		return false
+	}
+	if !slices.ContainsFunc(hs.withCookies, same) && len(hs.withCookies) < maxWithCookies {
+		hs.withCookies = append(hs.withCookies, request)
+	}
+	return true
 }
 
 // refuseInit answers with one notification and keeps nothing.

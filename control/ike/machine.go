@@ -96,6 +96,7 @@ type path struct {
 type handshake struct {
 	nonceI, nonceR    []byte
 	initReq, initResp []byte                // whole IKE_SA_INIT messages, for AUTH
+	withCookies       [][]byte              // initReq with cookies that its sender added meanwhile
 	repeats           int                   // of initReq that were answered, which nothing authenticates
 	keys              *ikecrypto.Keys       // all of them
 	hashes            []uint16              // that the peer verifies signatures of

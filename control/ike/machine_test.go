@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"net/netip"
@@ -297,6 +298,48 @@ func TestCookie(t *testing.T) {
 	}
 	if w.sent > 1+maxInitRetries {
 		t.Errorf("%d messages sent after forged cookies", w.sent)
+	}
+}
+
+// TestCookieBehindACopy: a copy of the first message gets in after its sender was
+// asked for a cookie. What the sender says again, with the cookie, has the same
+// answer, and its AUTH counts, whichever message that is for; neither helps a
+// message that isn't the same behind the cookie.
+func TestCookieBehindACopy(t *testing.T) {
+	raw, err := (&ikewire.Message{
+		Header:   ikewire.Header{InitiatorSPI: 0x11, Exchange: ikewire.IKESAInit, Flags: ikewire.FlagResponse},
+		Payloads: []ikewire.Payload{notify(ikewire.NotifyCookie, []byte("crumbs"))},
+	}).Append(nil)
+	must(err)
+	for name, tt := range map[string]struct {
+		asked, forged bool
+	}{
+		"asked": {asked: true}, "not asked": {}, "forged": {forged: true}, "asked and forged": {asked: true, forged: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, options{})
+			w.step(w.dev, Tick{})
+			if tt.asked {
+				w.step(w.dev, Message{Data: raw})
+			} else {
+				with := w.wire[0]
+				m, err := ikewire.Parse(with.data.Data)
+				must(err)
+				with.data.Data, err = (&ikewire.Message{Header: m.Header, Payloads: append([]ikewire.Payload{notify(ikewire.NotifyCookie, []byte("crumbs"))}, m.Payloads...)}).Append(nil)
+				must(err)
+				w.wire = append(w.wire, with)
+			}
+			if tt.forged {
+				other := w.wire[1]
+				other.data.Data = bytes.Clone(other.data.Data)
+				other.data.Data[len(other.data.Data)-1] ^= 1
+				w.wire = append(w.wire[:1], other, w.wire[1])
+			}
+			w.deliver()
+			if w.gw.m.state != stateEstablished || w.dev.m.state != stateEstablished {
+				t.Errorf("not established:\n%s", w.log.String())
+			}
+		})
 	}
 }
 

@@ -133,11 +133,11 @@ func (m *Machine) checkResumed(peer, own *ikewire.ID) (CloseReason, string) {
 	hs := m.handshake
 	a := hs.auth.auth
 	hs.peerMethod = a.Method
-	octets, skP := m.peerOctets()
+	candidates, skP := m.peerOctets()
 	switch {
 	case a.Method != ikewire.AuthSharedKey:
 		return CloseAuthMethod, fmt.Sprintf("%v in a resumed IKE SA", a.Method)
-	case ikecrypto.VerifyResumeAuth(m.suite.PRF, skP, a.Data, octets) != nil:
+	case authentic(candidates, func(octets []byte) error { return ikecrypto.VerifyResumeAuth(m.suite.PRF, skP, a.Data, octets) }) != nil:
 		return CloseAuthFailed, ikecrypto.ErrAuth.Error()
 	case !sameID(peer, hs.resume.PeerID):
 		return CloseTicketIdentity, fmt.Sprintf("the ticket is of %s, not of %s", hs.resume.PeerID, peer)

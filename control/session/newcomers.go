@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"sync"
@@ -126,7 +127,7 @@ func (n *newcomers) put(now time.Time, p packet, sum uint64) (repeated bool) {
 		}
 		before = nil // what was begun is for a message that its sender gave up
 	}
-	if before != nil && before.sum == sum {
+	if before != nil && before.sum == sum && bytes.Equal(before.data, p.data) {
 		before.heard = now
 		n.stats.drop(ReasonWaitsAlready)
 		return false

@@ -9,6 +9,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/control/lease"
 )
 
@@ -56,9 +57,12 @@ type initKey struct {
 	sum    uint64
 }
 
-// initKeyOf a message.
+// initKeyOf a message. A cookie that was added to it doesn't make another one of it:
+// its sender may have been asked for one after a copy was let in, and what is
+// answered to that copy is for both.
 func (s *Server) initKeyOf(remote netip.AddrPort, spi uint64, data []byte) initKey {
-	return initKey{remote: remote, spi: spi, sum: gate.Sum64(&s.initSecret, data)}
+	var copied [1500]byte
+	return initKey{remote: remote, spi: spi, sum: gate.Sum64(&s.initSecret, ikewire.WithoutCookie(copied[:0], data))}
 }
 
 // carries says whether the session goes on by this IKE SA. Others of a session

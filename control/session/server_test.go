@@ -260,6 +260,39 @@ func TestNoCookieForARetransmission(t *testing.T) {
 	})
 }
 
+// Here its sender was asked, and the load is over when a copy arrives; soon comes
+// another message, with the cookie. One machine answers both, and AUTH is for the
+// second.
+func TestCopyBehindARequestForACookie(t *testing.T) {
+	run(t, options{config: func(c *Config) { c.Gate.CookieAtPrefix = 0 }}, func(w *world) {
+		var seen []dataplane.Datagram
+		pass := 1
+		w.net.lose = func(d dataplane.Datagram) bool {
+			seen, pass = append(seen, d), pass-1
+			return pass < 0
+		}
+		d := w.start(w.ca.ike("phone", time.Hour))
+		w.settled()
+		settings := *w.server.settings.Load()
+		settings.Gate.CookieAtPrefix = 100
+		if err := w.server.Update(settings); err != nil {
+			t.Fatal(err)
+		}
+		w.net.set(func() { pass = 1 })
+		w.net.send(seen[0])
+		w.settled()
+		w.want("machines", w.server.Stats().Initiated, uint64(1))
+		asked := seen[1]
+		asked.Local, asked.Remote = asked.Remote, asked.Local
+		w.net.set(func() { pass = 100 })
+		w.net.hosts[asked.Local.Addr()] <- asked
+		w.later(time.Second)
+		w.want("device", d.state(), "up")
+		w.want("cookies", w.server.Stats().Drops[gate.ReasonCookieRequired.String()], uint64(1))
+		w.want("machines", w.server.Stats().Initiated, uint64(1))
+	})
+}
+
 // Old algorithms are counted by name, and named once for each session.
 func TestLegacyAlgorithmsAreNamed(t *testing.T) {
 	run(t, options{scripted: true}, func(w *world) {
