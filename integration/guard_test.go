@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -248,6 +249,13 @@ func TestFloodAtTheGuard(t *testing.T) {
 				done <- outcome{sent, err}
 			}()
 			defer cancel()
+			verdicts := func(verdict string) float64 { return s.metric(t, `guard_packets_total{verdict="`+verdict+`"}`) }
+			if mode == "on" {
+				s.within(t, time.Minute, "the guard asking for cookies", func() (bool, string) {
+					n := verdicts("cookie_sent")
+					return n > 0, fmt.Sprint(n)
+				})
+			}
 
 			lost := 0
 			for range 20 {
@@ -279,7 +287,7 @@ func TestFloodAtTheGuard(t *testing.T) {
 				return
 			}
 			for _, verdict := range []string{"esp_unknown_spi", "cookie_sent", "init_cookie", "esp"} {
-				n := s.metric(t, `guard_packets_total{verdict="`+verdict+`"}`)
+				n := verdicts(verdict)
 				t.Logf("guard: %s %.0f", verdict, n)
 				if n == 0 {
 					t.Errorf("the guard had no %s", verdict)

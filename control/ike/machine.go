@@ -154,7 +154,7 @@ func NewInitiator(cfg *InitiatorConfig, spiI uint64) *Machine {
 // Deadline is when the next Tick is due; the zero time means never.
 func (m *Machine) Deadline() time.Time {
 	if m.awake == nil {
-		return m.wakeAt.time()
+		return m.wakeAt
 	}
 	d := m.expires
 	rekey := m.rekey.due

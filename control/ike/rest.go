@@ -18,7 +18,7 @@ import (
 type resting struct {
 	written []byte // secret: cleared when it is woken
 	common  unique.Handle[common]
-	wakeAt  instant // its deadline
+	wakeAt  time.Time // its deadline
 }
 
 // common is what many machines share.
@@ -60,9 +60,9 @@ func (m *Machine) Rest() bool {
 	if !m.idle() {
 		return false
 	}
-	at := instantOf(m.Deadline())
+	at := m.Deadline()
 	var c common
-	w := stateWriter{b: make([]byte, 0, 1024)}
+	w := stateWriter{b: make([]byte, 0, 1024), base: baseOf(at)}
 	w.machine(m.awake, &c)
 	m.resting = resting{written: append(make([]byte, 0, len(w.b)), w.b...), common: unique.Make(c), wakeAt: at}
 	clear(w.b[:cap(w.b)])
@@ -190,7 +190,7 @@ func (m *Machine) wake() {
 		return
 	}
 	state, c := m.written, m.common.Value()
-	r := stateReader{b: state}
+	r := stateReader{b: state, base: baseOf(m.wakeAt)}
 	a := &awake{cfg: c.cfg, assigned: c.assigned, suite: c.suite, state: stateEstablished}
 	r.machine(a, &c)
 	clear(state)
@@ -260,25 +260,15 @@ func (r *stateReader) protector(c *common) ikecrypto.Protector {
 	return p
 }
 
-// instant is a time in 8 octets, exact: nanoseconds since epoch, which has a
-// monotonic reading.
-type instant int64
+// never stands for the zero time among those that are written, which are nanoseconds
+// since a base.
+const never = -1 << 63
 
-// never stands for the zero time.
-const never instant = -1 << 63
-
-var epoch = time.Now()
-
-func instantOf(t time.Time) instant {
-	if t.IsZero() {
-		return never
+// baseOf times of a machine that wakes at so much: that time, because it has a
+// monotonic reading, which they are to keep.
+func baseOf(wakeAt time.Time) time.Time {
+	if wakeAt.IsZero() {
+		return time.Unix(0, 0)
 	}
-	return instant(t.Sub(epoch))
-}
-
-func (i instant) time() time.Time {
-	if i == never {
-		return time.Time{}
-	}
-	return epoch.Add(time.Duration(i))
+	return wakeAt
 }
