@@ -15,7 +15,13 @@ const (
 	// made longer at most.
 	probeSpread   = 4
 	parkingSpread = 24
+	// answerTime after a device was heard what goes to it counts as an answer: a
+	// device that asks something, gets it and falls asleep leaves nothing unanswered.
+	answerTime = 2 * time.Second
 )
+
+// unanswered says whether a packet that was sent last waits for an answer.
+func unanswered(heard, sent time.Time) bool { return sent.After(heard.Add(answerTime)) }
 
 // jitter is this session's part of what d may be longer by.
 func (s *session) jitter(d time.Duration) time.Duration {
@@ -104,7 +110,7 @@ func (sh *shard) look(now time.Time, s *session) {
 // to which nothing is sent is left alone, and not looked at before the meter says
 // that something was.
 func (sh *shard) lookUnanswered(now time.Time, s *session, a *attention, idle time.Duration, heard, sent time.Time) (next time.Time) {
-	if idle == 0 || !sent.After(heard) {
+	if idle == 0 || !unanswered(heard, sent) {
 		a.waiting, a.probed = time.Time{}, time.Time{}
 		return time.Time{}
 	}

@@ -99,11 +99,32 @@ func TestParkedDeviceIsAskedWhenItIsSentTo(t *testing.T) {
 	})
 }
 
+// A device that asks something and falls asleep with the answer is left alone: the
+// last packet went to it, and waits for nothing.
+func TestAnswersAreNotUnanswered(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		m := w.open(1)
+		w.up(m, ike.Summary{Device: "phone", Inbound: 1})
+		idle := w.server.settings.Load().Liveness.Idle
+		w.later(time.Minute)
+		asked := time.Now()
+		w.later(answerTime)
+		w.server.meter.fold([]dataplane.ChildCounters{{Inbound: 1, PacketsIn: 1, LastIn: asked, PacketsOut: 1, LastOut: time.Now()}})
+		w.later(3 * idle)
+		w.want("probes", m.probes(), 0)
+		w.server.meter.fold([]dataplane.ChildCounters{{Inbound: 1, PacketsIn: 1, LastIn: asked, PacketsOut: 2, LastOut: time.Now()}})
+		w.later(3 * idle)
+		if m.probes() == 0 {
+			t.Error("not asked although more was sent")
+		}
+	})
+}
+
 func TestNoLivenessChecksWithoutIdle(t *testing.T) {
 	run(t, options{config: func(c *Config) { c.Liveness.Idle = 0 }}, func(w *world) {
 		d := w.connect("phone")
 		before := len(w.net.sentTo(d.addr))
-		w.later(time.Second)
+		w.later(answerTime + time.Second)
 		w.net.said(d.virtualIP(), time.Now())
 		w.later(5 * time.Hour)
 		w.want("messages", len(w.net.sentTo(d.addr)), before)
@@ -130,7 +151,7 @@ func TestParkedSessionsAreNotLookedAt(t *testing.T) {
 			return in
 		}
 		idle := w.server.settings.Load().Liveness.Idle
-		w.later(time.Second)
+		w.later(answerTime + time.Second)
 		if in := look(); in < 10*idle {
 			t.Errorf("nothing was sent, looked at in %v", in)
 		}
@@ -180,7 +201,7 @@ func TestFleetMakesNoBurst(t *testing.T) {
 			w.up(m, ike.Summary{Device: fmt.Sprintf("device%d", n), Inbound: dataplane.SPI(n + 1)})
 			all = append(all, m)
 		}
-		w.later(time.Second)
+		w.later(answerTime + time.Second)
 		w.server.meter.fold(sent(all[:fleet/2], time.Now()))
 		count := func(in func(*script) int, period time.Duration, parts int, machines []*script) (most, total int) {
 			for range parts {

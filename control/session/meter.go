@@ -58,7 +58,7 @@ func (a *account) read() usage {
 func (a *account) watch(heard time.Time) usage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.watched = a.sum.LastOut.After(latest(heard, a.sum.LastIn))
+	a.watched = unanswered(latest(heard, a.sum.LastIn), a.sum.LastOut)
 	return a.sum
 }
 
@@ -67,7 +67,7 @@ func (a *account) add(t Traffic, lastIn, lastOut time.Time) (tell bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sum.add(t)
-	tell = !a.watched && lastOut.After(a.sum.LastOut) && lastOut.After(latest(a.sum.LastIn, lastIn))
+	tell = !a.watched && lastOut.After(a.sum.LastOut) && unanswered(latest(a.sum.LastIn, lastIn), lastOut)
 	a.sum.LastIn, a.sum.LastOut = latest(a.sum.LastIn, lastIn), latest(a.sum.LastOut, lastOut)
 	a.watched = a.watched || tell
 	return tell
