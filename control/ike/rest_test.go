@@ -160,7 +160,7 @@ func TestRestKnowsAllFields(t *testing.T) {
 
 // TestMemoryAtRest: what an IKE SA takes that is up and has nothing to do, in octets.
 func TestMemoryAtRest(t *testing.T) {
-	const machines, most = 50, 320
+	const machines, most = 200, 360
 	worlds := make([]*world, machines)
 	for i := range worlds {
 		worlds[i] = newWorld(t, options{gw: func(c *Config) { c.Tickets = true }})
