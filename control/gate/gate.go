@@ -250,12 +250,17 @@ func (g *Gate) Open(source netip.Addr) Reason {
 	return g.halfOpen.open(prefixesOf(source), cfg.MaxHalfOpen, cfg.MaxHalfOpenPrefix)
 }
 
-// Full says whether Open would refuse.
-func (g *Gate) Full(source netip.Addr) bool {
+// Full says whether Open would refuse: everybody of the source's site (an IPv4 /24
+// or an IPv6 /48), or those of its own network in that (an IPv6 /64).
+func (g *Gate) Full(source netip.Addr) (site, network bool) {
 	cfg := g.cfg.Load()
-	total, site, network := g.halfOpen.count(prefixesOf(source))
-	return total >= cfg.MaxHalfOpen || site >= cfg.MaxHalfOpenPrefix || network >= quarter(cfg.MaxHalfOpenPrefix)
+	all, ofSite, ofNetwork := g.halfOpen.count(prefixesOf(source))
+	site = all >= cfg.MaxHalfOpen || ofSite >= cfg.MaxHalfOpenPrefix
+	return site, site || ofNetwork >= quarter(cfg.MaxHalfOpenPrefix)
 }
+
+// FullForAll says whether Open would refuse anybody.
+func (g *Gate) FullForAll() bool { return g.HalfOpen() >= g.cfg.Load().MaxHalfOpen }
 
 // Close takes back one Open for the same source.
 func (g *Gate) Close(source netip.Addr) { g.halfOpen.close(prefixesOf(source)) }

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 	"unique"
 
@@ -130,9 +131,6 @@ func (w *stateWriter) machine(m *awake, c *common) {
 	w.uint(uint64(m.in.next))
 	w.uint(uint64(m.request.id))
 	w.uint(uint64(m.lastID))
-	w.octets(m.skD)
-	w.b = m.seal.AppendState(w.b)
-	w.b = m.open.AppendState(w.b)
 	w.addrPort(m.path.remote)
 	if flags&flagOtherPath != 0 {
 		w.addrPort(at.Local)
@@ -159,7 +157,15 @@ func (w *stateWriter) machine(m *awake, c *common) {
 	for _, child := range m.children {
 		w.child(child, m.virtual, c)
 	}
+	// Keys come last: nothing that has them is left behind by append.
+	w.b = slices.Grow(w.b, maxKeysWritten)
+	w.octets(m.skD)
+	w.b = m.seal.AppendState(w.b)
+	w.b = m.open.AppendState(w.b)
 }
+
+// maxKeysWritten is more than SK_d and two protectors take, in octets.
+const maxKeysWritten = 512
 
 // child writes a Child SA. Selectors that go without saying are not written: 0 is
 // in place of their length.
@@ -204,8 +210,6 @@ func (r *stateReader) machine(m *awake, c *common) {
 	m.peer = peer{fragmentation: on(flagFragmentation), mobike: on(flagMOBIKE), redirect: on(flagRedirect), trait: c.trait}
 	m.spiI, m.spiR = r.u64(), r.u64()
 	m.in.next, m.request.id, m.lastID = uint32(r.uint()), uint32(r.uint()), WorkID(r.uint())
-	m.skD = clone(r.octets())
-	m.seal, m.open = r.protector(c), r.protector(c)
 	m.path = path{local: c.local, remote: r.addrPort(), marker: on(flagMarker)}
 	m.mobility.told = on(flagTold)
 	if on(flagChildPath) {
@@ -232,6 +236,8 @@ func (r *stateReader) machine(m *awake, c *common) {
 	for i := range m.children {
 		m.children[i] = r.child(m.virtual, c)
 	}
+	m.skD = clone(r.octets())
+	m.seal, m.open = r.protector(c), r.protector(c)
 }
 
 func (r *stateReader) child(virtual []netip.Addr, shared *common) *child {

@@ -124,7 +124,9 @@ func (sh *shard) forget(s *sa) {
 // initOver: no IKE_SA_INIT is for this machine any more.
 func (sh *shard) initOver(s *sa) {
 	if s.init != nil {
-		delete(sh.halfOpen, *s.init)
+		if sh.halfOpen[*s.init] == s { // not one that was begun since
+			delete(sh.halfOpen, *s.init)
+		}
 		sh.newcomers.over(*s.init)
 		sh.fresh.remove(s)
 		sh.shownNo(s)

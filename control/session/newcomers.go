@@ -127,7 +127,8 @@ func (n *newcomers) put(now time.Time, p packet, sum uint64) (repeated bool) {
 		}
 		before = nil // what was begun is for a message that its sender gave up
 	}
-	if before != nil && before.sum == sum && bytes.Equal(before.data, p.data) {
+	// The same without its cookie is an older copy: AUTH will be for the one with it.
+	if before != nil && before.sum == sum && (len(p.data) < len(before.data) || bytes.Equal(before.data, p.data)) {
 		before.heard = now
 		n.stats.drop(ReasonWaitsAlready)
 		return false
@@ -227,9 +228,12 @@ func (n *newcomers) notify() {
 }
 
 // take returns who came first from the network whose turn it is, of those with
-// tickets, or else, or when it is their turn, with full, of the others. Who wasn't heard of for too long is dropped. The
-// caller says when it is over.
+// tickets, or else, or when it is their turn, with full, of the others. Who wasn't
+// heard of for too long is dropped. The caller says when it is over.
 func (n *newcomers) take(now time.Time, full bool) (p packet, key initKey, ok bool) {
+	if n.gate.FullForAll() {
+		return packet{}, initKey{}, false
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for {
@@ -298,7 +302,7 @@ func (l *lines) put(c *newcomer) {
 func (l *lines) take(g *gate.Gate) (*newcomer, bool) {
 	for range l.turns.len() {
 		of, _ := l.turns.take()
-		if c, _ := of.peek(); g.Full(c.remote.Addr()) {
+		if !of.mayBegin(g) {
 			l.turns.put(of)
 			continue
 		}
@@ -312,6 +316,24 @@ func (l *lines) take(g *gate.Gate) (*newcomer, bool) {
 		return c, true
 	}
 	return nil, false
+}
+
+// passedBy are as many as are passed by at a time because their part of the site is
+// full while others of it may begin.
+const passedBy = 64
+
+// mayBegin says whether the first in the line may, now.
+func (of *line) mayBegin(g *gate.Gate) bool {
+	for range min(of.len(), passedBy) {
+		c, _ := of.peek()
+		site, network := g.Full(c.remote.Addr())
+		if site || !network {
+			return !site
+		}
+		of.take()
+		of.put(c)
+	}
+	return false
 }
 
 func (l *lines) len() int { return l.n }

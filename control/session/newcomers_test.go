@@ -27,7 +27,11 @@ func newWaitingRoom(t *testing.T, cfg gate.Config) *waitingRoom {
 
 // message of a host with a text.
 func (w *waitingRoom) message(host byte, spi uint64, resume bool, text string) (packet, uint64) {
-	p := packet{data: []byte(text), remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, host, 1}), 500)}
+	return messageOf(netip.AddrFrom4([4]byte{10, 1, host, 1}), spi, resume, text)
+}
+
+func messageOf(source netip.Addr, spi uint64, resume bool, text string) (packet, uint64) {
+	p := packet{data: []byte(text), remote: netip.AddrPortFrom(source, 500)}
 	p.header.Init, p.header.Resume, p.header.InitiatorSPI = true, resume, spi
 	return p, gate.Sum64(new([16]byte), []byte(text))
 }
@@ -159,6 +163,46 @@ func TestNewcomersWaitForRoom(t *testing.T) {
 	w.gate.Open(other)
 	w.gate.Close(full)
 	w.want("then", w.next(true), "of a full network")
+}
+
+// A network that is full holds up nobody of the others of its site, however many of
+// its own wait before them.
+func TestNewcomersOfAFullNetwork(t *testing.T) {
+	w := newWaitingRoom(t, gate.Config{MaxHalfOpen: 10000, CookieAt: 9000, MaxHalfOpenPrefix: 4000, CookieAtPrefix: 3000})
+	full, other := netip.MustParseAddr("2001:db8:1:1::1"), netip.MustParseAddr("2001:db8:1:2::1")
+	const waiting = 500
+	for spi := range uint64(waiting) {
+		p, sum := messageOf(full, spi, false, "of a full network")
+		w.put(w.now, p, sum)
+	}
+	for range 1000 {
+		w.gate.Open(full)
+	}
+	p, sum := messageOf(other, 1, false, "of another")
+	w.put(w.now, p, sum)
+	for looks := 1; ; looks++ {
+		if text := w.next(true); text == "of another" {
+			break
+		} else if text != "" || looks > waiting/passedBy+1 {
+			t.Fatalf("%q after %d looks", text, looks)
+		}
+	}
+	w.want("while it is full", w.next(true), "")
+	w.gate.Close(full)
+	w.want("then", w.next(true), "of a full network")
+}
+
+// A copy that was sent before its sender was asked for a cookie, and comes late,
+// doesn't take the place of the message with the cookie.
+func TestNewcomersKeepTheCookie(t *testing.T) {
+	w := newWaitingRoom(t, gate.DefaultConfig())
+	plain, sum := w.message(1, 1, false, "first")
+	cookied, _ := w.message(1, 1, false, "cookie and first")
+	w.put(w.now, plain, sum)
+	w.put(w.now, cookied, sum)
+	w.put(w.now, plain, sum)
+	w.want("who waits", w.next(true), "cookie and first")
+	w.want("then", w.next(true), "")
 }
 
 // Who gives up and begins anew with his ticket goes on where he stood, and what he

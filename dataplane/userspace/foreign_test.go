@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -79,6 +80,16 @@ func TestRing(t *testing.T) {
 // device comes back with another set of addresses: then the newest child carries
 // what goes to it, in whatever loop it is.
 func TestOwnerFollowsTheAddress(t *testing.T) {
+	for _, processors := range []int{1, 4} { // loops that share one wake each other, too
+		t.Run(fmt.Sprint(processors, " processors"), func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
+			ownerFollowsTheAddress(t)
+		})
+	}
+}
+
+func ownerFollowsTheAddress(t *testing.T) {
+	t.Helper()
 	h := newHarness(t, nil, withLoops(t, 4))
 	used := make(map[uint8]bool)
 	for i := range 64 {

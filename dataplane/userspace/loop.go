@@ -105,7 +105,7 @@ func newLoop(number int, config Config, ls locals, d *directory, queue *ikeQueue
 		// A little before now, so that no time of this loop is 0.
 		epoch:    config.Now().Add(-time.Second),
 		commands: make(chan command, commandQueue),
-		wake:     wake, alone: runtime.GOMAXPROCS(0) == 1,
+		wake:     wake, alone: runtime.GOMAXPROCS(0) == 1 && len(config.Inside) == 1,
 		done: make(chan struct{}),
 
 		sadb:       newSADB(config.Member, uint8(number), config.MaxChildren, config.ActiveChildren, d),
