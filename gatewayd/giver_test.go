@@ -4,11 +4,15 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/gatewayd/pki"
 )
 
 // someone is the user whom tests give to.
@@ -154,4 +158,34 @@ func TestOpenPath(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "a", "b")); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", info, err)
 	}
+}
+
+// An init that gives the CA away goes by the same rules.
+func TestInitGivesTheCA(t *testing.T) {
+	needsRoot(t)
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	key, root, issuing := put(t, dir, "server.key"), put(t, dir, "pki", "root.key"), put(t, dir, "pki", "issuing.key")
+	f := &initEnrollmentFlags{owner: "nobody"}
+	if err := f.give(pki.EnrollmentResult{ServerKey: key, Dir: filepath.Dir(root)}, false); err != nil {
+		t.Fatal(err)
+	}
+	ownerIs(t, uid, key, issuing, filepath.Dir(issuing))
+	ownerIs(t, 0, root)
+
+	victim, theirs := put(t, dir, "victim", "pki", "f"), filepath.Join(dir, "theirs")
+	if err := errors.Join(os.Mkdir(theirs, 0o755), os.Symlink("../victim", filepath.Join(theirs, "link")), os.Lchown(theirs, someone, someone)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.give(pki.EnrollmentResult{ServerKey: key, Dir: filepath.Join(theirs, "link", "pki")}, false); !errors.Is(err, errLink) {
+		t.Errorf("%v", err)
+	}
+	ownerIs(t, 0, victim, filepath.Dir(victim))
 }
