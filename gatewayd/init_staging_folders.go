@@ -128,13 +128,13 @@ func (s *staging) remove() error {
 // drop forgets what was not committed; after commit there is nothing to forget.
 func (s *staging) drop() error {
 	defer s.release()
-	if !exists(s.dir) {
-		return nil
-	}
 	if exists(filepath.Join(s.dir, stagingDone)) {
 		return nil // the next init goes on
 	}
-	err := s.remove()
+	var err error
+	if exists(s.dir) {
+		err = s.remove()
+	}
 	for _, f := range s.held {
 		if f.madeParent {
 			_ = os.Remove(filepath.Dir(f.Name())) // only where it is empty

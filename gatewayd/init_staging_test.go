@@ -125,6 +125,24 @@ func TestInitLocksTheCA(t *testing.T) {
 	}
 }
 
+// An init that needs no CA leaves nothing where one would be.
+func TestInitWithoutACA(t *testing.T) {
+	dir := t.TempDir()
+	s, err := stage(initPaths{file: filepath.Join(dir, "a", "gatewayd.yaml"), pki: filepath.Join(dir, "lib", "pki")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ca.WriteFile(s.file(), []byte("# nothing\n"), 0o644, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.commit(), s.drop()); err != nil {
+		t.Error(err)
+	}
+	if exists(filepath.Join(dir, "lib")) || !exists(s.final.file) {
+		t.Errorf("lib is there, or %s is not", s.final.file)
+	}
+}
+
 // A configuration with secrets is for as few eyes when sections were added.
 func TestInitKeepsTheMode(t *testing.T) {
 	for _, mode := range []os.FileMode{0o600, 0o640, 0o644} {

@@ -58,6 +58,54 @@ func TestServersAreGiven(t *testing.T) {
 	}
 }
 
+// gatewayIn is the configuration of a gateway in a folder, with its state in another
+// place.
+func gatewayIn(t *testing.T, state string) (dir string, b belongings) {
+	t.Helper()
+	dir = t.TempDir()
+	text := "state_dir: " + state + `
+runtime_dir: run
+gateway:
+  external: {interface: eth0, address: 203.0.113.1}
+  internal: {interface: eth1}
+  identity: {id: vpn.example.com, credentials: [{certificate: gateway.pem, key: gateway.key}]}
+  trust: {roots: [root.pem]}
+  static: {pools: [10.9.0.0/16]}
+`
+	put(t, dir, "gateway.key")
+	file := put(t, dir, "gatewayd.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, gatewayBelongings(cfg)
+}
+
+func TestGatewayIsGiven(t *testing.T) {
+	needsRoot(t)
+	dir, b := gatewayIn(t, "state")
+	leases := put(t, dir, "state", "leases")
+	if err := b.give("nobody", someone, someone); err != nil {
+		t.Fatal(err)
+	}
+	ownerIs(t, someone, leases, filepath.Dir(leases), filepath.Join(dir, "run"), filepath.Join(dir, "gateway.key"))
+	ownerIs(t, 0, dir, filepath.Join(dir, "gatewayd.yaml"))
+	for _, state := range []string{".", "..", "state/..", "/etc", "/", "other"} {
+		dir, b := gatewayIn(t, state)
+		// Nothing of the host's may change hands if this fails.
+		if b.state(filepath.Clean(filepath.Join(dir, state))) || b.state(state) {
+			t.Fatalf("%s would be given", state)
+		}
+		if err := b.give("nobody", someone, someone); err == nil || !strings.Contains(err.Error(), "state_dir") {
+			t.Errorf("%s: %v", state, err)
+		}
+		ownerIs(t, 0, dir, filepath.Join(dir, "gatewayd.yaml"))
+	}
+}
+
 // Elsewhere a file is given without what is beside it, and what can't work so is
 // refused.
 func TestServersElsewhere(t *testing.T) {
