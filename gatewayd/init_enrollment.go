@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
 	"net/url"
 	"os"
@@ -270,12 +269,12 @@ func (f *initEnrollmentFlags) give(r pki.EnrollmentResult, system bool) error {
 		return err
 	}
 	// It issues, and publishes the revocation list there.
-	return filepath.WalkDir(r.Dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() == "root.key" || d.Name() == "root.p12" {
-			return err
-		}
-		return os.Lchown(path, uid, -1)
-	})
+	dir, err := openPath(r.Dir, 0)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	return giver{uid: uid, gid: -1, anybodys: true}.tree(dir)
 }
 
 // ownerOf keys: the user that is named, or the usual one if there is one and the

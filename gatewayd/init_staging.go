@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +22,9 @@ import (
 // complete, and the next init moves it into place.
 //
 // It is a folder beside the configuration and, for a new CA on what may be
-// another file system, one beside the CA's. Until the file stagingDone is in the
-// first one nothing outside of the two has changed.
+// another file system, one beside the CA's, which configurations elsewhere may
+// share. Until the file stagingDone is in the first one nothing outside of the two
+// has changed.
 type staging struct {
 	final initPaths
 	// dir takes what belongs beside the configuration; pki is the CA's folder, in
@@ -30,17 +32,30 @@ type staging struct {
 	dir, pki string
 	// before is what the configuration was, nil for none.
 	before []byte
-	lock   *os.File
-	// madeDir: the folder of the configuration wasn't there.
-	madeDir bool
+	// held are the folders, locked: dir, and the one beside the CA's if it is
+	// another one and we may write there.
+	held []heldFolder
 }
 
 const (
 	stagingName = ".init"
-	// stagingDone holds the SHA-256 of the configuration that is replaced, in
-	// hexadecimal, and nothing where there was none.
+	// stagingDone says that all is made: a promise, in JSON.
 	stagingDone = ".done"
+	// stagingFor is beside a staged CA and names the folder beside the
+	// configuration that it belongs to, where that is another one.
+	stagingFor = ".for"
 )
+
+// promise of an init that has made all its files: the next one moves them.
+type promise struct {
+	// Configuration is the file that it makes or changes.
+	Configuration string `json:"configuration"`
+	// Replaces is the SHA-256 of the one that was there, in hexadecimal; nothing
+	// for none.
+	Replaces string `json:"replaces,omitempty"`
+	// CA is the folder that the staged CA goes to; nothing where none was made.
+	CA string `json:"ca,omitempty"`
+}
 
 // errFinished: an init before this one was interrupted when all its files were
 // made, and is in force now.
@@ -70,24 +85,32 @@ func stage(final initPaths) (_ *staging, err error) {
 	if final.pki, err = filepath.Abs(final.pki); err != nil {
 		return nil, err
 	}
-	configDir := filepath.Dir(final.file)
-	s := &staging{final: final, dir: filepath.Join(configDir, stagingName)}
-	if _, err := os.Stat(configDir); errors.Is(err, fs.ErrNotExist) {
-		s.madeDir = true
-	}
-	if err := os.MkdirAll(configDir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := s.hold(); err != nil {
-		return nil, err
-	}
+	s := &staging{final: final, dir: filepath.Join(filepath.Dir(final.file), stagingName)}
 	defer func() {
 		if err != nil {
-			s.release()
+			s.giveUp()
 		}
 	}()
-	if _, err := os.Lstat(filepath.Join(s.dir, stagingDone)); err == nil {
-		if err := s.move(); err != nil {
+	if err := s.hold(s.dir); err != nil {
+		return nil, err
+	}
+	known, err := readPromise(s.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	promised := err == nil
+	if known.CA != "" {
+		s.final.pki = known.CA
+	}
+	// Where nobody may write no CA can be made; not every init makes one.
+	if err := s.hold(s.pkiDir()); err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) {
+		return nil, err
+	}
+	if err := s.others(); err != nil {
+		return nil, err
+	}
+	if promised {
+		if err := s.move(known); err != nil {
 			return nil, hinted{fmt.Errorf("finish an init that was interrupted: %w", err),
 				"Its files are in " + s.dir + " and nowhere else: move yours away and try again, or remove that folder to forget them."}
 		}
@@ -110,34 +133,13 @@ func stage(final initPaths) (_ *staging, err error) {
 	} else if err != nil {
 		return nil, err
 	}
+	if s.pki == s.stagedPKI() && len(s.held) > 1 {
+		if err := ca.WriteFile(filepath.Join(s.pkiDir(), stagingFor), []byte(s.dir), 0o600, false); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
-
-// hold makes the folder and keeps other inits out for as long as this one works.
-func (s *staging) hold() error {
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.Open(s.dir)
-	if err != nil {
-		return err
-	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		var held, named os.FileInfo
-		held, err = f.Stat()
-		if err == nil {
-			named, err = os.Stat(s.dir)
-		}
-		if err == nil && os.SameFile(held, named) {
-			s.lock = f
-			return nil
-		}
-	}
-	return errors.Join(fmt.Errorf("another init is at work in %s", s.dir), f.Close())
-}
-
-func (s *staging) release() { s.lock.Close() }
 
 // file of the configuration as it grows.
 func (s *staging) file() string { return filepath.Join(s.dir, filepath.Base(s.final.file)) }
@@ -227,21 +229,47 @@ func (s *staging) absent(names ...string) error {
 
 // commit moves everything to its place.
 func (s *staging) commit() error {
-	entries, err := s.entries()
+	known, err := s.promise()
 	if err != nil {
 		return err
+	}
+	return s.move(known)
+}
+
+// promise to the next init that everything is here.
+func (s *staging) promise() (p promise, err error) {
+	entries, err := s.entries()
+	if err != nil {
+		return p, err
 	}
 	for _, name := range entries {
 		if s.before == nil || name != filepath.Base(s.final.file) {
 			if err := s.absent(name); err != nil {
-				return err
+				return p, err
 			}
 		}
 	}
-	if err := ca.WriteFile(filepath.Join(s.dir, stagingDone), []byte(hashOf(s.before)), 0o600, false); err != nil {
-		return err
+	p = promise{Configuration: s.final.file, Replaces: hashOf(s.before)}
+	if s.pki == s.stagedPKI() && exists(s.pki) {
+		p.CA = s.final.pki
 	}
-	return s.move()
+	text, err := json.Marshal(p)
+	if err != nil {
+		return p, err
+	}
+	return p, ca.WriteFile(filepath.Join(s.dir, stagingDone), text, 0o600, false)
+}
+
+func readPromise(dir string) (p promise, err error) {
+	file := filepath.Join(dir, stagingDone)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return p, err
+	}
+	if err := json.Unmarshal(text, &p); err != nil {
+		return p, fmt.Errorf("%s: %w", file, err)
+	}
+	return p, nil
 }
 
 func hashOf(content []byte) string {
@@ -273,13 +301,9 @@ func (s *staging) entries() ([]string, error) {
 }
 
 // move what is complete; it goes on where it was interrupted.
-func (s *staging) move() error {
-	if _, err := os.Lstat(s.stagedPKI()); err == nil {
-		// Takes an empty folder away, and nothing else.
-		if err := os.Remove(s.final.pki); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: %w", s.final.pki, ca.ErrExists)
-		}
-		if err := moveNew(s.stagedPKI(), s.final.pki); err != nil {
+func (s *staging) move(known promise) error {
+	if known.CA != "" {
+		if err := s.moveCA(); err != nil {
 			return err
 		}
 	}
@@ -290,7 +314,7 @@ func (s *staging) move() error {
 	configDir := filepath.Dir(s.final.file)
 	for _, name := range entries {
 		if name == filepath.Base(s.final.file) {
-			err = s.moveConfig()
+			err = s.moveConfig(known)
 		} else {
 			err = moveNew(filepath.Join(s.dir, name), filepath.Join(configDir, name))
 		}
@@ -298,28 +322,42 @@ func (s *staging) move() error {
 			return err
 		}
 	}
-	return errors.Join(s.clear(), os.Remove(s.dir))
+	return s.remove()
+}
+
+// moveCA to its place, if it isn't there yet.
+func (s *staging) moveCA() error {
+	if !exists(s.stagedPKI()) {
+		if files, err := os.ReadDir(s.final.pki); err != nil || len(files) == 0 {
+			return fmt.Errorf("the CA is neither in %s nor in %s: %w", s.stagedPKI(), s.final.pki, errLost)
+		}
+		return nil
+	}
+	// Takes an empty folder away, and nothing else.
+	if err := os.Remove(s.final.pki); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", s.final.pki, ca.ErrExists)
+	}
+	return moveNew(s.stagedPKI(), s.final.pki)
 }
 
 // moveConfig into place, over the one that it was made from and no other.
-func (s *staging) moveConfig() error {
-	known, err := os.ReadFile(filepath.Join(s.dir, stagingDone))
-	if err != nil {
-		return err
-	}
-	if len(known) == 0 {
+func (s *staging) moveConfig(known promise) error {
+	if known.Replaces == "" {
 		return moveNew(s.file(), s.final.file)
 	}
 	now, err := os.ReadFile(s.final.file)
 	if err != nil {
 		return err
 	}
-	if hashOf(now) != string(known) {
+	if hashOf(now) != known.Replaces {
 		return fmt.Errorf("%s: %w", s.final.file, errChanged)
 	}
 	var of unix.Stat_t
 	if err := unix.Stat(s.final.file, &of); err != nil {
 		return &fs.PathError{Op: "stat", Path: s.final.file, Err: err}
+	}
+	if err := os.Chmod(s.file(), fs.FileMode(of.Mode&0o777)); err != nil {
+		return err
 	}
 	if os.Geteuid() == 0 {
 		if err := os.Chown(s.file(), int(of.Uid), int(of.Gid)); err != nil {
@@ -332,7 +370,10 @@ func (s *staging) moveConfig() error {
 	return syncFolder(filepath.Dir(s.final.file))
 }
 
-var errChanged = errors.New("changed since")
+var (
+	errChanged = errors.New("changed since")
+	errLost    = errors.New("somebody removed it")
+)
 
 // moveNew overwrites nothing.
 func moveNew(from, to string) error {
@@ -351,34 +392,4 @@ func syncFolder(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// clear what is in the two folders, keys among it, and takes the CA's away.
-func (s *staging) clear() error {
-	var errs []error
-	if s.pkiDir() != s.dir {
-		errs = append(errs, os.RemoveAll(s.pkiDir()))
-	}
-	entries, err := os.ReadDir(s.dir)
-	errs = append(errs, err)
-	for _, e := range entries {
-		errs = append(errs, os.RemoveAll(filepath.Join(s.dir, e.Name())))
-	}
-	return errors.Join(errs...)
-}
-
-// drop forgets what was not committed; after commit there is nothing to forget.
-func (s *staging) drop() error {
-	defer s.release()
-	if _, err := os.Lstat(s.dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if _, err := os.Lstat(filepath.Join(s.dir, stagingDone)); err == nil {
-		return nil // the next init goes on
-	}
-	err := errors.Join(s.clear(), os.Remove(s.dir))
-	if s.madeDir {
-		_ = os.Remove(filepath.Dir(s.final.file)) // only where it is empty
-	}
-	return err
 }

@@ -101,7 +101,7 @@ func (f *initAllFlags) runAll(c *cobra.Command, g *global) error {
 			return child, fmt.Errorf("user %s: gid %q", owner, u.Gid)
 		}
 		child.User, child.Group, child.Capabilities = uint32(uid), uint32(gid), capabilities
-		return child, own.give(int(uid), int(gid))
+		return child, own.give(owner, int(uid), int(gid))
 	}
 	servers, err := child("manager,enrollment", enrollmentUser, serversCapabilities, serversBelongings(cfg))
 	if err != nil {
