@@ -42,6 +42,9 @@ type management struct {
 
 	mu     sync.Mutex
 	pushed config.Pushed
+	// rootless is why none of the roots that were stored is one any more; nil while
+	// some are, or none were stored.
+	rootless error
 }
 
 // keepTickets is how long a key opens after the next one has begun: the longest
@@ -95,10 +98,17 @@ func (m *management) notices() func(session.Notice) {
 	return m.noticed
 }
 
-// effective is a configuration with what was pushed.
+// effective is a configuration with what was pushed. Where none of the roots that
+// were pushed is good for anything it is an error: one that the manager took away
+// isn't to come back from the file unless somebody says so.
 func (m *management) effective(file *config.Config) (*config.Config, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.rootless != nil && file.Gateway.Management.DeviceRoots != config.DeviceRootsFile {
+		return nil, file.Problem("gateway.management.device_roots", fmt.Sprintf(
+			"none of the roots of devices that were pushed can be used: %v. Set it to %q to go by gateway.trust.roots, import other roots at the manager, and set it to %q again",
+			m.rootless, config.DeviceRootsFile, config.DeviceRootsManager))
+	}
 	return file.With(m.pushed)
 }
 
@@ -192,6 +202,8 @@ func (m *management) applySettings(set *gcm.Set) []error {
 			// A root that the manager took away isn't to come back from the file: if
 			// these don't fit to what is there else, the gateway says so and ends.
 			m.pushed = next
+		case set.Section() == gcm.Trust && set.Len() > 0:
+			m.rootless = errs[0]
 		}
 		return errs
 	}
@@ -207,6 +219,9 @@ func (m *management) applySettings(set *gcm.Set) []error {
 	}
 	m.mu.Lock()
 	m.pushed = next
+	if set.Section() == gcm.Trust {
+		m.rootless = nil
+	}
 	m.mu.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()

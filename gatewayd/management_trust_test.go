@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamgate/roamgate/control/agent"
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/enrollment/ca"
 )
@@ -81,5 +82,62 @@ func TestPushedRoots(t *testing.T) {
 	trusts("with none")
 	if len(r.built.IKE.TrustAnchors) == 0 {
 		t.Error("the file's roots don't count again")
+	}
+}
+
+// Where no root that is stored is one any more the gateway doesn't start by the
+// file's, unless the file says so, and takes the next ones from the manager.
+func TestStoredRootsThatAreNone(t *testing.T) {
+	r := newManagedRig(t)
+	if err := r.management.close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := r.management.file.Load()
+	identity, err := cfg.BuildAgent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An agent of a former gateway, which took more.
+	former, err := agent.New(agent.Config{
+		Gateway: "gw1", File: cfg.ManagementFile(), Host: managementHost{r.gateway, r.management},
+		Check: func(*gcm.Set) []error { return nil }, Apply: func(agent.Change) []error { return nil },
+		Identity: agent.Identity{Key: identity.Key, Host: cfg.ManagementHost(), Roots: identity.Roots, Manager: identity.Manager, Agent: identity.Agent},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.management.agent = former
+	r.push(t, gcm.Trust, gcm.Authority{Root: true, DER: []byte("nothing")}.Record())
+	if err := former.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r.management, err = openManagement(r.gateway, cfg, r.logger); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = r.management.start(time.Now())
+	for _, want := range []string{"gateway.management.device_roots", "malformed", `"file"`, "import other roots at the manager"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("it starts by %v, want an error that says %s", err, want)
+		}
+	}
+	if err := r.management.close(); err != nil {
+		t.Fatal(err)
+	}
+	r.edit(t, "    name: gw1\n", "    name: gw1\n    device_roots: file\n")
+	r.open(t)
+	if len(r.built.IKE.TrustAnchors) == 0 {
+		t.Error("the file's roots don't count, although it says so")
+	}
+	r.edit(t, "    device_roots: file\n", "")
+	if _, err := r.Reload(); err == nil || !strings.Contains(err.Error(), "gateway.management.device_roots") {
+		t.Errorf("a reload goes back to what can't be used: %v", err)
+	}
+	root := rootOf(t, "first")
+	r.taken(t, gcm.Trust, gcm.Authority{Root: true, DER: root.Raw}.Record())
+	if _, err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(r.built.IKE.TrustAnchors, sha1.Sum(root.RawSubjectPublicKeyInfo)) {
+		t.Error("the manager's next root doesn't count")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,22 +13,28 @@ import (
 	"github.com/roamgate/roamgate/integration/netns"
 )
 
-// pings a device sends until the returned function is called, which says how many
-// were sent and not answered.
-func pings(t *testing.T, d *device.Device) func() (sent, lost int) {
+// pings that a device sends until stop is called, which says how many weren't
+// answered. answered counts the others, all the while.
+type pings struct {
+	answered atomic.Int64
+	stop     func() (lost int)
+}
+
+func newPings(t *testing.T, d *device.Device) *pings {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	var sent, lost int
+	p, lost := new(pings), 0
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
 			one, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 			_, err := d.Ping(one, netns.LANHost, make([]byte, 56))
 			stop()
-			sent++
 			if err != nil {
 				lost++
+			} else {
+				p.answered.Add(1)
 			}
 			select {
 			case <-ctx.Done():
@@ -35,11 +42,12 @@ func pings(t *testing.T, d *device.Device) func() (sent, lost int) {
 			}
 		}
 	}()
-	return func() (int, int) {
+	p.stop = func() int {
 		cancel()
 		<-done
-		return sent, lost
+		return lost
 	}
+	return p
 }
 
 // Roots of devices are pushed: a second one, beside the first, lets in who wasn't
@@ -68,8 +76,18 @@ func TestManagedTrust(t *testing.T) {
 
 	old, _ := s.simulate(t, s.ticketed(s.top.Devices[0], phone, nil))
 	id := s.sessions(t)[0].ID
-	stop := pings(t, old)
+	stream := newPings(t, old)
+	// more of them are answered from now on.
+	more := func(when string) {
+		t.Helper()
+		from := stream.answered.Load()
+		s.eventually(t, "answers "+when, func() (bool, string) {
+			n := stream.answered.Load() - from
+			return n >= 20, fmt.Sprint(n)
+		})
+	}
 	s.fails(t, tabletOf)
+	more("before roots change")
 	m.commit(t, gcm.Trust, []gcm.Record{older, newer}, nil, "gw1")
 	fresh, _ := s.simulate(t, tabletOf)
 	// What can't be a root leaves what there is.
@@ -79,10 +97,9 @@ func TestManagedTrust(t *testing.T) {
 	if status, said := m.offer(t, gcm.Trust, gcm.Authority{Root: true, DER: []byte("nothing")}.Record()); status != 422 {
 		t.Errorf("octets as a root: %d %s", status, said)
 	}
-	sent, lost := stop()
-	t.Logf("%d packets, %d lost", sent, lost)
-	if sent < 20 || lost > 0 {
-		t.Errorf("%d packets of %d lost while roots changed", lost, sent)
+	more("after they did")
+	if lost := stream.stop(); lost > 0 {
+		t.Errorf("%d packets lost while roots changed, %d answered", lost, stream.answered.Load())
 	}
 	if list := s.sessions(t); len(list) != 2 || list[0].ID != id && list[1].ID != id {
 		t.Errorf("the session of before isn't there: %+v", list)

@@ -8,12 +8,17 @@ import (
 	"github.com/roamgate/roamgate/control/gcm"
 )
 
-// near says whether a version's epoch is one that a manager may take. Error:
-// ErrEpoch.
+// near says whether a version's epoch is one that a manager may take. To a gateway
+// that has nothing, or has forgotten its versions, that is any: it can't know how
+// far its fleet has come, and whoever lies to it first is mended by
+// ForgetVersions. Error: ErrEpoch.
 func (a *Agent) near(v gcm.Version) error {
 	var highest uint64
 	for _, s := range a.sections {
 		highest = max(highest, s.state.Load().Version.Epoch)
+	}
+	if highest == 0 {
+		return nil
 	}
 	if v.Epoch > highest && v.Epoch-highest > gcm.MaxEpochStep {
 		return fmt.Errorf("%w: %d, here is %d, and a manager may go %d further", gcm.ErrEpoch, v.Epoch, highest, gcm.MaxEpochStep)

@@ -39,7 +39,11 @@ func TestStolenEpoch(t *testing.T) {
 	if _, err := a.Replace(stolen); err != nil {
 		t.Fatal(err)
 	}
-	next := newSet(t, gcm.Devices, gcm.Version{Epoch: 4, Number: 8}, device(1))
+	next := newSet(t, gcm.Devices, gcm.Version{Epoch: 4 * bound, Number: 8}, device(1))
+	if _, err := a.Replace(next.Clone()); !errors.Is(err, gcm.ErrEpoch) {
+		t.Errorf("further than a manager goes: %v", err)
+	}
+	next = newSet(t, gcm.Devices, gcm.Version{Epoch: 4, Number: 8}, device(1))
 	if _, err := a.Replace(next.Clone()); !errors.Is(err, gcm.ErrStale) {
 		t.Errorf("before versions were forgotten: %v", err)
 	}
@@ -61,5 +65,31 @@ func TestStolenEpoch(t *testing.T) {
 	}
 	if s, err := a.Replace(next.Clone()); err != nil || s.Hash != next.Hash() {
 		t.Errorf("%+v, %v", s, err)
+	}
+	// The epoch of the fleet may have come further than one step.
+	if err := a.ForgetVersions(); err != nil {
+		t.Fatal(err)
+	}
+	fleet := newSet(t, gcm.Devices, gcm.Version{Epoch: 4 * bound, Number: 9}, device(1))
+	if _, err := a.Replace(fleet); err != nil {
+		t.Errorf("a fleet's epoch after versions were forgotten: %v", err)
+	}
+}
+
+// A gateway that joins late takes the epoch that its fleet has by then, and is
+// bound to it from the first section on.
+func TestFirstEpoch(t *testing.T) {
+	g := new(gateway)
+	a := open(t, g.config(filepath.Join(t.TempDir(), "agent.db"), install(t).identity(t)))
+	defer a.Close()
+	const late = 7 * gcm.MaxEpochStep
+	if _, err := a.Replace(newSet(t, gcm.Devices, gcm.Version{Epoch: late, Number: 1}, device(1))); err != nil {
+		t.Errorf("the first section: %v", err)
+	}
+	if _, err := a.Replace(newSet(t, gcm.Access, gcm.Version{Epoch: late - 3, Number: 5})); err != nil {
+		t.Errorf("another section: %v", err)
+	}
+	if _, err := a.Replace(newSet(t, gcm.Addresses, gcm.Version{Epoch: late + gcm.MaxEpochStep + 1, Number: 1})); !errors.Is(err, gcm.ErrEpoch) {
+		t.Errorf("further than that: %v", err)
 	}
 }

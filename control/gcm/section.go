@@ -50,7 +50,7 @@ type Version struct {
 }
 
 // MaxEpochStep is how far an epoch may be ahead of the highest one that a gateway
-// has, in one document. A manager takes the next one; who has stolen a manager's
+// has, in one document; one that has none takes any. A manager takes the next one; who has stolen a manager's
 // key and takes the last there is would keep every other manager out.
 const MaxEpochStep = 1 << 20
 

@@ -53,7 +53,8 @@ type Options struct {
 	// believes what they say of them.
 	AdmitUnknown bool
 	// Trust is what gateways are told of roots of devices at first, until
-	// administrators say something else; nil for nothing.
+	// administrators say something else; nil for nothing. Where gateways were there
+	// before, it isn't.
 	Trust *Trust
 	// Check what gateways would be told, before it is committed; nil for nothing.
 	Check func(Content) []error

@@ -25,6 +25,7 @@ var suite = []struct {
 	{"pools change", poolsChange},
 	{"content", content},
 	{"roots of devices", roots},
+	{"gateways with roots of their own", earlierRoots},
 	{"ticket keys", ticketKeys},
 	{"revocations end", revocationsEnd},
 	{"gateways", gateways},

@@ -281,7 +281,7 @@ func (w *world) light(t *testing.T, called string) *lightGateway {
 	// An agent that isn't served joins; then this takes its place.
 	joined := w.gateway(t, called, filepath.Join(t.TempDir(), called), newKey(t))
 	joined.stop()
-	g := &lightGateway{gateway: joined, states: map[gcm.Section]gcm.SectionState{}}
+	g := &lightGateway{gateway: joined, states: nothing()}
 	key := newKey(t)
 	chain, err := w.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{joined.Host}, PublicKey: key.Public()})
 	must(t, err)
@@ -315,6 +315,15 @@ func (w *world) light(t *testing.T, called string) *lightGateway {
 	return g
 }
 
+// nothing of each section.
+func nothing() map[gcm.Section]gcm.SectionState {
+	states := map[gcm.Section]gcm.SectionState{}
+	for _, section := range gcm.Sections {
+		states[section] = gcm.SectionState{}
+	}
+	return states
+}
+
 func (g *lightGateway) version() gcm.Version {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -324,7 +333,7 @@ func (g *lightGateway) version() gcm.Version {
 // lose what it has, and its connections.
 func (g *lightGateway) lose() {
 	g.mu.Lock()
-	g.states = map[gcm.Section]gcm.SectionState{}
+	g.states = nothing()
 	g.mu.Unlock()
 	g.server.CloseClientConnections()
 }

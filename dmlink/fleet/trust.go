@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/roamgate/roamgate/control/gcm"
@@ -106,7 +107,9 @@ func (c *change) setTrust(records []gcm.Record) error {
 	return nil
 }
 
-// firstTrust is committed once: whoever took all roots away meant it.
+// firstTrust is committed once: whoever took all roots away meant it. Where there
+// are gateways already it isn't: they may go by roots of their own that this
+// manager doesn't know, and their devices would be out.
 func (f *Fleet) firstTrust(ctx context.Context) error {
 	records, err := f.Trust.Records()
 	if err != nil || len(records) == 0 {
@@ -116,9 +119,18 @@ func (f *Fleet) firstTrust(ctx context.Context) error {
 		return err
 	}
 	return f.db.Write(ctx, func(t *database.Tx) error {
-		c, err := f.begin(t, []string{trust})
+		c, err := f.begin(t, []string{registry, trust})
 		if err != nil || c.before[trust].Number > 0 {
 			return err
+		}
+		var gateways int
+		if err := t.Row(`SELECT count(*) FROM gcm_gateway`).Scan(&gateways); err != nil {
+			return err
+		}
+		if gateways > 0 {
+			f.Log.Info("gateways go by the roots of devices in their own files; to push roots write them under trust.roots of what 'gatewayd gateway config export' says, and 'gatewayd gateway config import' it",
+				slog.Int("gateways", gateways))
+			return nil
 		}
 		if err := c.setTrust(records); err != nil {
 			return err

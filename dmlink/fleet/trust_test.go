@@ -1,8 +1,10 @@
 package fleet_test
 
 import (
+	"bytes"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -56,4 +58,28 @@ func roots(t *testing.T, w *world) {
 	stop()
 	f, _ = w.manager(t, first)
 	has("after a restart", nil)
+}
+
+// earlierRoots of gateways that were there before roots were pushed hold until
+// administrators say which come instead.
+func earlierRoots(t *testing.T, w *world) {
+	root := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.issuer.Root().Raw}))
+	f, stop := w.manager(t, nil)
+	g := w.join(t, f, "gateway-1")[0]
+	stop()
+	var log bytes.Buffer
+	o := w.options(t)
+	o.Trust, o.Log = &fleet.Trust{Roots: []string{root}}, slog.New(slog.NewTextHandler(&log, nil))
+	if _, err := fleet.New(t.Context(), w.db, o); err != nil {
+		t.Fatal(err)
+	}
+	if told := log.String(); !strings.Contains(told, "gatewayd gateway config import") {
+		t.Errorf("nobody is told how to begin: %q", told)
+	}
+	f, _ = w.manager(t, func(o *fleet.Options) { o.Trust = &fleet.Trust{Roots: []string{root}} })
+	if c, err := f.Content(t.Context()); err != nil || c.Trust != nil || f.Documents().Len(gcm.Trust) != 0 {
+		t.Errorf("%+v, %v", c.Trust, err)
+	}
+	must(t, f.SetContent(t.Context(), fleet.Content{Trust: &fleet.Trust{Roots: []string{root}}}))
+	eventually(t, "the gateway has them", func() bool { return g.State().Sections[gcm.Trust].Records == 1 && g.same(f) })
 }

@@ -14,6 +14,9 @@ var (
 	// ErrDiverged: the same version, and another content. The next commit
 	// replaces it.
 	ErrDiverged = errors.New("the gateway has another content of this version")
+	// ErrSection: the gateway doesn't know a section that was committed. Its
+	// software is older than the manager's.
+	ErrSection = errors.New("the gateway doesn't know this section")
 	// ErrExists: a gateway of that name is there already.
 	ErrExists = errors.New("a gateway of this name is there already")
 	// ErrUnknown: there is no gateway of that name.

@@ -3,6 +3,7 @@ package push_test
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,16 +22,22 @@ import (
 type liar struct {
 	name   string
 	server *httptest.Server
-	asked  atomic.Int64
-	put    func(w http.ResponseWriter)
-	events func(w io.Writer)
-	state  string
+	// asked counts requests, strange those about sections that it doesn't know.
+	asked, strange atomic.Int64
+	put            func(w http.ResponseWriter)
+	events         func(w io.Writer)
+	state          string
 }
 
-func newLiar(t *testing.T, c *tls.Certificate, name string) *liar {
+// newLiar that knows sections.
+func newLiar(t *testing.T, c *tls.Certificate, name string, sections ...gcm.Section) *liar {
 	t.Helper()
 	l := &liar{name: name}
-	state, err := json.Marshal(gcm.State{Gateway: name, Cursor: 3})
+	knows := map[gcm.Section]gcm.SectionState{}
+	for _, section := range sections {
+		knows[section] = gcm.SectionState{}
+	}
+	state, err := json.Marshal(gcm.State{Gateway: name, Cursor: 3, Sections: knows})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,8 +45,13 @@ func newLiar(t *testing.T, c *tls.Certificate, name string) *liar {
 	l.put = func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{}`) }
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+gcm.PathState, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, l.state) })
-	mux.HandleFunc(gcm.PathSections, func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc(gcm.PathSections+"{section}", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		if _, ok := knows[gcm.Section(r.PathValue("section"))]; !ok {
+			l.strange.Add(1)
+			http.NotFound(w, r)
+			return
+		}
 		l.put(w)
 	})
 	mux.HandleFunc("GET "+gcm.PathEvents, func(w http.ResponseWriter, r *http.Request) {
@@ -92,13 +104,10 @@ func TestLies(t *testing.T) {
 			t.Parallel()
 			d, j := documents(t), newJournal()
 			commit(t, d, gcm.Devices, gcm.Version{Epoch: 1, Number: 1}, device(1, "staff"))
-			l := newLiar(t, i.certificate(t, ca.Request{Profile: ca.Agent, DNSNames: []string{"gateway-1.example.org"}}), "gateway-1")
+			l := newLiar(t, i.certificate(t, ca.Request{Profile: ca.Agent, DNSNames: []string{"gateway-1.example.org"}}), "gateway-1", gcm.Sections...)
 			if strings.Contains(name, "events") || strings.Contains(name, "line") {
 				// It refuses the rest, so that nothing else ends the connection.
-				l.put = func(w http.ResponseWriter) {
-					w.WriteHeader(http.StatusUnprocessableEntity)
-					_, _ = io.WriteString(w, `{"code":"refused","reasons":["no"]}`)
-				}
+				l.put = refuse
 			}
 			c.lie(l)
 			m := manage(t, i.config(t, d, j), l.gateway())
@@ -112,6 +121,41 @@ func TestLies(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// refuse whatever it is.
+func refuse(w http.ResponseWriter) {
+	w.WriteHeader(http.StatusUnprocessableEntity)
+	_, _ = io.WriteString(w, `{"code":"refused","reasons":["no"]}`)
+}
+
+// TestOlderSoftware: a gateway that doesn't know a section isn't sent it, stays
+// connected, and the manager says what is missing there.
+func TestOlderSoftware(t *testing.T) {
+	i, d := install(t), documents(t)
+	commit(t, d, gcm.Trust, gcm.Version{Epoch: 1, Number: 1}, gcm.Authority{Root: true, DER: i.issuer.Root().Raw}.Record())
+	l := newLiar(t, i.certificate(t, ca.Request{Profile: ca.Agent, DNSNames: []string{"gateway-1.example.org"}}), "gateway-1", gcm.Devices, gcm.Access)
+	var sent atomic.Int64
+	l.put = func(w http.ResponseWriter) { sent.Add(1); refuse(w) }
+	m := manage(t, i.config(t, d, newJournal()), l.gateway())
+	eventually(t, "it is connected", func() bool { return statusOf(m, "gateway-1").Connected })
+	since := statusOf(m, "gateway-1").Since
+	for n := range 5 {
+		before := sent.Load()
+		commit(t, d, gcm.Devices, gcm.Version{Epoch: 1, Number: uint64(n) + 2}, device(n, "staff"))
+		eventually(t, "it is sent what it knows", func() bool { return sent.Load() > before })
+	}
+	eventually(t, "its answer is heard", func() bool { return errors.Is(statusOf(m, "gateway-1").Sections[gcm.Devices].Err, gcm.ErrRefused) })
+	s := statusOf(m, "gateway-1")
+	if !s.Connected || s.Since != since || l.strange.Load() > 0 {
+		t.Errorf("%d requests about what it doesn't know; %+v", l.strange.Load(), s)
+	}
+	if _, behind := s.Behind[gcm.Trust]; !behind || !errors.Is(s.Sections[gcm.Trust].Err, push.ErrSection) {
+		t.Errorf("nobody is told what is missing: %+v", s)
+	}
+	if _, known := s.Sections[gcm.Settings]; known || len(s.Behind) != 2 {
+		t.Errorf("it misses what was never committed: %+v", s)
 	}
 }
 

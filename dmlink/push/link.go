@@ -112,9 +112,13 @@ func (l *link) session(ctx context.Context) (time.Duration, error) {
 	}
 	states := map[gcm.Section]chan polled{}
 	for _, section := range gcm.Sections {
+		has, knows := state.Sections[section]
+		if !knows {
+			continue // its software is older; with a newer one it connects again
+		}
 		ch := make(chan polled, 1)
 		states[section] = ch
-		start(func() error { return l.keep(ctx, c, section, state.Sections[section], ch) })
+		start(func() error { return l.keep(ctx, c, section, has, ch) })
 	}
 	start(func() error { return l.poll(ctx, c, states) })
 	start(func() error { return l.listen(ctx, c, state.Cursor) })
@@ -147,11 +151,13 @@ func (l *link) poll(ctx context.Context, c *client, states map[gcm.Section]chan 
 		}
 		l.update(func(s *Status) { s.State = state })
 		for section, ch := range states {
+			again := poked
 			select {
-			case <-ch:
+			case unread := <-ch:
+				again = again || unread.again
 			default:
 			}
-			ch <- polled{state.Sections[section], poked}
+			ch <- polled{state.Sections[section], again}
 		}
 	}
 }
@@ -163,12 +169,39 @@ type polled struct {
 	again bool
 }
 
+// belief is what a gateway has of a section as far as we know.
+type belief struct {
+	has gcm.SectionState
+	// doubted is an older version than that, which it said last; or nil.
+	doubted *gcm.SectionState
+}
+
+// hear what a gateway says, and whether that is to be looked at. An older version
+// may have been said before it took the last one. Said twice, or to somebody who
+// poked, it is believed: the gateway's administrator may have had it forget its
+// versions. Where it didn't, that costs one document that is refused as stale.
+func (b *belief) hear(said polled) (look bool) {
+	is := func(s *gcm.SectionState) bool { return s != nil && said.Version == s.Version && said.Hash == s.Hash }
+	switch {
+	case said.again || is(b.doubted):
+	case is(&b.has):
+		b.doubted = nil
+		return false
+	case said.Version.Compare(b.has.Version) < 0:
+		b.doubted = &said.SectionState
+		return false
+	}
+	b.has, b.doubted = said.SectionState, nil
+	return true
+}
+
 // keep a section as it was committed last.
 func (l *link) keep(ctx context.Context, c *client, section gcm.Section, has gcm.SectionState, states <-chan polled) error {
+	known := belief{has: has}
 	for {
 		version, _, changed := l.m.config.Documents.Version(section)
-		now, err := l.bring(ctx, c, section, has)
-		has = now
+		has, err := l.bring(ctx, c, section, known.has)
+		known.has = has
 		if refused := new(refusal); err != nil && !errors.As(err, &refused) && !errors.Is(err, ErrAhead) && !errors.Is(err, ErrDiverged) && !errors.Is(err, gcm.ErrTooLarge) {
 			return err
 		}
@@ -194,15 +227,7 @@ func (l *link) keep(ctx context.Context, c *client, section gcm.Section, has gcm
 			case <-changed:
 			case <-retry:
 			case said := <-states:
-				switch {
-				case said.Version.Compare(has.Version) < 0:
-					// What it said before it took the last one says nothing.
-					wait = !said.again
-				case said.Version == has.Version && said.Hash == has.Hash:
-					wait = !said.again
-				default:
-					has = said.SectionState
-				}
+				wait = !known.hear(said)
 			}
 		}
 		if t != nil {

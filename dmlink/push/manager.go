@@ -82,7 +82,7 @@ type SectionStatus struct {
 	Applied bool
 	Reasons []string
 	// Err is nil if the gateway has what was committed, or else ErrAhead,
-	// ErrDiverged or an error of package gcm, wrapped.
+	// ErrDiverged, ErrSection or an error of package gcm, wrapped.
 	Err error
 	// Wrong is since when there is an error, or it isn't applied.
 	Wrong time.Time
@@ -169,11 +169,23 @@ func (m *Manager) Status() []Status {
 		s := l.status
 		s.Sections = maps.Clone(s.Sections)
 		l.mu.Unlock()
+		m.unknown(s)
 		s.Behind = m.behind(s)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Status) int { return strings.Compare(a.Gateway.Name, b.Gateway.Name) })
 	return all
+}
+
+// unknown sections of a gateway that is connected are told like those that it
+// refuses.
+func (m *Manager) unknown(s Status) {
+	for _, section := range gcm.Sections {
+		wanted, _, _ := m.config.Documents.Version(section)
+		if _, knows := s.State.Sections[section]; s.Connected && !knows && wanted != (gcm.Version{}) {
+			s.Sections[section] = SectionStatus{Err: fmt.Errorf("%w: %s", ErrSection, section), Wrong: s.Since}
+		}
+	}
 }
 
 // behind are the sections in which a gateway isn't as it should be.

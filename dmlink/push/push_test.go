@@ -141,6 +141,44 @@ func TestPausedManager(t *testing.T) {
 	eventually(t, "a new epoch is taken", func() bool { return g.same(old) })
 }
 
+// TestForgottenVersions: somebody else pushed so far ahead that nothing goes on;
+// then the gateway forgets its versions, and over the connection that is there
+// gets what was committed.
+func TestForgottenVersions(t *testing.T) {
+	i, d := install(t), documents(t)
+	g := i.gateway(t, "gateway-1", nil, false)
+	commit(t, d, gcm.Devices, gcm.Version{Epoch: 1, Number: 1}, device(1, "staff"))
+	m := manage(t, i.config(t, d, newJournal()), g.Gateway)
+	eventually(t, "it is up to date", func() bool { return g.same(d) && statusOf(m, g.Name).Connected })
+	since := statusOf(m, g.Name).Since
+	stolen, err := gcm.NewSet(gcm.Devices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stolen.Commit(gcm.Version{Epoch: 99, Number: 1}, []gcm.Record{device(66, "intruders")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Replace(stolen); err != nil {
+		t.Fatal(err)
+	}
+	poke := func() {
+		t.Helper()
+		if err := m.Poke(g.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	poke()
+	eventually(t, "the manager notices", func() bool { return errors.Is(statusOf(m, g.Name).Sections[gcm.Devices].Err, push.ErrAhead) })
+	if err := g.ForgetVersions(); err != nil {
+		t.Fatal(err)
+	}
+	poke()
+	eventually(t, "it has what was committed", func() bool { return g.same(d) && statusOf(m, g.Name).Sections[gcm.Devices].Err == nil })
+	if s := statusOf(m, g.Name); !s.Connected || s.Since != since {
+		t.Errorf("for that it connected again: %+v", s)
+	}
+}
+
 // TestWhoIsNoGateway: another instance's agent, another gateway's, and a server
 // of the installation that is none.
 func TestWhoIsNoGateway(t *testing.T) {

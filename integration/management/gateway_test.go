@@ -115,12 +115,36 @@ func TestGatewayOfManager(t *testing.T) {
 		}
 	}
 
-	// Versions are forgotten at the gateway, and the manager says what is next.
+	// Versions are forgotten at the gateway, and the manager, which is connected all
+	// the while, says what is next. The gateway itself says what it has.
+	connected := gw().Since
+	has := func() map[string]sectionEvidence {
+		e, err := o.evidence(ctx)
+		w.must("", err)
+		return e.Sections
+	}
+	missing := func() (list []string) {
+		wanted, sections := gw().Sections, has()
+		for _, section := range wanted {
+			if has := sections[section.Section].Version; has != section.Wanted {
+				list = append(list, section.Section+" "+has+", wanted "+section.Wanted)
+			}
+		}
+		return list
+	}
+	w.until("the gateway has all versions", func() bool { return len(missing()) == 0 }, func() string { return fmt.Sprint(missing()) })
 	out, err := o.Command(ctx, "gateway", "forget-versions")
 	w.must(out, err)
+	if v := has()["trust"].Version; v != "0.1" {
+		t.Errorf("the version of trust isn't forgotten: %s", v)
+	}
 	_, err = client.Call(ctx, s.manager, api.GatewayPush, &api.ChangeGateway{OneGateway: api.OneGateway{Gateway: o.name}})
 	w.must("", err)
-	w.until("the gateway has all versions again", func() bool { return gw().Current }, func() string { return fmt.Sprintf("%+v", gw()) })
+	w.until("the gateway has all versions again", func() bool { return len(missing()) == 0 }, func() string { return fmt.Sprint(missing()) })
+	w.until("the manager knows", func() bool { return gw().Current }, func() string { return fmt.Sprintf("%+v", gw()) })
+	if now := gw().Since; !now.Equal(connected) {
+		t.Errorf("for that it connected again, at %v", now)
+	}
 
 	servers.kill()
 	state := func(name string) bool {
