@@ -25,7 +25,7 @@ const (
 	soakCrowdEnv = "ROAMGATE_SOAK_CROWD"
 	crowdSockets = 512
 	// crowdAtOnce do something at a time.
-	crowdAtOnce = 128
+	crowdAtOnce = 512
 	// crowdRest is for how long all are silent before memory is looked at: what is
 	// dropped when idle is gone then, garbage is collected, and its memory was given
 	// back.
