@@ -36,14 +36,7 @@ func (p *policy) key() string {
 	b = binary.BigEndian.AppendUint16(b, p.algorithm.Integrity)
 	for _, list := range [][]dataplane.Selector{p.local, p.remote} {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(list)))
-		for i := range list {
-			s := &list[i]
-			first, last := s.First.AsSlice(), s.Last.AsSlice()
-			b = append(b, s.Protocol, byte(len(first)), byte(len(last)))
-			b = append(append(b, first...), last...)
-			b = binary.BigEndian.AppendUint16(b, s.FirstPort)
-			b = binary.BigEndian.AppendUint16(b, s.LastPort)
-		}
+		b = dataplane.AppendSelectors(b, list)
 	}
 	return string(append(b, p.group...))
 }
