@@ -20,7 +20,7 @@ type Gateway struct {
 	Build       string    `json:"build,omitempty"`
 	Health      string    `json:"health,omitempty"`
 	Problems    []string  `json:"problems,omitempty"`
-	Sessions    int       `json:"sessions"`
+	Sessions    int       `json:"sessions" doc:"As it told within the last two seconds or so."`
 	MaxSessions int       `json:"max_sessions,omitempty"`
 	Events      uint64    `json:"events" doc:"That it told since this server began."`
 	Disbelieved uint64    `json:"disbelieved" doc:"Of devices that nobody knows."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/gcm"
@@ -98,7 +99,18 @@ func (l *link) keepEvents(ctx context.Context, batch []gcm.Event) error {
 		s.Disbelieved += uint64(len(batch) - len(believed))
 		s.LastEvent, s.Cursor = time.Now(), cursor
 	})
+	if slices.ContainsFunc(batch, movesSessions) {
+		select {
+		case l.moved <- struct{}{}:
+		default:
+		}
+	}
 	return nil
+}
+
+// movesSessions says whether a gateway has more or less of them after an event.
+func movesSessions(e gcm.Event) bool {
+	return e.Kind == gcm.SessionStarted || e.Kind == gcm.SessionEnded || e.Kind == gcm.Dropped
 }
 
 var errJournal = errors.New("events can't be kept")

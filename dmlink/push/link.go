@@ -25,6 +25,9 @@ const (
 	// a half times that. By it a gateway knows that its manager is there, and may be
 	// told to refuse newcomers after a minute without.
 	pollTime = 30 * time.Second
+	// countTime after it told that sessions came or went it is asked, too: so long
+	// the count of them is old at most, and so many requests there are.
+	countTime = time.Second
 	// retryTime is how long a version that a gateway refused isn't sent again;
 	// busyTime, if it had no time for it.
 	retryTime = 5 * time.Minute
@@ -41,6 +44,8 @@ type link struct {
 	done    chan struct{}
 	// poked: what is there is to be looked at now.
 	poked chan struct{}
+	// moved: sessions came or went.
+	moved chan struct{}
 	log   *slog.Logger
 	// refusals that are kept of devices that aren't known; of who reads events.
 	refusals refusals
@@ -138,11 +143,23 @@ func (l *link) connect(ctx context.Context, c *client) (gcm.State, error) {
 	return c.state(ctx)
 }
 
-// poll finds out what changed there without us, and that it is there.
+// poll finds out what changed there without us, and that it is there, and how many
+// sessions there are now.
 func (l *link) poll(ctx context.Context, c *client, states map[gcm.Section]chan polled) error {
+	due := time.After(pollTime/2 + rand.N(pollTime))
 	for {
-		poked, ok := l.sleep(ctx, pollTime/2+rand.N(pollTime))
-		if !ok {
+		poked, counts := false, false
+		select {
+		case <-due:
+		case <-l.poked:
+			poked = true
+		case <-l.moved:
+			var ok bool
+			if poked, ok = l.sleep(ctx, countTime); !ok {
+				return ctx.Err()
+			}
+			counts = !poked
+		case <-ctx.Done():
 			return ctx.Err()
 		}
 		state, err := c.state(ctx)
@@ -150,6 +167,10 @@ func (l *link) poll(ctx context.Context, c *client, states map[gcm.Section]chan 
 			return err
 		}
 		l.update(func(s *Status) { s.State = state })
+		if counts {
+			continue // sections have a pace of their own, see belief
+		}
+		due = time.After(pollTime/2 + rand.N(pollTime))
 		for section, ch := range states {
 			again := poked
 			select {

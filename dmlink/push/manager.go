@@ -57,7 +57,8 @@ type Status struct {
 	Connected bool
 	Since     time.Time
 	Err       string
-	// State that it told last.
+	// State that it told last: less than a minute ago, and some two seconds after
+	// events of sessions.
 	State gcm.State
 	// Sections that were looked at over this connection.
 	Sections map[gcm.Section]SectionStatus
@@ -120,7 +121,7 @@ func (m *Manager) Add(g Gateway) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &link{
-		m: m, gateway: g, cancel: cancel, done: make(chan struct{}), poked: make(chan struct{}, 1), log: m.config.Log.With(slog.String("gateway", g.Name)),
+		m: m, gateway: g, cancel: cancel, done: make(chan struct{}), poked: make(chan struct{}, 1), moved: make(chan struct{}, 1), log: m.config.Log.With(slog.String("gateway", g.Name)),
 		status: Status{Gateway: g, Err: "not tried yet"},
 	}
 	m.links[g.Name] = l

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +96,10 @@ type gateway struct {
 	mu      sync.Mutex
 	refuse  func(*gcm.Set) []error
 	applied map[gcm.Section]gcm.Hash
+	// sessions that it says it has.
+	sessions atomic.Int64
+	// told counts how often it was asked.
+	told atomic.Int64
 }
 
 // gateway of a name, with a certificate unless it is bare.
@@ -316,8 +321,11 @@ func device(n int, group string) gcm.Record {
 	return gcm.Authorisation{Device: fmt.Sprintf("device-%d", n), Group: group}.Record()
 }
 
-// Tell nothing: it has no sessions.
-func (g *gateway) Tell(*gcm.State) {}
+// Tell how many sessions it has.
+func (g *gateway) Tell(s *gcm.State) {
+	g.told.Add(1)
+	s.Sessions = int(g.sessions.Load())
+}
 
 // Sessions: none.
 func (g *gateway) Sessions(string, func(gcm.Session) bool) {}
