@@ -111,8 +111,9 @@ func (f *adminFlags) certificateRevoke() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
 		Use: "revoke SERIAL", Short: "Revoke a certificate",
-		Long: `Revoke a certificate. Gateways refuse it from the next revocation list on. The
-device keeps its place: ` + "`gatewayd enrollment device close`" + ` takes that, too.`,
+		Long: `Revoke a certificate, and those that were renewed from it unless the reason is
+superseded. Gateways refuse them from the next revocation list on. The device keeps
+its place: ` + "`gatewayd enrollment device close`" + ` takes that, too.`,
 		Example:           "  gatewayd certificate revoke 3f02a1 --reason key-compromise",
 		Args:              args(cobra.ExactArgs(1)),
 		ValidArgsFunction: f.serials(),

@@ -54,7 +54,7 @@ func (s *server) certificates(api huma.API) {
 		"Issue the certificate of an administrator, gateway, server or other instance", "certificates")
 	issue.DefaultStatus = http.StatusCreated
 	huma.Register(api, issue, s.issue)
-	huma.Register(api, operation(http.MethodPost, "/v1/certificates/{serial}/revoke", "revoke-certificate", "Revoke a certificate", "certificates"),
+	huma.Register(api, operation(http.MethodPost, "/v1/certificates/{serial}/revoke", "revoke-certificate", "Revoke a certificate, and what was renewed from it unless it is superseded", "certificates"),
 		func(ctx context.Context, in *struct {
 			CertificatePath
 			Body Revocation

@@ -101,22 +101,50 @@ func (d *SQL) Groups(ctx context.Context, after string, limit int) ([]string, er
 	return query(ctx, d.db, database.Scan[string], `SELECT name FROM directory_group`+w.Text("name", limit), w.Args...)
 }
 
-// Revoke a certificate. It is on the next list that is published.
+// Revoke a certificate, and what its device renewed from it, in however many
+// steps: somebody else may have held its key. For ca.Superseded it goes alone,
+// because what took its place is meant to stay. They are on the next list that is
+// published. ErrRevoked: it was before.
 func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reason, at time.Time) error {
 	text := ca.SerialString(serial)
 	return d.tells(ctx, func(t *tx) error {
-		c, err := scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.ForUpdate(), text))
+		c, err := scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`, text))
 		if err != nil {
 			return found(err, "certificate", text)
+		}
+		if c.Device != "" {
+			// Its row, locked first, puts renewals before this or after it.
+			if _, err := t.device(c.Device); err != nil {
+				return err
+			}
+		}
+		if c, err = scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.ForUpdate(), text)); err != nil {
+			return err
 		}
 		if !c.Revoked.IsZero() {
 			return fmt.Errorf("certificate %s: %w", text, ErrRevoked)
 		}
-		return t.revoke(by, c, reason, at)
+		if err := t.revoke(by, c, reason, reason.String(), at); err != nil || reason == ca.Superseded {
+			return err
+		}
+		renewals, err := query(t.Context(), t, scanCertificate, `WITH RECURSIVE later (serial) AS (
+				SELECT serial FROM directory_certificate WHERE renews = $1
+				UNION SELECT c.serial FROM directory_certificate c JOIN later l ON c.renews = l.serial)
+			SELECT `+certificateColumns+` WHERE serial IN (SELECT serial FROM later) AND revoked_us IS NULL AND not_after_us > $2 ORDER BY issued_us, serial`,
+			text, at.UnixMicro())
+		if err != nil {
+			return err
+		}
+		for _, each := range renewals {
+			if err := t.revoke(by, each, reason, reason.String()+", renewed from "+text, at); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
-func (t *tx) revoke(by By, c Certificate, reason ca.Reason, at time.Time) error {
+func (t *tx) revoke(by By, c Certificate, reason ca.Reason, detail string, at time.Time) error {
 	if _, err := t.Exec(`UPDATE directory_certificate SET revoked_us = $1, reason = $2 WHERE serial = $3`, at.UnixMicro(), int64(reason), c.Serial); err != nil {
 		return err
 	}
@@ -131,7 +159,7 @@ func (t *tx) revoke(by By, c Certificate, reason ca.Reason, at time.Time) error 
 	if err := t.tell(e); err != nil {
 		return err
 	}
-	return t.audit(Entry{At: at, By: by, Action: ActRevoke, Device: c.Device, Serial: c.Serial, Detail: reason.String()})
+	return t.audit(Entry{At: at, By: by, Action: ActRevoke, Device: c.Device, Serial: c.Serial, Detail: detail})
 }
 
 // CloseDevice revokes what a device has and cancels its open requests. A later
@@ -193,7 +221,7 @@ func (t *tx) close(by By, device Device, reason ca.Reason, at time.Time) error {
 		return err
 	}
 	for _, c := range valid {
-		if err := t.revoke(by, c, reason, at); err != nil {
+		if err := t.revoke(by, c, reason, reason.String(), at); err != nil {
 			return err
 		}
 	}

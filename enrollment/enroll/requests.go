@@ -187,7 +187,8 @@ func (s *Service) Certify(ctx context.Context, by directory.By, r ca.Request) (I
 	return Issued{Certificate: c, Chain: s.issuer.Chain()}, nil
 }
 
-// Revoke a certificate by its serial number.
+// Revoke a certificate by its serial number, and what was renewed from it unless
+// the reason is ca.Superseded.
 func (s *Service) Revoke(ctx context.Context, by directory.By, serial *big.Int, reason ca.Reason) error {
 	if !reason.Valid() {
 		return fmt.Errorf("%w: revocation reason %d", ErrInvalid, int(reason))

@@ -34,10 +34,10 @@ func TestDevices(t *testing.T) {
 			t.Errorf("%d commands wait, want the schedule and the secret of notifications", n)
 		}
 		w.introduced("phone-1")
-		// Renewed, and the first one revoked: another one is good.
+		// Renewed, and the first one given up: another one is good.
 		renewed := w.sign(ca.Device, "phone-1")
 		w.must(w.directory.Renew(ctx, directory.Renewal{Renews: ca.SerialString(first.SerialNumber), Signed: renewed, At: w.clock.Now(), By: alice, Most: 4, Since: w.clock.Now()}))
-		w.revoke(first, ca.KeyCompromise)
+		w.revoke(first, ca.Superseded)
 		w.follow()
 		if !w.open("phone-1") {
 			t.Error("closed although it has a good certificate")

@@ -49,6 +49,7 @@ func Run(t *testing.T, open func(*testing.T) *directory.SQL) {
 		{"a key has one device", (*suite).keys},
 		{"a device enrolls anew", (*suite).anew},
 		{"renewal", (*suite).renew},
+		{"a certificate goes with its renewals", (*suite).revokeRenewed},
 		{"revocation and closing", (*suite).revoke},
 		{"the end of one enrollment", (*suite).closeEnrollment},
 		{"news", (*suite).heard},
@@ -332,35 +333,6 @@ func (s *suite) anew() {
 	}
 	if got := s.actions(); got != "request enroll request supersede enroll" {
 		s.t.Errorf("audit: %s", got)
-	}
-}
-
-func (s *suite) renewal(old, next directory.Signed, most int) error {
-	return s.Renew(s.t.Context(), directory.Renewal{Renews: serialOf(old), Signed: next, At: Noon.Add(time.Hour), By: device, Most: most, Since: Noon})
-}
-
-func (s *suite) renew() {
-	ctx := s.t.Context()
-	first := s.enrolled("phone-1")
-	second := s.sign(Noon, "phone-1")
-	s.must(s.renewal(first, second, 3))
-	s.want(s.renewal(first, second, 3), directory.ErrRenewed)
-	c, err := s.RenewalOf(ctx, serialOf(first), second.KeyHash)
-	if err != nil || c.Serial != serialOf(second) || c.Renews != serialOf(first) || c.Device != "phone-1" {
-		s.t.Errorf("renewal %+v, %v", c, err)
-	}
-	// The same key in turn, then one too many.
-	s.must(s.renewal(second, s.sign(Noon, "phone-1"), 3))
-	s.must(s.renewal(second, s.sign(Noon, "phone-1"), 3))
-	s.want(s.renewal(second, s.sign(Noon, "phone-1"), 3), directory.ErrTooMany)
-	other := s.enrolled("phone-2")
-	s.want(s.renewal(second, other, 9), directory.ErrKeyTaken)
-	s.must(s.Revoke(ctx, alice, second.Certificate.SerialNumber, ca.KeyCompromise, Noon))
-	s.want(s.renewal(second, s.sign(Noon, "phone-1"), 9), directory.ErrRevoked)
-	s.must(s.CloseDevice(ctx, alice, "phone-1", ca.KeyCompromise, Noon))
-	s.want(s.renewal(first, s.sign(Noon, "phone-1"), 9), directory.ErrClosed)
-	if _, err := s.RenewalOf(ctx, serialOf(first), second.KeyHash); !errors.Is(err, directory.ErrNotFound) {
-		s.t.Errorf("a revoked renewal is given out: %v", err)
 	}
 }
 
