@@ -4,22 +4,17 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/enrollment/ca"
 	"github.com/roamgate/roamgate/enrollment/directory"
@@ -88,12 +83,19 @@ func (s *enrollmentServer) makeFaces(ctx context.Context, cfg *config.Config, bu
 		mux.Handle(est.Root, est.New(est.Options{Enroller: s.service, Chain: chain, Log: s.logger}))
 	}
 	if e.Protocols.SCEP {
-		ra, err := s.registrationAuthority(ctx, cfg, issuer)
-		if err != nil {
+		if s.registrar, err = newRegistrar(ctx, registrarOptions{
+			base:   filepath.Join(filepath.Dir(cfg.Path(e.KeyFile)), "scep"),
+			issuer: issuer.Certificate(),
+			certify: func(ctx context.Context, r ca.Request) (*x509.Certificate, error) {
+				issued, err := s.service.Certify(ctx, directory.By{Name: "server"}, r)
+				return issued.Certificate, err
+			},
+			log: s.logger,
+		}); err != nil {
 			return f, fmt.Errorf("registration authority of SCEP: %w", err)
 		}
 		handler := scep.New(scep.Options{
-			Enroller: s.service, Authority: func() scep.Authority { return ra }, Chain: chain, Legacy: e.Protocols.Legacy, Log: s.logger,
+			Enroller: s.service, Authority: s.registrar.authority, Chain: chain, Legacy: e.Protocols.Legacy, Log: s.logger,
 		})
 		mux.Handle("/scep", handler)
 		mux.Handle("/cgi-bin/pkiclient.exe", handler)
@@ -190,68 +192,4 @@ func accountOf(c *config.Config) func(context.Context, enroll.Issued) (windows.A
 			Device: windows.Credential{Name: issued.Device, Secret: rand.Text()}, Server: windows.Credential{Secret: rand.Text()},
 		}, nil
 	}
-}
-
-// raBits of the registration authority's key: SCEP encrypts to it.
-const raBits = 3072
-
-// raEnding: it is made anew so long before its certificate ends.
-const raEnding = 30 * 24 * time.Hour
-
-// registrationAuthority reads the one of SCEP, beside the key of the database,
-// or makes it.
-func (s *enrollmentServer) registrationAuthority(ctx context.Context, cfg *config.Config, issuer *ca.Issuer) (scep.Authority, error) {
-	base := filepath.Join(filepath.Dir(cfg.Path(cfg.Enrollment.KeyFile)), "scep")
-	ra, err := readAuthority(base)
-	if err == nil && time.Until(ra.Certificate.NotAfter) > raEnding && ra.Certificate.CheckSignatureFrom(issuer.Certificate()) == nil {
-		return ra, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return ra, err
-	}
-	key, err := rsa.GenerateKey(rand.Reader, raBits)
-	if err != nil {
-		return ra, err
-	}
-	issued, err := s.service.Certify(ctx, directory.By{Name: "server"}, ca.Request{Profile: ca.RA, Name: "scep", PublicKey: key.Public()})
-	if err != nil {
-		return ra, err
-	}
-	text, err := ca.EncodeKey(key)
-	if err != nil {
-		return ra, err
-	}
-	defer clear(text)
-	// The key first: without it a certificate is of no use, the other way round it
-	// is made again.
-	if err := ca.WriteFile(base+".key", text, 0o600, true); err != nil {
-		return ra, err
-	}
-	err = ca.WriteFile(base+".pem", ca.EncodeCertificates(issued.Certificate), 0o644, true)
-	return scep.Authority{Certificate: issued.Certificate, Key: key}, err
-}
-
-func readAuthority(base string) (ra scep.Authority, err error) {
-	text, err := os.ReadFile(base + ".pem")
-	if err != nil {
-		return ra, err
-	}
-	list, err := admit.ParseCertificates(text)
-	if err != nil {
-		return ra, err
-	}
-	secret, err := os.ReadFile(base + ".key")
-	if err != nil {
-		return ra, err
-	}
-	defer clear(secret)
-	parsed, err := config.ParsePrivateKey(secret)
-	if err != nil {
-		return ra, fmt.Errorf("%s.key: %w", base, err)
-	}
-	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok || !key.PublicKey.Equal(list[0].PublicKey) {
-		return ra, fmt.Errorf("%s.key is not the key of %s.pem", base, base)
-	}
-	return scep.Authority{Certificate: list[0], Key: key}, nil
 }

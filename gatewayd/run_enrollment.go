@@ -28,6 +28,8 @@ type enrollmentServer struct {
 	authority *ca.CA
 	faces     faces
 	key       []byte
+	// registrar is nil without SCEP.
+	registrar *registrar
 
 	devices, admins         *https.Server
 	deviceCerts, adminCerts *https.Certificates
@@ -111,6 +113,9 @@ func (s *enrollmentServer) run(ctx context.Context) {
 	var followers sync.WaitGroup
 	followers.Go(func() { s.service.Run(ctx) })
 	followers.Go(func() { s.publishLists(ctx, s.authority.Dir()) })
+	if s.registrar != nil {
+		followers.Go(func() { s.registrar.run(ctx) })
+	}
 	followers.Wait()
 }
 
