@@ -4,7 +4,7 @@
 // A subject is a name that something vouches for: a certificate of the
 // installation, a token, or the kernel for a user of the server's own host. Roles
 // are granted to a subject in one instance; a token has its roles from the
-// beginning, and ends.
+// beginning, as long as its maker may lend them, and ends.
 //
 // # Tokens
 //

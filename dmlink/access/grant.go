@@ -103,13 +103,17 @@ func (a *SQL) Revoke(ctx context.Context, s Subject, r Role) (bool, error) {
 	return n == 1, err
 }
 
-// RolesOf a subject that isn't a token.
+// RolesOf a subject that isn't a token; root of the host is a server administrator
+// without a grant.
 func (a *SQL) RolesOf(ctx context.Context, s Subject) (Set, error) {
 	names, err := database.Query(ctx, a.db, database.Scan[string], `SELECT role FROM dm_access_role WHERE instance = $1 AND subject = $2`, a.instance, s.String())
 	if err != nil {
 		return Nobody, unavailable(err)
 	}
 	set := Nobody
+	if s == (Subject{ByHost, "root"}) {
+		set = rootRoles
+	}
 	for _, n := range names {
 		// A role that a newer version knows is none here.
 		if r, err := ParseRole(n); err == nil {

@@ -87,10 +87,14 @@ func (s *Secret) digest(instance string) [sha256.Size]byte {
 // Token as it is kept.
 type Token struct {
 	ID, Name string
-	Roles    Set
-	Created  time.Time
-	By       Subject
-	Expires  time.Time
+	// Roles that it was given. It has those that its maker may lend it: see
+	// Authenticate.
+	Roles Set
+	// own are those of them that the maker had himself when he made it.
+	own     Set
+	Created time.Time
+	By      Subject
+	Expires time.Time
 	// Used is when it was last used, to the minute.
 	Used    time.Time
 	Revoked time.Time

@@ -13,7 +13,8 @@ import (
 
 // CreateToken makes a token with roles, for a lifetime (zero: DefaultLifetime).
 // The secret is told here and never again. ErrExists: the name was used, be it
-// by a token that is over: names in the audit log mean one token for ever.
+// by a token that is over: names in the audit log mean one token for ever. One that
+// a token makes ends with it.
 func (a *SQL) CreateToken(ctx context.Context, name string, roles Set, lifetime time.Duration, by Subject) (Token, *Secret, error) {
 	if lifetime == 0 {
 		lifetime = DefaultLifetime
@@ -26,13 +27,27 @@ func (a *SQL) CreateToken(ctx context.Context, name string, roles Set, lifetime 
 	case lifetime < MinLifetime || lifetime > MaxLifetime:
 		return Token{}, nil, fmt.Errorf("%w: a lifetime of %v, must be from %v to %v", ErrInvalid, lifetime, MinLifetime, MaxLifetime)
 	}
-	s := newSecret()
-	digest := s.digest(a.instance)
+	maker, err := a.standing(ctx, by, 0)
+	if err != nil {
+		return Token{}, nil, err
+	}
 	now := a.moment()
-	k := Token{ID: s.ID(), Name: name, Roles: roles, Created: now, By: by, Expires: now.Add(lifetime)}
-	err := a.write(ctx, func(t *database.Tx) error {
-		n, err := t.Exec(`INSERT INTO dm_access_token (instance, id, name, digest, roles, created_us, created_by, expires_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
-			a.instance, k.ID, name, digest[:], int64(roles), now.UnixMicro(), by.String(), k.Expires.UnixMicro())
+	k := Token{Name: name, Roles: roles, own: roles & maker, Created: now, By: by, Expires: now.Add(lifetime)}
+	if by.Kind == ByToken {
+		made, err := a.token(ctx, by.Name)
+		if err != nil {
+			return Token{}, nil, err
+		}
+		if made.Expires.Before(k.Expires) {
+			k.Expires = made.Expires
+		}
+	}
+	s := newSecret()
+	k.ID = s.ID()
+	digest := s.digest(a.instance)
+	err = a.write(ctx, func(t *database.Tx) error {
+		n, err := t.Exec(`INSERT INTO dm_access_token (instance, id, name, digest, roles, own, created_us, created_by, expires_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING`,
+			a.instance, k.ID, name, digest[:], int64(roles), int64(k.own), now.UnixMicro(), by.String(), k.Expires.UnixMicro())
 		if err == nil && n == 0 {
 			err = fmt.Errorf("token %q: %w", name, ErrExists)
 		}
@@ -45,18 +60,18 @@ func (a *SQL) CreateToken(ctx context.Context, name string, roles Set, lifetime 
 	return k, s, nil
 }
 
-const tokenColumns = `id, name, roles, created_us, created_by, expires_us, used_us, revoked_us`
+const tokenColumns = `id, name, roles, own, created_us, created_by, expires_us, used_us, revoked_us`
 
 func scanToken(r database.Row) (k Token, err error) { return k, scanTokenInto(&k, r) }
 
 func scanTokenInto(k *Token, r database.Row, more ...any) error {
-	var roles int64
+	var roles, own int64
 	var by string
 	var created, expires, used, revoked database.Instant
-	if err := r.Scan(append([]any{&k.ID, &k.Name, &roles, &created, &by, &expires, &used, &revoked}, more...)...); err != nil {
+	if err := r.Scan(append([]any{&k.ID, &k.Name, &roles, &own, &created, &by, &expires, &used, &revoked}, more...)...); err != nil {
 		return err
 	}
-	k.Roles, k.Created, k.Expires, k.Used, k.Revoked = Set(roles)&Everybody, created.Time, expires.Time, used.Time, revoked.Time
+	k.Roles, k.own, k.Created, k.Expires, k.Used, k.Revoked = Set(roles)&Everybody, Set(own)&Everybody, created.Time, expires.Time, used.Time, revoked.Time
 	if by != "" {
 		var err error
 		if k.By, err = ParseSubject(by); err != nil {
@@ -72,8 +87,9 @@ const usedEvery = time.Minute
 // maxUsed bounds what is remembered of tokens that were used in the last minute.
 const maxUsed = 10_000
 
-// Authenticate a token. ErrToken; the token is told all the same where the secret
-// was right, for the audit log.
+// Authenticate a token, and tell it with the roles that it has at this moment: no
+// more than its maker can. ErrToken, also where none is left; the token is told all
+// the same where the secret was right, for the audit log.
 func (a *SQL) Authenticate(ctx context.Context, s *Secret) (Token, error) {
 	var k Token
 	var stored []byte
@@ -96,6 +112,13 @@ func (a *SQL) Authenticate(ctx context.Context, s *Secret) (Token, error) {
 		return k, fmt.Errorf("%w: token %q was revoked", ErrToken, k.Name)
 	case !now.Before(k.Expires):
 		return k, fmt.Errorf("%w: token %q expired", ErrToken, k.Name)
+	}
+	given := k.Roles
+	if k.Roles, err = a.effective(ctx, k, 0); err != nil {
+		return Token{}, err
+	}
+	if k.Roles == Nobody {
+		return k, fmt.Errorf("%w: token %q has the roles %s no more: %s, who made it, lost them", ErrToken, k.Name, given, k.By)
 	}
 	a.touch(ctx, k, now)
 	return k, nil

@@ -38,7 +38,9 @@ func (s *api) identify(r *http.Request) (caller, error) {
 		return s.byToken(r.Context(), c, values)
 	}
 	if c.local {
-		return s.byHost(r.Context(), c)
+		var err error
+		c.roles, err = s.Access.RolesOf(r.Context(), c.subject)
+		return c, err
 	}
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && s.Certificate != nil {
 		return s.byCertificate(r, c)
@@ -69,17 +71,6 @@ func (s *api) byToken(ctx context.Context, c caller, values []string) (caller, e
 	if errors.Is(err, access.ErrToken) {
 		c.roles = access.Nobody
 		return c, unauthorized(err.Error(), hint)
-	}
-	return c, err
-}
-
-// rootRoles: who is root on the server's host could change the database.
-var rootRoles = access.SetOf(access.Server)
-
-func (s *api) byHost(ctx context.Context, c caller) (caller, error) {
-	roles, err := s.Access.RolesOf(ctx, c.subject)
-	if c.roles = roles; c.subject.Name == "root" {
-		c.roles |= rootRoles
 	}
 	return c, err
 }

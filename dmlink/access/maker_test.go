@@ -1,0 +1,87 @@
+package access_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/roamgate/roamgate/dmlink/access"
+	"github.com/roamgate/roamgate/gatewayd/database"
+)
+
+// A token does no more than its maker can at that moment.
+func testMakers(t *testing.T, db *database.DB) {
+	o, ctx := open(t, db, "home"), t.Context()
+	alice := access.Subject{Kind: access.ByCertificate, Name: "alice"}
+	grant := func(roles ...access.Role) {
+		t.Helper()
+		for _, r := range roles {
+			_, _, err := o.Grant(ctx, alice, r, root)
+			o.must(err)
+		}
+	}
+	revoke := func(roles ...access.Role) {
+		t.Helper()
+		for _, r := range roles {
+			_, err := o.Revoke(ctx, alice, r)
+			o.must(err)
+		}
+	}
+	create := func(name string, by access.Subject, roles ...access.Role) *access.Secret {
+		t.Helper()
+		_, secret, err := o.CreateToken(ctx, name, access.SetOf(roles...), 2*time.Hour, by)
+		o.must(err)
+		return secret
+	}
+	has := func(when string, s *access.Secret, roles ...access.Role) {
+		t.Helper()
+		k, err := o.Authenticate(ctx, s)
+		if len(roles) == 0 {
+			o.want(err, access.ErrToken)
+			return
+		}
+		if err != nil || k.Roles != access.SetOf(roles...) {
+			t.Errorf("%s: it has %q, %v; want %q", when, k.Roles, err, access.SetOf(roles...))
+		}
+	}
+	grant(access.Server, access.Device)
+	made := create("made", alice, access.Device, access.Auditor)
+	token := access.Subject{Kind: access.ByToken, Name: "deputy"}
+	deputy := create("deputy", alice, access.Server)
+	second := create("second", token, access.Server, access.Auditor)
+	has("at first", made, access.Device, access.Auditor)
+	has("made by a token", second, access.Server, access.Auditor)
+
+	revoke(access.Device)
+	has("without what she had herself", made, access.Auditor)
+	grant(access.Device)
+	has("with it again", made, access.Device, access.Auditor)
+	revoke(access.Server)
+	has("without leave to give", made, access.Device)
+	has("without what she had herself", deputy)
+	has("made by a token that has nothing", second)
+	revoke(access.Device)
+	has("without any role", made)
+
+	grant(access.Server, access.Device)
+	has("back", made, access.Device, access.Auditor)
+	has("back", second, access.Server, access.Auditor)
+	_, err := o.RevokeToken(ctx, "deputy")
+	o.must(err)
+	has("made by a token that was revoked", second)
+
+	// What a token makes doesn't outlive it.
+	create("brief", alice, access.Server)
+	o.now = noon.Add(time.Hour)
+	k, last, err := o.CreateToken(ctx, "last", access.SetOf(access.Auditor), 5*time.Hour, access.Subject{Kind: access.ByToken, Name: "brief"})
+	o.must(err)
+	if !k.Expires.Equal(noon.Add(2 * time.Hour)) {
+		t.Errorf("ends at %v, its maker at %v", k.Expires, noon.Add(2*time.Hour))
+	}
+	has("while its maker lasts", last, access.Auditor)
+	o.now = noon.Add(2 * time.Hour)
+	has("when its maker has ended", last)
+
+	// root of the host gives what it doesn't have itself.
+	has("root's", create("root's", root, access.Security), access.Security)
+	has("nobody's", create("nobody's", access.Subject{}, access.Security))
+}
