@@ -16,9 +16,10 @@ type Application struct {
 	Skin string
 	// Source is the address from which it came, for limits.
 	Source netip.Addr
-	// ID of the request. Where a protocol has a user name in its place, ID is
-	// zero and User the name or e-mail address; it stands for all open requests
-	// of that user, and the password says which.
+	// ID of the request. Where a protocol has a user name in its place, User is
+	// the name or e-mail address; it stands for all open requests of that user, and
+	// the password says which. ID is zero then, or what the name is if it is meant
+	// as an ID (otp.Login).
 	ID   otp.ID
 	User string
 	// Proof of knowing the password.

@@ -72,16 +72,21 @@ func (s *Service) enroll(ctx context.Context, a Application) (Issued, error) {
 	return issued, err
 }
 
-// candidates of an ID, or of a user's name: those are filled up with decoys.
+// candidates of an ID, and of a user's name: those are filled up with decoys. Where
+// both are given it isn't known which is meant, and the password says.
 func (s *Service) candidates(ctx context.Context, id otp.ID, user string) ([]candidate, error) {
+	var all []candidate
 	if id != (otp.ID{}) {
 		q, err := s.directory.Request(ctx, id)
 		if err != nil && !errors.Is(err, directory.ErrNotFound) {
 			return nil, err
 		}
-		return []candidate{{id, q, err == nil}}, nil
+		all = append(all, candidate{id, q, err == nil})
+		if user == "" {
+			return all, nil
+		}
 	}
-	var all []candidate
+	named := len(all)
 	// A name that nobody can have is unknown without asking: PostgreSQL takes no
 	// NUL and nothing but UTF-8, and that would look like an outage.
 	if user = canonical(user); checkText("user", user) == nil {
@@ -90,10 +95,12 @@ func (s *Service) candidates(ctx context.Context, id otp.ID, user string) ([]can
 			return nil, err
 		}
 		for _, q := range requests {
-			all = append(all, candidate{q.ID, q, true})
+			if q.ID != id {
+				all = append(all, candidate{q.ID, q, true})
+			}
 		}
 	}
-	for i := len(all); i < minCandidates; i++ {
+	for i := len(all) - named; i < minCandidates; i++ {
 		all = append(all, candidate{id: otp.ID{byte(i)}})
 	}
 	return all, nil
@@ -246,8 +253,8 @@ func (s *Service) Prove(ctx context.Context, id otp.ID, source netip.Addr, use f
 	return nil
 }
 
-// Check says which open request a password is for, without using it; by ID, or
-// by user name where the ID is zero. Wrong ones count as in Enroll.
+// Check says which open request a password is for, without using it; by ID, user
+// name, or either. Wrong ones count as in Enroll.
 func (s *Service) Check(ctx context.Context, id otp.ID, user string, password *otp.Password, source netip.Addr) (directory.Request, error) {
 	const skin = "check"
 	now := s.now()
