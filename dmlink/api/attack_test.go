@@ -296,6 +296,49 @@ func TestHiddenValues(t *testing.T) {
 	}
 }
 
+// What stands in the wrong field may be a secret: it isn't written down, be it in
+// what was asked for or in why that was refused.
+func TestMistypedValues(t *testing.T) {
+	i := newWorld(t, sqlite).instance("home")
+	owner, auditor := i.token("owner", access.Device), i.token("auditor", access.Auditor)
+	const secret = "hunter2"
+	mistyped := []struct {
+		kind   string
+		values map[string]string
+	}{
+		{"replace", map[string]string{"uri": secret, "value": "./A"}},
+		{"replace", map[string]string{"uri": "./A", "vlaue": secret}},
+		{"replace", map[string]string{"uri": "./A", secret: ""}},
+		{"replace", map[string]string{"uri": "./A", "format": secret}},
+		{"replace", map[string]string{"uri": "./A", "type": secret, "value": "x"}},
+		{"replace", map[string]string{"uri": "./A", "format": "int", "value": secret}},
+		{"replace", map[string]string{"uri": "/" + secret}},
+		{"query", map[string]string{"uri": "./A " + secret}},
+		{"copy", map[string]string{"uri": "./A", "from": secret}},
+		{"wipe", map[string]string{"mode": secret}},
+	}
+	for _, m := range mistyped {
+		_, err := call(i, owner, taskPlace[m.kind], &PlaceTask{NewTask{Target: Target{Device: "phone-1"}, Values: m.values}})
+		if err != nil && !strings.Contains(err.Error(), "invalid task") {
+			t.Errorf("%v: %v", m.values, err)
+		}
+	}
+	_, err := call(i, owner, taskPlace["replace"], &PlaceTask{NewTask{
+		Target: Target{Device: "phone-1"}, Values: map[string]string{"uri": "./A/B", "value": "x", "format": "chr", "type": "text/plain"},
+	}})
+	i.must(err)
+	log, err := call(i, auditor, AuditList, &ListAudit{Oldest: true})
+	i.must(err)
+	text, err := json.Marshal(log)
+	i.must(err)
+	if strings.Contains(string(text), secret) || len(log.Items) != 2*(len(mistyped)+1) {
+		t.Errorf("%d entries: %s", len(log.Items), text)
+	}
+	if got := log.Items[2*len(mistyped)].Detail; got != "format=chr, type=text/plain, uri=./A/B, value=(hidden)" {
+		t.Errorf("what isn't secret is written as %q", got)
+	}
+}
+
 // A node of one's own choice in place of the one that locks would be a wipe by
 // the help desk, of a whole group at once.
 func TestLockIsNoWipe(t *testing.T) {

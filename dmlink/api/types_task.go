@@ -1,10 +1,10 @@
 package api
 
 import (
-	"maps"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/roamgate/roamgate/dmlink/task"
 )
 
 // TaskType is what may be asked of devices.
@@ -58,16 +58,9 @@ type NewTask struct {
 // PlaceTask of the type in the path.
 type PlaceTask struct{ Body NewTask }
 
-// Change implements Changer. Values may be secret; names of parameters aren't.
+// Change implements Changer. Values may be secret.
 func (p *PlaceTask) Change() (object, detail string) {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(p.Body.Values)) {
-		if name == "value" || name == "text" {
-			parts = append(parts, name+"=(hidden)")
-		} else {
-			parts = append(parts, name+"="+p.Body.Values[name])
-		}
-	}
+	parts := task.Values(p.Body.Values).Reveal()
 	if v := p.Body.ValidSeconds; v != 0 {
 		parts = append(parts, "valid "+(time.Duration(v)*time.Second).String())
 	}

@@ -64,7 +64,8 @@ func (t Table) Add(types ...Type) {
 // Names in order.
 func (t Table) Names() []string { return slices.Sorted(maps.Keys(t)) }
 
-// Make the command of a type, by parameters that a person gave.
+// Make the command of a type, by parameters that a person gave. Errors don't
+// repeat those, which may be secret: they are written down.
 func (t Table) Make(name string, given Values) (Type, Order, error) {
 	one, ok := t[name]
 	if !ok {
@@ -81,13 +82,17 @@ func (t Table) Make(name string, given Values) (Type, Order, error) {
 		case !ok:
 			v = p.Default
 		case len(p.Choices) > 0 && !slices.Contains(p.Choices, v):
-			return one, Order{}, fmt.Errorf("%w: %s %q of %s is none of %s", ErrInvalid, p.Name, v, name, strings.Join(p.Choices, ", "))
+			return one, Order{}, fmt.Errorf("%w: %s of %s is none of %s", ErrInvalid, p.Name, name, strings.Join(p.Choices, ", "))
 		}
 		values[p.Name] = v
 	}
 	for _, v := range slices.Sorted(maps.Keys(given)) {
 		if !slices.ContainsFunc(one.Parameters, func(p Parameter) bool { return p.Name == v }) {
-			return one, Order{}, fmt.Errorf("%w: %s has no parameter %q", ErrInvalid, name, v)
+			names := []string{}
+			for _, p := range one.Parameters {
+				names = append(names, p.Name)
+			}
+			return one, Order{}, fmt.Errorf("%w: %s has no such parameter; there are: %s", ErrInvalid, name, strings.Join(names, ", "))
 		}
 	}
 	o, err := one.Make(values)
@@ -143,7 +148,7 @@ func Types() Table {
 			Make: func(v Values) (Order, error) {
 				o := op(syncml.Copy, v["uri"])
 				o.Items[0].Source.URI = v["from"]
-				return Order{session.Idempotent, o, nil}, firstError(checkURI(v["uri"]), checkURI(v["from"]))
+				return Order{session.Idempotent, o, nil}, firstError(checkURI("uri", v["uri"]), checkURI("from", v["from"]))
 			},
 		},
 	)
@@ -160,7 +165,7 @@ func execType(name, help, standby string) Type {
 		Name: name, Help: help, Urgency: -50, Lifetime: 7 * day,
 		Parameters: []Parameter{{Name: "uri", Help: "the node that does it on this kind of device", Default: standby}},
 		Make: func(v Values) (Order, error) {
-			return Order{session.Idempotent, op(syncml.Exec, v["uri"]), nil}, checkURI(v["uri"])
+			return Order{session.Idempotent, op(syncml.Exec, v["uri"]), nil}, checkURI("uri", v["uri"])
 		},
 	}
 }
@@ -192,7 +197,7 @@ func nodeType(name, help string, verb syncml.Verb, semantics session.Semantics, 
 			order.Query = &session.Query{URI: v["uri"], Gone: true}
 		case syncml.Copy, syncml.Exec, syncml.Get, syncml.Replace:
 		}
-		return order, firstError(checkURI(v["uri"]), checkValue(v))
+		return order, firstError(checkURI("uri", v["uri"]), checkValue(v))
 	}
 	return t
 }
@@ -204,7 +209,7 @@ func makeQuery(v Values) (Order, error) {
 	}
 	o := &syncml.Op{Verb: syncml.Get}
 	for _, u := range uris {
-		if err := checkURI(u); err != nil {
+		if err := checkURI("uri", u); err != nil {
 			return Order{}, err
 		}
 		o.Items = append(o.Items, syncml.Item{Target: syncml.Location{URI: u}})
@@ -212,27 +217,27 @@ func makeQuery(v Values) (Order, error) {
 	return Order{session.Idempotent, o, nil}, nil
 }
 
-func checkURI(uri string) error {
+func checkURI(name, uri string) error {
 	if _, err := tree.ParseURI(uri); err != nil {
-		return fmt.Errorf("%w: URI %.100q: %w", ErrInvalid, uri, err)
+		return fmt.Errorf("%w: %s isn't the URI of a node: want the like of ./A/B", ErrInvalid, name)
 	}
 	return nil
 }
 
 func checkValue(v Values) error {
-	var err error
+	ok := true
 	switch v["format"] {
 	case "int":
-		_, err = strconv.ParseInt(v["value"], 10, 64)
+		_, err := strconv.ParseInt(v["value"], 10, 64)
+		ok = err == nil
 	case "bool":
-		if v["value"] != "true" && v["value"] != "false" {
-			err = errors.New("neither true nor false")
-		}
+		ok = v["value"] == "true" || v["value"] == "false"
 	case "float":
-		_, err = strconv.ParseFloat(v["value"], 64)
+		_, err := strconv.ParseFloat(v["value"], 64)
+		ok = err == nil
 	}
-	if err != nil {
-		return fmt.Errorf("%w: value %.100q isn't of format %s: %w", ErrInvalid, v["value"], v["format"], err)
+	if !ok {
+		return fmt.Errorf("%w: the value isn't of format %s", ErrInvalid, v["format"])
 	}
 	return nil
 }
