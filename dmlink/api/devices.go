@@ -58,7 +58,7 @@ func (s *api) devices() {
 				return Device{}, newProblem(http.StatusUnprocessableEntity, fmt.Sprintf("group %.100q: a name has 1 to %d octets", g, maxGroup), "")
 			}
 		}
-		if err := s.Devices.SetGroups(ctx, in.Device, in.Body.Groups); err != nil {
+		if err := s.Desk.SetGroups(ctx, in.Device, in.Body.Groups); err != nil {
 			return Device{}, err
 		}
 		v, err := s.Devices.Device(ctx, in.Device)
@@ -153,7 +153,7 @@ func (s *api) schedules() {
 		return scheduleOf(v), s.Desk.SetSchedule(ctx, in.Group, in.Rank, v)
 	})
 	bind(s, ScheduleDelete, func(ctx context.Context, _ *Call, in *DeleteSchedule) (Done, error) {
-		return Done{true}, s.Devices.DeleteSchedule(ctx, in.Group)
+		return Done{true}, s.Desk.DeleteSchedule(ctx, in.Group)
 	})
 }
 

@@ -21,12 +21,10 @@ import (
 type Devices interface {
 	Device(ctx context.Context, name string) (store.Device, error)
 	Devices(ctx context.Context, f store.DeviceFilter) ([]store.Device, error)
-	SetGroups(ctx context.Context, device string, groups []string) error
 	SetUnit(ctx context.Context, unit string, devices ...string) (int, error)
 	Info(ctx context.Context, device string) ([]session.Value, error)
 	Alerts(ctx context.Context, device string) ([]store.Alert, error)
 	Messages(ctx context.Context, device string, before int64, limit int) ([]store.Message, error)
-	DeleteSchedule(ctx context.Context, group string) error
 }
 
 // Tasks is dmlink/store, as far as tasks that were placed are concerned.
@@ -45,7 +43,9 @@ type Tasks interface {
 type Desk interface {
 	Types() task.Table
 	Place(ctx context.Context, r task.Request) (task.Placed, error)
+	SetGroups(ctx context.Context, device string, groups []string) error
 	SetSchedule(ctx context.Context, group string, rank int, s schedule.Schedule) error
+	DeleteSchedule(ctx context.Context, group string) error
 	Schedule(ctx context.Context, device string) (schedule.Schedule, error)
 }
 

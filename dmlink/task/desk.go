@@ -20,6 +20,8 @@ type Store interface {
 	Devices(ctx context.Context, f store.DeviceFilter) ([]store.Device, error)
 	Enroll(ctx context.Context, v store.Device) error
 	PutSchedule(ctx context.Context, group string, rank int, text string) error
+	DeleteSchedule(ctx context.Context, group string) error
+	SetGroups(ctx context.Context, device string, groups []string) error
 	ScheduleOf(ctx context.Context, device string) (text string, err error)
 	ScheduleOfGroups(ctx context.Context, groups []string) (text string, err error)
 	Device(ctx context.Context, name string) (store.Device, error)
@@ -228,6 +230,36 @@ func (d *Desk) SetSchedule(ctx context.Context, group string, rank int, s schedu
 	if err := d.store.PutSchedule(ctx, group, rank, string(text)); err != nil {
 		return err
 	}
+	return d.tellGroup(ctx, group)
+}
+
+// DeleteSchedule of a group, and tell those that are in it what holds for them now;
+// otherwise as SetSchedule. That there is none is no error.
+func (d *Desk) DeleteSchedule(ctx context.Context, group string) error {
+	if err := d.store.DeleteSchedule(ctx, group); err != nil {
+		return err
+	}
+	return d.tellGroup(ctx, group)
+}
+
+// SetGroups of a device, and tell it the schedule that it has by them, if that is
+// another one. After an error it can be done again.
+func (d *Desk) SetGroups(ctx context.Context, device string, groups []string) error {
+	if err := d.store.SetGroups(ctx, device, groups); err != nil {
+		return err
+	}
+	v, err := d.store.Device(ctx, device)
+	if err != nil || !v.Open {
+		return err
+	}
+	if err = d.tellSchedule(ctx, v); errors.Is(err, store.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// tellGroup tells all devices of a group when to come.
+func (d *Desk) tellGroup(ctx context.Context, group string) error {
 	f := store.DeviceFilter{Group: group, Open: true}
 	for {
 		all, err := d.store.Devices(ctx, f)

@@ -202,6 +202,23 @@ func TestOrderOfTasks(t *testing.T) {
 	}
 }
 
+// told says that so many tasks wait for a device, the newest with a schedule.
+func (o *office) told(device string, tasks int, want schedule.Schedule) {
+	o.t.Helper()
+	text, err := json.Marshal(want)
+	o.must(err)
+	commands, err := o.CommandsOfDevice(o.t.Context(), device, 0, 1)
+	o.must(err)
+	if n := len(o.next(device)); n != tasks || len(commands) != 1 {
+		o.t.Fatalf("there wait %d tasks, want %d", n, tasks)
+	}
+	k, err := o.Task(o.t.Context(), commands[0].Task)
+	o.must(err)
+	if k.Detail != string(text) {
+		o.t.Errorf("told last was %s, want %s", k.Detail, text)
+	}
+}
+
 // Schedules: of all, of groups, and told once.
 func TestSchedules(t *testing.T) {
 	o := newOffice(t)
@@ -243,10 +260,28 @@ func TestSchedules(t *testing.T) {
 	if n := len(o.next("phone")); n != 5 {
 		t.Errorf("changed back, there wait %d tasks", n)
 	}
-	o.must(o.DeleteSchedule(ctx, "sales"))
+	for range 2 {
+		o.must(o.Desk.DeleteSchedule(ctx, "sales"))
+	}
 	if s, err := o.Schedule(ctx, "phone"); err != nil || s != daily {
 		t.Errorf("without sales: %+v, %v", s, err)
 	}
+	o.told("phone", 6, daily)
+	// Another group's, and none's: what has not changed isn't told.
+	o.must(o.SetSchedule(ctx, "guests", 3, hourly))
+	o.told("phone", 6, daily)
+	for _, step := range []struct {
+		groups []string
+		tasks  int
+		want   schedule.Schedule
+	}{{[]string{"guests"}, 7, hourly}, {[]string{"guests", "others"}, 7, hourly}, {nil, 8, schedule.Default()}, {[]string{"staff"}, 9, daily}} {
+		for range 2 {
+			o.must(o.Desk.SetGroups(ctx, "phone", step.groups))
+		}
+		o.told("phone", step.tasks, step.want)
+	}
+	o.want(o.Desk.SetGroups(ctx, "nobody's", nil), store.ErrNotFound)
+	v.Groups = []string{"staff"}
 	bad := hourly
 	bad.Every = time.Second
 	o.want(o.SetSchedule(ctx, "sales", 1, bad), schedule.ErrInvalid)
