@@ -352,8 +352,15 @@ func TestNewKeepsNoKeys(t *testing.T) {
 	})
 }
 
+// TestNoAllocations: none a packet, whatever the algorithm, and none that isn't the
+// library's own where there is no assembler (chachaAllocates).
 func TestNoAllocations(t *testing.T) {
 	forEach(t, func(t *testing.T, alg dataplane.Algorithm, esn bool) {
+		const operations = 3
+		most := 0
+		if alg.Encryption == dataplane.EncryptionChaCha20Poly1305 {
+			most = operations * chachaAllocates
+		}
 		tr := newTransform(t, alg, esn)
 		buf := make([]byte, tr.SealedLen(1400))
 		seq := uint64(0)
@@ -366,8 +373,8 @@ func TestNoAllocations(t *testing.T) {
 			if _, _, err := tr.Open(packet, seq); err == nil {
 				t.Fatal("a decrypted packet authenticates again")
 			}
-		}); n != 0 {
-			t.Errorf("%v allocations a packet", n)
+		}); n > float64(most) {
+			t.Errorf("%v allocations in %d operations, at most %d", n, operations, most)
 		}
 	})
 }
