@@ -48,3 +48,26 @@ func TestGroup(t *testing.T) {
 		t.Errorf("shares the port of one: %v, %v", g, err)
 	}
 }
+
+// TestGroupsHaveTheirPorts: a port that is drawn for a group is nobody else's, or
+// the kernel would give the other one part of what comes.
+func TestGroupsHaveTheirPorts(t *testing.T) {
+	const groups = 800
+	drawn := map[uint16]int{}
+	for n := range groups {
+		group, err := ListenGroup(netip.MustParseAddrPort(families[0]), "", 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range group {
+			t.Cleanup(func() { s.Close() })
+		}
+		port := group[0].Local().Port()
+		if other, taken := drawn[port]; taken {
+			t.Errorf("groups %d and %d have port %d", other, n, port)
+		}
+		if drawn[port] = n; group[1].Local() != group[0].Local() {
+			t.Errorf("a group at %v and %v", group[0].Local(), group[1].Local())
+		}
+	}
+}

@@ -110,13 +110,26 @@ func (s *Socket) setup(device string, shared bool) error {
 			return fmt.Errorf("bind to interface %s: %w", device, err)
 		}
 	}
-	if shared {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+	share := func() error {
+		if !shared {
+			return nil
+		}
+		return unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if s.local.Port() != 0 {
+		if err := share(); err != nil {
 			return err
 		}
 	}
 	if err := unix.Bind(s.fd, sockaddr(s.local)); err != nil {
 		return err
+	}
+	if s.local.Port() == 0 {
+		// Asked for any port, the kernel gives a shared socket also one that another
+		// group of the same user has, and part of what comes there to it.
+		if err := share(); err != nil {
+			return err
+		}
 	}
 	bound, err := unix.Getsockname(s.fd)
 	if err != nil {
