@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,12 +27,11 @@ func TestRegistrarRenews(t *testing.T) {
 	t.Cleanup(func() { authority.Close() })
 	base := filepath.Join(t.TempDir(), "scep")
 	synctest.Test(t, func(t *testing.T) {
-		failures := 0
+		var failures atomic.Int64
 		o := registrarOptions{
 			base: base, issuer: authority.Issuing(), log: slog.New(slog.DiscardHandler),
 			certify: func(_ context.Context, r ca.Request) (*x509.Certificate, error) {
-				if failures > 0 {
-					failures--
+				if failures.Add(-1) >= 0 {
 					return nil, errors.New("the database is away")
 				}
 				return authority.Issuer().Sign(time.Now(), r)
@@ -53,13 +53,13 @@ func TestRegistrarRenews(t *testing.T) {
 		if r.authority().Certificate != first.Certificate {
 			t.Fatal("made anew although there was time")
 		}
-		failures = 2
+		failures.Store(2)
 		time.Sleep(5 * raLook)
 		synctest.Wait()
 		second := r.authority()
 		if second.Certificate.Equal(first.Certificate) || time.Until(second.Certificate.NotAfter) <= raEnding ||
-			!second.Key.Public().(*rsa.PublicKey).Equal(second.Certificate.PublicKey) || failures != 0 {
-			t.Fatalf("%v before its end it ends at %v; %d failures are left", raEnding, second.Certificate.NotAfter, failures)
+			!second.Key.Public().(*rsa.PublicKey).Equal(second.Certificate.PublicKey) || failures.Load() != -1 {
+			t.Fatalf("%v before its end it ends at %v; %d failures are left", raEnding, second.Certificate.NotAfter, failures.Load())
 		}
 		cancel()
 		<-ended
