@@ -22,6 +22,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 )
 
 // TestWhoGetsIn: managers of this installation, and nobody else.
@@ -351,7 +352,7 @@ func TestIdentity(t *testing.T) {
 	own := config.Identity.Key.Public()
 	good := i.chain(t, ca.Request{Profile: ca.Agent, DNSNames: []string{host}, PublicKey: own})
 	for name, chain := range map[string][]byte{
-		"another key":          i.chain(t, ca.Request{Profile: ca.Agent, DNSNames: []string{host}, PublicKey: newKey(t).Public()}),
+		"another key":          i.chain(t, ca.Request{Profile: ca.Agent, DNSNames: []string{host}, PublicKey: catest.NewKey(t).Public()}),
 		"another name":         i.chain(t, ca.Request{Profile: ca.Agent, DNSNames: []string{"gateway-2.example.org"}, PublicKey: own}),
 		"another profile":      i.chain(t, ca.Request{Profile: ca.Server, DNSNames: []string{host}, PublicKey: own}),
 		"another installation": install(t).chain(t, ca.Request{Profile: ca.Agent, DNSNames: []string{host}, PublicKey: own}),

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/client"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/join"
@@ -114,11 +115,7 @@ func change[M any](t *testing.T, path string, f func(*M)) func(string, []byte) [
 // evil is the attacker's own installation.
 func evil(t *testing.T) (*ca.CA, join.Trust) {
 	t.Helper()
-	a, err := ca.Create(time.Now(), ca.Options{Dir: t.TempDir() + "/pki"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
+	a := catest.New(t, time.Now())
 	return a, join.TrustOf(a.Issuer(), "Instance enroll.example", "enroll.example")
 }
 

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/otp"
 )
@@ -61,12 +61,7 @@ func Run(t *testing.T, open func(*testing.T) *directory.SQL) {
 		{"pages", (*suite).pages},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a, err := ca.Create(Noon, ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { a.Close() })
-			s := &suite{SQL: open(t), t: t, issuer: a.Issuer()}
+			s := &suite{SQL: open(t), t: t, issuer: catest.New(t, Noon).Issuer()}
 			s.must(s.AddAuthority(t.Context(), s.issuer.ID(), s.issuer.Certificate()))
 			test.run(s)
 		})
