@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/dataplane/checksum"
+	"github.com/roamgate/roamgate/integration/netns"
 )
 
 // frames records what a Coalescer writes.
@@ -467,7 +468,7 @@ func FuzzCoalescer(f *testing.F) {
 
 // A super-packet that this kernel refuses would be lost: it takes all kinds.
 func TestKernelTakesSuperPackets(t *testing.T) {
-	inNamespace(t, func() error {
+	netns.Within(t, func() error {
 		d, err := host(1)
 		if err != nil {
 			return err

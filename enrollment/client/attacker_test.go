@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -359,20 +357,9 @@ func TestReplay(t *testing.T) {
 		wrap, _ := cutting(join.CertificatePath, 1)
 		i := jointest.New(t, jointest.Options{Wrap: wrap})
 		code := i.Request()
-		o := options(i, code)
-		ctx, lost := context.WithCancel(t.Context())
-		var pending *client.Pending
-		o.Save = func(p client.Pending) error { pending = &p; return nil }
-		o.Say = func(line string) {
-			if strings.Contains(line, "trying again") {
-				lost()
-			}
-		}
-		if _, err := client.Join(ctx, o); !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
+		pending := losePower(t, i, code)
 		// From here on the attacker sits between.
-		o = options(i, code)
+		o := options(i, code)
 		o.Pending = pending
 		o.Dial = jointest.NewDial(map[string]string{"enroll.example:443": listening.between(t, i.Address)}).Context
 		if r, err := client.Join(t.Context(), o); r != nil || !errors.Is(err, client.ErrRefused) {

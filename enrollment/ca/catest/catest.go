@@ -1,5 +1,4 @@
-// Package catest is a CA for tests, and what they let it sign. The suites of
-// enrollment/ca itself make theirs as users do.
+// Package catest is a CA for tests, and what they let it sign.
 package catest
 
 import (
