@@ -60,8 +60,8 @@ type Options struct {
 	Wrap func(http.Handler) http.Handler
 }
 
-// DefaultConfiguration is what devices are told if a test says nothing else.
-func DefaultConfiguration() enroll.Configuration {
+// defaultConfiguration is what devices are told if a test says nothing else.
+func defaultConfiguration() enroll.Configuration {
 	return enroll.Configuration{
 		Title:    "Example",
 		Gateways: []enroll.Gateway{{Address: "192.0.2.1", Identity: "vpn.example"}},
@@ -83,7 +83,7 @@ func New(t testing.TB, o Options) *Instance {
 	}
 	t.Cleanup(func() { a.Close() })
 	i := &Instance{CA: a, Name: o.Name, Wrap: o.Wrap, t: t}
-	configuration := DefaultConfiguration()
+	configuration := defaultConfiguration()
 	if o.Configuration != nil {
 		configuration = *o.Configuration
 	}
