@@ -62,7 +62,7 @@ the sections enrollment and client added. Nothing is overwritten.`,
 		Example: `  gatewayd init enrollment --url https://enroll.example.com --gateway vpn.example.com
   gatewayd init enrollment --dir ./lab --url https://127.0.0.1:8443 --listen 127.0.0.1:8443 --gateway 10.1.0.1`,
 		Args: args(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c, g) },
+		RunE: func(c *cobra.Command, _ []string) error { return adding(c, g, f.dir, f.write) },
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.dir, "dir", "", "folder for everything (default: "+filepath.Dir(config.SystemFile)+" and the system's other folders)")
@@ -79,19 +79,6 @@ the sections enrollment and client added. Nothing is overwritten.`,
 	flags.StringVar(&f.passphraseFile, "ca-passphrase-file", "", "file with the passphrase of the CA's keys; the server reads it too")
 	flags.StringVar(&f.owner, "owner", "", "user who runs the server and owns its keys (default: "+enrollmentUser+" where that user exists)")
 	return c
-}
-
-func (f *initEnrollmentFlags) run(c *cobra.Command, g *global) error {
-	p, err := pathsIn(f.dir, g, c.Flags().Changed("config"))
-	if err != nil {
-		return err
-	}
-	return staged(c.OutOrStdout(), p, func(s *staging) error {
-		if err := f.write(c.OutOrStdout(), s); err != nil {
-			return err
-		}
-		return s.commit()
-	})
 }
 
 // write into a staging, without the commit.

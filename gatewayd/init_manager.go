@@ -68,7 +68,7 @@ root and the database. Nothing is overwritten.`,
       --certificate management.pem --certificate-key management.key \
       --root root.pem --intermediate issuing.pem --instance-oid 1.3.6.1.4.1.32473.1`,
 		Args: args(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return f.run(c, g) },
+		RunE: func(c *cobra.Command, _ []string) error { return adding(c, g, f.dir, f.write) },
 	}
 	f.flags(c)
 	flags := c.Flags()
@@ -122,36 +122,15 @@ the CA that is there or by a new one. Nothing is overwritten.`
 		for name, to := range map[string]*string{"dir": &f.dir, "key": &f.key, "ca-passphrase-file": &f.passphraseFile, "owner": &f.owner} {
 			*to = c.Flags().Lookup(name).Value.String()
 		}
-		w := c.OutOrStdout()
-		p, err := pathsIn(f.dir, g, c.Flags().Changed("config"))
-		if err != nil {
-			return err
-		}
-		return staged(w, p, func(s *staging) error {
+		return adding(c, g, f.dir, func(w io.Writer, s *staging) error {
 			if err := both.write(w, s); err != nil {
 				return err
 			}
 			fmt.Fprintln(w)
-			if err := f.write(w, s); err != nil {
-				return err
-			}
-			return s.commit()
+			return f.write(w, s)
 		})
 	}
 	return e
-}
-
-func (f *initManagerFlags) run(c *cobra.Command, g *global) error {
-	p, err := pathsIn(f.dir, g, c.Flags().Changed("config"))
-	if err != nil {
-		return err
-	}
-	return staged(c.OutOrStdout(), p, func(s *staging) error {
-		if err := f.write(c.OutOrStdout(), s); err != nil {
-			return err
-		}
-		return s.commit()
-	})
 }
 
 // write into a staging, without the commit.

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/spf13/cobra"
+
 	"github.com/roamgate/roamgate/enrollment/ca"
 )
 
@@ -75,6 +77,21 @@ func staged(w io.Writer, final initPaths, write func(*staging) error) error {
 		return err
 	}
 	return errors.Join(write(s), s.drop())
+}
+
+// adding has write make the files of an init that adds to a configuration, in the
+// folder of --dir.
+func adding(c *cobra.Command, g *global, dir string, write func(io.Writer, *staging) error) error {
+	p, err := pathsIn(dir, g, c.Flags().Changed("config"))
+	if err != nil {
+		return err
+	}
+	return staged(c.OutOrStdout(), p, func(s *staging) error {
+		if err := write(c.OutOrStdout(), s); err != nil {
+			return err
+		}
+		return s.commit()
+	})
 }
 
 // stage begins an init; with errFinished there is nothing left to do.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -9,8 +8,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
+
+	"github.com/roamgate/roamgate/gatewayd/command"
 )
 
 // output is the flag -o of commands that print something.
@@ -35,22 +35,7 @@ func addOutput(c *cobra.Command, formats ...string) *output {
 
 // print writes v as JSON or YAML, or the table.
 func (o *output) print(w io.Writer, v any, table func(t *tabwriter.Writer)) error {
-	if o.format == "table" {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		table(t)
-		return t.Flush()
-	}
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	if o.format == "yaml" {
-		if data, err = yaml.JSONToYAML(data); err != nil {
-			return err
-		}
-	}
-	_, err = fmt.Fprintln(w, strings.TrimSuffix(string(data), "\n"))
-	return err
+	return command.Print(w, o.format, v, table)
 }
 
 // size in binary units.

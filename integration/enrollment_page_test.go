@@ -21,7 +21,7 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/chromedp"
 
-	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -37,11 +37,7 @@ func TestPageInChromium(t *testing.T) {
 	if os.Getenv(netns.IntegrationEnv) == "" {
 		t.Skip("needs Chromium: run `make test`")
 	}
-	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
+	a := catest.New(t, time.Now())
 	key := make([]byte, enroll.SealKeySize)
 	service, err := enroll.New(t.Context(), enroll.Options{Directory: directorytest.SQLite(t), Issuer: a.Issuer(), SealKey: key})
 	if err != nil {

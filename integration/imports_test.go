@@ -266,7 +266,7 @@ var databaseUsers = []string{
 
 // testingUsers are packages that exist for tests.
 var testingUsers = []string{
-	"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "dmlink/policy/policytest", "dmlink/inventory/inventorytest", "enrollment/directory/directorytest", "gatewayd/database/databasetest", "enrollment/jointest", "enrollment/enrolltest",
+	"dataplane/dptest", "bpf/acl/acltest", "dmlink/session/sessiontest", "dmlink/storetest", "dmlink/policy/policytest", "dmlink/inventory/inventorytest", "enrollment/directory/directorytest", "gatewayd/database/databasetest", "enrollment/jointest", "enrollment/enrolltest", "enrollment/ca/catest",
 	"integration/**",
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/integration/gateway"
 	"github.com/roamgate/roamgate/integration/netns"
 	"github.com/roamgate/roamgate/integration/peer"
@@ -202,8 +203,8 @@ func (m *managed) strangers(t *testing.T) {
 	// only who would certify it gets to see it.
 	fingerprint := m.fingerprint(t, g)
 	for name, own := range map[string]*tls.Certificate{
-		"another role":         signed(t, m.issuer, ca.Request{Profile: ca.Peer, DNSNames: []string{"peer.example.org"}}),
-		"another installation": signed(t, newIssuer(t), ca.Request{Profile: ca.Manager, Name: "manager-1"}),
+		"another role":         catest.Certificate(t, m.issuer, ca.Request{Profile: ca.Peer, DNSNames: []string{"peer.example.org"}}),
+		"another installation": catest.Certificate(t, catest.New(t, time.Now()).Issuer(), ca.Request{Profile: ca.Manager, Name: "manager-1"}),
 	} {
 		err := m.as(t, own).Certify(m.s.ctx, g, &fingerprint, func(context.Context, push.Gateway, *x509.CertificateRequest) ([]byte, error) {
 			t.Errorf("%s: it got as far as signing", name)

@@ -21,6 +21,7 @@ import (
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/integration/netns"
 )
 
@@ -47,41 +48,15 @@ const managementPort = 8447
 // newManager with a CA of its own, beside that of the devices.
 func newManager(t *testing.T, s *scenario) *managed {
 	t.Helper()
-	m := &managed{s: s, issuer: newIssuer(t), from: map[netip.Addr]*netns.Namespace{}, events: map[string][]gcm.Event{}, cursors: map[string]uint64{}}
+	m := &managed{s: s, issuer: catest.New(t, time.Now()).Issuer(), from: map[netip.Addr]*netns.Namespace{}, events: map[string][]gcm.Event{}, cursors: map[string]uint64{}}
 	s.write("manager-root.crt", certPEM(m.issuer.Root()))
 	var err error
 	if m.docs, err = push.NewDocuments(); err != nil {
 		t.Fatal(err)
 	}
-	m.own = signed(t, m.issuer, ca.Request{Profile: ca.Manager, Name: "manager-1"})
+	m.own = catest.Certificate(t, m.issuer, ca.Request{Profile: ca.Manager, Name: "manager-1"})
 	m.Manager = m.as(t, m.own)
 	return m
-}
-
-func newIssuer(t *testing.T) *ca.Issuer {
-	t.Helper()
-	authority, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(shortDir(t), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { authority.Close() })
-	return authority.Issuer()
-}
-
-// signed is a certificate with its chain and a new key.
-func signed(t *testing.T, issuer *ca.Issuer, r ca.Request) *tls.Certificate {
-	t.Helper()
-	key := keyECDSA(t)
-	r.PublicKey = key.Public()
-	certificate, err := issuer.Sign(time.Now(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := &tls.Certificate{PrivateKey: key, Certificate: [][]byte{certificate.Raw}}
-	for _, c := range issuer.Chain() {
-		own.Certificate = append(own.Certificate, c.Raw)
-	}
-	return own
 }
 
 // as a manager with a certificate.
@@ -174,8 +149,7 @@ func (m *managed) join(t *testing.T, name string, inside netip.Addr, from *netns
 	m.from[inside] = from
 	key := m.fingerprint(t, g)
 	err := m.Certify(m.s.ctx, g, &key, func(_ context.Context, g push.Gateway, r *x509.CertificateRequest) ([]byte, error) {
-		c, err := m.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: r.PublicKey})
-		return ca.EncodeCertificates(append([]*x509.Certificate{c}, m.issuer.Chain()...)...), err
+		return catest.Chain(m.issuer, ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: r.PublicKey})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -147,9 +147,6 @@ func (t *Tunnel) Info() device.Info { return t.info }
 // MTU of inner packets.
 func (t *Tunnel) MTU() int { return t.mtu }
 
-// Drops of the packet path, by reason.
-func (t *Tunnel) Drops() dataplane.Drops { return t.backend.Drops() }
-
 // Ended returns when the gateway ended the session, or with ctx.
 func (t *Tunnel) Ended(ctx context.Context) error {
 	info, err := t.device.Await(ctx, func(i device.Info) bool { return i.State == device.Ended })

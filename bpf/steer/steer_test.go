@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/roamgate/roamgate/dataplane/encap"
 	"github.com/roamgate/roamgate/dataplane/tun"
+	"github.com/roamgate/roamgate/integration/netns"
 )
 
 var layout = Config{LoopShift: 26, LoopMask: 31, Addresses: 4}
@@ -100,7 +100,7 @@ func spi(member, loop, rest uint32) []byte {
 // families and as a super-packet too; what nobody owns comes somewhere.
 func TestQueues(t *testing.T) {
 	s := open(t)
-	inNamespace(t, func() error {
+	netns.Within(t, func() error {
 		const loops = 4
 		queues, err := tun.CreateQueues(tun.Config{Name: "rgsteer%d"}, loops)
 		if err != nil {
@@ -201,22 +201,4 @@ func queueOf(queues []*tun.Device, to netip.Addr, super bool) (int, error) {
 		unix.Poll(nil, 10)
 	}
 	return -1, fmt.Errorf("nothing came")
-}
-
-// inNamespace runs f on a thread of its own in a new network namespace, which
-// goes away with the thread and what was opened in it.
-func inNamespace(t *testing.T, f func() error) {
-	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("unshare: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
 }

@@ -3,79 +3,45 @@ package agent
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 )
 
 const host = "gateway-1.example.org"
 
 // installation has a CA.
-type installation struct {
-	issuer *ca.Issuer
-	roots  *x509.CertPool
-}
+type installation struct{ issuer *ca.Issuer }
 
 func install(t *testing.T) *installation {
 	t.Helper()
-	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
-	i := &installation{issuer: a.Issuer(), roots: x509.NewCertPool()}
-	i.roots.AddCert(i.issuer.Root())
-	return i
-}
-
-func newKey(t *testing.T) crypto.Signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
+	return &installation{catest.New(t, time.Now()).Issuer()}
 }
 
 // chain for a request, in PEM.
 func (i *installation) chain(t *testing.T, r ca.Request) []byte {
 	t.Helper()
-	c, err := i.issuer.Sign(time.Now(), r)
+	chain, err := catest.Chain(i.issuer, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ca.EncodeCertificates(append([]*x509.Certificate{c}, i.issuer.Chain()...)...)
+	return chain
 }
 
 func (i *installation) certificate(t *testing.T, r ca.Request) tls.Certificate {
 	t.Helper()
-	key := newKey(t)
-	r.PublicKey = key.Public()
-	certificates, err := ca.DecodeCertificates(i.chain(t, r))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := tls.Certificate{PrivateKey: key}
-	for _, each := range certificates {
-		c.Certificate = append(c.Certificate, each.Raw)
-	}
-	return c
+	return *catest.Certificate(t, i.issuer, r)
 }
 
 func (i *installation) manager(t *testing.T) tls.Certificate {
@@ -84,12 +50,8 @@ func (i *installation) manager(t *testing.T) tls.Certificate {
 
 func (i *installation) identity(t *testing.T) Identity {
 	t.Helper()
-	manager, ok := ca.PolicyOID(i.issuer.InstanceOID(), ca.Manager)
-	agent, ok2 := ca.PolicyOID(i.issuer.InstanceOID(), ca.Agent)
-	if !ok || !ok2 {
-		t.Fatal("no policies")
-	}
-	return Identity{Key: newKey(t), Host: host, Roots: i.roots, Manager: manager, Agent: agent}
+	return Identity{Key: catest.NewKey(t), Host: host, Roots: catest.Roots(i.issuer),
+		Manager: catest.Policy(t, i.issuer, ca.Manager), Agent: catest.Policy(t, i.issuer, ca.Agent)}
 }
 
 // gateway is what the agent acts upon.

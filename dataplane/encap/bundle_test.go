@@ -6,12 +6,12 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/integration/netns"
 )
 
 // numbered is datagram i of n octets.
@@ -164,34 +164,21 @@ func TestReceiverBoundsItsBatch(t *testing.T) {
 
 // Segments that don't fit through the interface are sent in fragments, not lost.
 func TestBundlesBeyondTheMTU(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace")
-	}
-	done := make(chan error)
 	var from, to *Socket
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- func() (err error) {
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			lo, err := netlink.LinkByName("lo")
-			if err != nil {
-				return err
-			}
-			if err := errors.Join(netlink.LinkSetMTU(lo, 1280), netlink.LinkSetUp(lo)); err != nil {
-				return err
-			}
-			if from, err = Listen(netip.MustParseAddrPort(families[0]), ""); err != nil {
-				return err
-			}
-			to, err = Listen(netip.MustParseAddrPort(families[0]), "")
+	netns.Within(t, func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
 			return err
-		}()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+		}
+		if err := errors.Join(netlink.LinkSetMTU(lo, 1280), netlink.LinkSetUp(lo)); err != nil {
+			return err
+		}
+		if from, err = Listen(netip.MustParseAddrPort(families[0]), ""); err != nil {
+			return err
+		}
+		to, err = Listen(netip.MustParseAddrPort(families[0]), "")
+		return err
+	})
 	defer from.Close()
 	defer to.Close()
 	lengths := make([]int, 100)

@@ -20,9 +20,9 @@ const (
 	optionMSS      = 2
 )
 
-// ClampTable is the name of the table of ClampMSS for an interface, of family
+// clampTable is the name of the table of ClampMSS for an interface, of family
 // inet.
-func ClampTable(ifname string) string { return "gatewayd-mss-" + ifname }
+func clampTable(ifname string) string { return "gatewayd-mss-" + ifname }
 
 // ClampMSS lowers the MSS option of TCP connections that are forwarded to or from
 // an interface, so that segments of both sides fit through a tunnel with that MTU
@@ -33,7 +33,7 @@ func ClampMSS(ifname string, mtu int) error {
 	if mtu <= ipv6Header+tcpHeader || mtu > 1<<16-1 {
 		return fmt.Errorf("clamp the MSS to an MTU of %d", mtu)
 	}
-	table := &nftables.Table{Name: ClampTable(ifname), Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: clampTable(ifname), Family: nftables.TableFamilyINet}
 	err := transact(func(conn *nftables.Conn) error {
 		replace(conn, table)
 		chain := conn.AddChain(&nftables.Chain{
@@ -76,7 +76,7 @@ func clamp(limit uint16) []expr.Any {
 // UnclampMSS takes away the table of ClampMSS. It isn't an error if there is none,
 // nor if there is no nftables.
 func UnclampMSS(ifname string) error {
-	table := &nftables.Table{Name: ClampTable(ifname), Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: clampTable(ifname), Family: nftables.TableFamilyINet}
 	return absent(transact(func(conn *nftables.Conn) error {
 		conn.DelTable(table)
 		return nil

@@ -121,7 +121,7 @@ func announced(t *testing.T, from, to *netns.Namespace, at netip.Addr, asked int
 
 // The name of the table fits where nf_tables wants it.
 func TestClampTableName(t *testing.T) {
-	if name := ClampTable(strings.Repeat("x", unix.IFNAMSIZ-1)); len(name) > unix.NFT_TABLE_MAXNAMELEN-1 {
+	if name := clampTable(strings.Repeat("x", unix.IFNAMSIZ-1)); len(name) > unix.NFT_TABLE_MAXNAMELEN-1 {
 		t.Errorf("%q is too long", name)
 	}
 }

@@ -58,8 +58,8 @@ type (
 	}
 )
 
-// TableName of an interface's table, of family inet.
-func TableName(ifname string) string { return "gatewayd-access-" + ifname }
+// tableName of an interface's table, of family inet.
+func tableName(ifname string) string { return "gatewayd-access-" + ifname }
 
 func connect() (*nftables.Conn, error) {
 	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
@@ -84,7 +84,7 @@ func transact(f func(*nftables.Conn) error) error {
 // ErrUnavailable, wrapped.
 func Open(c Config) (*Access, error) {
 	a := &Access{
-		config: c, table: &nftables.Table{Name: TableName(c.Interface), Family: nftables.TableFamilyINet},
+		config: c, table: &nftables.Table{Name: tableName(c.Interface), Family: nftables.TableFamilyINet},
 		roster: roster.New[groupState, struct{}](),
 	}
 	err := transact(func(conn *nftables.Conn) error {
@@ -158,7 +158,7 @@ func (a *Access) Close() error {
 // Clear takes back what an earlier run left for an interface of that name. It
 // isn't an error if there is nothing, nor if there is no nftables.
 func Clear(ifname string) error {
-	table := &nftables.Table{Name: TableName(ifname), Family: nftables.TableFamilyINet}
+	table := &nftables.Table{Name: tableName(ifname), Family: nftables.TableFamilyINet}
 	return absent(transact(func(conn *nftables.Conn) error {
 		conn.DelTable(table)
 		return nil

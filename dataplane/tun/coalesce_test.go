@@ -3,7 +3,6 @@ package tun
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -462,39 +461,6 @@ func FuzzCoalescer(f *testing.F) {
 			}
 		}
 		same(t, split(t, coalesce(t, seed%2 == 0, packets)), packets)
-	})
-}
-
-// A super-packet that this kernel refuses would be lost: it takes all kinds.
-func TestKernelTakesSuperPackets(t *testing.T) {
-	inNamespace(t, func() error {
-		d, err := host(1)
-		if err != nil {
-			return err
-		}
-		defer d.Close()
-		for _, first := range []inner{
-			{proto: protoTCP, flow: 1, flags: 0x10, ttl: 9, payload: 1000},
-			{proto: protoTCP, flow: 1, flags: 0x10 | tcpCWR, ttl: 9, payload: 1000},
-			{proto: protoTCP, v6: true, flow: 1, flags: 0x10, ttl: 9, payload: 1000},
-			{proto: protoUDP, flow: 1, ttl: 9, payload: 1000},
-			{proto: protoUDP, v6: true, flow: 1, ttl: 9, payload: 1000},
-		} {
-			if first.proto == protoUDP && !d.USO() {
-				continue
-			}
-			c := NewCoalescer(d, d.USO())
-			for p := first; p.seq < 40_000; p.seq += 1000 {
-				if p.seq > 0 {
-					p.flags &^= tcpCWR
-				}
-				c.Add(append(make([]byte, HeaderLen), p.build()...))
-			}
-			if refused := c.Flush(); refused != 0 {
-				return errors.New("the kernel refused a super-packet")
-			}
-		}
-		return nil
 	})
 }
 

@@ -8,13 +8,14 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/roamgate/roamgate/integration/netns"
 )
 
 // Topology: two network namespaces, each with a TUN device; the test carries
@@ -22,27 +23,6 @@ import (
 // and verified by the other kernel.
 //
 //	sender 10.98.0.1, fd98::1 -- TUN -- (Segmenter) -- TUN -- 10.98.0.2, fd98::2 receiver
-
-// inNamespace runs f on a thread of its own in a new network namespace, which
-// goes away with the thread and what was opened in it.
-func inNamespace(t *testing.T, f func() error) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace and a TUN device")
-	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("unshare: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-}
 
 // host makes a TUN device with addresses, up, in the current namespace.
 func host(number int) (*Device, error) {
@@ -114,7 +94,7 @@ func pair(t *testing.T, listen, dial func() error) *atomic.Int64 {
 	t.Helper()
 	var sender, receiver *Device
 	var err error
-	inNamespace(t, func() error {
+	netns.Within(t, func() error {
 		if receiver, err = host(2); err != nil {
 			return err
 		}
@@ -122,7 +102,7 @@ func pair(t *testing.T, listen, dial func() error) *atomic.Int64 {
 	})
 	t.Cleanup(func() { receiver.Close() })
 	superPackets := new(atomic.Int64)
-	inNamespace(t, func() error {
+	netns.Within(t, func() error {
 		if sender, err = host(1); err != nil {
 			return err
 		}
@@ -229,7 +209,7 @@ func TestKernelUDPThroughSegmenter(t *testing.T) {
 }
 
 func TestDevice(t *testing.T) {
-	inNamespace(t, func() error {
+	netns.Within(t, func() error {
 		if _, err := Create(Config{Name: "longer-than-15-octets"}); err == nil {
 			return errors.New("a long name was taken")
 		}
@@ -254,6 +234,39 @@ func TestDevice(t *testing.T) {
 		}
 		if _, err := netlink.LinkByName("rgtest"); err == nil {
 			return errors.New("the interface is still there")
+		}
+		return nil
+	})
+}
+
+// A super-packet that this kernel refuses would be lost: it takes all kinds.
+func TestKernelTakesSuperPackets(t *testing.T) {
+	netns.Within(t, func() error {
+		d, err := host(1)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		for _, first := range []inner{
+			{proto: protoTCP, flow: 1, flags: 0x10, ttl: 9, payload: 1000},
+			{proto: protoTCP, flow: 1, flags: 0x10 | tcpCWR, ttl: 9, payload: 1000},
+			{proto: protoTCP, v6: true, flow: 1, flags: 0x10, ttl: 9, payload: 1000},
+			{proto: protoUDP, flow: 1, ttl: 9, payload: 1000},
+			{proto: protoUDP, v6: true, flow: 1, ttl: 9, payload: 1000},
+		} {
+			if first.proto == protoUDP && !d.USO() {
+				continue
+			}
+			c := NewCoalescer(d, d.USO())
+			for p := first; p.seq < 40_000; p.seq += 1000 {
+				if p.seq > 0 {
+					p.flags &^= tcpCWR
+				}
+				c.Add(append(make([]byte, HeaderLen), p.build()...))
+			}
+			if refused := c.Flush(); refused != 0 {
+				return errors.New("the kernel refused a super-packet")
+			}
 		}
 		return nil
 	})

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 	"github.com/roamgate/roamgate/dataplane/dptest"
 	"github.com/roamgate/roamgate/dataplane/tun"
+	"github.com/roamgate/roamgate/integration/netns"
 )
 
 // Topology: a namespace as a gateway's host has it. Datagrams of devices are
@@ -32,27 +32,6 @@ var (
 	routedNet = netip.MustParsePrefix("10.8.0.0/16")
 	routed    = netip.MustParseAddr("10.8.0.9")
 )
-
-// inNamespace runs f on a thread of its own in a new network namespace, which
-// goes away with the thread and what was opened in it.
-func inNamespace(t *testing.T, f func() error) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for a network namespace and a TUN device")
-	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("unshare: %w", err)
-			return
-		}
-		done <- f()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-}
 
 type gatewayHost struct {
 	device  *tun.Device
@@ -187,7 +166,7 @@ func (h *gatewayHost) sent(n uint64) error {
 func TestOutsideAndInsideStayApart(t *testing.T) {
 	for _, device := range []string{"", "rgout"} {
 		t.Run("bound to "+device, func(t *testing.T) {
-			inNamespace(t, func() error {
+			netns.Within(t, func() error {
 				h, err := newGatewayHost(device)
 				if err != nil {
 					return err

@@ -2,9 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
@@ -23,6 +20,7 @@ import (
 	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 )
 
@@ -57,32 +55,14 @@ func (w *world) gateways() *gates {
 	if w.fleet != nil {
 		return w.fleet
 	}
-	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(w.t.TempDir(), "pki")})
-	w.must(err)
-	w.t.Cleanup(func() { a.Close() })
-	issuer, roots := a.Issuer(), x509.NewCertPool()
-	roots.AddCert(issuer.Root())
-	managers, _ := ca.PolicyOID(issuer.InstanceOID(), ca.Manager)
-	agents, _ := ca.PolicyOID(issuer.InstanceOID(), ca.Agent)
-	newKey := func() *ecdsa.PrivateKey {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		w.must(err)
-		return key
-	}
-	sign := func(r ca.Request) ([]*x509.Certificate, error) {
-		c, err := issuer.Sign(time.Now(), r)
-		return append([]*x509.Certificate{c}, issuer.Chain()...), err
-	}
-	own := &tls.Certificate{PrivateKey: newKey()}
-	chain, err := sign(ca.Request{Profile: ca.Manager, Name: "manager-1", PublicKey: own.PrivateKey.(*ecdsa.PrivateKey).Public()})
-	w.must(err)
-	for _, c := range chain {
-		own.Certificate = append(own.Certificate, c.Raw)
-	}
+	issuer := catest.New(w.t, time.Now()).Issuer()
+	roots, agents := catest.Roots(issuer), catest.Policy(w.t, issuer, ca.Agent)
+	own := catest.Certificate(w.t, issuer, ca.Request{Profile: ca.Manager, Name: "manager-1"})
 	g, err := agent.New(agent.Config{
 		Gateway: "gateway-1", Software: "test", File: filepath.Join(w.t.TempDir(), "agent"), Host: ended{},
-		Identity: agent.Identity{Key: newKey(), Host: "gateway-1.example.org", Roots: roots, Manager: managers, Agent: agents},
-		Check:    func(*gcm.Set) []error { return nil }, Apply: func(agent.Change) []error { return nil },
+		Identity: agent.Identity{Key: catest.NewKey(w.t), Host: "gateway-1.example.org", Roots: roots,
+			Manager: catest.Policy(w.t, issuer, ca.Manager), Agent: agents},
+		Check: func(*gcm.Set) []error { return nil }, Apply: func(agent.Change) []error { return nil },
 	})
 	w.must(err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,8 +70,7 @@ func (w *world) gateways() *gates {
 	f, err := fleet.New(w.t.Context(), w.db, fleet.Options{
 		Identity: push.Identity{Certificate: func() (*tls.Certificate, error) { return own, nil }, Roots: roots, Agent: agents},
 		Sign: func(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
-			chain, err := sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
-			return ca.EncodeCertificates(chain...), err
+			return catest.Chain(issuer, ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
 		},
 		SealKey: make([]byte, 32), Feed: entries{{Number: 1, At: time.Now(), Kind: fleet.Enrolled, Device: "phone-1", Groups: []string{"sales"}}},
 	})

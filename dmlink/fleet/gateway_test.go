@@ -16,12 +16,13 @@ import (
 	"github.com/roamgate/roamgate/dmlink/alert"
 	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/dmlink/push"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 )
 
 // gateways are joined by fingerprint, certified anew in time, removed.
 func gateways(t *testing.T, w *world) {
 	f, stop := w.manager(t, nil)
-	g := w.gateway(t, "gateway-1", filepath.Join(t.TempDir(), "file"), newKey(t))
+	g := w.gateway(t, "gateway-1", filepath.Join(t.TempDir(), "file"), catest.NewKey(t))
 	wrong := g.known
 	wrong[0] ^= 1
 	if err := f.AddGateway(t.Context(), g.Gateway, wrong); !errors.Is(err, push.ErrGateway) {
@@ -354,7 +355,7 @@ func histories(t *testing.T, w *world) {
 		file string
 	}
 	var gates []life
-	key := newKey(t)
+	key := catest.NewKey(t)
 	for n := range 2 {
 		file := filepath.Join(t.TempDir(), "file")
 		g := w.gateway(t, fmt.Sprint("gateway-", n), file, key)

@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
@@ -25,6 +26,7 @@ import (
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/gatewayd/database"
 	"github.com/roamgate/roamgate/gatewayd/database/databasetest"
 	"github.com/roamgate/roamgate/integration/postgres"
@@ -222,7 +224,7 @@ type timed struct {
 
 func (w *world) timed(t *testing.T, called string) *timed {
 	g := &timed{file: filepath.Join(t.TempDir(), called), gone: map[string]time.Time{}}
-	key := newKey(t)
+	key := catest.NewKey(t)
 	g.key = func(t testing.TB) *gateway { return w.gatewayThat(t, called, g.file, key, g.apply) }
 	g.gateway = g.key(t)
 	return g
@@ -279,17 +281,11 @@ type lightGateway struct {
 func (w *world) light(t *testing.T, called string) *lightGateway {
 	t.Helper()
 	// An agent that isn't served joins; then this takes its place.
-	joined := w.gateway(t, called, filepath.Join(t.TempDir(), called), newKey(t))
+	joined := w.gateway(t, called, filepath.Join(t.TempDir(), called), catest.NewKey(t))
 	joined.stop()
 	g := &lightGateway{gateway: joined, states: nothing()}
-	key := newKey(t)
-	chain, err := w.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{joined.Host}, PublicKey: key.Public()})
-	must(t, err)
-	own := tls.Certificate{Certificate: [][]byte{chain.Raw}, PrivateKey: key}
-	for _, c := range w.issuer.Chain() {
-		own.Certificate = append(own.Certificate, c.Raw)
-	}
-	request, err := agentRequest(joined.Host, key)
+	own := catest.Certificate(t, w.issuer, ca.Request{Profile: ca.Agent, DNSNames: []string{joined.Host}})
+	request, err := agentRequest(joined.Host, own.PrivateKey.(crypto.Signer))
 	must(t, err)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+gcm.PathState, func(out http.ResponseWriter, _ *http.Request) {
@@ -306,12 +302,12 @@ func (w *world) light(t *testing.T, called string) *lightGateway {
 	mux.HandleFunc("PUT "+gcm.PathSections+"{section}", g.snapshot)
 	mux.HandleFunc("PATCH "+gcm.PathSections+"{section}", g.delta)
 	g.server = httptest.NewUnstartedServer(mux)
-	g.server.TLS = &tls.Config{Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert}
+	g.server.TLS = &tls.Config{Certificates: []tls.Certificate{*own}, ClientAuth: tls.RequireAnyClientCert}
 	g.server.EnableHTTP2 = true
 	g.server.StartTLS()
 	t.Cleanup(func() { g.server.CloseClientConnections(); g.server.Close() })
 	g.Address = g.server.Listener.Addr().(*net.TCPAddr).AddrPort()
-	g.known = fingerprint(t, key)
+	g.known = fingerprint(t, own.PrivateKey.(crypto.Signer))
 	return g
 }
 

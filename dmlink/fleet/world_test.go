@@ -3,8 +3,6 @@ package fleet_test
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -23,6 +21,7 @@ import (
 	"github.com/roamgate/roamgate/dmlink/fleet"
 	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/gatewayd/database"
 )
 
@@ -30,21 +29,13 @@ import (
 type world struct {
 	db     *database.DB
 	issuer *ca.Issuer
-	roots  *x509.CertPool
 	outbox *outbox
 	clock  *clock
 }
 
 func newWorld(t testing.TB, db *database.DB) *world {
 	t.Helper()
-	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
-	w := &world{db: db, issuer: a.Issuer(), roots: x509.NewCertPool(), outbox: &outbox{}, clock: &clock{now: time.Now()}}
-	w.roots.AddCert(w.issuer.Root())
-	return w
+	return &world{db: db, issuer: catest.New(t, time.Now()).Issuer(), outbox: &outbox{}, clock: &clock{now: time.Now()}}
 }
 
 // clock of managers that tests move; it doesn't go by itself.
@@ -104,45 +95,15 @@ func revoked(n int) fleet.Entry {
 		Until: time.Now().AddDate(0, 1, 0)}
 }
 
-func (w *world) policy(t testing.TB, p ca.Profile) x509.OID {
-	t.Helper()
-	oid, ok := ca.PolicyOID(w.issuer.InstanceOID(), p)
-	if !ok {
-		t.Fatalf("no policy of %s", p)
-	}
-	return oid
-}
-
-func newKey(t testing.TB) crypto.Signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
 func (w *world) sign(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
-	c, err := w.issuer.Sign(time.Now(), ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
-	if err != nil {
-		return nil, err
-	}
-	return ca.EncodeCertificates(append([]*x509.Certificate{c}, w.issuer.Chain()...)...), nil
+	return catest.Chain(w.issuer, ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
 }
 
 func (w *world) options(t testing.TB) fleet.Options {
 	t.Helper()
-	key := newKey(t)
-	c, err := w.issuer.Sign(time.Now(), ca.Request{Profile: ca.Manager, Name: "manager-1", PublicKey: key.Public()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := &tls.Certificate{PrivateKey: key, Certificate: [][]byte{c.Raw}}
-	for _, each := range w.issuer.Chain() {
-		own.Certificate = append(own.Certificate, each.Raw)
-	}
+	own := catest.Certificate(t, w.issuer, ca.Request{Profile: ca.Manager, Name: "manager-1"})
 	return fleet.Options{
-		Identity: push.Identity{Certificate: func() (*tls.Certificate, error) { return own, nil }, Roots: w.roots, Agent: w.policy(t, ca.Agent)},
+		Identity: push.Identity{Certificate: func() (*tls.Certificate, error) { return own, nil }, Roots: catest.Roots(w.issuer), Agent: catest.Policy(t, w.issuer, ca.Agent)},
 		Sign:     w.sign, SealKey: make([]byte, 32), Feed: w.outbox, Now: w.clock.Now,
 	}
 }
@@ -191,8 +152,9 @@ func (w *world) gatewayThat(t testing.TB, called, file string, key crypto.Signer
 	g := &gateway{Gateway: push.Gateway{Name: called, Host: called + ".example.org"}}
 	a, err := agent.New(agent.Config{
 		Gateway: called, Software: "test", File: file,
-		Identity: agent.Identity{Key: key, Host: g.Host, Roots: w.roots, Manager: w.policy(t, ca.Manager), Agent: w.policy(t, ca.Agent)},
-		Check:    func(*gcm.Set) []error { return nil }, Apply: apply,
+		Identity: agent.Identity{Key: key, Host: g.Host, Roots: catest.Roots(w.issuer),
+			Manager: catest.Policy(t, w.issuer, ca.Manager), Agent: catest.Policy(t, w.issuer, ca.Agent)},
+		Check: func(*gcm.Set) []error { return nil }, Apply: apply,
 		Host: g,
 	})
 	if err != nil {
@@ -275,7 +237,7 @@ func (w *world) join(t testing.TB, f *fleet.Fleet, names ...string) []*gateway {
 	t.Helper()
 	var all []*gateway
 	for _, n := range names {
-		g := w.gateway(t, n, filepath.Join(t.TempDir(), n), newKey(t))
+		g := w.gateway(t, n, filepath.Join(t.TempDir(), n), catest.NewKey(t))
 		if err := f.AddGateway(t.Context(), g.Gateway, g.known); err != nil {
 			t.Fatal(err)
 		}

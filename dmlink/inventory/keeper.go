@@ -67,7 +67,7 @@ func Changed(changes []Change) (uris []string) {
 	software := false
 	for _, c := range changes {
 		uris = append(uris, c.URI)
-		software = software || IsSoftware(c.URI)
+		software = software || isSoftware(c.URI)
 	}
 	if software {
 		uris = append(uris, SoftwareChanged)

@@ -35,8 +35,8 @@ var catalogues = []catalogue{
 	{"./Device/Vendor/MSFT/EnterpriseModernAppManagement/AppManagement/nonStore", 2}, // Windows
 }
 
-// IsSoftware reports whether a node belongs to the list of software.
-func IsSoftware(uri string) bool {
+// isSoftware reports whether a node belongs to the list of software.
+func isSoftware(uri string) bool {
 	return slices.ContainsFunc(catalogues, func(c catalogue) bool { return strings.HasPrefix(uri, c.root+"/") })
 }
 

@@ -42,7 +42,7 @@ type Set struct {
 	Groups []string `yaml:"groups,omitempty" json:"groups,omitempty"`
 	// Except: groups whose members it isn't for.
 	Except []string `yaml:"except,omitempty" json:"except,omitempty"`
-	// Filter is an expression as CompileFilter reads it.
+	// Filter is an expression as compileFilter reads it.
 	Filter string `yaml:"filter,omitempty" json:"filter,omitempty"`
 	// Atomic: what this set changes on a device is changed together or not at
 	// all, in one message.

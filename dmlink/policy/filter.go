@@ -57,7 +57,7 @@ type Filter struct {
 	all     bool
 }
 
-// CompileFilter reads an expression of the Common Expression Language that has
+// compileFilter reads an expression of the Common Expression Language that has
 // the value true or false. It can use
 //
 //	id, user, unit      strings
@@ -68,7 +68,7 @@ type Filter struct {
 //	older(A, B)         compares versions number by number: older("10.0.9", "10.0.10")
 //
 // and the standard functions, macros included. The empty expression is true.
-func CompileFilter(source string) (Filter, error) {
+func compileFilter(source string) (Filter, error) {
 	if source == "" {
 		return Filter{}, nil
 	}

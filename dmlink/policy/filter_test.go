@@ -30,7 +30,7 @@ func TestFilter(t *testing.T) {
 		`groups.all(g, g.size() > 1) && id.endsWith("-1")`:   true,
 		`!("./Vendor/MSFT/No" in inventory) && unit != "no"`: true,
 	} {
-		f, err := CompileFilter(source)
+		f, err := compileFilter(source)
 		if err != nil {
 			t.Errorf("%s: %v", source, err)
 			continue
@@ -51,7 +51,7 @@ func TestFilterRefused(t *testing.T) {
 		strings.Repeat("(", 300) + "true":    "",
 		`id.matches("` + strings.Repeat("(a{1,50}){1,50}", 4) + `")`: "",
 	} {
-		f, err := CompileFilter(source)
+		f, err := compileFilter(source)
 		if err == nil {
 			_, err = f.Match(phone)
 		}
@@ -68,7 +68,7 @@ func TestFilterThatFailsDoesNotMatch(t *testing.T) {
 		`1 / (id.size() - 7) == 1`:        "division by zero",
 		dear:                              "cost limit",
 	} {
-		f, err := CompileFilter(source)
+		f, err := compileFilter(source)
 		if err != nil {
 			t.Errorf("%.60s: %v", source, err)
 			continue
@@ -97,7 +97,7 @@ func TestWhatAFilterReads(t *testing.T) {
 		{`"Mail" in software`, "./A", false},
 		{`unit == "corp"`, SoftwareFact, false},
 	} {
-		f, err := CompileFilter(c.source)
+		f, err := compileFilter(c.source)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func FuzzFilter(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, source string) {
-		filter, err := CompileFilter(source)
+		filter, err := compileFilter(source)
 		if err != nil {
 			return
 		}

@@ -25,7 +25,7 @@ func Compile(d Document) (*Model, error) {
 	errs := []error{m.doc.validate()}
 	for i := range m.doc.Sets {
 		s := &m.doc.Sets[i]
-		f, err := CompileFilter(s.Filter)
+		f, err := compileFilter(s.Filter)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%w: set %q: %w", ErrDocument, s.Name, err))
 		}

@@ -2,10 +2,6 @@ package push_test
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -22,71 +18,25 @@ import (
 	"github.com/roamgate/roamgate/control/gcm"
 	"github.com/roamgate/roamgate/dmlink/push"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 )
 
 // installation has a CA, one manager's certificate and gateways.
-type installation struct {
-	issuer *ca.Issuer
-	roots  *x509.CertPool
-}
+type installation struct{ issuer *ca.Issuer }
 
 func install(t *testing.T) *installation {
 	t.Helper()
-	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
-	i := &installation{issuer: a.Issuer(), roots: x509.NewCertPool()}
-	i.roots.AddCert(i.issuer.Root())
-	return i
-}
-
-func newKey(t *testing.T) crypto.Signer {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func (i *installation) sign(r ca.Request) ([]*x509.Certificate, error) {
-	c, err := i.issuer.Sign(time.Now(), r)
-	return append([]*x509.Certificate{c}, i.issuer.Chain()...), err
+	return &installation{catest.New(t, time.Now()).Issuer()}
 }
 
 func (i *installation) certificate(t *testing.T, r ca.Request) *tls.Certificate {
 	t.Helper()
-	key := newKey(t)
-	r.PublicKey = key.Public()
-	chain, err := i.sign(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &tls.Certificate{PrivateKey: key}
-	for _, each := range chain {
-		c.Certificate = append(c.Certificate, each.Raw)
-	}
-	return c
-}
-
-func (i *installation) policy(t *testing.T, p ca.Profile) x509.OID {
-	t.Helper()
-	oid, ok := ca.PolicyOID(i.issuer.InstanceOID(), p)
-	if !ok {
-		t.Fatalf("no policy of %s", p)
-	}
-	return oid
+	return catest.Certificate(t, i.issuer, r)
 }
 
 // signAgent is what a manager has signed.
 func (i *installation) signAgent(_ context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
-	chain, err := i.sign(ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
-	if err != nil {
-		return nil, err
-	}
-	return ca.EncodeCertificates(chain...), nil
+	return catest.Chain(i.issuer, ca.Request{Profile: ca.Agent, DNSNames: []string{g.Host}, PublicKey: request.PublicKey})
 }
 
 // gateway is one with a real agent on loopback, or in memory.
@@ -106,7 +56,8 @@ type gateway struct {
 func (i *installation) gateway(t *testing.T, name string, l net.Listener, bare bool) *gateway {
 	t.Helper()
 	g := &gateway{Gateway: push.Gateway{Name: name, Host: name + ".example.org", Address: netip.MustParseAddrPort("192.0.2.1:7443")}, applied: map[gcm.Section]gcm.Hash{}}
-	id := agent.Identity{Key: newKey(t), Host: g.Host, Roots: i.roots, Manager: i.policy(t, ca.Manager), Agent: i.policy(t, ca.Agent)}
+	id := agent.Identity{Key: catest.NewKey(t), Host: g.Host, Roots: catest.Roots(i.issuer),
+		Manager: catest.Policy(t, i.issuer, ca.Manager), Agent: catest.Policy(t, i.issuer, ca.Agent)}
 	a, err := agent.New(agent.Config{
 		Gateway: name, Software: "test", File: filepath.Join(t.TempDir(), name), Identity: id,
 		Check: func(s *gcm.Set) []error {
@@ -245,7 +196,7 @@ func (i *installation) config(t *testing.T, d *push.Documents, j push.Journal) p
 	own := i.certificate(t, ca.Request{Profile: ca.Manager, Name: "manager-1"})
 	return push.Config{
 		Documents: d, Journal: j, Dial: new(net.Dialer).DialContext, Known: func(string) bool { return true },
-		Identity: push.Identity{Certificate: func() (*tls.Certificate, error) { return own, nil }, Roots: i.roots, Agent: i.policy(t, ca.Agent)},
+		Identity: push.Identity{Certificate: func() (*tls.Certificate, error) { return own, nil }, Roots: catest.Roots(i.issuer), Agent: catest.Policy(t, i.issuer, ca.Agent)},
 	}
 }
 

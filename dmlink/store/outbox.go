@@ -33,37 +33,8 @@ func (t *tx) tell(e Event) error {
 	return err
 }
 
-// outboxLock is taken by whoever numbers events: the key is arbitrary, and
-// this package's alone.
-const outboxLock = 0x726f616d0002
-
-// Outbox is events with numbers above after, in order, at most limit (1 to
-// 1,000).
-func (d *SQL) Outbox(ctx context.Context, after int64, limit int) ([]Event, error) {
-	var fresh bool
-	if err := d.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM dm_outbox WHERE number IS NULL)`).Scan(&fresh); err != nil {
-		return nil, unavailable(err)
-	}
-	if fresh {
-		if err := d.write(ctx, (*tx).number); err != nil {
-			return nil, err
-		}
-	}
-	return query(ctx, d.db, scanEvent, `SELECT number, at_us, kind, device_name, reason
-		FROM dm_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, database.Page(limit))
-}
-
-// number events when they are committed: a number that is drawn before may be
-// seen after a higher one.
-func (t *tx) number() error {
-	if err := t.Lock(outboxLock); err != nil {
-		return err
-	}
-	_, err := t.Exec(`UPDATE dm_outbox SET number = fresh.number FROM (
-			SELECT id, (SELECT COALESCE(MAX(number), 0) FROM dm_outbox) + ROW_NUMBER() OVER (ORDER BY id) AS number
-			FROM dm_outbox WHERE number IS NULL
-		) AS fresh WHERE dm_outbox.id = fresh.id`)
-	return err
+var outbox = database.Outbox[Event]{
+	Table: "dm_outbox", Columns: "number, at_us, kind, device_name, reason", Scan: scanEvent, Lock: 0x726f616d0002,
 }
 
 func scanEvent(r database.Row) (e Event, err error) {
@@ -73,12 +44,14 @@ func scanEvent(r database.Row) (e Event, err error) {
 	return e, err
 }
 
-// TrimOutbox takes away events up to a number, which all who read have seen. The
-// newest stays, so that numbers go on.
+// Outbox is events with numbers above after, in order, at most limit (1 to
+// 1,000).
+func (d *SQL) Outbox(ctx context.Context, after int64, limit int) ([]Event, error) {
+	all, err := outbox.After(ctx, d.db, after, limit)
+	return all, unavailable(err)
+}
+
+// TrimOutbox takes away events up to a number, which all who read have seen.
 func (d *SQL) TrimOutbox(ctx context.Context, upTo int64) error {
-	return d.write(ctx, func(t *tx) error {
-		_, err := t.Exec(`DELETE FROM dm_outbox WHERE number <= $1
-			AND number < (SELECT MAX(number) FROM dm_outbox)`, upTo)
-		return err
-	})
+	return unavailable(outbox.Trim(ctx, d.db, upTo))
 }

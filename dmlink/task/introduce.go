@@ -13,10 +13,10 @@ import (
 // introductionKind of the task that tells a device how to know our notifications.
 const introductionKind = "introduction"
 
-// AccountRoot is where a device has its account with a server, by the server's
+// accountRoot is where a device has its account with a server, by the server's
 // name (OMA-TS-DM_StdObj-V1_2_1 section 5.3), and below that what the server is
 // known by.
-func AccountRoot(server string) string { return "./SyncML/DMAcc/" + schedule.EscapeName(server) }
+func accountRoot(server string) string { return "./SyncML/DMAcc/" + schedule.EscapeName(server) }
 
 // ServerCredentials below an account's root: AAuthName, AAuthSecret and AAuthData,
 // the nonce.
@@ -39,7 +39,7 @@ func (d *Desk) Introduce(v store.Device) (*session.Account, store.Task) {
 		value        []byte
 	}{{"AAuthName", "chr", []byte(a.ServerName)}, {"AAuthSecret", "chr", a.ServerPassword}, {"AAuthData", "bin", a.ServerNonce}} {
 		g.Commands = append(g.Commands, &syncml.Op{Verb: syncml.Replace, Items: []syncml.Item{{
-			Target: syncml.Location{URI: AccountRoot(d.provider) + ServerCredentials + "/" + n.name},
+			Target: syncml.Location{URI: accountRoot(d.provider) + ServerCredentials + "/" + n.name},
 			Meta:   syncml.Meta{Format: n.format}, Data: n.value, HasData: true,
 		}}})
 	}

@@ -20,8 +20,8 @@ type ACL map[syncml.Verb][]string
 // maxServers of an ACL for each verb.
 const maxServers = 32
 
-// ParseACL reads "Add=a+b&Get=*". An empty string is the zero value.
-func ParseACL(s string) (ACL, error) {
+// parseACL reads "Add=a+b&Get=*". An empty string is the zero value.
+func parseACL(s string) (ACL, error) {
 	if s == "" {
 		return nil, nil
 	}

@@ -52,7 +52,7 @@ func (t *Tree) replaceProperty(server string, n *node, name, value string, now t
 		if !may {
 			return syncml.StatusPermissionDenied
 		}
-		acl, err := ParseACL(value)
+		acl, err := parseACL(value)
 		if err != nil {
 			return syncml.StatusBadRequest
 		}

@@ -102,8 +102,3 @@ func (u URI) String() string {
 func (u URI) Below(root URI) bool {
 	return len(u.Path) >= len(root.Path) && slices.Equal(u.Path[:len(root.Path)], root.Path)
 }
-
-// Equal compares paths, property and list.
-func (u URI) Equal(other URI) bool {
-	return slices.Equal(u.Path, other.Path) && u.Prop == other.Prop && u.List == other.List
-}

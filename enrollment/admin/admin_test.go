@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/roamgate/roamgate/enrollment/admin"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -45,18 +45,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	a, err := ca.Create(time.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
+	a := catest.New(t, time.Now())
 	d := directorytest.SQLite(t)
-	w := &world{t: t, ca: a, roots: x509.NewCertPool()}
-	w.roots.AddCert(a.Root())
-	w.service, err = enroll.New(t.Context(), enroll.Options{Directory: d, Issuer: a.Issuer(), SealKey: make([]byte, enroll.SealKeySize)})
+	service, err := enroll.New(t.Context(), enroll.Options{Directory: d, Issuer: a.Issuer(), SealKey: make([]byte, enroll.SealKeySize)})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := &world{t: t, service: service, ca: a, roots: catest.Roots(a.Issuer())}
 	handler := admin.New(admin.Options{
 		Service: w.service, Directory: d, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Authorize: admin.ByCertificate(a.Issuer(), d, time.Now),

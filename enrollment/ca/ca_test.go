@@ -19,32 +19,16 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 )
 
 var now = time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC)
 
-func newCA(t *testing.T) *ca.CA {
-	t.Helper()
-	a, err := ca.Create(now, ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
-	return a
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
+func newCA(t *testing.T) *ca.CA { t.Helper(); return catest.New(t, now) }
 
 func issue(t *testing.T, a *ca.CA, at time.Time, name string) *x509.Certificate {
 	t.Helper()
-	c, err := a.Issue(at, ca.Request{Profile: ca.Device, PublicKey: newKey(t).Public(), Name: name})
+	c, err := a.Issue(at, ca.Request{Profile: ca.Device, PublicKey: catest.NewKey(t).Public(), Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +75,7 @@ func TestProfiles(t *testing.T) {
 	a := newCA(t)
 	device := issue(t, a, now, "Phone-1")
 	gateway, err := a.Issue(now, ca.Request{
-		Profile: ca.Gateway, PublicKey: newKey(t).Public(),
+		Profile: ca.Gateway, PublicKey: catest.NewKey(t).Public(),
 		DNSNames: []string{"VPN.example.org"}, Addresses: []netip.Addr{netip.MustParseAddr("::ffff:192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 	})
 	if err != nil {
@@ -130,7 +114,7 @@ func TestNoCertificateOutlivesItsIssuer(t *testing.T) {
 	if c := issue(t, a, end.Add(-time.Hour), "phone-1"); !c.NotAfter.Equal(end) {
 		t.Errorf("ends %s, its issuer %s", c.NotAfter, end)
 	}
-	_, err := a.Issue(end.Add(time.Second), ca.Request{Profile: ca.Device, PublicKey: newKey(t).Public(), Name: "phone-1"})
+	_, err := a.Issue(end.Add(time.Second), ca.Request{Profile: ca.Device, PublicKey: catest.NewKey(t).Public(), Name: "phone-1"})
 	if !errors.Is(err, ca.ErrRequest) {
 		t.Errorf("after the end of the issuer: %v", err)
 	}
@@ -138,7 +122,7 @@ func TestNoCertificateOutlivesItsIssuer(t *testing.T) {
 
 func TestRequestsThatAreRefused(t *testing.T) {
 	a := newCA(t)
-	key := newKey(t).Public()
+	key := catest.NewKey(t).Public()
 	ed, _, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +244,7 @@ func TestManyAtOnce(t *testing.T) {
 	for _, each := range []*ca.CA{a, b, a, b} {
 		wg.Go(func() {
 			for range 5 {
-				c, err := each.Issue(now, ca.Request{Profile: ca.Device, PublicKey: newKey(t).Public(), Name: "phone-1"})
+				c, err := each.Issue(now, ca.Request{Profile: ca.Device, PublicKey: catest.NewKey(t).Public(), Name: "phone-1"})
 				if err != nil {
 					t.Error(err)
 					return
@@ -313,7 +297,7 @@ func TestOpen(t *testing.T) {
 		issue(t, b, now, "phone-1")
 		b.Close()
 	}
-	if _, err := ca.OpenSigner(dir, newKey(t)); !errors.Is(err, ca.ErrKey) {
+	if _, err := ca.OpenSigner(dir, catest.NewKey(t)); !errors.Is(err, ca.ErrKey) {
 		t.Errorf("another key: %v", err)
 	}
 	reader, err := ca.OpenSigner(dir, nil)

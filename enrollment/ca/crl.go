@@ -168,7 +168,7 @@ func (a *CA) publishIfDue(now time.Time) error {
 func (a *CA) publish(now time.Time) error {
 	list := List{Number: a.journal.number + 1, ThisUpdate: now, NextUpdate: now.Add(CRLLifetime)}
 	for _, issued := range a.journal.issued {
-		if issued.RevokedAt.IsZero() || !StaysListed(issued.NotAfter, now) {
+		if issued.RevokedAt.IsZero() || !staysListed(issued.NotAfter, now) {
 			continue
 		}
 		serial, err := ParseSerial(issued.Serial)
@@ -187,10 +187,10 @@ func (a *CA) publish(now time.Time) error {
 	return WriteFile(filepath.Join(a.dir, CRLFile), EncodeList(der), 0o644, true)
 }
 
-// StaysListed says whether a revoked certificate that ends at notAfter is still
+// staysListed says whether a revoked certificate that ends at notAfter is still
 // on a list of now: its entry stays beyond its end (RFC 5280 section 3.3); a
 // whole lifetime of the list is long enough.
-func StaysListed(notAfter, now time.Time) bool {
+func staysListed(notAfter, now time.Time) bool {
 	return !notAfter.Add(CRLLifetime).Before(now)
 }
 

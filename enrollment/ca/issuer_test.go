@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 )
 
 func rsaKey(t *testing.T) *rsa.PrivateKey {
@@ -62,7 +63,7 @@ func TestProfilesOfServersAndPeople(t *testing.T) {
 	} {
 		r := test.request
 		if r.PublicKey == nil {
-			r.PublicKey = newKey(t).Public()
+			r.PublicKey = catest.NewKey(t).Public()
 		}
 		c, err := a.Issue(now, r)
 		if err != nil {
@@ -89,10 +90,10 @@ func TestProfilesOfServersAndPeople(t *testing.T) {
 		}
 	}
 	for name, r := range map[string]ca.Request{
-		"RA with ECDSA":   {Profile: ca.RA, Name: "scep", PublicKey: newKey(t).Public()},
+		"RA with ECDSA":   {Profile: ca.RA, Name: "scep", PublicKey: catest.NewKey(t).Public()},
 		"Ed25519 server":  {Profile: ca.Server, DNSNames: []string{"a"}, PublicKey: ed},
-		"nameless admin":  {Profile: ca.Admin, PublicKey: newKey(t).Public()},
-		"nameless server": {Profile: ca.Server, PublicKey: newKey(t).Public()},
+		"nameless admin":  {Profile: ca.Admin, PublicKey: catest.NewKey(t).Public()},
+		"nameless server": {Profile: ca.Server, PublicKey: catest.NewKey(t).Public()},
 	} {
 		if _, err := a.Issue(now, r); !errors.Is(err, ca.ErrRequest) && !errors.Is(err, ca.ErrKey) {
 			t.Errorf("%s: %v", name, err)
@@ -166,7 +167,7 @@ type company struct {
 
 func newCompany(t *testing.T) *company {
 	t.Helper()
-	rootKey, interKey := newKey(t), newKey(t)
+	rootKey, interKey := catest.NewKey(t), catest.NewKey(t)
 	c := &company{t: t, rootKey: rootKey, interKey: interKey}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Example Root"}, NotBefore: now, NotAfter: now.Add(30 * 365 * 24 * time.Hour),
@@ -356,7 +357,7 @@ func TestHandOver(t *testing.T) {
 	}
 	defer b.Close()
 	for _, each := range []*ca.CA{a, b} {
-		_, err := each.Issue(now, ca.Request{Profile: ca.Device, Name: "phone-3", PublicKey: newKey(t).Public()})
+		_, err := each.Issue(now, ca.Request{Profile: ca.Device, Name: "phone-3", PublicKey: catest.NewKey(t).Public()})
 		for what, err := range map[string]error{
 			"issue": err, "revoke": each.Revoke(now, c.SerialNumber, ca.Unspecified), "publish": each.PublishCRL(now),
 			"hand over": each.HandOver(now, "another", take),
@@ -370,7 +371,7 @@ func TestHandOver(t *testing.T) {
 		}
 	}
 	// Signing goes on: the record is elsewhere.
-	if _, err := b.Issuer().Sign(now, ca.Request{Profile: ca.Device, Name: "phone-3", PublicKey: newKey(t).Public()}); err != nil {
+	if _, err := b.Issuer().Sign(now, ca.Request{Profile: ca.Device, Name: "phone-3", PublicKey: catest.NewKey(t).Public()}); err != nil {
 		t.Error(err)
 	}
 	appendJournal(t, a.Dir(), `{"event":"crl","number":9}`+"\n")

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 )
 
 // softHSM is a token of SoftHSM 2 in the test's folder, with one key pair.
@@ -80,7 +81,7 @@ func TestKeyInAToken(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 16 {
 				wg.Go(func() {
-					certificate, err := a.Issue(now, ca.Request{Profile: ca.Device, Name: "phone-1", PublicKey: newKey(t).Public()})
+					certificate, err := a.Issue(now, ca.Request{Profile: ca.Device, Name: "phone-1", PublicKey: catest.NewKey(t).Public()})
 					if err != nil {
 						t.Error(err)
 						return

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -11,13 +10,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/client"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/join"
@@ -114,11 +113,7 @@ func change[M any](t *testing.T, path string, f func(*M)) func(string, []byte) [
 // evil is the attacker's own installation.
 func evil(t *testing.T) (*ca.CA, join.Trust) {
 	t.Helper()
-	a, err := ca.Create(time.Now(), ca.Options{Dir: t.TempDir() + "/pki"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
+	a := catest.New(t, time.Now())
 	return a, join.TrustOf(a.Issuer(), "Instance enroll.example", "enroll.example")
 }
 
@@ -362,20 +357,9 @@ func TestReplay(t *testing.T) {
 		wrap, _ := cutting(join.CertificatePath, 1)
 		i := jointest.New(t, jointest.Options{Wrap: wrap})
 		code := i.Request()
-		o := options(i, code)
-		ctx, lost := context.WithCancel(t.Context())
-		var pending *client.Pending
-		o.Save = func(p client.Pending) error { pending = &p; return nil }
-		o.Say = func(line string) {
-			if strings.Contains(line, "trying again") {
-				lost()
-			}
-		}
-		if _, err := client.Join(ctx, o); !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
+		pending := losePower(t, i, code)
 		// From here on the attacker sits between.
-		o = options(i, code)
+		o := options(i, code)
 		o.Pending = pending
 		o.Dial = jointest.NewDial(map[string]string{"enroll.example:443": listening.between(t, i.Address)}).Context
 		if r, err := client.Join(t.Context(), o); r != nil || !errors.Is(err, client.ErrRefused) {

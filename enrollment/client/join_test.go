@@ -137,15 +137,11 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// The device loses power after it has asked: with what it saved before it gets
-// the certificate of the key that it has; with another key it gets none.
-func TestLostPower(t *testing.T) {
-	wrap, _ := cutting("/join/certificate", 1)
-	i := jointest.New(t, jointest.Options{Wrap: wrap})
-	code := i.Request()
+// losePower of a device when it has asked; what it saved before.
+func losePower(t *testing.T, i *jointest.Instance, code otp.Code) (pending *client.Pending) {
+	t.Helper()
 	o := options(i, code)
 	ctx, lost := context.WithCancel(t.Context())
-	var pending *client.Pending
 	o.Save = func(p client.Pending) error { pending = &p; return nil }
 	o.Say = func(line string) {
 		if strings.Contains(line, "trying again") {
@@ -153,15 +149,25 @@ func TestLostPower(t *testing.T) {
 		}
 	}
 	if _, err := client.Join(ctx, o); !errors.Is(err, context.Canceled) {
-		t.Fatalf("%v", err)
+		t.Fatal(err)
 	}
+	return pending
+}
+
+// The device loses power after it has asked: with what it saved before it gets
+// the certificate of the key that it has; with another key it gets none.
+func TestLostPower(t *testing.T) {
+	wrap, _ := cutting("/join/certificate", 1)
+	i := jointest.New(t, jointest.Options{Wrap: wrap})
+	code := i.Request()
+	pending := losePower(t, i, code)
 	if pending == nil {
 		t.Fatal("nothing was saved before the code was used")
 	}
 	if _, err := client.Join(t.Context(), options(i, code)); !errors.Is(err, client.ErrUnproven) {
 		t.Errorf("with another key: %v", err)
 	}
-	o = options(i, code)
+	o := options(i, code)
 	o.Pending, o.Server = pending, ""
 	r, err := client.Join(t.Context(), o)
 	if err != nil {

@@ -55,34 +55,10 @@ func (t *tx) tell(e Event) error {
 	return err
 }
 
-// outboxLock is taken by whoever numbers events: the key is arbitrary, and
-// this package's alone.
-const outboxLock = 0x726f616d0001
-
-// Outbox is events with numbers above after, in order, at most max (1 to 1000).
-func (d *SQL) Outbox(ctx context.Context, after int64, max int) ([]Event, error) {
-	var fresh bool
-	if err := d.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM directory_outbox WHERE number IS NULL)`).Scan(&fresh); err != nil {
-		return nil, unavailable(err)
-	}
-	if fresh {
-		if err := d.write(ctx, (*tx).number); err != nil {
-			return nil, err
-		}
-	}
-	return query(ctx, d.db, scanEvent, `SELECT number, at_us, kind, device, user_name, group_names, serial, reason, until_us
-		FROM directory_outbox WHERE number > $1 ORDER BY number LIMIT $2`, after, database.Page(max))
-}
-
-func (t *tx) number() error {
-	if err := t.Lock(outboxLock); err != nil {
-		return err
-	}
-	_, err := t.Exec(`UPDATE directory_outbox SET number = fresh.number FROM (
-			SELECT id, (SELECT COALESCE(MAX(number), 0) FROM directory_outbox) + ROW_NUMBER() OVER (ORDER BY id) AS number
-			FROM directory_outbox WHERE number IS NULL
-		) AS fresh WHERE directory_outbox.id = fresh.id`)
-	return err
+var outbox = database.Outbox[Event]{
+	Table:   "directory_outbox",
+	Columns: "number, at_us, kind, device, user_name, group_names, serial, reason, until_us",
+	Scan:    scanEvent, Lock: 0x726f616d0001,
 }
 
 func scanEvent(r database.Row) (e Event, err error) {
@@ -101,12 +77,13 @@ func scanEvent(r database.Row) (e Event, err error) {
 	return e, err
 }
 
-// TrimOutbox takes away events up to a number, which all who read have seen. The
-// newest stays, so that numbers go on.
+// Outbox is events with numbers above after, in order, at most max (1 to 1000).
+func (d *SQL) Outbox(ctx context.Context, after int64, max int) ([]Event, error) {
+	all, err := outbox.After(ctx, d.db, after, max)
+	return all, unavailable(err)
+}
+
+// TrimOutbox takes away events up to a number, which all who read have seen.
 func (d *SQL) TrimOutbox(ctx context.Context, upTo int64) error {
-	return d.write(ctx, func(t *tx) error {
-		_, err := t.Exec(`DELETE FROM directory_outbox WHERE number <= $1
-			AND number < (SELECT MAX(number) FROM directory_outbox)`, upTo)
-		return err
-	})
+	return unavailable(outbox.Trim(ctx, d.db, upTo))
 }

@@ -2,10 +2,6 @@ package discovery
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,6 +16,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/join"
 	"github.com/roamgate/roamgate/enrollment/otp"
@@ -63,33 +60,10 @@ type installation struct {
 	handled atomic.Int64
 }
 
-func certificate(t *testing.T, issuer *ca.Issuer, r ca.Request) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.PublicKey = &key.PublicKey
-	c, err := issuer.Sign(time.Now(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := tls.Certificate{PrivateKey: crypto.PrivateKey(key), Certificate: [][]byte{c.Raw}}
-	for _, above := range issuer.Chain() {
-		out.Certificate = append(out.Certificate, above.Raw)
-	}
-	return out
-}
-
 func install(t *testing.T, name string) *installation {
 	t.Helper()
-	a, err := ca.Create(time.Now(), ca.Options{Dir: t.TempDir() + "/pki"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
-	i := &installation{issuer: a.Issuer()}
-	i.identity.Certificate = certificate(t, i.issuer, ca.Request{Profile: ca.Peer, DNSNames: []string{name}})
+	i := &installation{issuer: catest.New(t, time.Now()).Issuer()}
+	i.identity.Certificate = *catest.Certificate(t, i.issuer, ca.Request{Profile: ca.Peer, DNSNames: []string{name}})
 	return i
 }
 
@@ -255,7 +229,7 @@ func TestWhoMayAsk(t *testing.T) {
 	one, two, stranger := install(t, "one.example"), install(t, "two.example"), install(t, "one.example")
 	url := two.listen(t, "two.example", one.as("one.example", "")).URL
 	peer := func(issuer *ca.Issuer, name string) tls.Certificate {
-		return certificate(t, issuer, ca.Request{Profile: ca.Peer, DNSNames: []string{name}})
+		return *catest.Certificate(t, issuer, ca.Request{Profile: ca.Peer, DNSNames: []string{name}})
 	}
 	for name, c := range map[string]struct {
 		certificate []tls.Certificate
@@ -266,10 +240,10 @@ func TestWhoMayAsk(t *testing.T) {
 		"a stranger":       {[]tls.Certificate{stranger.identity.Certificate}, false},
 		"the asked one":    {[]tls.Certificate{two.identity.Certificate}, false},
 		"another name":     {[]tls.Certificate{peer(one.issuer, "evil.example")}, false},
-		"a device":         {[]tls.Certificate{certificate(t, one.issuer, ca.Request{Profile: ca.Device, Name: "one.example"})}, false},
-		"a gateway":        {[]tls.Certificate{certificate(t, one.issuer, ca.Request{Profile: ca.Gateway, DNSNames: []string{"one.example"}})}, false},
-		"a server":         {[]tls.Certificate{certificate(t, one.issuer, ca.Request{Profile: ca.Server, DNSNames: []string{"one.example"}})}, false},
-		"an administrator": {[]tls.Certificate{certificate(t, one.issuer, ca.Request{Profile: ca.Admin, Name: "one.example"})}, false},
+		"a device":         {[]tls.Certificate{*catest.Certificate(t, one.issuer, ca.Request{Profile: ca.Device, Name: "one.example"})}, false},
+		"a gateway":        {[]tls.Certificate{*catest.Certificate(t, one.issuer, ca.Request{Profile: ca.Gateway, DNSNames: []string{"one.example"}})}, false},
+		"a server":         {[]tls.Certificate{*catest.Certificate(t, one.issuer, ca.Request{Profile: ca.Server, DNSNames: []string{"one.example"}})}, false},
+		"an administrator": {[]tls.Certificate{*catest.Certificate(t, one.issuer, ca.Request{Profile: ca.Admin, Name: "one.example"})}, false},
 	} {
 		before := two.handled.Load()
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -28,7 +28,7 @@ func TestAttackNamesOfNobody(t *testing.T) {
 			password := otp.New().Password
 			for _, user := range []string{"bob\x00", "\xff\xfe", "bob\u0000@example.org", "\u009b2J"} {
 				_, err := w.Enroll(t.Context(), enroll.Application{
-					Skin: "est", Source: phone, User: user, Proof: enroll.Proof{Password: &password}, Key: newKey(t).Public(),
+					Skin: "est", Source: phone, User: user, Proof: enroll.Proof{Password: &password}, Key: catest.NewKey(t).Public(),
 				})
 				wantRefusal(t, err, enroll.Unknown)
 			}
@@ -61,11 +61,7 @@ func TestAttackNamesThatAct(t *testing.T) {
 // No device gets a certificate with a gateway's name in it, even from an
 // administrator: other devices would take it for the gateway.
 func TestAttackDeviceNamedAsGateway(t *testing.T) {
-	a, err := ca.Create(noon, ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
+	a := catest.New(t, noon)
 	s, err := enroll.New(t.Context(), enroll.Options{
 		Directory: directorytest.SQLite(t), Issuer: a.Issuer(), SealKey: sealer, Now: func() time.Time { return noon },
 		Configuration: enroll.Configuration{Gateways: []enroll.Gateway{
@@ -103,7 +99,7 @@ func TestAttackLongListIsCompleteSoon(t *testing.T) {
 	w := newWorld(t, directorytest.SQLite(t), enroll.Policy{CompleteUpTo: 1})
 	var serials []*big.Int
 	for i := range 4 {
-		issued, err := w.Enroll(t.Context(), byPassword(w.request(fmt.Sprintf("phone-%d", i)), newKey(t).Public()))
+		issued, err := w.Enroll(t.Context(), byPassword(w.request(fmt.Sprintf("phone-%d", i)), catest.NewKey(t).Public()))
 		if err != nil {
 			t.Fatal(err)
 		}

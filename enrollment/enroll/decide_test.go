@@ -18,7 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -52,14 +52,14 @@ func (w *world) audit(action directory.Action) []directory.Entry {
 // of which is what keeps a skin from telling.
 func TestSecretReasons(t *testing.T) {
 	w := newWorld(t, directorytest.SQLite(t), enroll.Policy{Guesses: 3, SourceBurst: 100})
-	ctx, key := t.Context(), newKey(t).Public()
+	ctx, key := t.Context(), catest.NewKey(t).Public()
 	expired := w.request("phone-expired")
 	w.clock.turn(8 * time.Hour)
 	cancelled, used, wrong, exhausted := w.request("phone-cancelled"), w.request("phone-used"), w.request("phone-wrong"), w.request("phone-exhausted")
 	if err := w.CancelRequest(ctx, admin, cancelled.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Enroll(ctx, byPassword(used, newKey(t).Public())); err != nil {
+	if _, err := w.Enroll(ctx, byPassword(used, catest.NewKey(t).Public())); err != nil {
 		t.Fatal(err)
 	}
 	wrong.Password[9] ^= 0x80
@@ -109,7 +109,7 @@ func TestStrangersAreLimited(t *testing.T) {
 	ctx := t.Context()
 	stranger := netip.MustParseAddr("2001:db8:7::1")
 	from := func(source string, code otp.Code) error {
-		a := byPassword(code, newKey(t).Public())
+		a := byPassword(code, catest.NewKey(t).Public())
 		a.Source = netip.MustParseAddr(source)
 		_, err := w.Enroll(ctx, a)
 		return err
@@ -124,7 +124,7 @@ func TestStrangersAreLimited(t *testing.T) {
 	if errors.As(err, &r) && (r.RetryAfter != time.Minute || r.Reason.Secret()) {
 		t.Errorf("refusal %+v", r)
 	}
-	if _, err := w.Renew(ctx, enroll.Renewal{Source: stranger, Key: newKey(t).Public()}); err != nil {
+	if _, err := w.Renew(ctx, enroll.Renewal{Source: stranger, Key: catest.NewKey(t).Public()}); err != nil {
 		wantRefusal(t, err, enroll.Limited)
 	}
 	// Devices behind another address are none the worse, however many.
@@ -175,7 +175,7 @@ func TestProve(t *testing.T) {
 	if len(decoy) != otp.KeySize || !bytes.Equal(decoy, prove(stranger)) || bytes.Equal(decoy, prove(otp.New().ID)) {
 		t.Error("decoys aren't stable, or aren't each request's own")
 	}
-	if _, err := w.Enroll(ctx, byCode(t, code, newKey(t).Public())); err != nil {
+	if _, err := w.Enroll(ctx, byCode(t, code, catest.NewKey(t).Public())); err != nil {
 		t.Fatal(err)
 	}
 	if used := prove(code.ID); bytes.Equal(used, right) || !bytes.Equal(used, prove(code.ID)) {
@@ -221,9 +221,9 @@ func TestKeysAtRest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = other.Enroll(ctx, byPassword(code, newKey(t).Public()))
+	_, err = other.Enroll(ctx, byPassword(code, catest.NewKey(t).Public()))
 	wantRefusal(t, err, enroll.WrongPassword)
-	if _, err := w.Enroll(ctx, byPassword(code, newKey(t).Public())); err != nil {
+	if _, err := w.Enroll(ctx, byPassword(code, catest.NewKey(t).Public())); err != nil {
 		t.Fatal(err)
 	}
 	if after := secret(); bytes.Equal(after, before) || len(after) == 0 {
@@ -245,7 +245,7 @@ func TestByName(t *testing.T) {
 	w := newWorld(t, directorytest.SQLite(t), enroll.Policy{})
 	codes := map[string]otp.Code{"phone-1": w.request("phone-1"), "tablet-1": w.request("tablet-1")}
 	for device, code := range codes {
-		key := newKey(t).Public()
+		key := catest.NewKey(t).Public()
 		for i, name := range []string{"Bob", " BOB@example.org "} {
 			a := byPassword(code, key)
 			a.ID, a.User = otp.ID{}, name
@@ -255,7 +255,7 @@ func TestByName(t *testing.T) {
 			}
 		}
 	}
-	a := byPassword(otp.New(), newKey(t).Public())
+	a := byPassword(otp.New(), catest.NewKey(t).Public())
 	a.ID, a.User = otp.ID{}, "bob"
 	_, err := w.Enroll(t.Context(), a)
 	wantRefusal(t, err, enroll.Used)
@@ -398,11 +398,7 @@ func TestPeople(t *testing.T) {
 func TestRunExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := directorytest.SQLite(t)
-		a, err := ca.Create(time.Now(), ca.Options{Dir: t.TempDir() + "/pki"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer a.Close()
+		a := catest.New(t, time.Now())
 		s, err := enroll.New(t.Context(), enroll.Options{Directory: d, Issuer: a.Issuer(), SealKey: sealer})
 		if err != nil {
 			t.Fatal(err)
@@ -461,10 +457,10 @@ func TestLogSaysWhatAnswersDont(t *testing.T) {
 	}
 	wrong := code
 	wrong.Password[0] ^= 1
-	if _, err := s.Enroll(t.Context(), byPassword(wrong, newKey(t).Public())); err == nil {
+	if _, err := s.Enroll(t.Context(), byPassword(wrong, catest.NewKey(t).Public())); err == nil {
 		t.Fatal("a wrong password was taken")
 	}
-	if _, err := s.Enroll(t.Context(), byPassword(code, newKey(t).Public())); err != nil {
+	if _, err := s.Enroll(t.Context(), byPassword(code, catest.NewKey(t).Public())); err != nil {
 		t.Fatal(err)
 	}
 	text := log.String()

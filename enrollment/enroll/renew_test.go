@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -16,7 +17,7 @@ import (
 
 func (w *world) enrolled(device string) *x509.Certificate {
 	w.t.Helper()
-	issued, err := w.Enroll(w.t.Context(), byPassword(w.request(device), newKey(w.t).Public()))
+	issued, err := w.Enroll(w.t.Context(), byPassword(w.request(device), catest.NewKey(w.t).Public()))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -34,10 +35,10 @@ func TestRenewal(t *testing.T) {
 	w := newWorld(t, directorytest.SQLite(t), enroll.Policy{SourceBurst: 100})
 	old := w.enrolled("phone-1")
 	w.clock.turn(60*day - time.Minute)
-	_, err := w.renew(old, newKey(t).Public())
+	_, err := w.renew(old, catest.NewKey(t).Public())
 	wantRefusal(t, err, enroll.NotRenewable)
 	w.clock.turn(time.Minute)
-	key := newKey(t).Public()
+	key := catest.NewKey(t).Public()
 	next, err := w.renew(old, key)
 	if err != nil {
 		t.Fatal(err)
@@ -58,10 +59,10 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("same key: %+v, %v", same, err)
 	}
 	w.clock.turn(day + time.Second)
-	_, err = w.renew(old, newKey(t).Public())
+	_, err = w.renew(old, catest.NewKey(t).Public())
 	wantRefusal(t, err, enroll.NotRenewable)
 	w.clock.turn(30 * day)
-	if _, err := w.renew(c, newKey(t).Public()); err != nil {
+	if _, err := w.renew(c, catest.NewKey(t).Public()); err != nil {
 		t.Error(err)
 	}
 }
@@ -76,12 +77,12 @@ func TestWhoMayNotRenew(t *testing.T) {
 	if err := w.CloseDevice(ctx, admin, "phone-2", ca.CessationOfOperation); err != nil {
 		t.Fatal(err)
 	}
-	server, err := w.Certify(ctx, admin, ca.Request{Profile: ca.Server, DNSNames: []string{"enroll.example.org"}, PublicKey: newKey(t).Public()})
+	server, err := w.Certify(ctx, admin, ca.Request{Profile: ca.Server, DNSNames: []string{"enroll.example.org"}, PublicKey: catest.NewKey(t).Public()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Signed by our own CA, and not in the record.
-	unrecorded, err := w.ca.Issuer().Sign(noon, ca.Request{Profile: ca.Device, Name: "phone-3", PublicKey: newKey(t).Public()})
+	unrecorded, err := w.ca.Issuer().Sign(noon, ca.Request{Profile: ca.Device, Name: "phone-3", PublicKey: catest.NewKey(t).Public()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func TestWhoMayNotRenew(t *testing.T) {
 	for name, c := range map[string]*x509.Certificate{
 		"none": nil, "revoked": revoked, "closed": closed, "server": server.Certificate, "unrecorded": unrecorded, "forged": &forged,
 	} {
-		if issued, err := w.renew(c, newKey(t).Public()); issued.Certificate != nil {
+		if issued, err := w.renew(c, catest.NewKey(t).Public()); issued.Certificate != nil {
 			t.Errorf("%s was renewed", name)
 		} else {
 			wantRefusal(t, err, enroll.NotRenewable)
@@ -100,14 +101,14 @@ func TestWhoMayNotRenew(t *testing.T) {
 	_, err = w.renew(other, revoked.PublicKey)
 	wantRefusal(t, err, enroll.KeyRefused)
 	for range 4 {
-		if _, err := w.renew(other, newKey(t).Public()); err != nil {
+		if _, err := w.renew(other, catest.NewKey(t).Public()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err = w.renew(other, newKey(t).Public())
+	_, err = w.renew(other, catest.NewKey(t).Public())
 	wantRefusal(t, err, enroll.Limited)
 	w.clock.turn(day)
-	if _, err := w.renew(other, newKey(t).Public()); err != nil {
+	if _, err := w.renew(other, catest.NewKey(t).Public()); err != nil {
 		t.Errorf("the next day: %v", err)
 	}
 	w.settle()
@@ -176,11 +177,11 @@ func TestTrust(t *testing.T) {
 func TestTakeOver(t *testing.T) {
 	w := newWorld(t, directorytest.SQLite(t), enroll.Policy{})
 	ctx := t.Context()
-	gateway, err := w.ca.Issue(noon, ca.Request{Profile: ca.Gateway, DNSNames: []string{"vpn.example.org"}, PublicKey: newKey(t).Public()})
+	gateway, err := w.ca.Issue(noon, ca.Request{Profile: ca.Gateway, DNSNames: []string{"vpn.example.org"}, PublicKey: catest.NewKey(t).Public()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	phone, err := w.ca.Issue(noon, ca.Request{Profile: ca.Device, Name: "phone-0", PublicKey: newKey(t).Public()})
+	phone, err := w.ca.Issue(noon, ca.Request{Profile: ca.Device, Name: "phone-0", PublicKey: catest.NewKey(t).Public()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +204,7 @@ func TestTakeOver(t *testing.T) {
 	if err := w.Revoke(ctx, admin, gateway.SerialNumber, ca.Superseded); err != nil {
 		t.Errorf("a certificate from before: %v", err)
 	}
-	if _, err := w.ca.Issue(noon, ca.Request{Profile: ca.Device, Name: "phone-1", PublicKey: newKey(t).Public()}); !errors.Is(err, ca.ErrHandedOver) {
+	if _, err := w.ca.Issue(noon, ca.Request{Profile: ca.Device, Name: "phone-1", PublicKey: catest.NewKey(t).Public()}); !errors.Is(err, ca.ErrHandedOver) {
 		t.Errorf("issued beside the record: %v", err)
 	}
 	other, err := enroll.New(ctx, enroll.Options{Directory: directorytest.SQLite(t), Issuer: w.ca.Issuer(), SealKey: sealer})
@@ -218,11 +219,11 @@ func TestTakeOver(t *testing.T) {
 func TestCertify(t *testing.T) {
 	w := newWorld(t, directorytest.SQLite(t), enroll.Policy{})
 	ctx := t.Context()
-	issued, err := w.Certify(ctx, admin, ca.Request{Profile: ca.Admin, Name: "alice", PublicKey: newKey(t).Public()})
+	issued, err := w.Certify(ctx, admin, ca.Request{Profile: ca.Admin, Name: "alice", PublicKey: catest.NewKey(t).Public()})
 	if err != nil || !ca.Has(issued.Certificate, w.ca.InstanceOID(), ca.Admin) || slices.ContainsFunc(issued.Certificate.Policies, w.ca.InstanceOID().Equal) {
 		t.Errorf("%+v, %v", issued, err)
 	}
-	if _, err := w.Certify(ctx, admin, ca.Request{Profile: ca.Device, Name: "phone-1", PublicKey: newKey(t).Public()}); !errors.Is(err, enroll.ErrInvalid) {
+	if _, err := w.Certify(ctx, admin, ca.Request{Profile: ca.Device, Name: "phone-1", PublicKey: catest.NewKey(t).Public()}); !errors.Is(err, enroll.ErrInvalid) {
 		t.Errorf("a device without a request: %v", err)
 	}
 	all, err := w.dir.Certificates(ctx, directory.CertificateFilter{Name: "alice", Profile: ca.Admin})

@@ -3,18 +3,15 @@ package enroll_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"errors"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -56,14 +53,10 @@ type world struct {
 
 func newWorld(t testing.TB, d *directory.SQL, p enroll.Policy) *world {
 	t.Helper()
-	a, err := ca.Create(noon, ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
-	w := &world{t: t, clock: &clock{now: noon}, ca: a, dir: d}
+	var err error
+	w := &world{t: t, clock: &clock{now: noon}, ca: catest.New(t, noon), dir: d}
 	w.Service, err = enroll.New(t.Context(), enroll.Options{
-		Directory: d, Issuer: a.Issuer(), SealKey: sealer, Policy: p, Now: w.clock.Now,
+		Directory: d, Issuer: w.ca.Issuer(), SealKey: sealer, Policy: p, Now: w.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -78,15 +71,6 @@ func (w *world) request(device string) otp.Code {
 		w.t.Fatal(err)
 	}
 	return code
-}
-
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }
 
 // by password, as EST, SCEP and Windows do it.
@@ -122,7 +106,7 @@ func TestOneDevice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, directorytest.SQLite(t), enroll.Policy{})
-			code, key := w.request("Phone-1"), newKey(t)
+			code, key := w.request("Phone-1"), catest.NewKey(t)
 			first, err := w.Enroll(t.Context(), apply(code, key.Public()))
 			if err != nil {
 				t.Fatal(err)
@@ -138,7 +122,7 @@ func TestOneDevice(t *testing.T) {
 			if err != nil || !again.Again || !again.Certificate.Equal(c) {
 				t.Errorf("the answer was lost: %+v, %v", again, err)
 			}
-			_, err = w.Enroll(t.Context(), apply(code, newKey(t).Public()))
+			_, err = w.Enroll(t.Context(), apply(code, catest.NewKey(t).Public()))
 			wantRefusal(t, err, enroll.Used)
 			wrong := code
 			wrong.Password[0] ^= 1

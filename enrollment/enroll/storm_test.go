@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -41,7 +42,7 @@ func databases(t *testing.T, run func(*testing.T, *directory.SQL)) {
 func TestOnePasswordManyAtOnce(t *testing.T) {
 	databases(t, func(t *testing.T, d *directory.SQL) {
 		w := newWorld(t, d, enroll.Policy{SourceBurst: 1000})
-		code, impatient := w.request("phone-1"), newKey(t)
+		code, impatient := w.request("phone-1"), catest.NewKey(t)
 		const n = 200
 		type outcome struct {
 			enroll.Issued
@@ -50,7 +51,7 @@ func TestOnePasswordManyAtOnce(t *testing.T) {
 		keys, outcomes := make([]*ecdsa.PrivateKey, n), make([]outcome, n)
 		for i := range keys {
 			if keys[i] = impatient; i%2 == 1 {
-				keys[i] = newKey(t)
+				keys[i] = catest.NewKey(t)
 			}
 		}
 		var wg sync.WaitGroup
@@ -255,7 +256,7 @@ func newStorm(t *testing.T, n int, engine database.Engine, source string) *storm
 	defer end()
 	s.codes, s.keys = make([]otp.Code, n), make([]crypto.Signer, n)
 	err = s.each(func(i int) error {
-		s.keys[i] = newKey(t)
+		s.keys[i] = catest.NewKey(t)
 		var err error
 		_, s.codes[i], err = service.CreateRequest(t.Context(), admin, enroll.NewRequest{User: fmt.Sprintf("user%d", i), Device: deviceOf(i)})
 		return err

@@ -5,9 +5,6 @@ package jointest
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -21,6 +18,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/discovery"
@@ -62,8 +60,8 @@ type Options struct {
 	Wrap func(http.Handler) http.Handler
 }
 
-// DefaultConfiguration is what devices are told if a test says nothing else.
-func DefaultConfiguration() enroll.Configuration {
+// defaultConfiguration is what devices are told if a test says nothing else.
+func defaultConfiguration() enroll.Configuration {
 	return enroll.Configuration{
 		Title:    "Example",
 		Gateways: []enroll.Gateway{{Address: "192.0.2.1", Identity: "vpn.example"}},
@@ -85,7 +83,7 @@ func New(t testing.TB, o Options) *Instance {
 	}
 	t.Cleanup(func() { a.Close() })
 	i := &Instance{CA: a, Name: o.Name, Wrap: o.Wrap, t: t}
-	configuration := DefaultConfiguration()
+	configuration := defaultConfiguration()
 	if o.Configuration != nil {
 		configuration = *o.Configuration
 	}
@@ -150,19 +148,7 @@ func (i *Instance) serve() {
 // Certificate of a new key, by the instance's CA.
 func (i *Instance) Certificate(profile ca.Profile, name string) tls.Certificate {
 	i.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	c, err := i.CA.Issuer().Sign(time.Now(), ca.Request{Profile: profile, PublicKey: &key.PublicKey, DNSNames: []string{name}})
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	out := tls.Certificate{Certificate: [][]byte{c.Raw}, PrivateKey: key}
-	for _, above := range i.CA.Issuer().Chain() {
-		out.Certificate = append(out.Certificate, above.Raw)
-	}
-	return out
+	return *catest.Certificate(i.t, i.CA.Issuer(), ca.Request{Profile: profile, DNSNames: []string{name}})
 }
 
 // Request of a new device, with its code.

@@ -16,7 +16,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -26,6 +25,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
@@ -61,11 +61,8 @@ func (w *world) turn(d time.Duration) {
 func newWorld(t *testing.T, p enroll.Policy) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Now()}
-	a, err := ca.Create(w.now, ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close() })
+	var err error
+	a := catest.New(t, w.now)
 	key := make([]byte, enroll.SealKeySize)
 	w.service, err = enroll.New(t.Context(), enroll.Options{Directory: directorytest.SQLite(t), Issuer: a.Issuer(), SealKey: key, Policy: p, Now: w.Now})
 	if err != nil {

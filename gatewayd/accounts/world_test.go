@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"log/slog"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/roamgate/roamgate/dmlink/storetest"
 	"github.com/roamgate/roamgate/dmlink/task"
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/otp"
@@ -37,10 +37,7 @@ var alice = directory.By{Name: "alice"}
 func newWorld(t *testing.T, db *database.DB) *world {
 	t.Helper()
 	w := &world{t: t, clock: storetest.NewClock(), directory: directorytest.Directory(t, db)}
-	a, err := ca.Create(w.clock.Now(), ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-	w.must(err)
-	t.Cleanup(func() { a.Close() })
-	w.issuer = a.Issuer()
+	w.issuer = catest.New(t, w.clock.Now()).Issuer()
 	w.must(w.directory.AddAuthority(t.Context(), w.issuer.ID(), w.issuer.Certificate()))
 	w.store = storetest.Store(t, db, w.clock)
 	w.desk = task.New(task.Options{Store: w.store, Provider: "Roamgate", Now: w.clock.Now})

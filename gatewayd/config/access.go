@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -49,16 +48,7 @@ const (
 	EnforceNFTables Enforce = "nftables"
 )
 
-// UnmarshalText reads a way's name.
-func (e *Enforce) UnmarshalText(b []byte) error {
-	*e = Enforce(b)
-	if !slices.Contains([]Enforce{EnforceAuto, EnforceBPF, EnforceNFTables}, *e) {
-		return errors.New("unknown way")
-	}
-	return nil
-}
-
-func (Enforce) expected() string { return "one of auto, bpf, nftables" }
+func (Enforce) names() []string { return []string{"auto", "bpf", "nftables"} }
 
 // UnknownDevices says what becomes of devices that no group names.
 type UnknownDevices string
@@ -70,16 +60,7 @@ const (
 	UnknownRefuse     UnknownDevices = "refuse"
 )
 
-// UnmarshalText reads a policy's name.
-func (u *UnknownDevices) UnmarshalText(b []byte) error {
-	*u = UnknownDevices(b)
-	if !slices.Contains([]UnknownDevices{UnknownAdmit, UnknownQuarantine, UnknownRefuse}, *u) {
-		return errors.New("unknown policy")
-	}
-	return nil
-}
-
-func (UnknownDevices) expected() string { return "one of admit, quarantine, refuse" }
+func (UnknownDevices) names() []string { return []string{"admit", "quarantine", "refuse"} }
 
 // AccessRule is a rule as it is written: "any" is one for each address family.
 type AccessRule struct {

@@ -148,7 +148,7 @@ func (c *Config) Assemble(now time.Time, m *Material, before *Built) (*Built, er
 		built.Assign.Services = append(built.Assign.Services, a)
 	}
 	built.IKE = &ike.Config{
-		ID:           Identification(g.Identity.ID),
+		ID:           identification(g.Identity.ID),
 		Credentials:  credentials,
 		TrustAnchors: policy.Authorities(),
 		// Until it is known that the data plane has raw ESP.
@@ -214,9 +214,9 @@ func (b *builder) warnLegacy() {
 	}
 }
 
-// Identification makes the payload for an identity: an IP address, an e-mail
+// identification makes the payload for an identity: an IP address, an e-mail
 // address or else a domain name (RFC 7296 section 3.5).
-func Identification(id string) *ikewire.ID {
+func identification(id string) *ikewire.ID {
 	if a, err := netip.ParseAddr(id); err == nil {
 		t := ikewire.IDIPv4Addr
 		if a.Is6() {

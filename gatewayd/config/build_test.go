@@ -312,7 +312,7 @@ func TestIdentification(t *testing.T) {
 		"vpn.example.com": ikewire.IDFQDN, "192.0.2.1": ikewire.IDIPv4Addr,
 		"2001:db8::1": ikewire.IDIPv6Addr, "gw@example.com": ikewire.IDRFC822Addr,
 	} {
-		if got := Identification(id); got.IDType != want {
+		if got := identification(id); got.IDType != want {
 			t.Errorf("%s: got %v, want %v", id, got.IDType, want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -277,9 +278,17 @@ func scalarText(n ast.Node) (string, bool) {
 	return "", false
 }
 
+// choice is a text that is one of several.
+type choice interface{ names() []string }
+
+var errNone = errors.New("none of the names")
+
 func store(text string, v reflect.Value) error {
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return u.UnmarshalText([]byte(text))
+	}
+	if c, ok := v.Interface().(choice); ok && !slices.Contains(c.names(), text) {
+		return errNone
 	}
 	switch v.Kind() {
 	case reflect.String:

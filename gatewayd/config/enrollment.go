@@ -1,11 +1,12 @@
 package config
 
 import (
-	"github.com/roamgate/roamgate/enrollment/ca"
 	"net/netip"
 	"net/url"
 	"path/filepath"
 	"time"
+
+	"github.com/roamgate/roamgate/enrollment/ca"
 )
 
 // Enrollment is the section of `gatewayd run enrollment`.
@@ -33,12 +34,6 @@ type Enrollment struct {
 	// Instance is this one, Instances are the others.
 	Instance  EnrollmentOwn        `yaml:"instance" restart:"yes"`
 	Instances []EnrollmentInstance `yaml:"instances" restart:"yes"`
-}
-
-// AdminListener is that of an administrators' API, mutual TLS.
-type AdminListener struct {
-	Listen      Listen       `yaml:"listen" restart:"yes"`
-	Credentials []Credential `yaml:"credentials"`
 }
 
 // EnrollmentAdmin is the listener, and who is let in.

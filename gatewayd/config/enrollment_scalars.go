@@ -1,7 +1,5 @@
 package config
 
-import "errors"
-
 // DatabaseTLS says how a connection to PostgreSQL is kept from others.
 type DatabaseTLS string
 
@@ -12,15 +10,4 @@ const (
 	TLSNone   DatabaseTLS = "insecure-without-tls"
 )
 
-var errUnknownWay = errors.New("unknown way")
-
-// UnmarshalText reads a way's name.
-func (t *DatabaseTLS) UnmarshalText(b []byte) error {
-	*t = DatabaseTLS(b)
-	if *t != TLSVerify && *t != TLSNone {
-		return errUnknownWay
-	}
-	return nil
-}
-
-func (DatabaseTLS) expected() string { return "one of verify-full, insecure-without-tls" }
+func (DatabaseTLS) names() []string { return []string{"verify-full", "insecure-without-tls"} }

@@ -67,18 +67,24 @@ func TestEnrollmentErrors(t *testing.T) {
 		{"a network with host bits", "example.com}]}", "example.com}], networks: [10.1.2.3/8]}", `enrollment.device.networks[0]: got 10.1.2.3/8, expected 10.0.0.0/8`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			text := strings.Replace(only, tt.from, tt.to, 1)
-			if text == only {
-				t.Fatal("nothing was changed")
-			}
-			_, err := Parse("f.yaml", []byte(text))
-			var problems Problems
-			if !errors.As(err, &problems) || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got\n%v\nwant\n%s", err, tt.want)
-			}
-			if err != nil && strings.Contains(err.Error(), "secret") {
-				t.Error("the message repeats a password")
-			}
+			refuses(t, only, tt.from, tt.to, tt.want)
 		})
+	}
+}
+
+// refuses a file in which from is to, and says so, without a password.
+func refuses(t *testing.T, file, from, to, want string) {
+	t.Helper()
+	text := strings.Replace(file, from, to, 1)
+	if text == file {
+		t.Fatal("nothing was changed")
+	}
+	_, err := Parse("f.yaml", []byte(text))
+	var problems Problems
+	if !errors.As(err, &problems) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	if err != nil && strings.Contains(err.Error(), "secret") {
+		t.Error("the message repeats a password")
 	}
 }

@@ -15,6 +15,9 @@ func expected(t reflect.Type) string {
 	if e, ok := reflect.Zero(t).Interface().(interface{ expected() string }); ok {
 		return e.expected()
 	}
+	if c, ok := reflect.Zero(t).Interface().(choice); ok {
+		return "one of " + strings.Join(c.names(), ", ")
+	}
 	switch t {
 	case reflect.TypeFor[netip.Addr]():
 		return "an IP address such as 192.0.2.1"

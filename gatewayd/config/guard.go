@@ -58,16 +58,7 @@ const (
 	GuardOff     GuardMode = "off"
 )
 
-// UnmarshalText reads a mode's name.
-func (m *GuardMode) UnmarshalText(b []byte) error {
-	switch *m = GuardMode(b); *m {
-	case GuardAuto, GuardNative, GuardGeneric, GuardOff:
-		return nil
-	}
-	return errors.New("unknown mode")
-}
-
-func (GuardMode) expected() string { return "one of auto, native, generic, off" }
+func (GuardMode) names() []string { return []string{"auto", "native", "generic", "off"} }
 
 // GuardProtocol is one that has ports, or any.
 type GuardProtocol string

@@ -3,7 +3,6 @@ package config
 import (
 	"crypto"
 	"crypto/x509"
-	"errors"
 	"path/filepath"
 	"time"
 
@@ -46,15 +45,7 @@ const (
 	DeviceRootsFile    DeviceRoots = "file"
 )
 
-// UnmarshalText reads where they come from.
-func (d *DeviceRoots) UnmarshalText(b []byte) error {
-	if *d = DeviceRoots(b); *d != DeviceRootsManager && *d != DeviceRootsFile {
-		return errors.New("unknown source")
-	}
-	return nil
-}
-
-func (DeviceRoots) expected() string { return "one of manager, file" }
+func (DeviceRoots) names() []string { return []string{"manager", "file"} }
 
 // OptionalOID is an OID, or empty.
 type OptionalOID struct{ OID }
@@ -86,15 +77,7 @@ const (
 	UnreachableRefuse UnreachableThen = "refuse"
 )
 
-// UnmarshalText reads a policy's name.
-func (u *UnreachableThen) UnmarshalText(b []byte) error {
-	if *u = UnreachableThen(b); *u != UnreachableAdmit && *u != UnreachableRefuse {
-		return errors.New("unknown policy")
-	}
-	return nil
-}
-
-func (UnreachableThen) expected() string { return "one of admit, refuse" }
+func (UnreachableThen) names() []string { return []string{"admit", "refuse"} }
 
 // Managed says whether the gateway has a manager.
 func (c *Config) Managed() bool { return c.Gateway.Management.Listen.IsValid() }

@@ -136,16 +136,7 @@ const (
 	CertificatesOptional ClientCertificates = "optional"
 )
 
-// UnmarshalText reads a way's name.
-func (c *ClientCertificates) UnmarshalText(b []byte) error {
-	*c = ClientCertificates(b)
-	if *c != CertificatesRequired && *c != CertificatesOptional {
-		return errUnknownWay
-	}
-	return nil
-}
-
-func (ClientCertificates) expected() string { return "one of required, optional" }
+func (ClientCertificates) names() []string { return []string{"required", "optional"} }
 
 // Where a manager keeps its data, and has its local socket: not in a gateway's
 // folder, which another user owns.

@@ -119,16 +119,7 @@ const (
 	LogJSON LogFormat = "json"
 )
 
-// UnmarshalText reads a format's name.
-func (f *LogFormat) UnmarshalText(b []byte) error {
-	*f = LogFormat(b)
-	if *f != LogText && *f != LogJSON {
-		return errors.New("unknown format")
-	}
-	return nil
-}
-
-func (LogFormat) expected() string { return "one of text, json" }
+func (LogFormat) names() []string { return []string{"text", "json"} }
 
 // StaleCRL is a policy for revocation lists and OCSP responses that are past
 // their nextUpdate.
@@ -140,16 +131,7 @@ const (
 	StaleCRLRefuse StaleCRL = "refuse"
 )
 
-// UnmarshalText reads a policy's name.
-func (s *StaleCRL) UnmarshalText(b []byte) error {
-	*s = StaleCRL(b)
-	if *s != StaleCRLAdmit && *s != StaleCRLRefuse {
-		return errors.New("unknown policy")
-	}
-	return nil
-}
-
-func (StaleCRL) expected() string { return "one of admit, refuse" }
+func (StaleCRL) names() []string { return []string{"admit", "refuse"} }
 
 // Backend is who forwards packets.
 type Backend string
@@ -161,16 +143,7 @@ const (
 	BackendXFRM      Backend = "xfrm"
 )
 
-// UnmarshalText reads a backend's name.
-func (k *Backend) UnmarshalText(b []byte) error {
-	switch *k = Backend(b); *k {
-	case BackendAuto, BackendUserspace, BackendXFRM:
-		return nil
-	}
-	return errors.New("unknown backend")
-}
-
-func (Backend) expected() string { return "one of auto, userspace, xfrm" }
+func (Backend) names() []string { return []string{"auto", "userspace", "xfrm"} }
 
 // Listen is an address and a port, or "off".
 type Listen struct{ netip.AddrPort }

@@ -5,8 +5,9 @@
 // are the same for both engines but for what Engine has methods for.
 //
 // What lives here: drivers, connection strings, pools; transactions and their
-// retries; migrations of a package's Tables. What doesn't: tables and their
-// statements. Each package owns its tables, by a prefix, and migrates them.
+// retries; migrations of a package's Tables; the numbers of an Outbox. What
+// doesn't: tables and their statements. Each package owns its tables, by a
+// prefix, and migrates them.
 //
 // # Statements
 //

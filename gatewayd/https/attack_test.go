@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime"
 	"testing"
@@ -55,22 +54,11 @@ func TestAttackBoundsOfOtherTLS(t *testing.T) {
 		}},
 		Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	over := make(chan error, 1)
-	go func() { over <- s.Serve(l) }()
-	t.Cleanup(func() {
-		s.Close()
-		if err := <-over; err != nil {
-			t.Error(err)
-		}
-	})
+	at := listen(t, s)
 	roots := x509.NewCertPool()
 	roots.AddCert(own.Leaf)
 	dial := func() (*tls.Conn, error) {
-		return tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "enroll.test", NextProtos: []string{"h2", "http/1.1"}})
+		return tls.Dial("tcp", at, &tls.Config{RootCAs: roots, ServerName: "enroll.test", NextProtos: []string{"h2", "http/1.1"}})
 	}
 	first, err := dial()
 	if err != nil {

@@ -60,6 +60,17 @@ func serve(t *testing.T, limits Limits, h http.HandlerFunc) served {
 	certificates := new(Certificates)
 	certificates.Use([]tls.Certificate{own})
 	s := New(Config{Handler: h, Certificates: certificates, Limits: limits, Logger: slog.New(slog.DiscardHandler)})
+	at := listen(t, s)
+	roots := x509.NewCertPool()
+	roots.AddCert(own.Leaf)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "enroll.test"}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return served{s, at, &http.Client{Transport: transport, Timeout: 20 * time.Second}}
+}
+
+// listen on loopback until the test ends.
+func listen(t *testing.T, s *Server) (at string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -72,11 +83,7 @@ func serve(t *testing.T, limits Limits, h http.HandlerFunc) served {
 			t.Error(err)
 		}
 	})
-	roots := x509.NewCertPool()
-	roots.AddCert(own.Leaf)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "enroll.test"}}
-	t.Cleanup(transport.CloseIdleConnections)
-	return served{s, l.Addr().String(), &http.Client{Transport: transport, Timeout: 20 * time.Second}}
+	return l.Addr().String()
 }
 
 func (s served) get(t *testing.T, path string) *http.Response {

@@ -3,7 +3,6 @@ package join
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -257,8 +255,7 @@ func explain(err error) error {
 }
 
 func (f *flags) print(w io.Writer, r *result) error {
-	if f.output == "table" {
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	return command.Print(w, f.output, r, func(t *tabwriter.Writer) {
 		for _, row := range [][2]string{
 			{"device", r.Device}, {"instance", r.Instance}, {"server", r.Server}, {"serial", r.Serial},
 			{"until", r.NotAfter.UTC().Format("2006-01-02 15:04Z")}, {"renew from", r.Renew.UTC().Format("2006-01-02 15:04Z")},
@@ -269,17 +266,5 @@ func (f *flags) print(w io.Writer, r *result) error {
 		for _, note := range r.Notes {
 			fmt.Fprintf(t, "note\t%s\n", note)
 		}
-		return t.Flush()
-	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if f.output == "yaml" {
-		if data, err = yaml.JSONToYAML(data); err != nil {
-			return err
-		}
-	}
-	_, err = fmt.Fprintln(w, strings.TrimSuffix(string(data), "\n"))
-	return err
+	})
 }

@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
@@ -143,28 +141,11 @@ type row struct{ name, value string }
 
 // print a result: rows as a table, or value as JSON or YAML.
 func (s *state) print(w io.Writer, value any, rows []row) error {
-	if s.output != "table" {
-		return s.encode(w, value)
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, r := range rows {
-		fmt.Fprintf(t, "%s\t%s\n", r.name, r.value)
-	}
-	return t.Flush()
-}
-
-func (s *state) encode(w io.Writer, value any) error {
-	data, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	if s.output == "yaml" {
-		if data, err = yaml.JSONToYAML(data); err != nil {
-			return err
+	return command.Print(w, string(s.output), value, func(t *tabwriter.Writer) {
+		for _, r := range rows {
+			fmt.Fprintf(t, "%s\t%s\n", r.name, r.value)
 		}
-	}
-	_, err = fmt.Fprintln(w, strings.TrimSuffix(string(data), "\n"))
-	return err
+	})
 }
 
 func day(t time.Time) string {

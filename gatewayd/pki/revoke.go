@@ -161,18 +161,15 @@ func (s *state) listCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.output != "table" {
-				if all == nil {
-					all = []ca.Issued{}
+			if all == nil {
+				all = []ca.Issued{}
+			}
+			return command.Print(c.OutOrStdout(), string(s.output), all, func(t *tabwriter.Writer) {
+				fmt.Fprintln(t, "NAME\tPROFILE\tSERIAL\tUNTIL\tSTATE")
+				for _, i := range all {
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", i.Name, i.Profile, i.Serial, day(i.NotAfter), stateOf(i))
 				}
-				return s.encode(c.OutOrStdout(), all)
-			}
-			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(t, "NAME\tPROFILE\tSERIAL\tUNTIL\tSTATE")
-			for _, i := range all {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", i.Name, i.Profile, i.Serial, day(i.NotAfter), stateOf(i))
-			}
-			return t.Flush()
+			})
 		},
 	}
 }

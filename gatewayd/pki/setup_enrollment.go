@@ -54,20 +54,13 @@ func SetupEnrollment(now time.Time, o EnrollmentOptions) (EnrollmentResult, erro
 	if err := checkAbsent(r.Server, r.ServerKey, r.Admin, r.AdminKey); err != nil {
 		return r, err
 	}
-	requests := map[string]*ca.Request{
+	requests := pairs{
 		server: {Profile: ca.Server, DNSNames: o.DNSNames, Addresses: o.Addresses},
 		admin:  {Profile: ca.Admin, Name: o.Admin},
 	}
-	keys := map[string]crypto.Signer{}
-	for base, request := range requests {
-		key, err := ca.GenerateKey(o.Key)
-		if err != nil {
-			return r, err
-		}
-		keys[base], request.PublicKey = key, key.Public()
-		if err := ca.CheckRequest(*request); err != nil {
-			return r, err
-		}
+	keys, err := requests.keys(o.Key)
+	if err != nil {
+		return r, err
 	}
 	a, err := ca.Open(o.Dir, func() ([]byte, error) { return append([]byte(nil), o.Passphrase...), nil })
 	if errors.Is(err, ca.ErrNoCA) {
@@ -78,14 +71,37 @@ func SetupEnrollment(now time.Time, o EnrollmentOptions) (EnrollmentResult, erro
 		return r, err
 	}
 	defer a.Close()
-	for base, request := range requests {
-		certificate, err := a.Issue(now, *request)
+	return r, requests.issue(now, a, keys)
+}
+
+// pairs of certificates and keys that a server needs, by their path without ending.
+type pairs map[string]*ca.Request
+
+// keys for all, before anything is made for one.
+func (p pairs) keys(kind ca.KeyAlgorithm) (map[string]crypto.Signer, error) {
+	keys := map[string]crypto.Signer{}
+	for base, request := range p {
+		key, err := ca.GenerateKey(kind)
 		if err != nil {
-			return r, err
+			return nil, err
 		}
-		if err := writePair(a, base, certificate, keys[base], false); err != nil {
-			return r, err
+		keys[base], request.PublicKey = key, key.Public()
+		if err := ca.CheckRequest(*request); err != nil {
+			return nil, err
 		}
 	}
-	return r, nil
+	return keys, nil
+}
+
+func (p pairs) issue(now time.Time, a *ca.CA, keys map[string]crypto.Signer) error {
+	for base, request := range p {
+		certificate, err := a.Issue(now, *request)
+		if err != nil {
+			return err
+		}
+		if err := writePair(a, base, certificate, keys[base], false); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,7 +1,6 @@
 package pki
 
 import (
-	"crypto"
 	"net/netip"
 	"path/filepath"
 	"time"
@@ -54,7 +53,7 @@ func SetupManager(now time.Time, o ManagerOptions) (ManagerResult, error) {
 		Root: filepath.Join(o.Dir, ca.RootFile), Issuing: filepath.Join(o.Dir, ca.IssuingFile),
 		Server: server + ".pem", ServerKey: server + ".key", Manager: manager + ".pem", ManagerKey: manager + ".key",
 	}
-	requests := map[string]*ca.Request{
+	requests := pairs{
 		server:  {Profile: ca.Server, DNSNames: o.DNSNames, Addresses: o.Addresses},
 		manager: {Profile: ca.Manager, Name: o.Name},
 	}
@@ -67,16 +66,9 @@ func SetupManager(now time.Time, o ManagerOptions) (ManagerResult, error) {
 	if err := checkAbsent(absent...); err != nil {
 		return r, err
 	}
-	keys := map[string]crypto.Signer{}
-	for base, request := range requests {
-		key, err := ca.GenerateKey(o.Key)
-		if err != nil {
-			return r, err
-		}
-		keys[base], request.PublicKey = key, key.Public()
-		if err := ca.CheckRequest(*request); err != nil {
-			return r, err
-		}
+	keys, err := requests.keys(o.Key)
+	if err != nil {
+		return r, err
 	}
 	a, err := ca.Open(o.Dir, func() ([]byte, error) { return append([]byte(nil), o.Passphrase...), nil })
 	if err != nil {
@@ -84,14 +76,5 @@ func SetupManager(now time.Time, o ManagerOptions) (ManagerResult, error) {
 	}
 	defer a.Close()
 	r.InstanceOID = a.InstanceOID().String()
-	for base, request := range requests {
-		certificate, err := a.Issue(now, *request)
-		if err != nil {
-			return r, err
-		}
-		if err := writePair(a, base, certificate, keys[base], false); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
+	return r, requests.issue(now, a, keys)
 }

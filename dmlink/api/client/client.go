@@ -141,11 +141,6 @@ func (c *Client) send(ctx context.Context, method, path string, body []byte) ([]
 	return nil, p
 }
 
-// OpenAPI is the document that describes the API.
-func (c *Client) OpenAPI(ctx context.Context) ([]byte, error) {
-	return c.send(ctx, http.MethodGet, api.OpenAPIPath, nil)
-}
-
 // Pages of a list until it ends or there are max items. Paging is that in in.
 func Pages[In, T any](ctx context.Context, c *Client, row api.Row[In, api.Page[T]], in *In, paging *api.Paging, max int) ([]T, error) {
 	list := []T{}

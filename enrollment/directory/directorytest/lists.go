@@ -213,3 +213,59 @@ func (s *suite) follow(done <-chan struct{}, devices int) {
 		}
 	}
 }
+
+func (s *suite) pages() {
+	ctx := s.t.Context()
+	for i := range 5 {
+		s.enrolled(fmt.Sprintf("phone-%d", i))
+	}
+	var devices, requests, certificates []string
+	for after := ""; ; after = devices[len(devices)-1] {
+		all, err := s.Devices(ctx, directory.DeviceFilter{Group: "sales", User: "bob", After: after, Limit: 2})
+		s.must(err)
+		if len(all) == 0 {
+			break
+		}
+		for _, v := range all {
+			if devices = append(devices, v.Name); !slices.Equal(v.Groups, []string{"sales", "staff"}) {
+				s.t.Errorf("groups %v", v.Groups)
+			}
+		}
+	}
+	for after := ""; ; after = requests[len(requests)-1] {
+		all, err := s.Requests(ctx, directory.RequestFilter{State: directory.Used, User: "bob", After: after, Limit: 2})
+		s.must(err)
+		if len(all) == 0 {
+			break
+		}
+		for _, q := range all {
+			requests = append(requests, q.ID.String())
+		}
+	}
+	for after := ""; ; after = certificates[len(certificates)-1] {
+		all, err := s.Certificates(ctx, directory.CertificateFilter{Profile: ca.Device, After: after, Limit: 2})
+		s.must(err)
+		if len(all) == 0 {
+			break
+		}
+		for _, c := range all {
+			certificates = append(certificates, c.Serial)
+		}
+	}
+	for what, got := range map[string][]string{"devices": devices, "requests": requests, "certificates": certificates} {
+		if len(got) != 5 || !slices.IsSorted(got) || len(slices.Compact(got)) != 5 {
+			s.t.Errorf("%s: %v", what, got)
+		}
+	}
+	if groups, err := s.Groups(ctx, "", 0); err != nil || !slices.Equal(groups, []string{"sales", "staff"}) {
+		s.t.Errorf("groups %v, %v", groups, err)
+	}
+}
+
+func (s *suite) parse(der []byte) *x509.RevocationList {
+	s.t.Helper()
+	l, err := x509.ParseRevocationList(der)
+	s.must(err)
+	s.must(l.CheckSignatureFrom(s.issuer.Certificate()))
+	return l
+}

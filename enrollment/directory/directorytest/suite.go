@@ -5,11 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +14,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/enrollment/ca"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/directory"
 	"github.com/roamgate/roamgate/enrollment/otp"
 )
@@ -62,12 +60,7 @@ func Run(t *testing.T, open func(*testing.T) *directory.SQL) {
 		{"pages", (*suite).pages},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a, err := ca.Create(Noon, ca.Options{Dir: filepath.Join(t.TempDir(), "pki")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { a.Close() })
-			s := &suite{SQL: open(t), t: t, issuer: a.Issuer()}
+			s := &suite{SQL: open(t), t: t, issuer: catest.New(t, Noon).Issuer()}
 			s.must(s.AddAuthority(t.Context(), s.issuer.ID(), s.issuer.Certificate()))
 			test.run(s)
 		})
@@ -430,60 +423,4 @@ func (s *suite) takeOver() {
 	if list := s.parse(l.Complete); l.Number != 42 || len(list.RevokedCertificateEntries) != 1 {
 		s.t.Errorf("list %d with %d entries", l.Number, len(list.RevokedCertificateEntries))
 	}
-}
-
-func (s *suite) pages() {
-	ctx := s.t.Context()
-	for i := range 5 {
-		s.enrolled(fmt.Sprintf("phone-%d", i))
-	}
-	var devices, requests, certificates []string
-	for after := ""; ; after = devices[len(devices)-1] {
-		all, err := s.Devices(ctx, directory.DeviceFilter{Group: "sales", User: "bob", After: after, Limit: 2})
-		s.must(err)
-		if len(all) == 0 {
-			break
-		}
-		for _, v := range all {
-			if devices = append(devices, v.Name); !slices.Equal(v.Groups, []string{"sales", "staff"}) {
-				s.t.Errorf("groups %v", v.Groups)
-			}
-		}
-	}
-	for after := ""; ; after = requests[len(requests)-1] {
-		all, err := s.Requests(ctx, directory.RequestFilter{State: directory.Used, User: "bob", After: after, Limit: 2})
-		s.must(err)
-		if len(all) == 0 {
-			break
-		}
-		for _, q := range all {
-			requests = append(requests, q.ID.String())
-		}
-	}
-	for after := ""; ; after = certificates[len(certificates)-1] {
-		all, err := s.Certificates(ctx, directory.CertificateFilter{Profile: ca.Device, After: after, Limit: 2})
-		s.must(err)
-		if len(all) == 0 {
-			break
-		}
-		for _, c := range all {
-			certificates = append(certificates, c.Serial)
-		}
-	}
-	for what, got := range map[string][]string{"devices": devices, "requests": requests, "certificates": certificates} {
-		if len(got) != 5 || !slices.IsSorted(got) || len(slices.Compact(got)) != 5 {
-			s.t.Errorf("%s: %v", what, got)
-		}
-	}
-	if groups, err := s.Groups(ctx, "", 0); err != nil || !slices.Equal(groups, []string{"sales", "staff"}) {
-		s.t.Errorf("groups %v, %v", groups, err)
-	}
-}
-
-func (s *suite) parse(der []byte) *x509.RevocationList {
-	s.t.Helper()
-	l, err := x509.ParseRevocationList(der)
-	s.must(err)
-	s.must(l.CheckSignatureFrom(s.issuer.Certificate()))
-	return l
 }
