@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
+	"github.com/roamgate/roamgate/enrollment/ca/catest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/otp"
 )
@@ -28,7 +29,7 @@ func TestNamesLikeIDs(t *testing.T) {
 					t.Fatal(err)
 				}
 				return w.Enroll(t.Context(), enroll.Application{
-					Skin: "est", Source: phone, ID: login.ID, User: login.User, Proof: enroll.Proof{Password: &login.Password}, Key: newKey(t).Public(),
+					Skin: "est", Source: phone, ID: login.ID, User: login.User, Proof: enroll.Proof{Password: &login.Password}, Key: catest.NewKey(t).Public(),
 				})
 			}
 			wrong := otp.New()
