@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -164,6 +165,9 @@ func Open(path string, cfg Config) (*Registry, error) {
 		table:        newTable(spaces),
 		unsaved:      make(map[key]struct{}),
 	}
+	if r.config.Log == nil {
+		r.config.Log = slog.New(slog.DiscardHandler)
+	}
 	if r.queue == 0 {
 		r.queue = defaultQueue
 	}
@@ -171,7 +175,7 @@ func Open(path string, cfg Config) (*Registry, error) {
 		r.saveInterval = defaultSaveInterval
 	}
 	if path != "" {
-		if r.store, err = openStore(path, r.table); err != nil {
+		if r.store, err = openStore(path, r.table, r.config.Log); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +23,12 @@ func TestWriteFailure(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases.db")
 	r := open(t, path, pool24)
 	home := mustAcquire(t, r, "known", 1).Address
-	if err := r.do(func() { r.store.db.Close() }); err != nil {
+	var whole disk
+	err := r.do(func() {
+		r.store.db.Close()
+		whole, r.store.journal.disk = r.store.journal.disk, fullDisk{r.store.journal.disk}
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 
@@ -47,7 +53,8 @@ func TestWriteFailure(t *testing.T) {
 	}
 
 	// The disk is back: the address that was refused is still free.
-	err := r.do(func() {
+	err = r.do(func() {
+		r.store.journal.disk = whole
 		db, err := bbolt.Open(path, 0o600, nil)
 		if err != nil {
 			t.Error(err)
@@ -64,6 +71,11 @@ func TestWriteFailure(t *testing.T) {
 		t.Fatalf("in the file: %+v", l)
 	}
 }
+
+// fullDisk takes nothing.
+type fullDisk struct{ disk }
+
+func (fullDisk) WriteAt([]byte, int64) (int, error) { return 0, syscall.ENOSPC }
 
 func TestFileIsPrivateAndLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases.db")
