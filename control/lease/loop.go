@@ -151,7 +151,7 @@ func (r *Registry) commit(keys []key, now int64) error {
 	if len(r.unsaved) == 0 {
 		return nil
 	}
-	if err := r.store.write(r.table.entries(r.unsaved), now); err != nil {
+	if err := r.store.write(entries(r.table, r.unsaved), now); err != nil {
 		r.writeErrors++
 		return err
 	}
@@ -186,10 +186,13 @@ func (r *Registry) finish() {
 	for more := true; more && err == nil; {
 		more, err = r.save()
 	}
+	if err == nil {
+		err = r.store.finish(r.table.live > 0, time.Now().UnixNano())
+	}
 	if err != nil {
 		err = fmt.Errorf("%w: %s: %w", ErrStore, r.path, err)
 	}
-	r.closeErr = errors.Join(err, r.store.close(r.table.live > 0, time.Now().UnixNano()))
+	r.closeErr = errors.Join(err, r.store.close())
 }
 
 func (r *Registry) publish() {

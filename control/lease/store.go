@@ -2,7 +2,6 @@ package lease
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -34,6 +33,8 @@ type store struct {
 	path string
 	log  *slog.Logger
 	db   *bbolt.DB
+	// put is putChanges, and in tests one that fails.
+	put func(*bbolt.DB, map[key]change, position) error
 	// journal is nil before the first write, and where it can't be made.
 	journal *journal
 	// since is what the half in use says, or what was found in the journal by
@@ -61,11 +62,11 @@ func openStore(path string, t *table, log *slog.Logger) (*store, error) {
 	if since == nil {
 		since = make(map[key]change)
 	}
-	return &store{path: path, log: log, db: db, since: since}, nil
+	return &store{path: path, log: log, db: db, put: putChanges, since: since}, nil
 }
 
 // entries returns what the file is to say about these addresses.
-func (t *table) entries(keys map[key]struct{}) map[key]change {
+func entries(t *table, keys map[key]struct{}) map[key]change {
 	changes := make(map[key]change, len(keys))
 	for k := range keys {
 		l := t.leases[k]
@@ -110,7 +111,7 @@ func (s *store) fold() {
 	changes, folded := s.since, make(chan error, 1)
 	p := position{life: s.journal.life, sequence: s.journal.sequence, written: s.written}
 	go func() {
-		err := putChanges(s.db, changes, p)
+		err := s.put(s.db, changes, p)
 		if err != nil {
 			s.failedFolds.Add(1)
 		}
@@ -167,28 +168,33 @@ func (s *store) commit(changes map[key]change, now int64) (life uint64, err erro
 	for life == 0 {
 		life = rand.Uint64()
 	}
-	if err := putChanges(s.db, all, position{life: life, written: now}); err != nil {
+	if err := s.put(s.db, all, position{life: life, written: now}); err != nil {
 		return 0, err
 	}
 	s.folding, s.since = nil, make(map[key]change)
 	return life, nil
 }
 
-// close leaves everything in the file, and no journal. With live, the file says
-// that it was written now.
-func (s *store) close(live bool, now int64) error {
+// finish leaves everything in the file and no journal. With live, the file says
+// that it was written now. The write before must not have failed: what the file
+// got of it would be mixed with what was before it.
+func (s *store) finish(live bool, now int64) error {
 	err := s.settle()
 	if live || err != nil || len(s.since) > 0 {
 		_, err = s.commit(nil, now)
 	}
-	if s.journal != nil {
-		err = errors.Join(err, s.journal.disk.Close())
-	}
-	if err == nil {
-		err = removeJournal(journalPath(s.path))
-	}
 	if err != nil {
-		err = fmt.Errorf("%w: %s: %w", ErrStore, s.path, err)
+		return err
+	}
+	return removeJournal(journalPath(s.path))
+}
+
+// close leaves the files as they are.
+func (s *store) close() error {
+	_ = s.settle() // what failed is in the journal
+	var err error
+	if s.journal != nil {
+		err = s.journal.disk.Close()
 	}
 	return errors.Join(err, s.db.Close())
 }
