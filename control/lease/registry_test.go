@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +117,7 @@ func TestRegistryAgainstModel(t *testing.T) {
 		f := &fleet{Rand: rand.New(rand.NewPCG(3, 4))}
 		cfg, m := modelPools[0], newModel(modelUsable[0])
 		r := open(t, path, cfg)
+		full, refused := false, 0
 		for i := range events {
 			time.Sleep(time.Duration(1+f.IntN(60_000)) * time.Millisecond) // the save timer strikes too
 			now := time.Now().UnixNano()
@@ -123,6 +125,13 @@ func TestRegistryAgainstModel(t *testing.T) {
 			case n < 500:
 				req := f.request()
 				got, gotErr := acquire(r, req)
+				if full && errors.Is(gotErr, ErrStore) {
+					if g, err := m.clone().acquire(req, now); err != nil || !g.New {
+						t.Fatalf("event %d: %+v: refused, though %+v, %v needs no write", i, req, g, err)
+					}
+					refused++
+					break
+				}
 				want, wantErr := m.acquire(req, now)
 				if got != want || !errors.Is(gotErr, wantErr) {
 					t.Fatalf("event %d: %+v: got %+v, %v; want %+v, %v", i, req, got, gotErr, want, wantErr)
@@ -133,7 +142,12 @@ func TestRegistryAgainstModel(t *testing.T) {
 				m.end(d, s, now)
 			case n < 950:
 				d := f.device()
-				if got, want := r.Release(d), m.release(d, now); !errors.Is(got, want) {
+				got := r.Release(d)
+				if full && errors.Is(got, ErrStore) && m.clone().release(d, now) == nil {
+					refused++
+					break
+				}
+				if want := m.release(d, now); !errors.Is(got, want) {
 					t.Fatalf("event %d: release %s: got %v, want %v", i, d, got, want)
 				}
 			case n < 970:
@@ -143,7 +157,10 @@ func TestRegistryAgainstModel(t *testing.T) {
 				}
 				cfg = modelPools[next]
 				m.reconfigure(modelUsable[next])
-			case n < 985:
+			case n < 978:
+				full = !full
+				fillDisk(t, r, full)
+			case n < 985 && !full:
 				if err := r.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -160,7 +177,36 @@ func TestRegistryAgainstModel(t *testing.T) {
 				t.Fatalf("event %d: %v", i, err)
 			}
 		}
+		if refused == 0 {
+			t.Fatal("the full disk refused nothing")
+		}
+		fillDisk(t, r, false)
 	})
+}
+
+// fillDisk makes writes fail, or takes it back.
+func fillDisk(t *testing.T, r *Registry, full bool) {
+	t.Helper()
+	err := r.do(func() {
+		s := r.store
+		_ = s.settle()
+		s.put = putChanges
+		if full {
+			s.put = func(*bbolt.DB, map[key]change, position) error { return syscall.ENOSPC }
+		}
+		if s.journal == nil {
+			return
+		}
+		if f, was := s.journal.disk.(fullDisk); was {
+			s.journal.disk = f.disk
+		}
+		if full {
+			s.journal.disk = fullDisk{s.journal.disk}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // A device that comes back, and one whose second login replaces the first, get
