@@ -34,8 +34,8 @@ type Config struct {
 	// SaveInterval is how long the time of last use may be only in memory; 0
 	// means ten minutes. Not changed by Reconfigure.
 	SaveInterval time.Duration
-	// Log is told once how the journal is synced, and of what Open found. nil:
-	// nobody is. Not changed by Reconfigure.
+	// Log is told of a journal that can't be made or doesn't count. nil: nobody
+	// is. Not changed by Reconfigure.
 	Log *slog.Logger
 }
 

@@ -106,7 +106,8 @@ type Stats struct {
 	Displaced uint64
 	// Reassigned addresses: taken from an idle device because none was free.
 	Reassigned uint64
-	// Writes are transactions on disk, WriteErrors those that failed.
+	// Writes are batches on disk, WriteErrors those that failed, and failed
+	// transactions that write half of the journal into the lease file.
 	Writes, WriteErrors uint64
 }
 
