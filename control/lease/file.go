@@ -271,7 +271,7 @@ func readSince(path string, p position, written int64, log *slog.Logger) (since 
 	switch {
 	case p.written != written:
 		if len(since) > 0 {
-			log.Warn("an older gatewayd has written the lease file after a crash; what the journal says from before doesn't count", "journal", name)
+			log.Warn("an older gatewayd has written the lease file after a crash; what the journal says from before doesn't count", slog.String("journal", name))
 		}
 		return nil, 0, nil
 	case err != nil:

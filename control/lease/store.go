@@ -145,7 +145,7 @@ func (s *store) checkpoint(changes map[key]change, now int64) error {
 	}
 	if s.journal == nil {
 		if s.journal, err = openJournal(journalPath(s.path)); err != nil {
-			s.log.Warn("no journal of leases; the lease file is written each time", "err", err)
+			s.log.Warn("no journal of leases; the lease file is written each time", slog.Any("error", err))
 			return nil
 		}
 	}
