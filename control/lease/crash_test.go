@@ -119,7 +119,7 @@ func (w *world) open() {
 			w.acknowledged, w.tried = may, nil
 			w.unsaved = make(map[key]struct{})
 			w.store = s
-			s.put = w.put
+			s.put, s.db.NoSync = w.put, true // bbolt's own syncs aren't what is tried
 			return
 		}
 	}
