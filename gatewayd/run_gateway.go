@@ -134,7 +134,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		}
 	}
 
-	registry, err := lease.Open(filepath.Join(stateDir, "leases.db"), built.Leases)
+	leases := built.Leases
+	leases.Log = logger
+	registry, err := lease.Open(filepath.Join(stateDir, "leases.db"), leases)
 	if err != nil {
 		return fmt.Errorf("leases in %s: %w", stateDir, err)
 	}

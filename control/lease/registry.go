@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -105,7 +106,8 @@ type Stats struct {
 	Displaced uint64
 	// Reassigned addresses: taken from an idle device because none was free.
 	Reassigned uint64
-	// Writes are transactions on disk, WriteErrors those that failed.
+	// Writes are batches on disk, WriteErrors those that failed, and failed
+	// transactions that write half of the journal into the lease file.
 	Writes, WriteErrors uint64
 }
 
@@ -164,6 +166,9 @@ func Open(path string, cfg Config) (*Registry, error) {
 		table:        newTable(spaces),
 		unsaved:      make(map[key]struct{}),
 	}
+	if r.config.Log == nil {
+		r.config.Log = slog.New(slog.DiscardHandler)
+	}
 	if r.queue == 0 {
 		r.queue = defaultQueue
 	}
@@ -171,7 +176,7 @@ func Open(path string, cfg Config) (*Registry, error) {
 		r.saveInterval = defaultSaveInterval
 	}
 	if path != "" {
-		if r.store, err = openStore(path, r.table); err != nil {
+		if r.store, err = openStore(path, r.table, r.config.Log); err != nil {
 			return nil, err
 		}
 	}
