@@ -106,7 +106,7 @@ type handshake struct {
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod
-	summary           Summary         // as far as it is known
+	client            string          // its maker's name as far as it shows
 	resume            *Resumption     // nil: by a key exchange
 	ticket            *ikewire.Notify // that came with the answer, an initiator's
 }
@@ -118,6 +118,9 @@ type peer struct {
 	redirect      bool
 	trait         *Trait
 }
+
+// firstLen is what a first message takes, unless it names many CAs or offers much.
+const firstLen = 320
 
 // Limits that the configuration doesn't change.
 const (
@@ -371,7 +374,7 @@ func (m *Machine) header(x ikewire.ExchangeType, id uint32, response bool) ikewi
 // exchange isn't the first.
 func (m *Machine) encode(h ikewire.Header, payloads []ikewire.Payload) ([][]byte, error) {
 	if h.Exchange == ikewire.IKESAInit || h.Exchange == ikewire.IKESessionResume {
-		raw, err := (&ikewire.Message{Header: h, Payloads: payloads}).Append(nil)
+		raw, err := (&ikewire.Message{Header: h, Payloads: payloads}).Append(make([]byte, 0, firstLen))
 		return [][]byte{raw}, err
 	}
 	msg := &ikewire.Message{Header: h}

@@ -152,28 +152,23 @@ func (sh *shard) uncount(s *sa) {
 // many as the log can bear. What goes wrong in every negotiation, and what
 // anybody can cause without keys, is for debugging.
 func (sh *shard) logClosed(now time.Time, s *session, c ike.Closed) {
-	level, message := slog.LevelInfo, "session closed"
-	switch {
-	case s.established():
-	case c.Reason == ike.CloseInvalidKE || c.Reason == ike.CloseMalformed || c.Reason == ike.CloseHalfOpenTimeout:
-		level, message = slog.LevelDebug, "session not established"
-	case sh.server.logRate.Allow(now):
-		message = "session refused"
-	default:
+	log := sh.server.log
+	if !log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	log, ctx := sh.server.log, context.Background()
-	if !log.Enabled(ctx, level) {
-		return
-	}
-	attrs := []slog.Attr{
+	attrs := []any{
 		slog.String("device", s.device), slog.String("remote", s.remote.String()),
 		slog.String("reason", string(c.Reason)), slog.String("detail", c.Detail),
 	}
-	if s.established() {
-		attrs = append(attrs, slog.Any("virtual_ips", s.card.virtualIPs), slog.Duration("lasted", now.Sub(s.card.established)))
+	switch {
+	case s.established():
+		log.Info("session closed", append(attrs,
+			slog.Any("virtual_ips", s.card.virtualIPs), slog.Duration("lasted", now.Sub(s.card.established)))...)
+	case c.Reason == ike.CloseInvalidKE || c.Reason == ike.CloseMalformed || c.Reason == ike.CloseHalfOpenTimeout:
+		log.Debug("session not established", attrs...)
+	case sh.server.logRate.Allow(now):
+		log.Info("session refused", attrs...)
 	}
-	log.LogAttrs(ctx, level, message, attrs...)
 }
 
 // closeAll closes every session and tells emptied when none is left.
