@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
@@ -223,7 +224,7 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 			return
 		}
 		s.session.evidence = keepEvidence(o)
-		sh.decide(s.session, false)
+		sh.judge(s.session, admit.Evidence{IDType: uint8(o.ID.IDType), ID: o.ID.Data, Chain: o.Chain}, false)
 	case ike.AskLease:
 		sh.acquire(s.session, o)
 	case ike.Reserve:
