@@ -3,8 +3,8 @@ package enroll_test
 import (
 	"testing"
 
-	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/ca/catest"
+	"github.com/roamgate/roamgate/enrollment/directory/directorytest"
 	"github.com/roamgate/roamgate/enrollment/enroll"
 	"github.com/roamgate/roamgate/enrollment/otp"
 )
