@@ -23,6 +23,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/dataplane"
 )
 
@@ -151,6 +152,7 @@ type world struct {
 	sent  int
 	// rested counts machines that were laid to rest and woken, see layToRest.
 	rested int
+	octets slab.Octets // where they are then
 	nat    func(netip.AddrPort) netip.AddrPort
 	check  func(*side, Output) // sees every output
 	// hold says which answers are kept back until release.

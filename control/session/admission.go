@@ -17,7 +17,7 @@ const maxRechecks = 64
 // decide has the current policy look at a session's evidence. again: the peer
 // is admitted already, by an earlier policy.
 func (sh *shard) decide(s *session, again bool) {
-	if s.evidence == nil {
+	if !s.evidence.given {
 		sh.renew(time.Now(), s, again)
 		return
 	}
@@ -73,8 +73,8 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		}
 		if c := d.admission.Certificate; c != nil {
 			admitted.PublicKey = c.PublicKey
-			if s.evidence != nil {
-				sh.models.compact(s.evidence, c.RawIssuer)
+			if s.evidence.given {
+				sh.models.compact(&s.evidence, c.RawIssuer, &sh.octets)
 			}
 			s.standing = newStanding(d.admission.Standing, now, nil)
 		}

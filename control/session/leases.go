@@ -21,7 +21,7 @@ type acquisition struct {
 
 func (sh *shard) acquire(s *session, ask ike.AskLease) {
 	a := acquisition{held: heldLease{device: ask.Device, session: s.id}, want: ask.Want, assigned: s.assigned}
-	if s.standing != nil && s.standing.presented != nil {
+	if s.standing.presented != nil {
 		a.want, a.entitled = s.standing.presented.addresses, true
 	}
 	if ask.IPv4 {

@@ -12,6 +12,7 @@ import (
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/dataplane"
 )
 
@@ -43,7 +44,7 @@ func (m *script) Deadline() time.Time {
 	return m.deadline
 }
 
-func (m *script) Rest() bool { return false }
+func (m *script) Rest(*slab.Octets) bool { return false }
 
 func (m *script) set(change func()) {
 	m.mu.Lock()

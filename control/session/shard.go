@@ -8,6 +8,7 @@ import (
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -53,6 +54,12 @@ type shard struct {
 	index      admittedIndex
 	models     models
 	parted     int // IKE SAs that linger after their session was up
+
+	// Where sessions are, and what each has alone.
+	own    slab.Of[session]
+	sas    slab.Of[sa]
+	octets slab.Octets
+	gone   []*sa // forgotten, to be released
 }
 
 // newShard is one of so many.
@@ -104,6 +111,7 @@ func (sh *shard) run(quit <-chan struct{}) {
 		sh.flush()
 		sh.arm()
 		sh.tellEmpty()
+		sh.release()
 	}
 }
 
@@ -162,15 +170,19 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	} else {
 		machine = server.newMachine(settings.IKE, p.header.InitiatorSPI, spi)
 	}
-	s := &sa{
-		machine: machine,
-		spi:     spi, peerSPI: p.header.InitiatorSPI,
+	s, home := sh.sas.Get()
+	*s = sa{
+		home: home, machine: machine,
+		spi: spi, peerSPI: p.header.InitiatorSPI,
 		init: &key, source: source, counted: true, slot: -1,
 	}
-	s.session = &session{
-		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
-		standing: ticketed, remote: p.remote, began: now, account: &account{session: lease.SessionID(spi)}, spread: rand.Float32(),
+	owner, place := sh.own.Get()
+	*owner = session{
+		id: lease.SessionID(spi), home: place, settings: settings, current: s,
+		remote: p.remote, began: now, spread: rand.Float32(),
 	}
+	owner.add(s)
+	s.session = owner
 	if crowded {
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
 	}
@@ -180,6 +192,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	sh.fresh.add(now, s)
 	server.stats.initiated.Add(1)
 	if ticketed != nil {
+		owner.standing = *ticketed
 		sh.shows(now, s)
 	}
 	return s
@@ -200,7 +213,7 @@ func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	// A machine may change the deadline of those that it spawned.
 	for _, x := range s.session.machines {
 		sh.timers.sooner(x, x.deadline())
-		x.machine.Rest()
+		x.machine.Rest(&sh.octets)
 	}
 	return clean
 }
@@ -222,7 +235,8 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 			sh.useTicket(now, s.session)
 			return
 		}
-		s.session.evidence = keepEvidence(o)
+		s.session.evidence.erase()
+		s.session.evidence = keepEvidence(o, &sh.octets)
 		sh.decide(s.session, false)
 	case ike.AskLease:
 		sh.acquire(s.session, o)
@@ -272,7 +286,7 @@ func (sh *shard) closeBy(now time.Time, s *session, in ike.Close) {
 	sh.server.infos.remove(s.id)
 	for _, other := range slices.Clone(s.machines) {
 		if other != s.current {
-			closeSA{other, in}.deliver(sh, now)
+			closeSA{other.spi, in}.deliver(sh, now)
 		}
 	}
 	sh.step(now, s.current, in)

@@ -31,11 +31,14 @@ type commonStanding struct {
 	above    string   // for each other certificate of the path: issuer, serial number
 }
 
-func newStanding(s admit.Standing, authenticated time.Time, p *presented) *standing {
-	st := &standing{authenticated: authenticated, presented: p}
+func newStanding(s admit.Standing, authenticated time.Time, p *presented) standing {
+	st := standing{authenticated: authenticated, presented: p}
 	st.set(s)
 	return st
 }
+
+// known: it is that of somebody.
+func (st *standing) known() bool { return st.common != unique.Handle[commonStanding]{} }
 
 func (st *standing) set(s admit.Standing) {
 	c := commonStanding{epoch: s.Epoch, instance: string(s.Instance), anchor: s.Anchor, path: len(s.Path) > 0}
