@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -267,7 +266,6 @@ func (t *table) assign(k key, name string, now int64) *device {
 	}
 	d := t.devices[name]
 	if d == nil {
-		name = strings.Clone(name) // it may be a piece of something large
 		d = &device{name: name}
 		t.devices[name] = d
 		t.undo = append(t.undo, func() { delete(t.devices, name) })

@@ -65,6 +65,12 @@ func (d decided) deliver(sh *shard, now time.Time) {
 	case d.again:
 		sh.admittedAgain(now, s, d.admission)
 	default:
+		if d.admission.Certificate != nil {
+			s.standing = newStanding(d.admission.Standing, now, nil)
+			if s.standing.device == d.admission.Device {
+				d.admission.Device = s.standing.device // one string for all who keep it
+			}
+		}
 		s.admitted, s.device, s.group = true, d.admission.Device, d.admission.Group
 		s.assigned = d.admission.Addresses
 		admitted := ike.Admitted{
@@ -76,7 +82,6 @@ func (d decided) deliver(sh *shard, now time.Time) {
 			if s.evidence.given {
 				sh.models.compact(&s.evidence, c.RawIssuer, &sh.octets)
 			}
-			s.standing = newStanding(d.admission.Standing, now, nil)
 		}
 		sh.index.add(s)
 		sh.step(now, s.current, admitted)

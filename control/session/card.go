@@ -50,7 +50,7 @@ func newCard(id lease.SessionID, established time.Time, u *ike.Summary) card {
 // copied is a copy that doesn't change.
 func (c *card) copied() card {
 	d := *c
-	d.children = slices.Clone(c.children)
+	d.children, d.virtualIPs = slices.Clone(c.children), slices.Clone(c.virtualIPs)
 	return d
 }
 

@@ -95,7 +95,7 @@ func (g granted) deliver(sh *shard, now time.Time) {
 		sh.acquireNext(g.acquisition)
 		return
 	}
-	if s.addresses = g.got; !s.fits() {
+	if s.addresses = append(s.two[:0], g.got...); !s.fits() {
 		sh.step(now, s.current, ike.LeaseFailed{Reason: "another address was assigned meanwhile"})
 		return
 	}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/roamgate/roamgate/control/gate"
@@ -14,6 +15,9 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	s, server := sa.session, sh.server
 	summary.Group = s.group // a reload may have changed it since
 	s.card, s.until, s.device = newCard(s.id, now, &summary), summary.Until, summary.Device
+	if slices.Equal(s.card.virtualIPs, s.addresses) {
+		s.card.virtualIPs = s.addresses
+	}
 	s.account = server.meter.open(s.id)
 	s.lookAt = now
 	sh.initOver(sa)

@@ -40,7 +40,8 @@ type session struct {
 
 	indexed   indexed         // since it was admitted
 	assigned  []netip.Addr    // that the policy's Roll wants it to have
-	addresses []netip.Addr    // that it has
+	addresses []netip.Addr    // that it has, in two; they don't change
+	two       [2]netip.Addr
 	displaced lease.SessionID // to be closed when this one is up
 	inherited []heldLease     // of successors that failed; end with this one
 
@@ -155,7 +156,7 @@ func (sh *shard) moved(s *session, o ike.Moved) {
 	sh.server.stats.moved.Add(1)
 	sh.server.notice(Notice{
 		Time: time.Now(), Kind: NoticeMoved, Device: s.device, Session: fmt.Sprintf("%016x", uint64(s.id)),
-		Addresses: s.card.virtualIPs, Remote: o.Remote,
+		Addresses: slices.Clone(s.card.virtualIPs), Remote: o.Remote,
 	})
 	if s.hint != nil && o.Remote == s.hint.remote {
 		s.hint.remote = netip.AddrPort{}
