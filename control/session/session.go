@@ -38,9 +38,9 @@ type session struct {
 	group     string    // of the device
 	until     time.Time // end of the admission
 
-	indexed   indexed         // since it was admitted
-	assigned  []netip.Addr    // that the policy's Roll wants it to have
-	addresses []netip.Addr    // that it has, in two; they don't change
+	indexed   indexed      // since it was admitted
+	assigned  []netip.Addr // that the policy's Roll wants it to have
+	addresses []netip.Addr // that it has, in two; they don't change
 	two       [2]netip.Addr
 	displaced lease.SessionID // to be closed when this one is up
 	inherited []heldLease     // of successors that failed; end with this one

@@ -8,8 +8,7 @@ import (
 
 type thing struct {
 	name string
-	id   int
-	rest [100]byte
+	id   [12]int
 }
 
 // Whatever is taken and given back in whatever order: what one has is its own, zero
@@ -37,15 +36,15 @@ func TestThings(t *testing.T) {
 		if *x != (thing{}) {
 			t.Fatalf("%+v is handed out", *x)
 		}
-		*x = thing{name: "x", id: id}
+		*x = thing{name: "x", id: [12]int{id}}
 		all = append(all, held{x, of})
 	}
 	seen := make(map[int]bool)
 	for _, h := range all {
-		if h.id == 0 || seen[h.id] {
-			t.Fatalf("%d is there twice, or none", h.id)
+		if h.id[0] == 0 || seen[h.id[0]] {
+			t.Fatalf("%d is there twice, or none", h.id[0])
 		}
-		seen[h.id] = true
+		seen[h.id[0]] = true
 	}
 	for len(all) > 0 {
 		put(r.IntN(len(all)))
