@@ -10,8 +10,8 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // layToRest lays a machine to rest, if it can, and wakes it: nothing may be

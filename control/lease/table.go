@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/roamgate/roamgate/control/slab"
+	"github.com/roamgate/roamgate/slab"
 )
 
 const (

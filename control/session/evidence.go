@@ -8,7 +8,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
-	"github.com/roamgate/roamgate/control/slab"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // evidence is admit.Evidence as it is kept for decisions to come: the device's

@@ -137,10 +137,13 @@ func (sh *shard) forget(s *sa) {
 func (sh *shard) release() {
 	for i, s := range sh.gone {
 		session := s.session
+		s.lift()
 		s.home.Put(s)
 		sh.gone[i] = nil
 		if len(session.machines) == 0 && session.over { // which Put erases
 			session.home.Put(session)
+		} else if len(session.machines) == 1 {
+			sh.lay(session.machines[0])
 		}
 	}
 	sh.gone = sh.gone[:0]

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/lease"
-	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/control/lease"
-	"github.com/roamgate/roamgate/control/slab"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // stepper is what a shard needs of an *ike.Machine.
@@ -33,9 +33,10 @@ const maxMachines = 8
 type sa struct {
 	home     *slab.Chunk[sa]
 	machine  stepper
-	spi      uint64 // ours
-	original bool   // ours is the initiator's
-	peerSPI  uint64 // zero before the handshake is over
+	rests    *slab.Chunk[ike.Machine] // where machine is while it rests; see lay
+	spi      uint64                   // ours
+	original bool                     // ours is the initiator's
+	peerSPI  uint64                   // zero before the handshake is over
 	session  *session
 
 	init      *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
@@ -70,6 +71,30 @@ func (s *Server) initKeyOf(remote netip.AddrPort, spi uint64, data []byte) initK
 // carries says whether the session goes on by this IKE SA. Others of a session
 // are bare: rekeyed already, or spawned and not in charge yet.
 func (s *sa) carries() bool { return s.session.current == s }
+
+// lay a machine to rest that has nothing to do. Once nothing but its IKE SA can point
+// to it, as others of the session do, it lies where others rest.
+func (sh *shard) lay(s *sa) {
+	if s.rests != nil || !s.machine.Rest(&sh.octets) || len(s.session.machines) > 1 {
+		return
+	}
+	if m, ok := s.machine.(*ike.Machine); ok {
+		at, home := sh.resting.Get()
+		*at, *m = *m, ike.Machine{}
+		s.machine, s.rests = at, home
+	}
+}
+
+// lift is the inverse, before anything is done with it.
+func (s *sa) lift() {
+	if s.rests == nil {
+		return
+	}
+	at, m := s.machine.(*ike.Machine), new(ike.Machine)
+	*m = *at
+	s.rests.Put(at)
+	s.machine, s.rests = m, nil
+}
 
 // closeSA ends a machine that carries nothing, or never did.
 type closeSA struct {

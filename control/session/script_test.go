@@ -12,8 +12,8 @@ import (
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
-	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // script is a machine that does what a test says.

@@ -8,8 +8,8 @@ import (
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
-	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // session of a device: what stays when its IKE SA is rekeyed. Its shard's

@@ -8,9 +8,9 @@ import (
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
-	"github.com/roamgate/roamgate/control/slab"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 const (
@@ -56,10 +56,11 @@ type shard struct {
 	parted     int // IKE SAs that linger after their session was up
 
 	// Where sessions are, and what each has alone.
-	own    slab.Of[session]
-	sas    slab.Of[sa]
-	octets slab.Octets
-	gone   []*sa // forgotten, to be released
+	own     slab.Of[session]
+	sas     slab.Of[sa]
+	resting slab.Of[ike.Machine]
+	octets  slab.Octets
+	gone    []*sa // forgotten, to be released
 }
 
 // newShard is one of so many.
@@ -202,6 +203,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 // whether the machine found no fault: nothing was noted.
 func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	clean = true
+	s.lift()
 	for _, o := range s.machine.Step(now, in) {
 		if n, ok := o.(ike.Noted); ok {
 			clean = false
@@ -213,7 +215,7 @@ func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	// A machine may change the deadline of those that it spawned.
 	for _, x := range s.session.machines {
 		sh.timers.sooner(x, x.deadline())
-		x.machine.Rest(&sh.octets)
+		sh.lay(x)
 	}
 	return clean
 }

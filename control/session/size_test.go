@@ -14,7 +14,7 @@ func TestSizesOfASession(t *testing.T) {
 		is, atMost uintptr
 	}{
 		{"session", unsafe.Sizeof(session{}), 808},
-		{"sa", unsafe.Sizeof(sa{}), 128},
+		{"sa", unsafe.Sizeof(sa{}), 144},
 		{"card", unsafe.Sizeof(card{}), 208},
 		{"keptChild", unsafe.Sizeof(keptChild{}), 32},
 		{"account", unsafe.Sizeof(account{}), 120},

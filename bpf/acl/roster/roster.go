@@ -17,6 +17,7 @@ import (
 	"slices"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // Group is in force, or was when its devices came into it. Own is the enforcer's.
@@ -36,6 +37,7 @@ type Device[G, D any] struct {
 	spis      int32
 	addresses []netip.Addr // in alone where it is one
 	alone     [1]netip.Addr
+	home      *slab.Chunk[Device[G, D]]
 }
 
 // Table is what is known. It is used by one goroutine at a time.
@@ -48,6 +50,11 @@ type Table[G, D any] struct {
 	// it again.
 	older map[netip.Addr][]*Device[G, D]
 	count int
+
+	// Where devices are: one for the next plan, and those that are gone.
+	devices slab.Of[Device[G, D]]
+	spare   *Device[G, D]
+	gone    []*Device[G, D]
 }
 
 // New makes a table without groups.
@@ -133,7 +140,11 @@ func (t *Table[G, D]) Plan(d acl.Device) (p Addition[G, D], err error) {
 	}
 	p = Addition[G, D]{Device: device, Group: g, spi: d.SPI}
 	if device == nil {
-		p.Device, p.New = new(Device[G, D]), true
+		if t.spare == nil {
+			d, home := t.devices.Get()
+			d.home, t.spare = home, d
+		}
+		p.Device, p.New = t.spare, true
 	}
 	p.Other = former != p.Device
 	if former != nil && p.Other && former.spis == 1 {
@@ -211,6 +222,7 @@ func (t *Table[G, D]) handBack(a netip.Addr, from *Device[G, D], going []*Device
 func (t *Table[G, D]) Commit(p Addition[G, D]) {
 	d := p.Device
 	if p.New {
+		t.spare = nil
 		t.count++
 	}
 	if d.addresses = p.addresses; len(p.addresses) == 1 {
@@ -313,6 +325,17 @@ func (t *Table[G, D]) forget(d *Device[G, D]) {
 		t.unclaim(a, d)
 	}
 	t.Join(d, nil)
+	t.gone = append(t.gone, d)
+}
+
+// Settle says that nobody points to a device any more that is gone; its place will be
+// another one's. Enforcers call it before they change anything.
+func (t *Table[G, D]) Settle() {
+	for i, d := range t.gone {
+		d.home.Put(d)
+		t.gone[i] = nil
+	}
+	t.gone = t.gone[:0]
 }
 
 // Len is the number of devices.
