@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -22,10 +23,10 @@ import (
  * So how much may gather goes by how quickly it is made: as much as in the time
  * in which one collection takes garbageCost of a processor. There is a floor while
  * there is something to do, which the machine has to spare, and a ceiling, Go's
- * own. Where nothing happens hardly anything may gather; the runtime gives the
- * rest back to the system by itself, a little at a time, so nothing forces it to
- * (debug.FreeOSMemory would stop everything, to have it back at once in the next
- * storm). Who sets GOGC decides alone.
+ * own. Where nothing happens hardly anything may gather, and what a storm left is
+ * given back once: the runtime would do that too, but for a tenth more than what was
+ * in use at the last collection, and that was in the storm. Who sets GOGC decides
+ * alone.
  */
 const (
 	// garbageFloor is how much may gather while there is something to do, and
@@ -62,7 +63,8 @@ func letGarbageGather() (stop func()) {
 		floor = min(floor, uint64(info.Totalram)*uint64(info.Unit)/garbageShare)
 	}
 	c := newCollector(floor)
-	c.afterCollection()
+	c.begin()
+	c.mark()
 	quit := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -73,7 +75,9 @@ func letGarbageGather() (stop func()) {
 			case <-quit:
 				return
 			case <-ticker.C:
-				c.look(false)
+				if c.look(take(), false) {
+					debug.FreeOSMemory()
+				}
 			}
 		}
 	})
@@ -90,16 +94,40 @@ func letGarbageGather() (stop func()) {
 type collector struct {
 	floor uint64
 
-	mu        sync.Mutex
-	percent   int
-	allocated uint64 // in all, at since
-	since     time.Time
-	stopped   bool
+	mu      sync.Mutex
+	percent int
+	last    reading // of the last look that said something
+	quiet   int     // looks on end in which there was nothing to do
+	// stormy: there was something to do since memory was given back.
+	stormy  bool
+	stopped bool
+}
+
+// reading of the runtime's figures.
+type reading struct {
+	at        time.Time
+	allocated uint64 // octets in all
+	live      uint64 // octets
+	forced    uint64 // collections that somebody asked for
+}
+
+func take() reading {
+	return reading{
+		at: time.Now(), allocated: metricsSum("/gc/heap/allocs:bytes"), forced: metricsSum("/gc/cycles/forced:gc-cycles"),
+		live: metricsSum("/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes"),
+	}
 }
 
 func newCollector(floor uint64) *collector {
-	// A process that begins has much to do.
-	return &collector{floor: floor, percent: defaultPercent, since: time.Now()}
+	return &collector{floor: floor, percent: defaultPercent, stormy: true}
+}
+
+// begin: a process that begins has much to do.
+func (c *collector) begin() {
+	c.mu.Lock()
+	c.last = take()
+	c.set(percentFor(c.floor, c.last.live, math.Inf(1)))
+	c.mu.Unlock()
 }
 
 func (c *collector) stop() {
@@ -108,38 +136,57 @@ func (c *collector) stop() {
 	c.stopped = true
 }
 
-// afterCollection is called by the runtime once a collection, one after the other.
-func (c *collector) afterCollection() {
-	if !c.look(true) {
-		return
-	}
-	// Nothing refers to it: the next collection finds it.
-	marker := new([64]byte)
-	runtime.AddCleanup(marker, func(c *collector) { c.afterCollection() }, c)
+// mark has the runtime look after the next collection.
+func (c *collector) mark() {
+	marker := new([64]byte) // nothing refers to it
+	runtime.AddCleanup(marker, func(c *collector) {
+		c.look(take(), true)
+		c.mu.Lock()
+		goesOn := !c.stopped
+		c.mu.Unlock()
+		if goesOn {
+			c.mark()
+		}
+	}, c)
 }
 
+// quietLooks without a collection, one after the other, are the end of a storm.
+const quietLooks = 2
+
 // look sets the percentage by how much was allocated since the last look. Between
-// collections it only makes it smaller, and takes only times that say something.
-func (c *collector) look(collected bool) (goesOn bool) {
+// collections it only makes it smaller, and takes only times that say something; a
+// collection that was forced says nothing of how much gathered. It returns whether
+// the memory of a storm is to be given back.
+func (c *collector) look(r reading, collected bool) (giveBack bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped {
+	took := r.at.Sub(c.last.at)
+	if c.stopped || collected && r.forced != c.last.forced || !collected && took < garbageLook/2 {
+		c.last.forced = r.forced
 		return false
 	}
-	now, allocated := time.Now(), metricsSum("/gc/heap/allocs:bytes")
-	took := now.Sub(c.since)
-	if !collected && took < garbageLook/2 {
-		return true
-	}
-	live := metricsSum("/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes")
-	p := percentFor(c.floor, live, float64(allocated-c.allocated)/max(took, time.Millisecond).Seconds())
-	c.allocated, c.since = allocated, now
+	rate := float64(r.allocated-c.last.allocated) / max(took, time.Millisecond).Seconds()
+	c.last = r
+	p := percentFor(c.floor, r.live, rate)
 	less := float64(p) < float64(c.percent)*(1-step)
 	if less || collected && float64(p) > float64(c.percent)*(1+step) {
-		c.percent = p
-		debug.SetGCPercent(p)
+		c.set(p)
 	}
-	return true
+	switch gathers, least := gathering(r.live, rate); {
+	case gathers > least:
+		c.stormy, c.quiet = true, 0
+	case !collected:
+		c.quiet++
+	}
+	if giveBack = c.stormy && c.quiet >= quietLooks; giveBack {
+		c.stormy = false
+	}
+	return giveBack
+}
+
+func (c *collector) set(percent int) {
+	c.percent = percent
+	debug.SetGCPercent(percent)
 }
 
 // percentFor what lives, in octets, where rate octets are allocated a second.
@@ -148,10 +195,16 @@ func percentFor(floor, live uint64, rate float64) int {
 		return maxPercent
 	}
 	base := float64(live)
-	gathers := rate * max(base/markRate/garbageCost, garbageEvery.Seconds())
-	least := max(quietFloor, base*quietPercent/100)
+	gathers, least := gathering(live, rate)
 	most := max(float64(floor), base*defaultPercent/100)
 	return int(min(max(gathers, least), most, base*maxPercent/100) * 100 / base)
+}
+
+// gathering is how much may gather for what collecting costs, and the least that
+// may in any case.
+func gathering(live uint64, rate float64) (gathers, least float64) {
+	base := float64(live)
+	return rate * max(base/markRate/garbageCost, garbageEvery.Seconds()), max(quietFloor, base*quietPercent/100)
 }
 
 // metricsSum of the runtime.

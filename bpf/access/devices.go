@@ -33,6 +33,7 @@ func spiOf(spi uint32) [4]byte {
 func (a *Access) Add(devices []acl.Device) []error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.table.Settle()
 	errs := make([]error, len(devices))
 	w := writes{dead: make(map[netip.Addr]struct{})}
 	for i, d := range devices {
@@ -191,6 +192,7 @@ func (a *Access) Regroup(spi uint32, name string) error {
 func (a *Access) Remove(spis []uint32) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.table.Settle()
 	if a.closed {
 		return nil
 	}

@@ -3,7 +3,6 @@ package acl
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // Group of devices: what they may reach, and how much.
@@ -66,15 +65,4 @@ type Device struct {
 	// Addresses are its virtual addresses.
 	Addresses []netip.Addr
 	Group     string
-}
-
-// Key is the same for Child SAs of one device; empty without addresses.
-func (d *Device) Key() string {
-	sorted := slices.SortedFunc(slices.Values(d.Addresses), netip.Addr.Compare)
-	var key []byte
-	for _, a := range slices.Compact(sorted) {
-		b := a.As16()
-		key = append(key, b[:]...)
-	}
-	return string(key)
 }

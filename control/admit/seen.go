@@ -49,6 +49,9 @@ type generation struct {
 	// issuers are what paths are made of, each once, although every device sends
 	// its own copy.
 	issuers map[evidenceDigest]*x509.Certificate
+	// kept are paths of a leaf, each once likewise, by the digests of their
+	// certificates.
+	kept map[string][][]*x509.Certificate
 }
 
 // find returns the paths of a leaf, nil if none are remembered.
@@ -83,7 +86,23 @@ func (s *seen) add(d evidenceDigest, paths [][]*x509.Certificate) {
 func (s *seen) put(d evidenceDigest, above [][]*x509.Certificate) {
 	if s.recent.paths == nil || len(s.recent.paths) >= maxSeen {
 		s.past = s.recent
-		s.recent = generation{make(map[evidenceDigest][][]*x509.Certificate), make(map[evidenceDigest]*x509.Certificate)}
+		s.recent = generation{
+			paths:   make(map[evidenceDigest][][]*x509.Certificate),
+			issuers: make(map[evidenceDigest]*x509.Certificate),
+			kept:    make(map[string][][]*x509.Certificate),
+		}
+	}
+	var names []byte
+	for _, issuers := range above {
+		names = binary.AppendUvarint(names, uint64(len(issuers)))
+		for _, c := range issuers {
+			name := sha256.Sum256(c.Raw)
+			names = append(names, name[:]...)
+		}
+	}
+	if kept, ok := s.recent.kept[string(names)]; ok {
+		s.recent.paths[d] = kept
+		return
 	}
 	kept := make([][]*x509.Certificate, len(above))
 	for i, issuers := range above {
@@ -96,7 +115,7 @@ func (s *seen) put(d evidenceDigest, above [][]*x509.Certificate) {
 			kept[i][k] = s.recent.issuers[name]
 		}
 	}
-	s.recent.paths[d] = kept
+	s.recent.paths[d], s.recent.kept[string(names)] = kept, kept
 }
 
 // validPaths are those of which nothing is out of its time.

@@ -24,6 +24,7 @@ import (
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // The harness runs two machines, "dev" the initiator and "gw" the responder,
@@ -151,6 +152,7 @@ type world struct {
 	sent  int
 	// rested counts machines that were laid to rest and woken, see layToRest.
 	rested int
+	octets slab.Octets // where they are then
 	nat    func(netip.AddrPort) netip.AddrPort
 	check  func(*side, Output) // sees every output
 	// hold says which answers are kept back until release.

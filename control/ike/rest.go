@@ -8,6 +8,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // An IKE SA that is up and has nothing to do is laid to rest: what only it has
@@ -17,7 +18,7 @@ import (
 
 // resting is a Machine that rests; all of it is zero while it is awake.
 type resting struct {
-	written []byte // secret: cleared when it is woken
+	written slab.Piece // secret: erased when it is woken
 	common  unique.Handle[common]
 	wakeAt  time.Time // its deadline
 }
@@ -52,9 +53,9 @@ const (
 	flagEncapsulate // by that path ESP goes in UDP
 )
 
-// Rest lays the machine to rest if it has had nothing to do for keepAnswer;
-// whatever it is told afterwards wakes it. It says whether it rests.
-func (m *Machine) Rest() bool {
+// Rest lays the machine to rest if it has had nothing to do for keepAnswer, in octets
+// of its owner; whatever it is told afterwards wakes it. It says whether it rests.
+func (m *Machine) Rest(in *slab.Octets) bool {
 	if m.awake == nil {
 		return true
 	}
@@ -65,7 +66,7 @@ func (m *Machine) Rest() bool {
 	var c common
 	w := stateWriter{b: make([]byte, 0, 1024), base: baseOf(at)}
 	w.machine(m.awake, &c)
-	m.resting = resting{written: append(make([]byte, 0, len(w.b)), w.b...), common: unique.Make(c), wakeAt: at}
+	m.resting = resting{written: in.Put(w.b), common: unique.Make(c), wakeAt: at}
 	clear(w.b[:cap(w.b)])
 	clear(m.skD)
 	m.seal.Erase()
@@ -195,11 +196,11 @@ func (m *Machine) wake() {
 	if m.awake != nil {
 		return
 	}
-	state, c := m.written, m.common.Value()
-	r := stateReader{b: state, base: baseOf(m.wakeAt)}
+	c := m.common.Value()
+	r := stateReader{b: m.written.Octets(), base: baseOf(m.wakeAt)}
 	a := &awake{cfg: c.cfg, assigned: c.assigned, suite: c.suite, state: stateEstablished}
 	r.machine(a, &c)
-	clear(state)
+	m.written.Erase()
 	m.awake, m.resting = a, resting{}
 }
 

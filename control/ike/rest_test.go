@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // layToRest lays a machine to rest, if it can, and wakes it: nothing may be
@@ -28,10 +29,10 @@ func (w *world) layToRest(m *Machine) {
 	}
 	before, deadline, skD := *m.awake, m.Deadline(), bytes.Clone(m.skD)
 	keys := m.open.AppendState(m.seal.AppendState(nil))
-	if !m.Rest() || m.awake != nil || !m.Deadline().Equal(deadline) {
+	if !m.Rest(&w.octets) || m.awake != nil || !m.Deadline().Equal(deadline) {
 		w.t.Fatalf("at rest: %v, deadline %v, before %v", m.awake == nil, m.Deadline(), deadline)
 	}
-	written := m.written
+	written := m.written.Octets()
 	m.wake()
 	for _, octet := range written {
 		if octet != 0 {
@@ -117,23 +118,23 @@ func TestRest(t *testing.T) {
 	w := newWorld(t, options{})
 	w.connect()
 	gw := w.gw.m
-	if gw.Rest() {
+	if gw.Rest(&w.octets) {
 		t.Fatal("rests while the peer may ask for the last answer again")
 	}
 	w.pass(keepAnswer + time.Second)
-	if w.rested == 0 || !gw.Rest() || !gw.Rest() {
+	if w.rested == 0 || !gw.Rest(&w.octets) || !gw.Rest(&w.octets) {
 		t.Fatal("an IKE SA that has nothing to do doesn't rest")
 	}
 	if gw.Deadline(); gw.awake != nil {
 		t.Fatal("woken by the question when it is due")
 	}
 	w.step(w.gw, Probe{})
-	if gw.Rest() {
+	if gw.Rest(&w.octets) {
 		t.Fatal("rests while it waits for an answer")
 	}
 	w.deliver()
 	w.step(w.gw, Close{Reason: CloseKilled})
-	if gw.Rest() {
+	if gw.Rest(&w.octets) {
 		t.Fatal("rests while it ends")
 	}
 	w.deliver()
@@ -162,6 +163,7 @@ func TestRestKnowsAllFields(t *testing.T) {
 func TestMemoryAtRest(t *testing.T) {
 	const machines, most = 200, 360
 	worlds := make([]*world, machines)
+	held := []*slab.Octets{new(slab.Octets)}
 	for i := range worlds {
 		worlds[i] = newWorld(t, options{gw: func(c *Config) { c.Tickets = true }})
 		worlds[i].connect()
@@ -170,7 +172,7 @@ func TestMemoryAtRest(t *testing.T) {
 		if i > 0 { // as with the machines of one gateway
 			m.cfg, m.assigned = first.common.Value().cfg, first.common.Value().assigned
 		}
-		if !m.Rest() {
+		if !m.Rest(held[0]) {
 			t.Fatal("doesn't rest")
 		}
 	}
@@ -181,7 +183,7 @@ func TestMemoryAtRest(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	written := len(worlds[0].gw.m.written)
+	written := len(worlds[0].gw.m.written.Octets())
 	for _, w := range worlds { // its device and its log don't count
 		w.dev, w.log = nil, strings.Builder{}
 	}
@@ -189,6 +191,7 @@ func TestMemoryAtRest(t *testing.T) {
 	for _, w := range worlds {
 		w.gw.m = nil
 	}
+	held[0] = nil
 	each := (with - heap()) / machines
 	runtime.KeepAlive(worlds)
 	t.Logf("%d octets, of which %d written", each, written)
@@ -204,7 +207,7 @@ func BenchmarkRest(b *testing.B) {
 	w.pass(keepAnswer + time.Second)
 	b.ReportAllocs()
 	for b.Loop() {
-		w.gw.m.Rest()
+		w.gw.m.Rest(&w.octets)
 		w.gw.m.wake()
 	}
 }

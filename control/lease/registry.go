@@ -23,7 +23,8 @@ type SessionID uint64
 
 // Request for an address.
 type Request struct {
-	// Device is the identity that was authenticated: 1 to 1,024 octets.
+	// Device is the identity that was authenticated: 1 to 1,024 octets. The string is
+	// kept: it isn't a piece of something large.
 	Device string
 	// Session that asks.
 	Session SessionID

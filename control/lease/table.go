@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/roamgate/roamgate/slab"
 )
 
 const (
@@ -25,6 +26,7 @@ const (
 // the pools and not live: the idle queue if it belongs to a device, else the
 // free queue.
 type lease struct {
+	home       *slab.Chunk[lease]
 	key        key
 	device     *device // nil: free
 	prev, next *lease
@@ -39,6 +41,7 @@ func (l *lease) live() bool { return l.device != nil && l.device.session != 0 }
 
 // device exists as long as it has a lease.
 type device struct {
+	home    *slab.Chunk[device]
 	name    string
 	session SessionID // current one; 0: idle
 	leases  [numFamilies]*lease
@@ -75,6 +78,8 @@ type table struct {
 	// stale those of which only the time of last use or being live is.
 	changed, stale []key
 
+	places
+
 	undo       []func()
 	saved      tally
 	savedStale int // length
@@ -92,6 +97,7 @@ func newTable(spaces [numFamilies]space) *table {
 // begin starts a batch: what was done before stays.
 func (t *table) begin() {
 	clear(t.undo) // let go of what the functions hold
+	t.giveBack()
 	t.undo, t.changed = t.undo[:0], t.changed[:0]
 	t.saved, t.savedStale = t.tally, len(t.stale)
 }
@@ -102,6 +108,7 @@ func (t *table) rollback() {
 		f()
 	}
 	t.tally, t.stale = t.saved, t.stale[:t.savedStale]
+	t.gone, t.goneDevices = t.gone[:0], t.goneDevices[:0]
 	t.begin()
 }
 
@@ -235,8 +242,7 @@ func (t *table) forget(f Family) {
 		}
 		l := t.free[f].head
 		t.unlink(&t.free[f], l)
-		delete(t.leases, l.key)
-		t.undo = append(t.undo, func() { t.leases[l.key] = l })
+		t.drop(l)
 		t.changed = append(t.changed, l.key)
 		t.forgot[f] = true
 	}
@@ -248,12 +254,11 @@ func (t *table) assign(k key, name string, now int64) *device {
 	l := t.leases[k]
 	switch {
 	case l == nil:
-		l = &lease{key: k, pooled: t.spaces[k.family()].usable(k.addr())}
-		t.leases[k] = l
+		l = t.newLease(lease{key: k, pooled: t.spaces[k.family()].usable(k.addr())})
 		if !l.pooled {
 			t.outside++
 		}
-		t.undo = append(t.undo, func() { delete(t.leases, k) })
+		t.undo = append(t.undo, func() { delete(t.leases, k); l.home.Put(l) })
 	case l.device == nil && l.pooled:
 		t.unlink(&t.free[k.family()], l)
 	case l.device == nil: // it was free when its pool went
@@ -267,10 +272,8 @@ func (t *table) assign(k key, name string, now int64) *device {
 	}
 	d := t.devices[name]
 	if d == nil {
-		name = strings.Clone(name) // it may be a piece of something large
-		d = &device{name: name}
-		t.devices[name] = d
-		t.undo = append(t.undo, func() { delete(t.devices, name) })
+		d = t.newDevice(name)
+		t.undo = append(t.undo, func() { delete(t.devices, name); d.home.Put(d) })
 	}
 	had := d.leases[k.family()]
 	t.editDevice(d).leases[k.family()] = l
@@ -310,8 +313,7 @@ func (t *table) vacate(l *lease, now int64) {
 		t.forget(f)
 		return
 	}
-	delete(t.leases, l.key)
-	t.undo = append(t.undo, func() { t.leases[l.key] = l })
+	t.drop(l)
 }
 
 // detach parts a lease, which is in no queue, from its idle device, and forgets
@@ -323,6 +325,7 @@ func (t *table) detach(l *lease) {
 	t.assigned--
 	if d.leases == [numFamilies]*lease{} {
 		delete(t.devices, d.name)
+		t.goneDevices = append(t.goneDevices, d)
 		t.undo = append(t.undo, func() { t.devices[d.name] = d })
 	}
 }
@@ -443,15 +446,13 @@ func (t *table) unlink(q *queue, l *lease) {
 
 // restore puts back what the file says. rebuild has to follow.
 func (t *table) restore(k key, e entry) error {
-	l := &lease{key: k, since: e.since, used: e.used}
-	t.leases[k] = l
+	l := t.newLease(lease{key: k, since: e.since, used: e.used})
 	if e.device == "" {
 		return nil
 	}
 	d := t.devices[e.device]
 	if d == nil {
-		d = &device{name: e.device}
-		t.devices[e.device] = d
+		d = t.newDevice(e.device)
 	}
 	if other := d.leases[k.family()]; other != nil {
 		return fmt.Errorf("device %q has both %v and %v", e.device, other.key.addr(), k.addr())

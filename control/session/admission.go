@@ -17,7 +17,7 @@ const maxRechecks = 64
 // decide has the current policy look at a session's evidence. again: the peer
 // is admitted already, by an earlier policy.
 func (sh *shard) decide(s *session, again bool) {
-	if s.evidence == nil {
+	if !s.evidence.given {
 		sh.renew(time.Now(), s, again)
 		return
 	}
@@ -70,6 +70,12 @@ func (d decided) deliver(sh *shard, now time.Time) {
 	case d.again:
 		sh.admittedAgain(now, s, d.admission)
 	default:
+		if d.admission.Certificate != nil {
+			s.standing = newStanding(d.admission.Standing, now, nil)
+			if s.standing.device == d.admission.Device {
+				d.admission.Device = s.standing.device // one string for all who keep it
+			}
+		}
 		s.admitted, s.device, s.group = true, d.admission.Device, d.admission.Group
 		s.assigned = d.admission.Addresses
 		admitted := ike.Admitted{
@@ -78,10 +84,9 @@ func (d decided) deliver(sh *shard, now time.Time) {
 		}
 		if c := d.admission.Certificate; c != nil {
 			admitted.PublicKey = c.PublicKey
-			if s.evidence != nil {
-				sh.models.compact(s.evidence, c.RawIssuer)
+			if s.evidence.given {
+				sh.models.compact(&s.evidence, c.RawIssuer, &sh.octets)
 			}
-			s.standing = newStanding(d.admission.Standing, now, nil)
 		}
 		sh.index.add(s)
 		sh.step(now, s.current, admitted)

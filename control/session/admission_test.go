@@ -56,7 +56,7 @@ func TestReloadDuringAdmission(t *testing.T) {
 		m := w.open(1)
 		old := w.server.settings.Load().Admit
 		sh := w.shardOf(m)
-		w.on(sh, func(time.Time) { sh.machines[m.spi].session.evidence = &evidence{} })
+		w.on(sh, func(time.Time) { sh.machines[m.spi].session.evidence = evidence{given: true} })
 		w.reload(w.ca.policy("stolen"))
 		sh.mail.put(decided{id: lease.SessionID(m.spi), policy: old})
 		w.settled()
@@ -90,7 +90,7 @@ func TestReloadDecidesAFewAtATime(t *testing.T) {
 			sh := w.shardOf(m)
 			w.on(sh, func(time.Time) {
 				s := sh.machines[m.spi].session
-				s.admitted, s.evidence = true, &evidence{}
+				s.admitted, s.evidence = true, evidence{given: true}
 			})
 		}
 		w.want("sessions", len(w.server.Sessions()), sessions)

@@ -95,6 +95,7 @@ func (a *applier) do(tasks []task) {
 		case t.stop != nil:
 			t.stop.record.Traffic = t.stop.account.read().Traffic
 			a.records.put(t.stop.record)
+			a.meter.close(t.stop.account)
 		}
 	}
 }

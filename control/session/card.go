@@ -12,8 +12,8 @@ import (
 	"github.com/roamgate/roamgate/dataplane"
 )
 
-// card is what others may know of a session that is up. It isn't changed once
-// it was shown: another one takes its place.
+// card is what others may know of a session that is up. Its shard alone changes it,
+// and holds infos.mu meanwhile, as others do who read it.
 type card struct {
 	id                         lease.SessionID
 	device                     string
@@ -22,7 +22,8 @@ type card struct {
 	remote                     netip.AddrPort
 	virtualIPs                 []netip.Addr
 	until, established         time.Time
-	children                   []keptChild // oldest first
+	children                   []keptChild // oldest first; in alone where it is one
+	alone                      [1]keptChild
 }
 
 // names that many sessions have in common, and which are kept once for all.
@@ -34,8 +35,8 @@ type names struct {
 	local                    netip.AddrPort
 }
 
-func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
-	return &card{
+func newCard(id lease.SessionID, established time.Time, u *ike.Summary) card {
+	return card{
 		id: id, device: u.Device, established: established, until: u.Until,
 		names: unique.Make(names{
 			group: u.Group, ike: u.IKE, auth: u.Auth, client: u.Client, esp: u.ESP, legacy: strings.Join(u.Legacy, " "),
@@ -43,6 +44,27 @@ func newCard(id lease.SessionID, established time.Time, u *ike.Summary) *card {
 		}),
 		initiatorSPI: u.InitiatorSPI, responderSPI: u.ResponderSPI,
 		remote: u.Remote, virtualIPs: u.VirtualIPs,
+	}
+}
+
+// copied is a copy that doesn't change.
+func (c *card) copied() card {
+	d := *c
+	d.children, d.virtualIPs = slices.Clone(c.children), slices.Clone(c.virtualIPs)
+	return d
+}
+
+func (c *card) add(child keptChild) {
+	if c.children == nil {
+		c.children = c.alone[:0]
+	}
+	c.children = append(c.children, child)
+}
+
+func (c *card) remove(i int) {
+	c.children = slices.Delete(c.children, i, i+1)
+	if len(c.children) == 1 {
+		c.children = append(c.alone[:0], c.children[0])
 	}
 }
 

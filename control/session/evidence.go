@@ -1,11 +1,14 @@
 package session
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 	"unique"
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // evidence is admit.Evidence as it is kept for decisions to come: the device's
@@ -13,43 +16,62 @@ import (
 // it was found good, the certificate is kept as what tells it from another one of
 // the same issuer: names, extensions and algorithms are the same in all.
 type evidence struct {
-	idType uint8
-	// like is the certificate of another device, if leaf is how it differs.
-	like     unique.Handle[string]
-	differs  bool
-	id, leaf string
-	issuers  []unique.Handle[string]
+	given bool
+	// differs: leaf is how the certificate differs from another device's, which is
+	// like.
+	differs bool
+	idType  uint8
+	idLen   uint16
+	own     slab.Piece // identification and leaf
+	like    unique.Handle[string]
+	issuers unique.Handle[string] // as appendPart writes them
 }
 
-func keepEvidence(e ike.AskAdmit) *evidence {
-	kept := &evidence{idType: uint8(e.ID.IDType), id: string(e.ID.Data)}
+func keepEvidence(e ike.AskAdmit, in *slab.Octets) evidence {
+	kept := evidence{given: true, idType: uint8(e.ID.IDType)}
+	var leaf, issuers []byte
 	for i, der := range e.Chain {
 		if i == 0 {
-			kept.leaf = string(der)
+			leaf = der
 			continue
 		}
-		kept.issuers = append(kept.issuers, unique.Make(string(der)))
+		issuers = appendPart(issuers, string(der))
 	}
+	kept.issuers = unique.Make(string(issuers))
+	kept.idLen = uint16(len(e.ID.Data)) // of a payload
+	kept.own = in.Put(slices.Concat(e.ID.Data, leaf))
 	return kept
 }
 
-// present is the evidence for a decision.
+// id and leaf are octets of the evidence.
+func (e *evidence) id() []byte   { return e.own.Octets()[:e.idLen] }
+func (e *evidence) leaf() []byte { return e.own.Octets()[e.idLen:] }
+
+// erase it: there is none from now on.
+func (e *evidence) erase() {
+	e.own.Erase()
+	*e = evidence{}
+}
+
+// present is a copy of the evidence, for a decision.
 func (e *evidence) present() admit.Evidence {
-	out := admit.Evidence{IDType: e.idType, ID: []byte(e.id)}
+	out := admit.Evidence{IDType: e.idType, ID: bytes.Clone(e.id())}
 	if leaf := e.certificate(); len(leaf) > 0 {
 		out.Chain = append(out.Chain, leaf)
 	}
-	for _, issuer := range e.issuers {
-		out.Chain = append(out.Chain, []byte(issuer.Value()))
+	if e.issuers != (unique.Handle[string]{}) {
+		for _, issuer := range parts(e.issuers.Value()) {
+			out.Chain = append(out.Chain, []byte(issuer))
+		}
 	}
 	return out
 }
 
 func (e *evidence) certificate() []byte {
 	if e.differs {
-		return patched(e.like.Value(), e.leaf)
+		return patched(e.like.Value(), string(e.leaf()))
 	}
-	return []byte(e.leaf)
+	return bytes.Clone(e.leaf())
 }
 
 // maxModels are of how many issuers a shard has a certificate to compare with.
@@ -67,8 +89,9 @@ type model struct {
 
 // compact keeps the difference of a certificate that was found good. The first
 // one of an issuer is the one that others are compared with.
-func (m models) compact(e *evidence, issuer []byte) {
-	if e.differs || len(e.leaf) > maxModelled {
+func (m models) compact(e *evidence, issuer []byte, in *slab.Octets) {
+	leaf := e.leaf()
+	if e.differs || len(leaf) > maxModelled {
 		return
 	}
 	to := m[string(issuer)]
@@ -76,11 +99,13 @@ func (m models) compact(e *evidence, issuer []byte) {
 		if len(m) == maxModels {
 			clear(m)
 		}
-		to = newModel(e.leaf)
+		to = newModel(string(leaf))
 		m[string(issuer)] = to
 	}
-	if p := to.difference(e.leaf); len(p) < len(e.leaf) {
-		e.like, e.differs, e.leaf = to.whole, true, p
+	if p := to.difference(string(leaf)); len(p) < len(leaf) {
+		own := in.Put(append(bytes.Clone(e.id()), p...))
+		e.own.Erase()
+		e.like, e.differs, e.own = to.whole, true, own
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // certificates of one issuer, each with its own key, serial number and name.
@@ -57,16 +58,21 @@ func TestEvidenceIsCompact(t *testing.T) {
 	all := certificates(t, 50)
 	all = append(all, nil, []byte{1}, bytes.Repeat([]byte{7}, 300), all[3][:len(all[3])-1], bytes.Repeat(all[4], 3), make([]byte, maxModelled+1))
 	m := make(models)
+	var octets slab.Octets
 	kept, whole := 0, 0
 	for i, der := range all {
-		e := keepEvidence(ike.AskAdmit{ID: &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte("device")}, Chain: [][]byte{der, []byte("issuer")}})
-		m.compact(e, []byte("issuer"))
-		m.compact(e, []byte("issuer")) // once is enough
-		if p := e.present(); len(der) > 0 && (!bytes.Equal(p.Chain[0], der) || string(p.Chain[1]) != "issuer") {
+		e := keepEvidence(ike.AskAdmit{
+			ID: &ikewire.ID{IDType: ikewire.IDFQDN, Data: []byte("device")}, Chain: [][]byte{der, []byte("issuer")},
+		}, &octets)
+		m.compact(&e, []byte("issuer"), &octets)
+		m.compact(&e, []byte("issuer"), &octets) // once is enough
+		if p := e.present(); string(p.ID) != "device" {
+			t.Fatalf("%d: of %q", i, p.ID)
+		} else if len(der) > 0 && (!bytes.Equal(p.Chain[0], der) || string(p.Chain[1]) != "issuer") {
 			t.Fatalf("%d: %x instead of %x", i, p.Chain[0], der)
 		}
 		if i > 0 && i < 50 {
-			kept, whole = kept+len(e.leaf), whole+len(der)
+			kept, whole = kept+len(e.leaf()), whole+len(der)
 		}
 	}
 	t.Logf("%d octets instead of %d", kept/49, whole/49)
@@ -74,7 +80,8 @@ func TestEvidenceIsCompact(t *testing.T) {
 		t.Errorf("%d octets of %d are kept", kept, whole)
 	}
 	for i := range 3 * maxModels {
-		m.compact(keepEvidence(ike.AskAdmit{ID: &ikewire.ID{}, Chain: all[:1]}), fmt.Append(nil, i))
+		e := keepEvidence(ike.AskAdmit{ID: &ikewire.ID{}, Chain: all[:1]}, &octets)
+		m.compact(&e, fmt.Append(nil, i), &octets)
 	}
 	if len(m) > maxModels {
 		t.Errorf("%d models", len(m))

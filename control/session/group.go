@@ -27,10 +27,10 @@ func (sh *shard) regroup(s *session, group string) {
 	sh.server.log.Info("session is in another group",
 		slog.String("device", s.device), slog.String("from", s.group), slog.String("group", group))
 	s.group, s.regrouped = group, true
-	if s.card == nil {
+	if !s.established() {
 		return // its first Child SA brings the group along
 	}
-	s.change(func(c *card) { c.name(func(n *names) { n.group = group }) })
+	sh.change(s, func(c *card) { c.name(func(n *names) { n.group = group }) })
 	for _, c := range s.card.children {
 		sh.applyGroup(s, c.inbound)
 	}

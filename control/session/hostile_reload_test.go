@@ -60,7 +60,7 @@ func TestReusedTicketAndReload(t *testing.T) {
 			for _, s := range sh.sessions {
 				// As readTicket leaves a session that came by a ticket, which another
 				// used meanwhile.
-				s.evidence, s.admitted = nil, false
+				s.evidence, s.admitted = evidence{}, false
 				s.standing.presented = &presented{serial: 7, expires: now.Add(time.Hour)}
 				w.server.tickets.filter.Use(now, 7, now.Add(time.Hour))
 				s.current.machine = spy

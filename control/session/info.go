@@ -33,30 +33,25 @@ type Info struct {
 // when something changes.
 type infos struct {
 	mu sync.Mutex
-	m  map[lease.SessionID]known
+	m  map[lease.SessionID]*session
 	// current session of each device, the one that came up last.
 	current map[string]lease.SessionID
 }
 
-type known struct {
-	card    *card
-	account *account
-}
-
-func (i *infos) set(c *card, a *account) {
+func (i *infos) set(s *session) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if _, had := i.m[c.id]; !had {
-		i.current[c.device] = c.id
+	if _, had := i.m[s.id]; !had {
+		i.current[s.card.device] = s.id
+		i.m[s.id] = s
 	}
-	i.m[c.id] = known{c, a}
 }
 
 func (i *infos) remove(id lease.SessionID) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if k, ok := i.m[id]; ok && i.current[k.card.device] == id {
-		delete(i.current, k.card.device)
+	if s := i.m[id]; s != nil && i.current[s.card.device] == id {
+		delete(i.current, s.card.device)
 	}
 	delete(i.m, id)
 }
@@ -67,26 +62,58 @@ func (i *infos) len() int {
 	return len(i.m)
 }
 
-func (i *infos) list() []known {
+// known is what there was to know of a session.
+type known struct {
+	card  card
+	usage usage
+}
+
+func (i *infos) ids() []lease.SessionID {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return slices.Collect(maps.Values(i.m))
+	return slices.Collect(maps.Keys(i.m))
+}
+
+// listed at once are so many sessions: shards wait meanwhile.
+const listedAtOnce = 256
+
+func (i *infos) list() []known {
+	ids := i.ids()
+	list := make([]known, 0, len(ids))
+	for chunk := range slices.Chunk(ids, listedAtOnce) {
+		i.mu.Lock()
+		for _, id := range chunk {
+			if s := i.m[id]; s != nil {
+				list = append(list, known{s.card.copied(), s.account.read()})
+			}
+		}
+		i.mu.Unlock()
+	}
+	return list
 }
 
 // of a device, by its name.
-func (i *infos) of(device string) (known, bool) {
+func (i *infos) of(device string) (k known, ok bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	k, ok := i.m[i.current[device]]
-	return k, ok
+	if s := i.m[i.current[device]]; s != nil {
+		return known{s.card.copied(), s.account.read()}, true
+	}
+	return known{}, false
 }
 
 // is says whether a session that is up is one of a device.
 func (i *infos) is(id lease.SessionID, device string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	k, ok := i.m[id]
-	return ok && k.card.device == device
+	s := i.m[id]
+	return s != nil && s.card.device == device
+}
+
+func (k *known) info() Info {
+	i, u := k.card.info(), &k.usage
+	i.Traffic, i.LastIn, i.LastOut = u.Traffic, u.LastIn, u.LastOut
+	return i
 }
 
 // Session of a device, with counters that are up to two seconds old.
@@ -95,9 +122,7 @@ func (s *Server) Session(device string) (Info, bool) {
 	if !ok {
 		return Info{}, false
 	}
-	i, u := k.card.info(), k.account.read()
-	i.Traffic, i.LastIn, i.LastOut = u.Traffic, u.LastIn, u.LastOut
-	return i, true
+	return k.info(), true
 }
 
 // End a session of a device as Kill does, and no newer one of it. False if there
@@ -117,9 +142,7 @@ func (s *Server) Sessions() []Info {
 	known := s.infos.list()
 	list := make([]Info, len(known))
 	for i, k := range known {
-		u := k.account.read()
-		list[i] = k.card.info()
-		list[i].Traffic, list[i].LastIn, list[i].LastOut = u.Traffic, u.LastIn, u.LastOut
+		list[i] = k.info()
 	}
 	slices.SortFunc(list, func(a, b Info) int {
 		return cmp.Or(a.Established.Compare(b.Established), cmp.Compare(a.ID, b.ID))

@@ -21,7 +21,7 @@ type acquisition struct {
 
 func (sh *shard) acquire(s *session, ask ike.AskLease) {
 	a := acquisition{held: heldLease{device: ask.Device, session: s.id}, want: ask.Want, assigned: s.assigned}
-	if s.standing != nil && s.standing.presented != nil {
+	if s.standing.presented != nil {
 		a.want, a.entitled = s.standing.presented.addresses, true
 	}
 	if ask.IPv4 {
@@ -95,7 +95,7 @@ func (g granted) deliver(sh *shard, now time.Time) {
 		sh.acquireNext(g.acquisition)
 		return
 	}
-	if s.addresses = g.got; !s.fits() {
+	if s.addresses = append(s.two[:0], g.got...); !s.fits() {
 		sh.step(now, s.current, ike.LeaseFailed{Reason: "another address was assigned meanwhile"})
 		return
 	}

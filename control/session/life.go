@@ -16,6 +16,10 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	s, server := sa.session, sh.server
 	summary.Group = s.group // a reload may have changed it since
 	s.card, s.until, s.device = newCard(s.id, now, &summary), summary.Until, summary.Device
+	if slices.Equal(s.card.virtualIPs, s.addresses) {
+		s.card.virtualIPs = s.addresses
+	}
+	s.account = server.meter.open(s.id)
 	s.lookAt = now
 	sh.initOver(sa)
 	sh.uncount(sa)
@@ -43,7 +47,7 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	}
 	server.records.put(s.record(now, RecordStart))
 	if s.displaced != 0 {
-		gone := s.standing != nil && s.standing.presented != nil && s.standing.presented.session == s.displaced
+		gone := s.standing.presented != nil && s.standing.presented.session == s.displaced
 		server.order(closeOrder{id: s.displaced, reason: ike.CloseReplaced, gone: gone})
 		s.displaced = 0
 	}
@@ -107,21 +111,45 @@ func (sh *shard) over(now time.Time, s *session, c ike.Closed) {
 		record := s.record(now, RecordStop)
 		record.Reason, record.Detail = c.Reason, c.Detail
 		sh.server.data.tasks.put(task{stop: &stopped{record: record, account: s.account}})
+		s.account = nil // it is the applier's
 	}
 	sh.letGo(s)
-	s.evidence = nil
+	s.evidence.erase()
 	for _, bare := range s.machines {
 		if bare != s.current {
-			sh.mail.put(closeSA{bare, ike.Close{Reason: c.Reason}})
+			sh.mail.put(closeSA{bare.spi, ike.Close{Reason: c.Reason}})
 		}
 	}
 }
 
+// forget an IKE SA that is closed. Whoever is at it may look at it until release.
 func (sh *shard) forget(s *sa) {
+	if sh.machines[s.spi] != s {
+		return // twice
+	}
 	sh.uncount(s)
+	sh.initOver(s)
 	delete(sh.machines, s.spi)
-	s.session.machines = slices.DeleteFunc(s.session.machines, func(x *sa) bool { return x == s })
+	s.session.remove(s)
 	sh.timers.set(s, time.Time{})
+	sh.gone = append(sh.gone, s)
+}
+
+// release gives back the places of what was forgotten, and of sessions that have
+// ended with it: nothing may point to them but what is on its way, by its ID.
+func (sh *shard) release() {
+	for i, s := range sh.gone {
+		session := s.session
+		s.lift()
+		s.home.Put(s)
+		sh.gone[i] = nil
+		if len(session.machines) == 0 && session.over { // which Put erases
+			session.home.Put(session)
+		} else if len(session.machines) == 1 {
+			sh.lay(session.machines[0])
+		}
+	}
+	sh.gone = sh.gone[:0]
 }
 
 // initOver: no IKE_SA_INIT is for this machine any more.

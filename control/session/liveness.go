@@ -28,9 +28,10 @@ func (s *session) jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(s.spread) * float64(d))
 }
 
-// heard is when something authentic last came; zero before the session is up.
+// heard is when something authentic last came; zero before the session is up, and
+// when it is over.
 func (s *session) heard() time.Time {
-	if !s.established() {
+	if s.account == nil {
 		return time.Time{}
 	}
 	return latest(s.card.established, s.lastIn, s.account.read().LastIn)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 const (
@@ -40,6 +41,10 @@ type usage struct {
 // account keeps a session's usage.
 type account struct {
 	session lease.SessionID
+	home    *slab.Chunk[account]
+	// children that count for it, and whether there will be no more; meter.mu.
+	children int32
+	closed   bool
 
 	mu  sync.Mutex
 	sum usage
@@ -88,11 +93,15 @@ type meter struct {
 	mu       sync.Mutex
 	total    Traffic
 	children map[dataplane.SPI]*metered // those of sessions that are up
+	// Where they are.
+	accounts slab.Of[account]
+	metered  slab.Of[metered]
 }
 
 // metered is a Child SA at the last reading.
 type metered struct {
 	account *account
+	home    *slab.Chunk[metered]
 	last    Traffic
 }
 
@@ -105,23 +114,67 @@ type recent interface {
 	CountersSince(since time.Time, yield func(dataplane.ChildCounters) bool)
 }
 
+// open an account.
+func (m *meter) open(session lease.SessionID) *account {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, home := m.accounts.Get()
+	a.session, a.home = session, home
+	return a
+}
+
+// close an account: nobody reads it any more. It goes with the last Child SA that
+// counts for it.
+func (m *meter) close(a *account) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a.closed = true
+	a.settle()
+}
+
+// settle gives an account back that nothing needs; meter.mu is held.
+func (a *account) settle() {
+	if a.closed && a.children == 0 {
+		a.home.Put(a)
+	}
+}
+
 // add lets a Child SA count for an account.
 func (m *meter) add(spi dataplane.SPI, a *account) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.children[spi] = &metered{account: a}
+	m.drop(spi)
+	child, home := m.metered.Get()
+	child.account, child.home = a, home
+	a.children++
+	m.children[spi] = child
+}
+
+// drop a Child SA that is known; mu is held.
+func (m *meter) drop(spi dataplane.SPI) {
+	child := m.children[spi]
+	if child == nil {
+		return
+	}
+	a := child.account
+	child.home.Put(child)
+	delete(m.children, spi)
+	a.children--
+	a.settle()
 }
 
 // remove forgets a Child SA; what it carried in all stays counted. final is zero
 // if the data plane didn't know it any more.
 func (m *meter) remove(spi dataplane.SPI, final *dataplane.ChildCounters) {
 	m.mu.Lock()
-	child := m.children[spi]
-	tell := child != nil && m.count(child, final)
-	delete(m.children, spi)
+	var tell []lease.SessionID
+	if child := m.children[spi]; child != nil && m.count(child, final) {
+		tell = append(tell, child.account.session)
+	}
+	m.drop(spi)
 	m.mu.Unlock()
-	if tell {
-		m.unanswered([]lease.SessionID{child.account.session})
+	if tell != nil {
+		m.unanswered(tell)
 	}
 }
 

@@ -345,14 +345,18 @@ type fresh struct {
 	finishing int
 }
 
+// begun lately; its place may be another one's by now.
 type begun struct {
-	sa *sa
-	at time.Time
+	sa  *sa
+	spi uint64
+	at  time.Time
 }
+
+func (b *begun) fresh() bool { return b.sa.fresh && b.sa.spi == b.spi }
 
 func (f *fresh) add(now time.Time, s *sa) {
 	s.fresh = true
-	f.begun.put(begun{s, now})
+	f.begun.put(begun{s, s.spi, now})
 	f.n++
 }
 
@@ -386,11 +390,11 @@ func (f *fresh) room(now time.Time) int {
 func (f *fresh) count(now time.Time) int {
 	for {
 		oldest, ok := f.begun.peek()
-		if !ok || oldest.sa.fresh && now.Sub(oldest.at) < freshTime {
+		if !ok || oldest.fresh() && now.Sub(oldest.at) < freshTime {
 			return f.n
 		}
 		f.begun.take()
-		if oldest.sa.fresh {
+		if oldest.fresh() {
 			oldest.sa.fresh = false
 			f.n--
 		}

@@ -52,6 +52,7 @@ func newAdmittedIndex() admittedIndex {
 // indexed are the keys under which a session is in the index.
 type indexed struct {
 	device, serial         string
+	in                     bool // the index
 	path                   bool // there is one: serial, and the rest of it in common
 	common                 unique.Handle[commonStanding]
 	sameDevice, sameSerial *session
@@ -59,9 +60,10 @@ type indexed struct {
 
 func (x *admittedIndex) add(s *session) {
 	x.remove(s)
-	in := &indexed{device: s.device}
+	s.indexed = indexed{in: true, device: s.device}
+	in := &s.indexed
 	in.sameDevice, x.devices[in.device] = x.devices[in.device], s
-	if s.standing != nil {
+	if s.standing.known() {
 		c := s.standing.common.Value()
 		if in.common, in.path = s.standing.common, c.path; in.path {
 			in.serial = s.standing.serial
@@ -71,15 +73,14 @@ func (x *admittedIndex) add(s *session) {
 			x.issuers[serial]++
 		}
 	}
-	s.indexed = in
 }
 
 func (x *admittedIndex) remove(s *session) {
-	in := s.indexed
-	if in == nil {
+	if !s.indexed.in {
 		return
 	}
-	s.indexed = nil
+	in := s.indexed
+	s.indexed = indexed{}
 	unlink(x.devices, in.device, s, in.sameDevice, func(other *session) **session { return &other.indexed.sameDevice })
 	if !in.path {
 		return

@@ -209,7 +209,7 @@ func TestAdmittedIndex(t *testing.T) {
 	devices, serials, issuers := map[string]int{}, map[string]int{}, map[string]int{}
 	for s := range in {
 		devices[s.device]++
-		if s.standing != nil {
+		if s.standing.known() {
 			path := s.standing.full().Path
 			serials[string(path[0].Serial)]++
 			for _, l := range path[1:] {

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,7 +52,7 @@ func (s *session) record(now time.Time, event RecordEvent) Record {
 	c, n := s.card, s.card.names.Value()
 	return Record{
 		Time: now, Event: event, Session: fmt.Sprintf("%016x", uint64(s.id)), Device: c.device, Group: n.group,
-		VirtualIPs: c.virtualIPs, Remote: c.remote,
+		VirtualIPs: slices.Clone(c.virtualIPs), Remote: c.remote,
 		IKE: n.ike, ESP: n.esp, Auth: n.auth, Resumed: n.resumed, Client: n.client,
 		Established: c.established, Traffic: s.account.read().Traffic,
 	}

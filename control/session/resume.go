@@ -140,7 +140,7 @@ func (sh *shard) shows(now time.Time, s *sa) {
 
 // shownNo: it is half-open no longer.
 func (sh *shard) shownNo(s *sa) {
-	if st := s.session.standing; st != nil && st.presented != nil && sh.shown[st.presented.serial] == s {
+	if st := &s.session.standing; st.presented != nil && sh.shown[st.presented.serial] == s {
 		delete(sh.shown, st.presented.serial)
 	}
 }
@@ -187,12 +187,12 @@ func (sh *shard) readTicket(now time.Time, data []byte, settings *Settings) (*ik
 	})
 	switch {
 	case sh.server.tickets.filter.Used(serial, c.Expires):
-		return r, st, TicketReused
+		return r, &st, TicketReused
 	case known < 0:
-		return r, st, TicketAlgorithms
+		return r, &st, TicketAlgorithms
 	}
 	r.Suite = settings.IKE.Suites[known]
-	return r, st, TicketResumed
+	return r, &st, TicketResumed
 }
 
 // identification of a ticket: type, three octets without meaning, data.
@@ -242,7 +242,7 @@ func (sh *shard) makeTicket(now time.Time, sa *sa, o ike.AskTicket) {
 	s, settings := sa.session, sh.server.settings.Load()
 	answered := ike.Ticketed{ID: o.ID}
 	result := TicketNotIssued
-	if keys := settings.Resumption.Keys; keys != nil && s.standing != nil {
+	if keys := settings.Resumption.Keys; keys != nil && s.standing.known() {
 		expires := now.Add(settings.Resumption.Lifetime)
 		ends := []time.Time{s.standing.until}
 		if again := settings.Resumption.Reauthenticate; again > 0 {

@@ -11,13 +11,14 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/control/lease"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // stepper is what a shard needs of an *ike.Machine.
 type stepper interface {
 	Step(now time.Time, in ike.Input) []ike.Output
 	Deadline() time.Time
-	Rest() bool
+	Rest(*slab.Octets) bool
 }
 
 var _ stepper = (*ike.Machine)(nil)
@@ -30,10 +31,12 @@ const maxMachines = 8
 // sa is an IKE SA: a machine and what is known about it alone. Its shard's
 // goroutine owns it.
 type sa struct {
+	home     *slab.Chunk[sa]
 	machine  stepper
-	spi      uint64 // ours
-	original bool   // ours is the initiator's
-	peerSPI  uint64 // zero before the handshake is over
+	rests    *slab.Chunk[ike.Machine] // where machine is while it rests; see lay
+	spi      uint64                   // ours
+	original bool                     // ours is the initiator's
+	peerSPI  uint64                   // zero before the handshake is over
 	session  *session
 
 	init      *initKey   // of the IKE_SA_INIT that it began with; nil once it is up
@@ -69,15 +72,39 @@ func (s *Server) initKeyOf(remote netip.AddrPort, spi uint64, data []byte) initK
 // are bare: rekeyed already, or spawned and not in charge yet.
 func (s *sa) carries() bool { return s.session.current == s }
 
+// lay a machine to rest that has nothing to do. Once nothing but its IKE SA can point
+// to it, as others of the session do, it lies where others rest.
+func (sh *shard) lay(s *sa) {
+	if s.rests != nil || !s.machine.Rest(&sh.octets) || len(s.session.machines) > 1 {
+		return
+	}
+	if m, ok := s.machine.(*ike.Machine); ok {
+		at, home := sh.resting.Get()
+		*at, *m = *m, ike.Machine{}
+		s.machine, s.rests = at, home
+	}
+}
+
+// lift is the inverse, before anything is done with it.
+func (s *sa) lift() {
+	if s.rests == nil {
+		return
+	}
+	at, m := s.machine.(*ike.Machine), new(ike.Machine)
+	*m = *at
+	s.rests.Put(at)
+	s.machine, s.rests = m, nil
+}
+
 // closeSA ends a machine that carries nothing, or never did.
 type closeSA struct {
-	sa *sa
-	in ike.Close
+	spi uint64
+	in  ike.Close
 }
 
 func (c closeSA) deliver(sh *shard, now time.Time) {
-	if sh.machines[c.sa.spi] == c.sa && !c.sa.closed {
-		sh.step(now, c.sa, c.in)
+	if s := sh.machines[c.spi]; s != nil && !s.closed {
+		sh.step(now, s, c.in)
 	}
 }
 
@@ -121,18 +148,19 @@ func (sh *shard) reserveIKE(s *sa, o ike.ReserveIKE) {
 
 // spawned: the session has another IKE SA from now on.
 func (sh *shard) spawned(s *sa, o ike.Spawned) {
-	next := &sa{
-		machine: o.Next, spi: o.ResponderSPI, peerSPI: o.InitiatorSPI, original: o.Original,
+	next, home := sh.sas.Get()
+	*next = sa{
+		home: home, machine: o.Next, spi: o.ResponderSPI, peerSPI: o.InitiatorSPI, original: o.Original,
 		session: s.session, source: s.source, slot: -1,
 	}
 	if o.Original {
 		next.spi, next.peerSPI = o.InitiatorSPI, o.ResponderSPI
 	}
 	sh.machines[next.spi] = next
-	s.session.machines = append(s.session.machines, next)
+	s.session.add(next)
 	sh.timers.sooner(next, next.deadline())
 	if o.Redundant {
-		sh.mail.put(closeSA{next, ike.Close{Reason: ike.CloseRekeyed}})
+		sh.mail.put(closeSA{next.spi, ike.Close{Reason: ike.CloseRekeyed}})
 	}
 	if len(s.session.machines) > maxMachines {
 		sh.crowded(s, next)
@@ -141,12 +169,12 @@ func (sh *shard) spawned(s *sa, o ike.Spawned) {
 
 // forgetSA ends a machine at once. It is closed first, so that nothing of it
 // stays in the data plane.
-type forgetSA struct{ sa *sa }
+type forgetSA struct{ spi uint64 }
 
 func (f forgetSA) deliver(sh *shard, now time.Time) {
-	closeSA{f.sa, ike.Close{Reason: ike.CloseRekeyed}}.deliver(sh, now)
-	if sh.machines[f.sa.spi] == f.sa {
-		sh.forget(f.sa)
+	closeSA{f.spi, ike.Close{Reason: ike.CloseRekeyed}}.deliver(sh, now)
+	if s := sh.machines[f.spi]; s != nil {
+		sh.forget(s)
 	}
 }
 
@@ -155,7 +183,7 @@ func (sh *shard) crowded(working, next *sa) {
 	for _, s := range working.session.machines {
 		if s != working && s != next && !s.carries() {
 			sh.server.stats.drop(ReasonRekeyedSAs)
-			sh.mail.put(forgetSA{s})
+			sh.mail.put(forgetSA{s.spi})
 			return
 		}
 	}
@@ -171,7 +199,7 @@ func (sh *shard) rekeyed(s *sa, o ike.Rekeyed) {
 	}
 	next := session.machines[i]
 	session.current = next
-	session.change(func(c *card) {
+	sh.change(session, func(c *card) {
 		c.name(func(n *names) { n.ike = o.IKE })
 		c.initiatorSPI, c.responderSPI = next.peerSPI, next.spi
 		if next.original {
@@ -183,6 +211,6 @@ func (sh *shard) rekeyed(s *sa, o ike.Rekeyed) {
 	sh.server.log.Debug("IKE SA rekeyed", slog.String("device", session.device), slog.String("ike", o.IKE))
 	sh.timers.sooner(next, next.deadline())
 	if session.closing != "" {
-		sh.mail.put(closeSA{next, ike.Close{Reason: session.closing}})
+		sh.mail.put(closeSA{next.spi, ike.Close{Reason: session.closing}})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // script is a machine that does what a test says.
@@ -43,7 +44,7 @@ func (m *script) Deadline() time.Time {
 	return m.deadline
 }
 
-func (m *script) Rest() bool { return false }
+func (m *script) Rest(*slab.Octets) bool { return false }
 
 func (m *script) set(change func()) {
 	m.mu.Lock()

@@ -77,7 +77,7 @@ func newServer(cfg Config, newMachine func(*ike.Config, uint64, uint64) stepper)
 		maxSessions: cfg.MaxSessions, newMachine: newMachine,
 		work:  newWorkers(cfg.Workers),
 		stats: newStats(), tickets: newTickets(),
-		infos: infos{m: make(map[lease.SessionID]known), current: make(map[string]lease.SessionID)},
+		infos: infos{m: make(map[lease.SessionID]*session), current: make(map[string]lease.SessionID)},
 	}
 	s.meter = newMeter(cfg.Backend, s.unanswered)
 	s.records = &recorder{write: cfg.Records, notices: cfg.Notices, stats: s.stats, queue: newQueue[entry]()}

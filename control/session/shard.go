@@ -11,6 +11,7 @@ import (
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
+	"github.com/roamgate/roamgate/slab"
 )
 
 const (
@@ -54,6 +55,13 @@ type shard struct {
 	index      admittedIndex
 	models     models
 	parted     int // IKE SAs that linger after their session was up
+
+	// Where sessions are, and what each has alone.
+	own     slab.Of[session]
+	sas     slab.Of[sa]
+	resting slab.Of[ike.Machine]
+	octets  slab.Octets
+	gone    []*sa // forgotten, to be released
 }
 
 // newShard is one of so many.
@@ -105,6 +113,7 @@ func (sh *shard) run(quit <-chan struct{}) {
 		sh.flush()
 		sh.arm()
 		sh.tellEmpty()
+		sh.release()
 	}
 }
 
@@ -163,15 +172,19 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	} else {
 		machine = server.newMachine(settings.IKE, p.header.InitiatorSPI, spi)
 	}
-	s := &sa{
-		machine: machine,
-		spi:     spi, peerSPI: p.header.InitiatorSPI,
+	s, home := sh.sas.Get()
+	*s = sa{
+		home: home, machine: machine,
+		spi: spi, peerSPI: p.header.InitiatorSPI,
 		init: &key, source: source, counted: true, slot: -1,
 	}
-	s.session = &session{
-		id: lease.SessionID(spi), settings: settings, current: s, machines: []*sa{s},
-		standing: ticketed, remote: p.remote, began: now, account: &account{session: lease.SessionID(spi)}, spread: rand.Float32(),
+	owner, place := sh.own.Get()
+	*owner = session{
+		id: lease.SessionID(spi), home: place, settings: settings, current: s,
+		remote: p.remote, began: now, spread: rand.Float32(),
 	}
+	owner.add(s)
+	s.session = owner
 	if crowded {
 		s.session.lookAt = now.Add(hurried(settings.IKE.HalfOpen))
 	}
@@ -181,6 +194,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 	sh.fresh.add(now, s)
 	server.stats.initiated.Add(1)
 	if ticketed != nil {
+		owner.standing = *ticketed
 		sh.shows(now, s)
 	}
 	return s
@@ -190,6 +204,7 @@ func (sh *shard) initiated(now time.Time, p packet, key initKey) *sa {
 // whether the machine found no fault: nothing was noted.
 func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	clean = true
+	s.lift()
 	for _, o := range s.machine.Step(now, in) {
 		if n, ok := o.(ike.Noted); ok {
 			clean = false
@@ -201,7 +216,7 @@ func (sh *shard) step(now time.Time, s *sa, in ike.Input) (clean bool) {
 	// A machine may change the deadline of those that it spawned.
 	for _, x := range s.session.machines {
 		sh.timers.sooner(x, x.deadline())
-		x.machine.Rest()
+		sh.lay(x)
 	}
 	return clean
 }
@@ -223,7 +238,8 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 			sh.useTicket(now, s.session)
 			return
 		}
-		s.session.evidence = keepEvidence(o)
+		s.session.evidence.erase()
+		s.session.evidence = keepEvidence(o, &sh.octets)
 		sh.judge(s.session, admit.Evidence{IDType: uint8(o.ID.IDType), ID: o.ID.Data, Chain: o.Chain}, false)
 	case ike.AskLease:
 		sh.acquire(s.session, o)
@@ -273,7 +289,7 @@ func (sh *shard) closeBy(now time.Time, s *session, in ike.Close) {
 	sh.server.infos.remove(s.id)
 	for _, other := range slices.Clone(s.machines) {
 		if other != s.current {
-			closeSA{other, in}.deliver(sh, now)
+			closeSA{other.spi, in}.deliver(sh, now)
 		}
 	}
 	sh.step(now, s.current, in)

@@ -12,7 +12,7 @@ import (
 // have in common are kept once for all.
 type standing struct {
 	device        string
-	serial        string // of the device's certificate, empty without a path
+	serial        string // of the device's certificate, empty without a path; a piece of the same octets
 	common        unique.Handle[commonStanding]
 	until         time.Time
 	authenticated time.Time
@@ -31,11 +31,14 @@ type commonStanding struct {
 	above    string   // for each other certificate of the path: issuer, serial number
 }
 
-func newStanding(s admit.Standing, authenticated time.Time, p *presented) *standing {
-	st := &standing{authenticated: authenticated, presented: p}
+func newStanding(s admit.Standing, authenticated time.Time, p *presented) standing {
+	st := standing{authenticated: authenticated, presented: p}
 	st.set(s)
 	return st
 }
+
+// known: it is that of somebody.
+func (st *standing) known() bool { return st.common != unique.Handle[commonStanding]{} }
 
 func (st *standing) set(s admit.Standing) {
 	c := commonStanding{epoch: s.Epoch, instance: string(s.Instance), anchor: s.Anchor, path: len(s.Path) > 0}
@@ -43,16 +46,18 @@ func (st *standing) set(s admit.Standing) {
 	for _, u := range s.Units {
 		units = appendPart(units, u)
 	}
-	st.serial = ""
+	var serial string
 	for i, l := range s.Path {
 		if i == 0 {
-			c.issuer, st.serial = l.Issuer, string(l.Serial)
+			c.issuer, serial = l.Issuer, string(l.Serial)
 			continue
 		}
 		above = appendPart(appendPart(above, string(l.Issuer[:])), string(l.Serial))
 	}
 	c.units, c.above = string(units), string(above)
-	st.device, st.until, st.common = s.Device, s.Until, unique.Make(c)
+	both := s.Device + serial
+	st.device, st.serial = both[:len(s.Device)], both[len(s.Device):]
+	st.until, st.common = s.Until, unique.Make(c)
 }
 
 // full is what set was given.

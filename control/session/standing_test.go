@@ -20,7 +20,8 @@ func TestStanding(t *testing.T) {
 		{Device: "phone", Epoch: 7, Instance: []byte{1, 2}, Units: []string{"", "a", "b\x00c"}, Until: until, Anchor: [32]byte{5}, Path: []admit.Link{leaf}},
 		{Device: "phone", Instance: []byte{}, Path: append([]admit.Link{leaf}, above...)},
 	} {
-		if got := newStanding(s, until, nil).full(); !reflect.DeepEqual(got, s) {
+		st := newStanding(s, until, nil)
+		if got := st.full(); !reflect.DeepEqual(got, s) {
 			t.Errorf("%+v instead of %+v", got, s)
 		}
 	}

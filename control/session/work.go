@@ -145,7 +145,7 @@ func (s *session) class() class {
 	switch {
 	case s.established():
 		return classSession
-	case s.evidence != nil:
+	case s.evidence.given:
 		return classHandshake
 	}
 	return classNewcomer

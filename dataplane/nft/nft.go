@@ -264,6 +264,7 @@ func (a *Access) lead(conn *nftables.Conn, addr netip.Addr, from, to *group) err
 func (a *Access) Add(devices []acl.Device) []error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.roster.Settle()
 	errs := make([]error, len(devices))
 	for i, d := range devices {
 		errs[i] = a.add(d)
@@ -350,6 +351,7 @@ func (a *Access) Regroup(spi uint32, name string) error {
 func (a *Access) Remove(spis []uint32) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.roster.Settle()
 	if a.closed {
 		return nil
 	}

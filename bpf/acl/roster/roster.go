@@ -17,6 +17,7 @@ import (
 	"slices"
 
 	"github.com/roamgate/roamgate/bpf/acl"
+	"github.com/roamgate/roamgate/slab"
 )
 
 // Group is in force, or was when its devices came into it. Own is the enforcer's.
@@ -33,9 +34,10 @@ func (g *Group[G]) Empty() bool { return g.devices == 0 }
 type Device[G, D any] struct {
 	Group     *Group[G]
 	Own       D
-	key       string // acl.Device.Key
-	spis      int
-	addresses []netip.Addr
+	spis      int32
+	addresses []netip.Addr // in alone where it is one
+	alone     [1]netip.Addr
+	home      *slab.Chunk[Device[G, D]]
 }
 
 // Table is what is known. It is used by one goroutine at a time.
@@ -43,17 +45,24 @@ type Table[G, D any] struct {
 	groups map[string]*Group[G]
 	former map[string]*Group[G] // not in force, but devices are still in them
 	bySPI  map[uint32]*Device[G, D]
-	byKey  map[string]*Device[G, D]
-	claims map[netip.Addr][]*Device[G, D] // the last one has it
-	count  int
+	owners map[netip.Addr]*Device[G, D]
+	// older claims to an address, of which there are few, the last one first to have
+	// it again.
+	older map[netip.Addr][]*Device[G, D]
+	count int
+
+	// Where devices are: one for the next plan, and those that are gone.
+	devices slab.Of[Device[G, D]]
+	spare   *Device[G, D]
+	gone    []*Device[G, D]
 }
 
 // New makes a table without groups.
 func New[G, D any]() *Table[G, D] {
 	return &Table[G, D]{
 		groups: make(map[string]*Group[G]), former: make(map[string]*Group[G]),
-		bySPI: make(map[uint32]*Device[G, D]), byKey: make(map[string]*Device[G, D]),
-		claims: make(map[netip.Addr][]*Device[G, D]),
+		bySPI:  make(map[uint32]*Device[G, D]),
+		owners: make(map[netip.Addr]*Device[G, D]), older: make(map[netip.Addr][]*Device[G, D]),
 	}
 }
 
@@ -124,14 +133,18 @@ func (t *Table[G, D]) Plan(d acl.Device) (p Addition[G, D], err error) {
 	if g == nil {
 		return p, fmt.Errorf("%w: %q", acl.ErrGroup, d.Group)
 	}
-	key, former := d.Key(), t.bySPI[d.SPI]
+	former := t.bySPI[d.SPI]
 	device := former
-	if former == nil || former.key != key {
-		device = t.byKey[key]
+	if former == nil || !same(former.addresses, d.Addresses) {
+		device = t.of(d.Addresses)
 	}
 	p = Addition[G, D]{Device: device, Group: g, spi: d.SPI}
 	if device == nil {
-		p.Device, p.New = &Device[G, D]{key: key}, true
+		if t.spare == nil {
+			d, home := t.devices.Get()
+			d.home, t.spare = home, d
+		}
+		p.Device, p.New = t.spare, true
 	}
 	p.Other = former != p.Device
 	if former != nil && p.Other && former.spis == 1 {
@@ -164,19 +177,41 @@ func move[G, D any](a netip.Addr, from, to *Device[G, D], group *Group[G]) Move[
 	return m
 }
 
-// owner of an address, nil if there is none.
-func (t *Table[G, D]) owner(a netip.Addr) *Device[G, D] {
-	if c := t.claims[a]; len(c) > 0 {
-		return c[len(c)-1]
+// same addresses, in whatever order and however often.
+func same(a, b []netip.Addr) bool {
+	within := func(a, b []netip.Addr) bool {
+		return !slices.ContainsFunc(a, func(x netip.Addr) bool { return !slices.Contains(b, x) })
+	}
+	return within(a, b) && within(b, a)
+}
+
+// of is the device of these addresses; nil if there is none, or no address.
+func (t *Table[G, D]) of(addresses []netip.Addr) *Device[G, D] {
+	if len(addresses) == 0 {
+		return nil
+	}
+	if d := t.owners[addresses[0]]; d != nil && same(d.addresses, addresses) {
+		return d
+	}
+	for _, d := range t.older[addresses[0]] {
+		if same(d.addresses, addresses) {
+			return d
+		}
 	}
 	return nil
 }
 
+// owner of an address, nil if there is none.
+func (t *Table[G, D]) owner(a netip.Addr) *Device[G, D] { return t.owners[a] }
+
 // handBack leads an address to whoever claimed it last, but for those that go.
 func (t *Table[G, D]) handBack(a netip.Addr, from *Device[G, D], going []*Device[G, D]) Move[G, D] {
-	claims := t.claims[a]
-	for i := len(claims) - 1; i >= 0; i-- {
-		if to := claims[i]; to != from && !slices.Contains(going, to) {
+	next := func(to *Device[G, D]) bool { return to != nil && to != from && !slices.Contains(going, to) }
+	if to := t.owners[a]; next(to) {
+		return move(a, from, to, to.Group)
+	}
+	for _, to := range slices.Backward(t.older[a]) {
+		if next(to) {
 			return move(a, from, to, to.Group)
 		}
 	}
@@ -187,15 +222,14 @@ func (t *Table[G, D]) handBack(a netip.Addr, from *Device[G, D], going []*Device
 func (t *Table[G, D]) Commit(p Addition[G, D]) {
 	d := p.Device
 	if p.New {
+		t.spare = nil
 		t.count++
-		if d.key != "" {
-			t.byKey[d.key] = d
-		}
 	}
-	d.addresses = p.addresses
-	for _, a := range p.addresses {
-		t.unclaim(a, d)
-		t.claims[a] = append(t.claims[a], d)
+	if d.addresses = p.addresses; len(p.addresses) == 1 {
+		d.addresses = append(d.alone[:0], p.addresses[0])
+	}
+	for _, a := range d.addresses {
+		t.claim(a, d)
 	}
 	if p.Other {
 		if former := t.bySPI[p.spi]; former != nil {
@@ -210,11 +244,27 @@ func (t *Table[G, D]) Commit(p Addition[G, D]) {
 	}
 }
 
-// unclaim an address, and forget it with its last claim.
+// claim an address: it is d's from now on.
+func (t *Table[G, D]) claim(a netip.Addr, d *Device[G, D]) {
+	t.unclaim(a, d)
+	if owner := t.owners[a]; owner != nil {
+		t.older[a] = append(t.older[a], owner)
+	}
+	t.owners[a] = d
+}
+
+// unclaim an address; it is that of the last other claim, if there is one.
 func (t *Table[G, D]) unclaim(a netip.Addr, d *Device[G, D]) {
-	c := slices.DeleteFunc(t.claims[a], func(x *Device[G, D]) bool { return x == d })
-	if t.claims[a] = c; len(c) == 0 {
-		delete(t.claims, a)
+	older := slices.DeleteFunc(t.older[a], func(x *Device[G, D]) bool { return x == d })
+	if t.owners[a] == d {
+		delete(t.owners, a)
+		if last := len(older) - 1; last >= 0 {
+			t.owners[a] = older[last]
+			older = slices.Delete(older, last, last+1)
+		}
+	}
+	if t.older[a] = older; len(older) == 0 {
+		delete(t.older, a)
 	}
 }
 
@@ -271,13 +321,21 @@ func (t *Table[G, D]) Remove(spis []uint32) (known []uint32, gone []*Device[G, D
 
 func (t *Table[G, D]) forget(d *Device[G, D]) {
 	t.count--
-	if t.byKey[d.key] == d {
-		delete(t.byKey, d.key)
-	}
 	for _, a := range d.addresses {
 		t.unclaim(a, d)
 	}
 	t.Join(d, nil)
+	t.gone = append(t.gone, d)
+}
+
+// Settle says that nobody points to a device any more that is gone; its place will be
+// another one's. Enforcers call it before they change anything.
+func (t *Table[G, D]) Settle() {
+	for i, d := range t.gone {
+		d.home.Put(d)
+		t.gone[i] = nil
+	}
+	t.gone = t.gone[:0]
 }
 
 // Len is the number of devices.

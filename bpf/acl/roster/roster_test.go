@@ -66,7 +66,7 @@ func TestAddressComesBack(t *testing.T) {
 	if _, _, moves = tb.Remove([]uint32{1}); len(moves) != 2 || moves[0].To != nil || moves[1].To != nil {
 		t.Errorf("moves %+v", moves)
 	}
-	if tb.Len() != 0 || len(tb.claims)+len(tb.byKey)+len(tb.bySPI) != 0 {
+	if tb.Len() != 0 || len(tb.owners)+len(tb.older)+len(tb.bySPI) != 0 {
 		t.Errorf("left: %+v", tb)
 	}
 }
@@ -182,7 +182,7 @@ func TestMovesAreComplete(t *testing.T) {
 		}
 		_, _, moves := tb.Remove([]uint32{0, 1, 2, 3, 4, 5})
 		follow(moves)
-		if len(leads)+tb.Len()+len(tb.claims)+len(tb.byKey)+len(tb.bySPI) != 0 {
+		if len(leads)+tb.Len()+len(tb.owners)+len(tb.older)+len(tb.bySPI) != 0 {
 			t.Fatalf("left: %v, %+v", leads, tb)
 		}
 	}
