@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/roamgate/roamgate/bench/batch"
 	"github.com/roamgate/roamgate/bench/capture"
 	"github.com/roamgate/roamgate/bench/device"
 	"github.com/roamgate/roamgate/bench/identity"
@@ -243,6 +244,9 @@ func (f *fleet) open() (device.Socket, error) {
 	conn, err := f.dial()
 	if err != nil {
 		return nil, err // not a typed nil
+	}
+	if f.sockets > 0 && f.capture == nil {
+		return batch.New(conn)
 	}
 	return f.noting(conn), nil
 }
