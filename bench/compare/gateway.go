@@ -87,7 +87,7 @@ var gatewaydOnly = []string{Gatewayd}
 func closedLoop(what, command string, devices int, trial time.Duration, only []string) Measurement {
 	figures := []Figure{{what + "s", "1/s"}, {"gateway's processor time a " + what, "us"}}
 	return Measurement{Name: what + "s", Figures: figures, Gateway: true, Only: only, run: func(ctx context.Context, t *turn) ([]float64, error) {
-		args := t.devices(devices, "--duration", trial.String())
+		args := t.devices(devices, "--sockets", fewSockets, "--duration", trial.String())
 		values, _, err := t.load(ctx, command, args, "rate", "gateway's processor time a "+what)
 		return values, err
 	}}

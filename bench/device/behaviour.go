@@ -146,14 +146,19 @@ func (d *Device) Vanish() {
 	}
 }
 
+// Leave begins to delete the IKE SA: Info tells when the gateway has acknowledged it.
+// Errors: ErrState, ErrGone.
+func (d *Device) Leave() error {
+	return d.order(func(now time.Time) { d.step(now, d.current, ike.Close{Reason: ike.CloseShutdown}) })
+}
+
 // Close deletes the IKE SA and returns when the gateway has acknowledged it; if
 // ctx ends before, the device vanishes. Errors: ctx.Err.
 func (d *Device) Close(ctx context.Context) error {
-	err := d.order(func(now time.Time) { d.step(now, d.current, ike.Close{Reason: ike.CloseShutdown}) })
-	if err != nil {
+	if d.Leave() != nil {
 		return nil // over already
 	}
-	_, err = d.Await(ctx, func(i Info) bool { return i.State == Ended })
+	_, err := d.Await(ctx, func(i Info) bool { return i.State == Ended })
 	d.Vanish()
 	return err
 }

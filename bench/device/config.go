@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -59,6 +60,10 @@ type Config struct {
 	// Ticket to resume by (RFC 5723); nil connects in full, as does one that is
 	// refused. It stays the caller's.
 	Ticket *ike.Ticket
+
+	// KeyPair gives a key pair of a group, made before and to be used once, or nil
+	// where there is none; nil makes all when they are needed.
+	KeyPair func(group uint16) ikecrypto.KeyExchange
 
 	// Profile is how the client speaks.
 	Profile *Profile
@@ -175,7 +180,7 @@ func (c *Config) initiator(m *ike.Config, local netip.AddrPort) *ike.InitiatorCo
 	i := &ike.InitiatorConfig{
 		Config: m,
 		Local:  local, Remote: c.Gateway, LocalNATT: local, RemoteNATT: c.GatewayNATT,
-		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs, Ticket: c.Ticket,
+		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs, Ticket: c.Ticket, KeyPair: c.KeyPair,
 	}
 	if c.Profile.SendIDr {
 		i.RemoteID = c.GatewayID
