@@ -72,12 +72,26 @@ func (d *Device) Connect(ctx context.Context) (Info, error) {
 	if err := d.begin(); err != nil {
 		return d.Info(), err
 	}
-	info, err := d.Await(ctx, func(i Info) bool { return i.State == Up })
+	info, err := d.Await(ctx, up)
 	if err != nil && ctx.Err() != nil {
 		d.Vanish()
 	}
 	return info, err
 }
+
+// Start is Connect for who doesn't wait: then is called once, on any goroutine and by
+// the rules of Config.Deliver, when packets can be sent or the device has ended.
+// Errors, after which then is not called: ErrState if the device was connected before,
+// those of Listen.
+func (d *Device) Start(then func(Info)) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	d.board.join(&waiter{condition: up, tell: then})
+	return nil
+}
+
+func up(i Info) bool { return i.State == Up }
 
 // begin is the one Connect's, up to its first message.
 func (d *Device) begin() error {

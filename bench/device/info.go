@@ -121,10 +121,10 @@ type board struct {
 	waiting []*waiter
 }
 
-// waiter for a condition, who is woken once, when it holds or the device has ended.
+// waiter for a condition, who is told once, when it holds or the device has ended.
 type waiter struct {
 	condition func(Info) bool
-	woken     chan Info
+	tell      func(Info)
 }
 
 func (w *waiter) pleased(i Info) bool {
@@ -159,22 +159,20 @@ func (b *board) publish(i Info) {
 	b.mu.Unlock()
 	for _, w := range waiting {
 		if w.pleased(i) && b.leave(w) {
-			w.woken <- i
+			w.tell(i)
 		}
 	}
 }
 
-// wait joins who waits, unless there is nothing to wait for: then it returns nil.
-func (b *board) wait(condition func(Info) bool) (*waiter, Info) {
-	w := &waiter{condition: condition, woken: make(chan Info, 1)}
+// join who waits.
+func (b *board) join(w *waiter) {
 	b.mu.Lock()
 	i := b.info
 	b.waiting = append(b.waiting[:len(b.waiting):len(b.waiting)], w)
 	b.mu.Unlock()
 	if w.pleased(i) && b.leave(w) {
-		return nil, i
+		w.tell(i)
 	}
-	return w, i
 }
 
 // leave says whether a waiter was still there.
@@ -204,16 +202,17 @@ func (d *Device) Info() Info {
 // any goroutine, and has the rules of Config.Deliver. Errors: how the device ended,
 // if it did so before; ctx.Err.
 func (d *Device) Await(ctx context.Context, condition func(Info) bool) (Info, error) {
-	w, i := d.board.wait(condition)
-	if w != nil {
-		select {
-		case i = <-w.woken:
-		case <-ctx.Done():
-			if d.board.leave(w) {
-				return d.Info(), ctx.Err()
-			}
-			i = <-w.woken
+	woken := make(chan Info, 1)
+	w := &waiter{condition: condition, tell: func(i Info) { woken <- i }}
+	d.board.join(w)
+	var i Info
+	select {
+	case i = <-woken:
+	case <-ctx.Done():
+		if d.board.leave(w) {
+			return d.Info(), ctx.Err()
 		}
+		i = <-woken
 	}
 	switch {
 	case condition(i):
