@@ -97,7 +97,7 @@ func up(i Info) bool { return i.State == Up }
 func (d *Device) begin() error {
 	d.owner.Lock()
 	defer d.disown()
-	if d.info.State != Idle {
+	if d.ended || d.info.State != Idle {
 		return fmt.Errorf("%w: connected before", ErrState)
 	}
 	socket, err := d.cfg.Listen()
