@@ -13,13 +13,6 @@ import (
 // measured by, and its memory is nobody's.
 const garbagePercent = 400
 
-// ballast counts as what lives, so that a process in which little does gathers five
-// times as much before it looks for garbage. Nothing is ever written to it: it takes
-// addresses and no memory.
-var ballast []byte
-
-const ballastLen = 16 << 20
-
 // letGarbageGather unless somebody has set GOGC.
 func letGarbageGather() {
 	if _, ok := os.LookupEnv("GOGC"); ok {
@@ -33,5 +26,4 @@ func letGarbageGather() {
 		debug.SetMemoryLimit(int64(uint64(info.Totalram) * uint64(info.Unit) / 2))
 	}
 	debug.SetGCPercent(garbagePercent)
-	ballast = make([]byte, ballastLen)
 }
