@@ -7,7 +7,6 @@ package batch
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -24,16 +23,10 @@ const (
 	longest = 8 << 10
 )
 
-// Socket is a *net.UDPConn that also gives batches, and sends without the runtime's
-// account of system calls that block: sending a datagram doesn't.
+// Socket is a *net.UDPConn that also gives batches.
 type Socket struct {
 	*net.UDPConn
 	raw syscall.RawConn
-
-	closing sync.RWMutex
-	closed  bool
-	fd      uintptr
-	four    bool // an AF_INET socket
 }
 
 // New takes a socket over.
@@ -42,51 +35,7 @@ func New(conn *net.UDPConn) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Socket{UDPConn: conn, raw: raw}
-	var family int
-	control := raw.Control(func(fd uintptr) {
-		s.fd = fd
-		family, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN)
-	})
-	if err := errors.Join(control, err); err != nil {
-		return nil, err
-	}
-	s.four = family == unix.AF_INET
-	return s, nil
-}
-
-// Close ends Serve too.
-func (s *Socket) Close() error {
-	s.closing.Lock()
-	s.closed = true
-	s.closing.Unlock()
-	return s.UDPConn.Close()
-}
-
-// WriteToUDPAddrPort is what it is on a *net.UDPConn.
-func (s *Socket) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	if s.four && to.Addr().Is4() && len(b) > 0 {
-		if errno := s.send(b, to); errno == 0 {
-			return len(b), nil
-		} else if errno != unix.EAGAIN {
-			return 0, &net.OpError{Op: "write", Net: "udp", Source: s.LocalAddr(), Addr: net.UDPAddrFromAddrPort(to), Err: errno}
-		}
-	}
-	return s.UDPConn.WriteToUDPAddrPort(b, to)
-}
-
-// send over IPv4; EAGAIN where that would wait, or the socket is closed.
-func (s *Socket) send(b []byte, to netip.AddrPort) syscall.Errno {
-	s.closing.RLock()
-	defer s.closing.RUnlock()
-	if s.closed {
-		return unix.EAGAIN
-	}
-	name := unix.RawSockaddrInet4{Family: unix.AF_INET, Addr: to.Addr().As4()}
-	binary.BigEndian.PutUint16((*[2]byte)(unsafe.Pointer(&name.Port))[:], to.Port())
-	_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, s.fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT,
-		uintptr(unsafe.Pointer(&name)), unsafe.Sizeof(name))
-	return errno
+	return &Socket{UDPConn: conn, raw: raw}, nil
 }
 
 // Serve gives each datagram that comes to take, for the time of the call, until the
