@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/roamgate/roamgate/bench/batch"
 	"github.com/roamgate/roamgate/bench/capture"
 	"github.com/roamgate/roamgate/bench/device"
 	"github.com/roamgate/roamgate/bench/identity"
@@ -85,6 +86,7 @@ type fleet struct {
 	opening       sync.Mutex
 	devices       uint64
 	gatewayPID    int
+	pairs         keyPairs // of handshakes to come, see agree
 	captureFlags  captureFlags
 	capture       *capture.Capture // nil where nothing is captured, see captured
 }
@@ -174,7 +176,7 @@ func (f *fleetFlags) profileOf() (*device.Profile, error) {
 		if _, err := own.Algorithms(); err != nil {
 			return nil, fmt.Errorf("%w: --esp %q: %w", errUsage, f.esp, err)
 		}
-		return &own, nil
+		return own.Parsed()
 	}
 	return nil, fmt.Errorf("%w: --profile %q is none of %s", errUsage, f.profile, profileNames())
 }
@@ -213,7 +215,7 @@ func (f *fleet) config(number uint64) (device.Config, error) {
 		Listen:  f.listen,
 		Gateway: f.gateway, GatewayNATT: f.natt,
 		ID: id.ID, Credential: id.Credential, GatewayID: f.gatewayID,
-		Verify: f.verify, TrustAnchors: f.anchors, Profile: f.profile,
+		Verify: f.verify, TrustAnchors: f.anchors, Profile: f.profile, KeyPair: f.pairs.next,
 	}
 	if f.capture != nil {
 		f.capture.Device(&cfg)
@@ -243,6 +245,9 @@ func (f *fleet) open() (device.Socket, error) {
 	conn, err := f.dial()
 	if err != nil {
 		return nil, err // not a typed nil
+	}
+	if f.sockets > 0 && f.capture == nil {
+		return batch.New(conn)
 	}
 	return f.noting(conn), nil
 }

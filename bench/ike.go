@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -83,10 +84,13 @@ func handshakes(ctx context.Context, f *fleet, plan *load.Plan, timeout time.Dur
 	if err := f.issue(ctx, say); err != nil {
 		return err
 	}
+	if err := f.agree(say); err != nil {
+		return err
+	}
 	var kept crowd
 	defer kept.end(timeout)
 	gone := newCloser(timeout)
-	defer gone.wait()
+	defer gone.stop()
 	result := load.NewResult()
 	op := func(ctx context.Context, number uint64) error {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -127,38 +131,59 @@ func handshakes(ctx context.Context, f *fleet, plan *load.Plan, timeout time.Dur
 // keptSettle is how long a gateway has to tidy up before its memory is looked at.
 const keptSettle = 2 * time.Second
 
-// closer ends devices in the background: who measures how long they take to
-// come doesn't wait until they have gone.
+// closer ends devices: who measures how long they take to come doesn't wait until
+// they have gone.
 type closer struct {
-	within time.Duration
-	places chan struct{}
+	within  time.Duration
+	leaving chan leaving
+	gone    sync.WaitGroup
 }
 
+type leaving struct {
+	*device.Device
+	since time.Time
+}
+
+// mostLeaving is far more than leave while one of them has lost its DELETE and
+// repeats it: that must not hold up those who come.
+const mostLeaving = 4096
+
 func newCloser(within time.Duration) *closer {
-	return &closer{within: within, places: make(chan struct{}, 256)}
+	c := &closer{within: within, leaving: make(chan leaving, mostLeaving)}
+	go func() {
+		// Who left first has most likely gone when it is looked at: one waits for
+		// all.
+		for d := range c.leaving {
+			d.end(within)
+			c.gone.Done()
+		}
+	}()
+	return c
 }
 
 // close blocks only when many are on their way out already.
 func (c *closer) close(d *device.Device) {
-	c.places <- struct{}{}
-	go func() {
-		defer func() { <-c.places }()
-		ctx, cancel := context.WithTimeout(context.Background(), c.within)
+	c.gone.Add(1)
+	_ = d.Leave() // or it has ended
+	c.leaving <- leaving{d, time.Now()}
+}
+
+func (d leaving) end(within time.Duration) {
+	if d.Info().State != device.Ended {
+		ctx, cancel := context.WithDeadline(context.Background(), d.since.Add(within))
 		defer cancel()
-		if d.Close(ctx) != nil {
-			d.Vanish()
-		}
-	}()
+		_, _ = d.Await(ctx, func(i device.Info) bool { return i.State == device.Ended })
+	}
+	d.Vanish()
 }
 
 // wait until all have gone.
-func (c *closer) wait() {
-	for range cap(c.places) {
-		c.places <- struct{}{}
-	}
-	for range cap(c.places) {
-		<-c.places
-	}
+func (c *closer) wait() { c.gone.Wait() }
+
+// stop when nobody is closed any more.
+func (c *closer) stop() {
+	c.wait()
+	close(c.leaving)
 }
 
 // follow says every second how it goes and returns the rate over time when ctx

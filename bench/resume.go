@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,7 +102,7 @@ func (p *planFlags) resume(ctx context.Context, f *fleet, plan *load.Plan, storm
 		defer cancel()
 		d := &returner{number: number}
 		returners[number] = d
-		if _, err := d.connect(ctx, f, false); err != nil {
+		if _, err := d.connect(ctx, f); err != nil {
 			return err
 		}
 		if d.ticket == nil {
@@ -114,17 +115,15 @@ func (p *planFlags) resume(ctx context.Context, f *fleet, plan *load.Plan, storm
 	}
 	var n returns
 	result := load.NewResult()
-	op := func(ctx context.Context, number uint64) error {
-		ctx, cancel := context.WithTimeout(ctx, p.timeout)
-		defer cancel()
-		d := returners[number%f.devices]
-		for {
-			err := d.comeBack(ctx, f, &n, storm)
-			if !storm || !errors.Is(err, errSilence) || ctx.Err() != nil {
-				return err
-			}
-			n.again.Add(1)
-		}
+	offer := func() time.Duration {
+		return plan.Run(ctx, func(ctx context.Context, number uint64) error {
+			ctx, cancel := context.WithTimeout(ctx, p.timeout)
+			defer cancel()
+			return returners[number%f.devices].comeBack(ctx, f, &n)
+		}, result)
+	}
+	if storm {
+		offer = func() time.Duration { return stormOf(ctx, f, returners, p.timeout, &n, result) }
 	}
 	used, err := watch(f.gatewayPID)
 	if err != nil {
@@ -132,7 +131,7 @@ func (p *planFlags) resume(ctx context.Context, f *fleet, plan *load.Plan, storm
 	}
 	watching, stop := context.WithCancel(ctx)
 	series := follow(watching, "resumptions", result, plan, say)
-	offered := plan.Run(ctx, op, result)
+	offered := offer()
 	stop()
 	summarize(r, "resumption", result, offered)
 	if storm {
@@ -146,49 +145,51 @@ func (p *planFlags) resume(ctx context.Context, f *fleet, plan *load.Plan, storm
 	return used.report(r, "resumption", result.Done.Load())
 }
 
-// errSilence: a device gave up, because nobody answered it.
-var errSilence = errors.New(string(ike.CloseTimeout))
-
-// comeBack of a device. keep its ticket if nobody answers.
-func (d *returner) comeBack(ctx context.Context, f *fleet, n *returns, keep bool) error {
+// comeBack of a device.
+func (d *returner) comeBack(ctx context.Context, f *fleet, n *returns) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	without := d.ticket == nil
-	info, err := d.connect(ctx, f, keep)
+	info, err := d.connect(ctx, f)
+	if err == nil {
+		n.count(without, info)
+	}
+	return err
+}
+
+func (n *returns) count(without bool, info device.Info) {
 	switch {
-	case err != nil:
 	case without:
 		n.ticketless.Add(1)
 	case info.TicketRefused:
 		n.refused.Add(1)
 	}
-	return err
 }
 
 // connect, by the ticket if there is one, take the next one and vanish. A ticket
 // serves once, also when nothing came of it: whether the gateway has seen it isn't
-// known. With keep it may serve again where nobody answered: if it was used up, the
-// gateway says so.
-func (d *returner) connect(ctx context.Context, f *fleet, keep bool) (device.Info, error) {
-	cfg, err := f.config(d.number)
-	if err != nil {
-		return device.Info{}, err
-	}
-	cfg.Tickets, cfg.Ticket = true, d.ticket
-	cfg.Queue = returnerQueue
-	client, err := device.New(cfg)
+// known.
+func (d *returner) connect(ctx context.Context, f *fleet) (device.Info, error) {
+	client, err := d.client(f)
 	if err != nil {
 		return device.Info{}, err
 	}
 	info, err := client.Connect(ctx)
 	client.Vanish()
-	var closed *device.ClosedError
-	if keep && errors.As(err, &closed) && (closed.Reason == ike.CloseTimeout || closed.Reason == ike.CloseHalfOpenTimeout) {
-		return info, errSilence
-	}
 	d.forget()
 	d.ticket = client.Ticket()
 	return info, reasonOf(err)
+}
+
+// client is what connects it the next time.
+func (d *returner) client(f *fleet) (*device.Device, error) {
+	cfg, err := f.config(d.number)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Tickets, cfg.Ticket = true, d.ticket
+	cfg.Queue = returnerQueue
+	return device.New(cfg)
 }
 
 func (d *returner) forget() {

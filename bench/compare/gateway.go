@@ -66,8 +66,9 @@ func Handshakes(trial time.Duration) Measurement {
 	}}
 }
 
-// fewSockets are shared by devices whose number of handshakes is what counts: one
-// for each is opened, polled and closed in a tenth of the generator's time.
+// fewSockets are shared by devices whose number of handshakes, resumptions or moves is
+// what counts: one for each is opened, polled and closed in a tenth to a quarter of the
+// generator's time, and datagrams come one by one.
 const fewSockets = "32"
 
 // Resumptions by ticket, in a closed loop: rate and the gateway's processor time.
@@ -87,7 +88,7 @@ var gatewaydOnly = []string{Gatewayd}
 func closedLoop(what, command string, devices int, trial time.Duration, only []string) Measurement {
 	figures := []Figure{{what + "s", "1/s"}, {"gateway's processor time a " + what, "us"}}
 	return Measurement{Name: what + "s", Figures: figures, Gateway: true, Only: only, run: func(ctx context.Context, t *turn) ([]float64, error) {
-		args := t.devices(devices, "--duration", trial.String())
+		args := t.devices(devices, "--sockets", fewSockets, "--duration", trial.String())
 		values, _, err := t.load(ctx, command, args, "rate", "gateway's processor time a "+what)
 		return values, err
 	}}
@@ -120,7 +121,7 @@ func Storm(devices int) Measurement {
 		{"gateway's processor time a resumption", "us"}, {"ticket refused, began in full", ""}, {"gave up and began again", ""},
 	}
 	return Measurement{Name: fmt.Sprintf("storm of %d", devices), Figures: figures, Gateway: true, Only: gatewaydOnly, patience: 20 * time.Minute, run: func(ctx context.Context, t *turn) ([]float64, error) {
-		args := t.devices(devices, "--storm", "--timeout", "10m", "--sockets", crowdSockets)
+		args := t.devices(devices, "--storm", "--timeout", "10m", "--sockets", fewSockets)
 		v, r, err := t.load(ctx, "resume", args, "until the last was back", "gateway's processor time a resumption", "ticket refused, began in full", "gave up and began again", "resumptions")
 		if err != nil {
 			return nil, err

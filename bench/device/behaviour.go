@@ -9,20 +9,21 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 )
 
-// order hands the owner a function and waits until it was carried out. Errors:
-// ErrState before Connect, ErrGone.
+// order carries a function out when it has the device. Errors: ErrState before
+// Connect, ErrGone.
 func (d *Device) order(f func(now time.Time)) error {
-	if d.Info().State == Idle {
-		return fmt.Errorf("%w: %v", ErrState, Idle)
-	}
-	carried := make(chan struct{})
-	select {
-	case d.orders <- func(now time.Time) { defer close(carried); f(now) }:
-		<-carried
-		return nil
-	case <-d.done:
+	d.owner.Lock()
+	if d.ended {
+		d.disown()
+		<-d.done
 		return ErrGone
 	}
+	defer d.disown()
+	if d.info.State == Idle {
+		return fmt.Errorf("%w: %v", ErrState, Idle)
+	}
+	f(time.Now())
+	return nil
 }
 
 // orderUp is order for a device that is up. Errors: ErrState, ErrGone.
@@ -145,14 +146,19 @@ func (d *Device) Vanish() {
 	}
 }
 
+// Leave begins to delete the IKE SA: Info tells when the gateway has acknowledged it.
+// Errors: ErrState, ErrGone.
+func (d *Device) Leave() error {
+	return d.order(func(now time.Time) { d.step(now, d.current, ike.Close{Reason: ike.CloseShutdown}) })
+}
+
 // Close deletes the IKE SA and returns when the gateway has acknowledged it; if
 // ctx ends before, the device vanishes. Errors: ctx.Err.
 func (d *Device) Close(ctx context.Context) error {
-	err := d.order(func(now time.Time) { d.step(now, d.current, ike.Close{Reason: ike.CloseShutdown}) })
-	if err != nil {
+	if d.Leave() != nil {
 		return nil // over already
 	}
-	_, err = d.Await(ctx, func(i Info) bool { return i.State == Ended })
+	_, err := d.Await(ctx, func(i Info) bool { return i.State == Ended })
 	d.Vanish()
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/dataplane"
 )
@@ -60,6 +61,10 @@ type Config struct {
 	// refused. It stays the caller's.
 	Ticket *ike.Ticket
 
+	// KeyPair gives a key pair of a group, made before and to be used once, or nil
+	// where there is none; nil makes all when they are needed.
+	KeyPair func(group uint16) ikecrypto.KeyExchange
+
 	// Profile is how the client speaks.
 	Profile *Profile
 	// ChildLife and IKELife are the device's own lifetimes; zero means that it
@@ -69,24 +74,23 @@ type Config struct {
 	// 3948 section 4); 0 is 20 s, negative sends none.
 	Keepalive time.Duration
 
-	// Deliver takes inner packets on the device's own goroutine; the packet is
-	// valid during the call, which must not block and not call the device but
-	// for Send. Without Deliver and TUN, packets wait for Receive.
+	// Deliver takes inner packets on the goroutine of who has the device; the
+	// packet is valid during the call, which must not block and not call the device
+	// but for Send. Without Deliver and TUN, packets wait for Receive.
 	Deliver func(packet []byte)
 	// TUN, if set, is read from and written to, a packet at a time, without a
 	// header. Its Read has to return when the caller closes it.
 	TUN io.ReadWriter
 	// Forward, if set, has the Child SAs instead of the device, which then
 	// carries no packets: Send, Deliver, TUN and Ping are not used. A
-	// dataplane.Backend is one. It is called on the device's own goroutine.
+	// dataplane.Backend is one. It is called by the rules of Deliver.
 	Forward Forwarder
 	// Queue is how many packets may wait in each direction; 0 is 256.
 	Queue int
 	// Compute runs a computation of IKE, such as a signature, on another
-	// goroutine; nil runs it on the device's own.
+	// goroutine; nil runs it at once.
 	Compute func(func())
-	// Observe sees what the IKE machines tell, on the device's own goroutine;
-	// the same rules as for Deliver.
+	// Observe sees what the IKE machines tell, by the rules of Deliver.
 	Observe func(ike.Output)
 	// ExportKeys has Observe see the keys of all SAs (ike.KeysDerived), for packet
 	// dissectors.
@@ -175,7 +179,7 @@ func (c *Config) initiator(m *ike.Config, local netip.AddrPort) *ike.InitiatorCo
 	i := &ike.InitiatorConfig{
 		Config: m,
 		Local:  local, Remote: c.Gateway, LocalNATT: local, RemoteNATT: c.GatewayNATT,
-		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs, Ticket: c.Ticket,
+		Want: c.Want, IPv6: c.Profile.IPv6, Networks: c.Networks, NoNATs: c.NoNATs, Ticket: c.Ticket, KeyPair: c.KeyPair,
 	}
 	if c.Profile.SendIDr {
 		i.RemoteID = c.GatewayID

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
 )
-
-// burst is how many datagrams are taken before anything else has its turn.
-const burst = 32
 
 // minWait keeps a machine whose deadline doesn't move from spinning the owner.
 const minWait = 10 * time.Millisecond
@@ -22,15 +20,16 @@ type Device struct {
 	cfg     Config
 	machine *ike.Config
 
-	inbox    chan datagram
-	outbox   chan *buffer
-	inner    chan []byte
-	orders   chan func(now time.Time)
-	done     chan struct{} // closed when the owner has ended
-	board    *board
+	backlog  backlog
+	unread   sync.Once
+	inner    chan []byte   // see received
+	done     chan struct{} // closed when the device has ended
+	board    board
 	counters counters
 
-	// Owned by run.
+	// owner guards what follows. Who has it does what others have left in the
+	// backlog meanwhile, see disown.
+	owner      sync.Mutex
 	socket     Socket
 	number     uint32         // of a device that shares sockets, see Pool; 0: its own
 	local      netip.AddrPort // what the device takes for its address
@@ -44,6 +43,7 @@ type Device struct {
 	news       bool // info changed
 	asleep     bool
 	over       bool
+	ended      bool // over, and nothing is left to do
 	refused    bool // a move, by a machine
 	lastSent   time.Time
 	timer      *time.Timer
@@ -62,84 +62,90 @@ func New(cfg Config) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Device{
-		cfg: cfg, machine: machine,
-		inbox: make(chan datagram, cfg.Queue), outbox: make(chan *buffer, cfg.Queue), inner: make(chan []byte, cfg.Queue),
-		orders: make(chan func(time.Time)), done: make(chan struct{}),
-		board: newBoard(), table: newTable(), pings: make(map[pingKey]chan<- struct{}),
-	}, nil
+	return &Device{cfg: cfg, machine: machine, done: make(chan struct{})}, nil
 }
 
 // Connect opens the socket, and returns when packets can be sent. If ctx ends
 // before, the device vanishes. Errors: ErrState if it was called before, those
 // of Listen and Rand, *ClosedError, ctx.Err.
 func (d *Device) Connect(ctx context.Context) (Info, error) {
-	socket, err := d.begin()
-	if err != nil {
+	if err := d.begin(); err != nil {
 		return d.Info(), err
 	}
-	go d.run(socket)
-	info, err := d.Await(ctx, func(i Info) bool { return i.State == Up })
+	info, err := d.Await(ctx, up)
 	if err != nil && ctx.Err() != nil {
 		d.Vanish()
 	}
 	return info, err
 }
 
-// begin claims the device for the one Connect.
-func (d *Device) begin() (Socket, error) {
-	d.board.mu.Lock()
-	defer d.board.mu.Unlock()
-	if d.board.info.State != Idle {
-		return nil, fmt.Errorf("%w: connected before", ErrState)
+// Start is Connect for who doesn't wait: then is called once, on any goroutine and by
+// the rules of Config.Deliver, when packets can be sent or the device has ended.
+// Errors, after which then is not called: ErrState if the device was connected before,
+// those of Listen.
+func (d *Device) Start(then func(Info)) error {
+	if err := d.begin(); err != nil {
+		return err
+	}
+	d.board.join(&waiter{condition: up, tell: then})
+	return nil
+}
+
+func up(i Info) bool { return i.State == Up }
+
+// begin is the one Connect's, up to its first message.
+func (d *Device) begin() error {
+	d.owner.Lock()
+	defer d.disown()
+	if d.ended || d.info.State != Idle {
+		return fmt.Errorf("%w: connected before", ErrState)
 	}
 	socket, err := d.cfg.Listen()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	d.board.info.State = Connecting
-	return socket, nil
-}
-
-// run owns the device until its IKE SA is over, or it vanishes.
-func (d *Device) run(socket Socket) {
-	d.timer = time.NewTimer(time.Hour)
+	d.info.State = Connecting
 	d.natt = d.cfg.GatewayNATT
 	d.use(socket)
 	d.local = d.info.Local
-	d.info.State = Connecting
 	d.start(time.Now())
 	if d.cfg.TUN != nil {
 		go d.fromTUN()
 	}
-	for !d.over {
-		d.publish()
-		d.arm(time.Now())
-		select {
-		case p := <-d.inbox:
-			d.receive(time.Now(), p)
-			for n := min(len(d.inbox), burst); n > 0; n-- {
-				d.receive(time.Now(), <-d.inbox)
+	return nil
+}
+
+// disown ends a turn: what came meanwhile is done, what changed is published, and
+// who comes next may have the device.
+func (d *Device) disown() {
+	for {
+		d.catchUp()
+		switch {
+		case d.ended:
+		case d.over:
+			d.ended = true
+			if d.timer != nil {
+				d.timer.Stop()
 			}
-		case b := <-d.outbox:
-			d.transmit(b)
-			for n := min(len(d.outbox), burst); n > 0; n-- {
-				d.transmit(<-d.outbox)
-			}
-		case order := <-d.orders:
-			order(time.Now())
-		case <-d.timer.C:
-			d.armed = time.Time{}
-			d.tick(time.Now())
+			d.owner.Unlock()
+			d.end()
+			return
+		default:
+			d.publish()
+			d.arm(time.Now())
+		}
+		d.owner.Unlock()
+		// Who came since the look at the backlog found the device taken, and relies
+		// on this one.
+		if d.backlog.waiting.Load() == 0 || !d.owner.TryLock() {
+			return
 		}
 	}
-	d.end()
 }
 
 // end leaves nothing behind but what waits for Receive. Whoever hears of it may
-// listen at the same address.
+// listen at the same address. Nobody changes anything any more.
 func (d *Device) end() {
-	d.timer.Stop()
 	_ = d.socket.Close()
 	d.info.State = Ended
 	d.news = true
@@ -223,7 +229,20 @@ func (d *Device) arm(now time.Time) {
 	}
 	if d.armed.IsZero() || at.Before(d.armed) {
 		d.armed = at
+		if d.timer == nil {
+			d.timer = time.AfterFunc(at.Sub(now), d.alarm)
+			return
+		}
 		d.timer.Reset(at.Sub(now))
+	}
+}
+
+func (d *Device) alarm() {
+	d.owner.Lock()
+	defer d.disown()
+	d.armed = time.Time{}
+	if !d.over {
+		d.tick(time.Now())
 	}
 }
 

@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/roamgate/roamgate/control/ike"
+	"github.com/roamgate/roamgate/control/ikewire"
 )
 
 func timeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
@@ -461,4 +463,43 @@ func TestConfigRefused(t *testing.T) {
 	if err := d.Sleep(); !errors.Is(err, ErrState) {
 		t.Errorf("Sleep before Connect: %v, want %v", err, ErrState)
 	}
+}
+
+// TestStart tells once: that the device is up, or how it ended; and it may be
+// connected once only.
+func TestStart(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		told := make(chan Info, 10)
+		start := func(edit func(*Config)) *Device {
+			cfg := w.gateway.config("dev")
+			cfg.Listen = w.net.listener("10.1.0.3")
+			edit(&cfg)
+			d := must(New(cfg))
+			if err := d.Start(func(i Info) { told <- i }); err != nil {
+				w.Fatal(err)
+			}
+			return d
+		}
+		d := start(func(*Config) {})
+		if i := <-told; i.State != Up {
+			w.Errorf("told of %v, want up", i.State)
+		}
+		if err := d.Start(func(i Info) { told <- i }); !errors.Is(err, ErrState) {
+			w.Errorf("a second Start: %v", err)
+		}
+		if _, err := d.Connect(w.Context()); !errors.Is(err, ErrState) {
+			w.Errorf("Connect after Start: %v", err)
+		}
+		d.Vanish()
+		start(func(c *Config) {
+			c.Verify = func(*ikewire.ID, [][]byte) (crypto.PublicKey, error) { return nil, errors.New("nobody") }
+		})
+		if i := <-told; i.Closed == nil || i.Closed.Reason != ike.CloseRefused {
+			w.Errorf("told of %+v, want how it ended", i.Closed)
+		}
+		synctest.Wait()
+		if len(told) != 0 {
+			w.Errorf("told again of %+v", <-told)
+		}
+	})
 }

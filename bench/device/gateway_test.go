@@ -295,7 +295,7 @@ type memoryPlane struct {
 
 func newMemoryPlane(n *network, events chan dataplane.Event) *memoryPlane {
 	p := &memoryPlane{
-		table: newTable(), children: map[dataplane.SPI]*dataplane.Child{}, ike: n.listen(gwIKE), esp: n.listen(gwNATT),
+		children: map[dataplane.SPI]*dataplane.Child{}, ike: n.listen(gwIKE), esp: n.listen(gwNATT),
 		events: events, inbox: make(chan dataplane.Datagram, 1024), hinted: map[dataplane.SPI]netip.AddrPort{},
 	}
 	go p.read(p.ike, false)

@@ -148,6 +148,9 @@ func (d *Device) Ping(ctx context.Context, to netip.Addr, data []byte) (time.Dur
 			}
 			d.pingNumber++
 			key.number = d.pingNumber
+			if d.pings == nil {
+				d.pings = make(map[pingKey]chan<- struct{})
+			}
 			d.pings[key] = replied
 			d.transmit(packetBuffer(Echo{Src: own, Dst: to, ID: key.id, Number: key.number, Data: data}.Append(nil)))
 			return nil

@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -87,7 +88,7 @@ type Counters struct {
 	Drops                            [NumDrops]uint64
 }
 
-// counters are written by the owner, but for drops of full queues.
+// counters are written by the owner, but for drops of a full backlog.
 type counters struct {
 	sent, sentBytes, received, receivedBytes atomic.Uint64
 	lost                                     atomic.Int64
@@ -117,7 +118,17 @@ type board struct {
 	mu      sync.Mutex
 	info    Info
 	ticket  *ike.Ticket
-	changed chan struct{} // closed by the next publish
+	waiting []*waiter
+}
+
+// waiter for a condition, who is told once, when it holds or the device has ended.
+type waiter struct {
+	condition func(Info) bool
+	tell      func(Info)
+}
+
+func (w *waiter) pleased(i Info) bool {
+	return i.State == Ended || i.Closed != nil || w.condition(i)
 }
 
 func (b *board) keepTicket(t *ike.Ticket) {
@@ -127,8 +138,6 @@ func (b *board) keepTicket(t *ike.Ticket) {
 		b.ticket.Erase()
 	}
 	b.ticket = t
-	close(b.changed)
-	b.changed = make(chan struct{})
 }
 
 // Ticket takes the newest ticket, which is then the caller's, to be erased; nil
@@ -142,45 +151,74 @@ func (d *Device) Ticket() *ike.Ticket {
 	return t
 }
 
-func newBoard() *board { return &board{changed: make(chan struct{})} }
-
+// publish is the owner's. Conditions may look at the device.
 func (b *board) publish(i Info) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.info = i
-	close(b.changed)
-	b.changed = make(chan struct{})
+	waiting := b.waiting
+	b.mu.Unlock()
+	for _, w := range waiting {
+		if w.pleased(i) && b.leave(w) {
+			w.tell(i)
+		}
+	}
 }
 
-func (b *board) read() (Info, <-chan struct{}) {
+// join who waits.
+func (b *board) join(w *waiter) {
+	b.mu.Lock()
+	i := b.info
+	b.waiting = append(b.waiting[:len(b.waiting):len(b.waiting)], w)
+	b.mu.Unlock()
+	if w.pleased(i) && b.leave(w) {
+		w.tell(i)
+	}
+}
+
+// leave says whether a waiter was still there.
+func (b *board) leave(w *waiter) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.info, b.changed
+	i := slices.Index(b.waiting, w)
+	if i < 0 {
+		return false
+	}
+	if len(b.waiting) == 1 {
+		b.waiting = nil
+	} else {
+		b.waiting = slices.Concat(b.waiting[:i], b.waiting[i+1:]) // publish may look at it
+	}
+	return true
 }
 
 // Info may be called from any goroutine.
 func (d *Device) Info() Info {
-	i, _ := d.board.read()
-	return i
+	d.board.mu.Lock()
+	defer d.board.mu.Unlock()
+	return d.board.info
 }
 
-// Await waits until condition holds. Errors: how the device ended, if it did so
-// before; ctx.Err.
+// Await waits until condition holds, which is looked at whenever Info changes, on
+// any goroutine, and has the rules of Config.Deliver. Errors: how the device ended,
+// if it did so before; ctx.Err.
 func (d *Device) Await(ctx context.Context, condition func(Info) bool) (Info, error) {
-	for {
-		i, changed := d.board.read()
-		switch {
-		case condition(i):
-			return i, nil
-		case i.Closed != nil:
-			return i, i.Closed
-		case i.State == Ended:
-			return i, ErrGone
+	woken := make(chan Info, 1)
+	w := &waiter{condition: condition, tell: func(i Info) { woken <- i }}
+	d.board.join(w)
+	var i Info
+	select {
+	case i = <-woken:
+	case <-ctx.Done():
+		if d.board.leave(w) {
+			return d.Info(), ctx.Err()
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return i, ctx.Err()
-		}
+		i = <-woken
 	}
+	switch {
+	case condition(i):
+		return i, nil
+	case i.Closed != nil:
+		return i, i.Closed
+	}
+	return i, ErrGone
 }

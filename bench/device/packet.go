@@ -54,23 +54,23 @@ func (b *buffer) free() {
 	}
 }
 
-// Send queues an inner packet and keeps nothing of it. Errors: ErrQueueFull,
-// ErrGone.
+// Send sends an inner packet, or leaves it to who has the device, and keeps nothing
+// of it. Errors: ErrQueueFull, ErrGone.
 func (d *Device) Send(packet []byte) error {
-	b := packetBuffer(packet)
 	select {
 	case <-d.done:
-		b.free()
 		return ErrGone
 	default:
 	}
-	select {
-	case d.outbox <- b:
-		return nil
-	default:
+	b := packetBuffer(packet)
+	if !put(&d.backlog, &d.backlog.out, b, d.cfg.Queue) {
 		b.free()
 		return ErrQueueFull
 	}
+	if d.owner.TryLock() {
+		d.disown()
+	}
+	return nil
 }
 
 func packetBuffer(packet []byte) *buffer {
@@ -106,14 +106,16 @@ func (d *Device) transmit(b *buffer) {
 	}
 }
 
-// datagram is what came from the socket.
-type datagram struct {
-	*buffer
-	stranger bool
-	natt     bool // from the port for ESP in UDP
-}
+// source of a datagram.
+type source uint8
 
-// readFrom moves datagrams from a socket to the inbox until it is closed.
+const (
+	stranger source = iota // not the gateway
+	plain                  // its port of IKE
+	natted                 // its port of ESP in UDP
+)
+
+// readFrom gives the device what comes from a socket until it is closed.
 func (d *Device) readFrom(s Socket, natt netip.AddrPort) {
 	scratch := make([]byte, maxDatagram)
 	for failures := 0; ; {
@@ -130,35 +132,42 @@ func (d *Device) readFrom(s Socket, natt netip.AddrPort) {
 	}
 }
 
-// arrived puts a copy of a datagram into the inbox.
+// arrived takes a datagram, valid during the call, at once or into the backlog.
 func (d *Device) arrived(data []byte, from, natt netip.AddrPort) {
-	p := datagram{buffer: getBuffer(len(data))}
-	p.length = copy(p.data, data)
+	at := stranger
 	switch from = unmap(from); from {
 	case natt:
-		p.natt = true
+		at = natted
 	case d.cfg.Gateway:
-	default:
-		p.stranger = true
+		at = plain
 	}
-	select {
-	case d.inbox <- p:
-	default:
+	// What is in the backlog came before.
+	if d.backlog.waiting.Load() == 0 && d.owner.TryLock() {
+		d.receive(time.Now(), data, at)
+		d.disown()
+		return
+	}
+	p := datagram{buffer: getBuffer(len(data)), source: at}
+	p.length = copy(p.data, data)
+	if !put(&d.backlog, &d.backlog.in, p, d.cfg.Queue) {
 		p.free()
 		d.counters.drop(DropInboxFull)
+		return
+	}
+	if d.owner.TryLock() {
+		d.disown()
 	}
 }
 
-// receive takes one datagram.
-func (d *Device) receive(now time.Time, p datagram) {
-	defer p.free()
-	data := p.data[:p.length]
+// receive takes one datagram, of which it may keep nothing.
+func (d *Device) receive(now time.Time, data []byte, from source) {
 	switch {
+	case d.over:
 	case d.asleep:
 		d.counters.drop(DropAsleep)
-	case p.stranger:
+	case from == stranger:
 		d.counters.drop(DropStranger)
-	case !p.natt:
+	case from == plain:
 		d.message(now, data, false)
 	case len(data) == 1 && data[0] == 0xff: // NAT keepalive, RFC 3948 section 2.3
 	case len(data) < 4:
@@ -217,23 +226,30 @@ func (d *Device) deliver(inner []byte) {
 		}
 	default:
 		select {
-		case d.inner <- append([]byte(nil), inner...):
+		case d.received() <- append([]byte(nil), inner...):
 		default:
 			d.counters.drop(DropUnread)
 		}
 	}
 }
 
+// received are inner packets that wait for Receive. Most devices of a load have none.
+func (d *Device) received() chan []byte {
+	d.unread.Do(func() { d.inner = make(chan []byte, d.cfg.Queue) })
+	return d.inner
+}
+
 // Receive returns the next inner packet, which is the caller's. Errors: ErrGone,
 // when all were taken; ctx.Err.
 func (d *Device) Receive(ctx context.Context) ([]byte, error) {
+	inner := d.received()
 	select {
-	case p := <-d.inner:
+	case p := <-inner:
 		return p, nil
 	default:
 	}
 	select {
-	case p := <-d.inner:
+	case p := <-inner:
 		return p, nil
 	case <-d.done:
 		return nil, ErrGone
@@ -242,7 +258,7 @@ func (d *Device) Receive(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// fromTUN sends what the TUN device gives, as fast as the owner takes it.
+// fromTUN sends what the TUN device gives, as fast as the device takes it.
 func (d *Device) fromTUN() {
 	scratch := make([]byte, maxDatagram)
 	for {
@@ -250,9 +266,13 @@ func (d *Device) fromTUN() {
 		if err != nil {
 			return
 		}
-		select {
-		case d.outbox <- packetBuffer(scratch[:n]):
-		case <-d.done:
+		d.owner.Lock()
+		over := d.over
+		if !over {
+			d.transmit(packetBuffer(scratch[:n]))
+		}
+		d.disown()
+		if over {
 			return
 		}
 	}

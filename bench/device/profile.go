@@ -35,6 +35,31 @@ type Profile struct {
 	MOBIKE bool
 	// FragmentSize of IKE messages in octets (RFC 7383); 0 knows no fragments.
 	FragmentSize int
+
+	parsed *parsed
+}
+
+// parsed are the proposals of a profile that is read once for many devices.
+type parsed struct {
+	suites     []ikecrypto.Suite
+	algorithms []dataplane.Algorithm
+}
+
+// Parsed is a copy whose proposals were read already, and aren't changed any more.
+// Errors: ErrConfig.
+func (p *Profile) Parsed() (*Profile, error) {
+	own := *p
+	own.parsed = nil
+	suites, err := own.Suites()
+	if err != nil {
+		return nil, err
+	}
+	algorithms, err := own.Algorithms()
+	if err != nil {
+		return nil, err
+	}
+	own.parsed = &parsed{suites, algorithms}
+	return &own, nil
 }
 
 // maxSuites of one offer: what ikewire takes in one SA payload.
@@ -70,6 +95,9 @@ func (p *Profile) Offer() (*ikewire.SA, error) {
 // one payload, keys of 192 bits are left out and all groups but four. Errors:
 // ErrConfig.
 func (p *Profile) Suites() ([]ikecrypto.Suite, error) {
+	if p.parsed != nil {
+		return p.parsed.suites, nil
+	}
 	var all []ikecrypto.Suite
 	for _, text := range p.IKE {
 		kinds, err := parseProposal(text)
@@ -103,6 +131,9 @@ func (p *Profile) Suites() ([]ikecrypto.Suite, error) {
 // Algorithms are those of the ESP offer that package esp can do. Errors:
 // ErrConfig.
 func (p *Profile) Algorithms() ([]dataplane.Algorithm, error) {
+	if p.parsed != nil {
+		return p.parsed.algorithms, nil
+	}
 	var out []dataplane.Algorithm
 	for _, text := range p.ESP {
 		kinds, err := parseProposal(text)

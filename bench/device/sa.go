@@ -31,8 +31,6 @@ type table struct {
 	out      *child // the one that is sent by
 }
 
-func newTable() table { return table{children: make(map[dataplane.SPI]*child)} }
-
 // reserve draws an SPI, with the number of a device that shares sockets, that isn't
 // one of the reserved (RFC 4303 section 2.1).
 // Errors: dataplane.ErrFull, those of rand.
@@ -47,6 +45,9 @@ func (t *table) reserve(rand io.Reader, number uint32) (dataplane.SPI, error) {
 		}
 		spi := dataplane.SPI(number32(binary.BigEndian.Uint32(b[:]), number))
 		if spi >= 256 && t.children[spi] == nil {
+			if t.children == nil {
+				t.children = make(map[dataplane.SPI]*child, 1)
+			}
 			t.children[spi] = &child{inbound: spi}
 			return spi, nil
 		}

@@ -122,7 +122,28 @@ func (s *Shared) join(number uint32, take func(data []byte, from netip.AddrPort)
 	return number
 }
 
+// Batch is a Socket that gives many datagrams at a time: each to take, and valid
+// during the call, until it is closed.
+type Batch interface {
+	Socket
+	Serve(take func(data []byte, from netip.AddrPort)) error
+}
+
 func (p *Pool) read(s Socket) {
+	take := func(data []byte, from netip.AddrPort) {
+		p.mu.RLock()
+		m := p.members[numberOf(data)]
+		p.mu.RUnlock()
+		if m == nil || m.Socket != s {
+			p.strays.Add(1)
+			return
+		}
+		m.take(data, from)
+	}
+	if b, ok := s.(Batch); ok {
+		_ = b.Serve(take)
+		return
+	}
 	scratch := make([]byte, maxDatagram)
 	for failures := 0; ; {
 		n, from, err := s.ReadFromUDPAddrPort(scratch)
@@ -133,14 +154,7 @@ func (p *Pool) read(s Socket) {
 			continue
 		}
 		failures = 0
-		p.mu.RLock()
-		m := p.members[numberOf(scratch[:n])]
-		p.mu.RUnlock()
-		if m == nil || m.Socket != s {
-			p.strays.Add(1)
-			continue
-		}
-		m.take(scratch[:n], from)
+		take(scratch[:n], from)
 	}
 }
 

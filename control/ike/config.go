@@ -124,6 +124,9 @@ type InitiatorConfig struct {
 	// Networks to ask for as traffic selectors of the responder; empty means
 	// everything.
 	Networks []netip.Prefix
+	// KeyPair gives a key pair of a group, made before and to be used once, or nil
+	// where there is none: then one is made. nil makes all.
+	KeyPair func(group uint16) ikecrypto.KeyExchange
 	// Ticket to resume by instead of a key exchange (RFC 5723); nil has none. If
 	// it is refused, the machine ends with CloseTicketRefused.
 	Ticket *Ticket

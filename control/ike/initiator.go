@@ -33,11 +33,18 @@ func (m *Machine) startInit(now time.Time) {
 	m.expires = now.Add(m.cfg.HalfOpen)
 	m.handshake.nonceI = make([]byte, nonceLen)
 	if m.random(now, m.handshake.nonceI) {
-		m.newExchange(m.cfg.Suites[0].Group)
+		m.newExchange(now, m.cfg.Suites[0].Group)
 	}
 }
 
-func (m *Machine) newExchange(group uint16) {
+func (m *Machine) newExchange(now time.Time, group uint16) {
+	if m.ini.KeyPair != nil {
+		if kx := m.ini.KeyPair(group); kx != nil {
+			m.handshake.exchange = kx
+			m.sendInit(now)
+			return
+		}
+	}
 	m.keyPair(group, func(now time.Time, kx ikecrypto.KeyExchange) {
 		m.handshake.exchange = kx
 		m.sendInit(now)
@@ -160,7 +167,7 @@ func (m *Machine) initRefused(now time.Time, n *ikewire.Notify) {
 		group := binary.BigEndian.Uint16(n.Data)
 		known := slices.ContainsFunc(m.cfg.Suites, func(s ikecrypto.Suite) bool { return s.Group == group })
 		if known && group != m.handshake.exchange.Group() && m.again() {
-			m.newExchange(group)
+			m.newExchange(now, group)
 			return
 		}
 	}
