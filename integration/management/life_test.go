@@ -1,6 +1,7 @@
 package management
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -125,7 +126,8 @@ func life(w *world, between func(step string)) {
 		v, err := w.store.Device(t.Context(), "phone-1")
 		return err == nil && !v.Open
 	})
-	d.refused("closed by an administrator", d.come())
+	// The other manager, if it is asked, hears of it by its own clock.
+	w.until("it is refused", func() bool { return errors.Is(d.come(), dm.ErrStatus) })
 }
 
 // keeperPasses: a wipe that would be done again would be done within this.
