@@ -356,7 +356,7 @@ func (m *Machine) withoutChild(now time.Time, why *ikewire.Notify, reason CloseR
 // established drops what only the handshake needed.
 func (m *Machine) established(now time.Time, c *child) {
 	hs := m.handshake
-	s := &hs.summary
+	s := &Summary{Client: hs.client}
 	s.Device, s.Group, s.Until = hs.admitted.Device, hs.admitted.Group, hs.admitted.Until
 	s.InitiatorSPI, s.ResponderSPI = m.spiI, m.spiR
 	s.IKE = m.suite.String()

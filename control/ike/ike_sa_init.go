@@ -232,7 +232,7 @@ func (m *Machine) readPeer(payloads []ikewire.Payload) {
 	m.peer.fragmentation = m.cfg.FragmentSize > 0 && has(ikewire.NotifyFragmentationSupported)
 	m.peer.redirect = has(ikewire.NotifyRedirectSupported) || has(ikewire.NotifyRedirectedFrom)
 	m.peer.trait = traitOf(payloads)
-	m.handshake.summary.Client = m.trait().Name
+	m.handshake.client = m.trait().Name
 }
 
 func hashesOf(payloads []ikewire.Payload) []uint16 {

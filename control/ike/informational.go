@@ -106,10 +106,10 @@ func (m *Machine) peerDeleted(now time.Time) {
 		reason = CloseRekeyed
 	}
 	computing := m.rekey.computing
-	successor := m.waiting[computing]
+	successor := m.waiting.of(computing)
 	m.closed(now, reason, "", true)
 	if successor != nil { // the peer has it, so it has to be made to be deleted
-		m.waiting = map[WorkID]func(time.Time, Input){computing: successor}
+		m.waiting.put(computing, successor)
 	}
 	if next := m.heir; next != nil && next.awake != nil && next.request.held { // the peer has it, or would have nothing
 		if len(next.tasks) == 0 {
@@ -158,11 +158,11 @@ func (m *Machine) sendDelete(now time.Time, reason CloseReason) {
 	m.removeChildren()
 	// What was being prepared, by either side, comes to nothing, but for a
 	// successor that the peer has already: it has to be made to be deleted.
-	successor := m.waiting[m.rekey.computing]
+	successor := m.waiting.of(m.rekey.computing)
 	m.waiting = nil
 	m.request.claimed, m.request.held = m.request.open, false
 	if successor != nil {
-		m.waiting = map[WorkID]func(time.Time, Input){m.rekey.computing: successor}
+		m.waiting.put(m.rekey.computing, successor)
 		m.request.claimed = true
 	}
 	if m.in.busy && m.in.about == ikewire.CreateChildSA {

@@ -78,9 +78,7 @@ type awake struct {
 	failure     error  // an answer of ours can't be made
 	crashToken  []byte // of the peer, see crash.go
 
-	// Each open question has a continuation, which takes its answer. nil if
-	// there is none.
-	waiting map[WorkID]func(now time.Time, in Input)
+	waiting questions
 	lastID  WorkID
 
 	out []Output // of the Step that runs
@@ -108,7 +106,7 @@ type handshake struct {
 	auth              *authPayloads
 	admitted          Admitted
 	peerMethod        ikewire.AuthMethod
-	summary           Summary         // as far as it is known
+	client            string          // its maker's name as far as it shows
 	resume            *Resumption     // nil: by a key exchange
 	ticket            *ikewire.Notify // that came with the answer, an initiator's
 }
@@ -120,6 +118,9 @@ type peer struct {
 	redirect      bool
 	trait         *Trait
 }
+
+// firstLen is what a first message takes, unless it names many CAs or offers much.
+const firstLen = 320
 
 // Limits that the configuration doesn't change.
 const (
@@ -220,7 +221,7 @@ func (m *Machine) step(now time.Time, in Input) {
 	case Applied:
 		m.answer(now, in.ID, in)
 	case Reserved:
-		if m.waiting[in.ID] == nil {
+		if m.waiting.of(in.ID) == nil {
 			m.release(in.SPI) // nobody wants it any more
 		}
 		m.answer(now, in.ID, in)
@@ -258,10 +259,7 @@ func (m *Machine) note(n Note, detail string) { m.emit(Noted{Note: n, Detail: de
 
 // ask gives out a question whose answer goes to then.
 func (m *Machine) ask(id WorkID, o Output, then func(time.Time, Input)) {
-	if m.waiting == nil {
-		m.waiting = make(map[WorkID]func(time.Time, Input))
-	}
-	m.waiting[id] = then
+	m.waiting.put(id, then)
 	m.emit(o)
 }
 
@@ -284,10 +282,7 @@ func (m *Machine) work(name string, do func() any, then func(now time.Time, resu
 // answer hands an answer to whoever asked. Late answers, to a machine that
 // went on without them, find nobody.
 func (m *Machine) answer(now time.Time, id WorkID, in Input) {
-	if then := m.waiting[id]; then != nil {
-		if delete(m.waiting, id); len(m.waiting) == 0 {
-			m.waiting = nil
-		}
+	if then := m.waiting.take(id); then != nil {
 		then(now, in)
 	}
 }
@@ -379,7 +374,7 @@ func (m *Machine) header(x ikewire.ExchangeType, id uint32, response bool) ikewi
 // exchange isn't the first.
 func (m *Machine) encode(h ikewire.Header, payloads []ikewire.Payload) ([][]byte, error) {
 	if h.Exchange == ikewire.IKESAInit || h.Exchange == ikewire.IKESessionResume {
-		raw, err := (&ikewire.Message{Header: h, Payloads: payloads}).Append(nil)
+		raw, err := (&ikewire.Message{Header: h, Payloads: payloads}).Append(make([]byte, 0, firstLen))
 		return [][]byte{raw}, err
 	}
 	msg := &ikewire.Message{Header: h}

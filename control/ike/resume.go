@@ -80,7 +80,7 @@ func (m *Machine) resumeRequest(now time.Time, in Message, msg *ikewire.Message)
 	}
 	hs := m.handshake
 	if c := hs.resume.Client; c != "" {
-		hs.summary.Client = c
+		hs.client = c
 	}
 	if !m.beginHandshake(now, in, nonce, between) || !m.resumeKeys(now) {
 		return

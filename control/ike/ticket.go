@@ -59,7 +59,7 @@ func (m *Machine) keepResumable() {
 	if m.cfg.Tickets {
 		peer := *m.handshake.auth.id
 		peer.Data = clone(peer.Data) // not the whole message
-		m.resumable = &resumable{peer: &peer, own: m.ownID(), auth: m.authName(), client: m.handshake.summary.Client}
+		m.resumable = &resumable{peer: &peer, own: m.ownID(), auth: m.authName(), client: m.handshake.client}
 	}
 }
 

@@ -75,9 +75,10 @@ func (c *cbc) lens() (iv, align, icv int) {
 
 // icv is over everything before it, the IKE header included.
 func (c *cbc) icv(message []byte) []byte {
-	mac := hmac.New(c.hash.New, c.keys[c.encLen:])
-	mac.Write(message)
-	return mac.Sum(nil)[:c.icvLen]
+	mac := newKeyed(c.hash, c.keys[c.encLen:])
+	defer mac.release()
+	mac.hash.Write(message)
+	return mac.end(make([]byte, 0, c.hash.Size()))[:c.icvLen]
 }
 
 func (c *cbc) seal(message []byte, body int) error {

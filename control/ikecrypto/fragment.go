@@ -31,16 +31,18 @@ func (p *protector) SealFragments(m *ikewire.Message, inner []ikewire.Payload, s
 	if p.transform == nil {
 		return nil, ErrErased
 	}
-	first, content, err := ikewire.AppendPayloads(nil, inner)
+	d := newDraft()
+	defer d.release()
+	first, content, err := ikewire.AppendPayloads(d.content[:0], inner)
 	if err != nil {
 		return nil, err
 	}
-	head, err := m.Append(nil)
+	head, err := m.Append(d.body[:0])
 	if err != nil {
 		return nil, err
 	}
 	if len(content) <= p.room(size-len(head)-ikewire.PayloadHeaderLen) {
-		one, err := p.seal(nil, m, ikewire.Encrypted{First: first}, content)
+		one, err := p.seal(nil, m, ikewire.Encrypted{First: first}, content, d)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +57,7 @@ func (p *protector) SealFragments(m *ikewire.Message, inner []ikewire.Payload, s
 	fragments := make([][]byte, 0, len(parts))
 	for i, part := range parts {
 		sk := ikewire.Encrypted{First: first, Fragment: uint16(i + 1), Total: uint16(len(parts))}
-		fragment, err := p.seal(nil, m, sk, part)
+		fragment, err := p.seal(nil, m, sk, part, d)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,9 @@
 package ikecrypto
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // Keys of an IKE SA (RFC 7296 section 2.14).
 type Keys struct {
@@ -21,7 +24,7 @@ func DeriveKeys(s Suite, shared, ni, nr []byte, spiI, spiR uint64) (*Keys, error
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	skeyseed := PRF(s.PRF).Sum(concat(ni, nr), shared)
+	skeyseed := PRF(s.PRF).Sum(slices.Concat(ni, nr), shared)
 	return expand(s, skeyseed, ni, nr, spiI, spiR)
 }
 
@@ -48,10 +51,9 @@ func expand(s Suite, skeyseed, ni, nr []byte, spiI, spiR uint64) (*Keys, error) 
 		return nil, err
 	}
 	prfLen := PRFLen(s.PRF)
-	seed := concat(ni, nr)
-	seed = binary.BigEndian.AppendUint64(seed, spiI)
-	seed = binary.BigEndian.AppendUint64(seed, spiR)
-	stream := PRFPlus(s.PRF, skeyseed, seed, 3*prfLen+2*integLen+2*encLen)
+	spis := binary.BigEndian.AppendUint64(make([]byte, 0, 16), spiI)
+	spis = binary.BigEndian.AppendUint64(spis, spiR)
+	stream := PRFPlus(s.PRF, skeyseed, 3*prfLen+2*integLen+2*encLen, ni, nr, spis)
 	c := cutter{stream}
 	return &Keys{
 		D:  c.take(prfLen),
@@ -88,24 +90,10 @@ func (k *ChildSAKeys) Erase() {
 // includes the salt of an AEAD algorithm, whose integLen is 0; lengths are in
 // octets. It panics if the function isn't here.
 func ChildKeys(prf uint16, skD, ni, nr, shared []byte, encLen, integLen int) (initiator, responder ChildSAKeys) {
-	seed := concat(shared, ni, nr)
-	defer clear(seed)
-	c := cutter{PRFPlus(prf, skD, seed, 2*(encLen+integLen))}
+	c := cutter{PRFPlus(prf, skD, 2*(encLen+integLen), shared, ni, nr)}
 	initiator = ChildSAKeys{Encryption: c.take(encLen), Integrity: c.take(integLen)}
 	responder = ChildSAKeys{Encryption: c.take(encLen), Integrity: c.take(integLen)}
 	return initiator, responder
-}
-
-func concat(parts ...[]byte) []byte {
-	n := 16 // room for two SPIs
-	for _, p := range parts {
-		n += len(p)
-	}
-	out := make([]byte, 0, n)
-	for _, p := range parts {
-		out = append(out, p...)
-	}
-	return out
 }
 
 // cutter hands out consecutive parts of key material as slices that can't

@@ -78,11 +78,11 @@ func TestPRF(t *testing.T) {
 func TestPRFPlus(t *testing.T) {
 	seed := slices.Concat(nistNi, nistNr, unhex("8E5C3AE507221684B1F201BB155C3ACD"))
 	for _, n := range []int{1, 31, 32, 33, 64, len(nistKeys)} {
-		if got := PRFPlus(prf256, nistSKEYSEED, seed, n); !bytes.Equal(got, nistKeys[:n]) {
+		if got := PRFPlus(prf256, nistSKEYSEED, n, seed); !bytes.Equal(got, nistKeys[:n]) {
 			t.Errorf("%d octets: %x", n, got)
 		}
 	}
-	if got := PRFPlus(prf256, nistSKEYSEED, seed, 255*32); len(got) != 255*32 {
+	if got := PRFPlus(prf256, nistSKEYSEED, 255*32, seed); len(got) != 255*32 {
 		t.Errorf("%d octets", len(got))
 	}
 	defer func() {
@@ -90,7 +90,7 @@ func TestPRFPlus(t *testing.T) {
 			t.Error("the counter of one octet wrapped")
 		}
 	}()
-	PRFPlus(prf256, nistSKEYSEED, seed, 255*32+1)
+	PRFPlus(prf256, nistSKEYSEED, 255*32+1, seed)
 }
 
 func TestDeriveKeys(t *testing.T) {
@@ -124,7 +124,7 @@ func TestRekeyKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	seed := slices.Concat(nistNi, nistNr, []byte{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2})
-	want := PRFPlus(prf256, nistRekey, seed, 3*32+2*20)
+	want := PRFPlus(prf256, nistRekey, 3*32+2*20, seed)
 	if !bytes.Equal(slices.Concat(got.D, got.Ei, got.Er, got.Pi, got.Pr), want) {
 		t.Errorf("got %+v", got)
 	}

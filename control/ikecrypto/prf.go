@@ -2,7 +2,6 @@ package ikecrypto
 
 import (
 	"crypto"
-	"crypto/hmac"
 	_ "crypto/sha1" // crypto.Hash finds what is linked in
 	_ "crypto/sha256"
 	_ "crypto/sha512"
@@ -40,30 +39,35 @@ func PRFLen(id uint16) int {
 // Sum is prf(key, data[0] | data[1] | ...). It panics if the function isn't
 // here: Suite.Check comes first.
 func (p PRF) Sum(key []byte, data ...[]byte) []byte {
-	mac := hmac.New(p.hash().New, key)
+	mac := newKeyed(p.hash(), key)
+	defer mac.release()
 	for _, d := range data {
-		mac.Write(d)
+		mac.hash.Write(d)
 	}
-	return mac.Sum(nil)
+	return mac.end(make([]byte, 0, p.hash().Size()))
 }
 
-// PRFPlus is the first n octets of prf+(key, seed) (RFC 7296 section 2.13). It
-// panics if the function isn't here, or n is more than 255 times its output.
-func PRFPlus(prf uint16, key, seed []byte, n int) []byte {
+// PRFPlus is the first n octets of prf+(key, seed[0] | seed[1] | ...) (RFC 7296
+// section 2.13). It panics if the function isn't here, or n is more than 255 times
+// its output.
+func PRFPlus(prf uint16, key []byte, n int, seed ...[]byte) []byte {
 	size := PRFLen(prf)
 	if n > 255*size {
 		panic("ikecrypto: prf+ longer than RFC 7296 section 2.13 allows")
 	}
 	out := make([]byte, 0, (n+size-1)/size*size)
-	mac := hmac.New(PRF(prf).hash().New, key)
-	var last []byte
-	for i := byte(1); len(out) < n; i++ {
-		mac.Reset()
-		mac.Write(last)
-		mac.Write(seed)
-		mac.Write([]byte{i})
-		out = mac.Sum(out)
-		last = out[len(out)-size:]
+	mac := newKeyed(PRF(prf).hash(), key)
+	defer mac.release()
+	number := []byte{0}
+	for len(out) < n {
+		mac.begin()
+		mac.hash.Write(out[max(0, len(out)-size):])
+		for _, s := range seed {
+			mac.hash.Write(s)
+		}
+		number[0]++
+		mac.hash.Write(number)
+		out = mac.end(out)
 	}
 	clear(out[n:])
 	return out[:n]

@@ -3,6 +3,8 @@ package ikecrypto
 import (
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 
 	"github.com/roamgate/roamgate/control/ikewire"
 )
@@ -91,25 +93,39 @@ func (p *protector) Seal(dst []byte, m *ikewire.Message, inner []ikewire.Payload
 	if p.transform == nil {
 		return dst, ErrErased
 	}
-	first, content, err := ikewire.AppendPayloads(nil, inner)
+	d := newDraft()
+	defer d.release()
+	first, content, err := ikewire.AppendPayloads(d.content[:0], inner)
 	if err != nil {
 		return dst, err
 	}
-	return p.seal(dst, m, ikewire.Encrypted{First: first}, content)
+	return p.seal(dst, m, ikewire.Encrypted{First: first}, content, d)
 }
 
-// seal writes m behind dst with sk as last payload, its body made of content.
-func (p *protector) seal(dst []byte, m *ikewire.Message, sk ikewire.Encrypted, content []byte) ([]byte, error) {
+// draft is where a message is put together: what goes into it, and the body of its
+// encrypted payload before it is encrypted. Longer ones get memory of their own.
+type draft struct{ content, body [4 << 10]byte }
+
+var drafts = sync.Pool{New: func() any { return new(draft) }}
+
+func newDraft() *draft { return drafts.Get().(*draft) }
+
+// release erases what was to be encrypted.
+func (d *draft) release() {
+	*d = draft{}
+	drafts.Put(d)
+}
+
+// seal writes m behind dst with sk as last payload, its body made of content in d.
+func (p *protector) seal(dst []byte, m *ikewire.Message, sk ikewire.Encrypted, content []byte, d *draft) ([]byte, error) {
 	ivLen, align, icvLen := p.transform.lens()
 	pad := (align - (len(content)+1)%align) % align
-	sk.Body = make([]byte, ivLen+len(content)+pad+1+icvLen)
-	copy(sk.Body[ivLen:], content)
+	sk.Body = append(append(d.body[:0], make([]byte, ivLen)...), content...)
+	sk.Body = append(sk.Body, make([]byte, pad+1+icvLen)...)
 	sk.Body[ivLen+len(content)+pad] = byte(pad)
 
-	sealed := ikewire.Message{Header: m.Header}
-	sealed.Payloads = append(sealed.Payloads, m.Payloads...)
-	sealed.Payloads = append(sealed.Payloads, &sk)
-	out, err := sealed.Append(dst)
+	sealed := ikewire.Message{Header: m.Header, Payloads: slices.Concat(m.Payloads, []ikewire.Payload{&sk})}
+	out, err := sealed.Append(slices.Grow(dst, ikewire.HeaderLen+fragmentHeaderLen+len(sk.Body)))
 	if err != nil {
 		return dst, err
 	}

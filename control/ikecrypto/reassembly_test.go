@@ -163,7 +163,7 @@ func TestReassemblyOfOneMessage(t *testing.T) {
 // craft seals a fragment as a peer could that knows the keys and means harm.
 func craft(t testing.TB, p Protector, number, total uint16, first ikewire.PayloadType, content []byte) []byte {
 	t.Helper()
-	raw, err := p.(*protector).seal(nil, request(), ikewire.Encrypted{First: first, Fragment: number, Total: total}, content)
+	raw, err := p.(*protector).seal(nil, request(), ikewire.Encrypted{First: first, Fragment: number, Total: total}, content, newDraft())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func FuzzReassembly(f *testing.F) {
 			}
 			m := request()
 			m.MessageID = id
-			raw, err := out.(*protector).seal(nil, m, ikewire.Encrypted{First: first, Fragment: number, Total: total}, content)
+			raw, err := out.(*protector).seal(nil, m, ikewire.Encrypted{First: first, Fragment: number, Total: total}, content, newDraft())
 			if err != nil {
 				continue // no such fragment can be written
 			}

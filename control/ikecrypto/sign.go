@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"slices"
@@ -21,7 +22,7 @@ import (
 // panics if the function isn't here.
 func SignedOctets(prf uint16, firstMessage, peerNonce, skP []byte, id *ikewire.ID) []byte {
 	mac := PRF(prf).Sum(skP, id.AppendBody(nil))
-	return concat(firstMessage, peerNonce, mac)
+	return slices.Concat(firstMessage, peerNonce, mac)
 }
 
 // Sign makes the AUTH data of octets. peerHashes are those of the peer's
@@ -137,6 +138,10 @@ func chooseHash(peerHashes []uint16, ours ...crypto.Hash) (crypto.Hash, bool) {
 }
 
 func digest(h crypto.Hash, octets []byte) []byte {
+	if h == crypto.SHA256 {
+		d := sha256.Sum256(octets)
+		return d[:]
+	}
 	d := h.New()
 	d.Write(octets)
 	return d.Sum(nil)

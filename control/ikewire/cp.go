@@ -67,11 +67,14 @@ type ConfigAttribute struct {
 
 func (*CP) Type() PayloadType { return PayloadCP }
 
+// usualAttributes are as many as devices ask for.
+const usualAttributes = 8
+
 func parseCP(b []byte) (Payload, error) {
 	if len(b) < 4 {
 		return nil, fieldError(len(b), "configuration header", ErrTruncated)
 	}
-	p := &CP{CFGType: CFGType(b[0])}
+	p := &CP{CFGType: CFGType(b[0]), Attributes: make([]ConfigAttribute, 0, min((len(b)-4)/4, usualAttributes))}
 	for offset := 4; offset < len(b); {
 		rest := b[offset:]
 		if len(rest) < 4 {

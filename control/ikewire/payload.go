@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -104,7 +105,7 @@ func ParsePayloads(first PayloadType, b []byte) ([]Payload, error) {
 
 // parseChain reads the payloads in b[offset:].
 func parseChain(first PayloadType, b []byte, offset int, sealed bool) ([]Payload, error) {
-	var payloads []Payload
+	payloads := slices.Grow([]Payload(nil), countPayloads(first, b[offset:]))
 	for next := first; next != PayloadNone; {
 		if len(payloads) == MaxPayloads {
 			return nil, fieldError(offset, "payloads", ErrTooMany)
@@ -147,6 +148,19 @@ func parseChain(first PayloadType, b []byte, offset int, sealed bool) ([]Payload
 		return nil, fieldError(offset, "octets after the last payload", ErrLength)
 	}
 	return payloads, nil
+}
+
+// countPayloads of a chain that begins with b, as many as may be at most.
+func countPayloads(next PayloadType, b []byte) (n int) {
+	for next != PayloadNone && len(b) >= PayloadHeaderLen && n < MaxPayloads {
+		n++
+		if next == PayloadEncrypted || next == PayloadFragment {
+			break
+		}
+		next = PayloadType(b[0])
+		b = b[min(max(int(binary.BigEndian.Uint16(b[2:])), PayloadHeaderLen), len(b)):]
+	}
+	return n
 }
 
 func parsePayload(typ PayloadType, next byte, critical bool, body []byte) (Payload, error) {

@@ -21,7 +21,12 @@ func (sh *shard) decide(s *session, again bool) {
 		sh.renew(time.Now(), s, again)
 		return
 	}
-	policy, rolled, id, evidence := sh.server.settings.Load().Admit, sh.server.rolled.Load(), s.id, s.evidence.present()
+	sh.judge(s, s.evidence.present(), again)
+}
+
+// judge is decide with the evidence at hand.
+func (sh *shard) judge(s *session, evidence admit.Evidence, again bool) {
+	policy, rolled, id := sh.server.settings.Load().Admit, sh.server.rolled.Load(), s.id
 	sh.server.work.put(s.class(), func() {
 		admission, err := policy.Decide(time.Now(), evidence)
 		sh.mail.put(decided{id: id, again: again, policy: policy, rolled: rolled, admission: admission, err: err})

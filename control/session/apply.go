@@ -26,6 +26,10 @@ type applier struct {
 	records *recorder
 	log     *slog.Logger
 	tasks   *queue[task]
+
+	// Room for what goes into one call.
+	batch   []task
+	changes []dataplane.Change
 }
 
 // task is one of apply, reserve, end and stop.
@@ -72,17 +76,15 @@ func (a *applier) run(quit <-chan struct{}, wg *sync.WaitGroup) {
 }
 
 func (a *applier) do(tasks []task) {
-	var batch []task
 	for _, t := range tasks {
 		if t.apply == nil {
 			continue
 		}
-		if batch = append(batch, t); len(batch) == maxApply {
-			a.apply(batch)
-			batch = batch[:0]
+		if a.batch = append(a.batch, t); len(a.batch) == maxApply {
+			a.apply()
 		}
 	}
-	a.apply(batch)
+	a.apply()
 	for _, t := range tasks {
 		switch {
 		case t.reserve != nil:
@@ -100,20 +102,19 @@ func (a *applier) do(tasks []task) {
 
 // apply makes one call of several machines' changes and gives each the first
 // error of its own. Keys are erased: the backend has copied them.
-func (a *applier) apply(batch []task) {
-	if len(batch) == 0 {
+func (a *applier) apply() {
+	if len(a.batch) == 0 {
 		return
 	}
-	var changes []dataplane.Change
-	for _, t := range batch {
-		changes = append(changes, t.apply.Changes...)
+	for _, t := range a.batch {
+		a.changes = append(a.changes, t.apply.Changes...)
 	}
-	removed := askFinal(changes)
-	errs := a.backend.Apply(changes)
+	removed := askFinal(a.changes)
+	errs := a.backend.Apply(a.changes)
 	for _, r := range removed {
 		a.meter.remove(r.Inbound, r.Final)
 	}
-	for _, t := range batch {
+	for _, t := range a.batch {
 		n := len(t.apply.Changes)
 		err := firstError(errs[:n])
 		errs = errs[n:]
@@ -126,6 +127,9 @@ func (a *applier) apply(batch []task) {
 			notRegrouped(t.sh, t.group, t.apply.Changes, err)
 		}
 	}
+	clear(a.batch)
+	clear(a.changes)
+	a.batch, a.changes = a.batch[:0], a.changes[:0]
 }
 
 // askFinal has each Remove give the last counters, and returns them.

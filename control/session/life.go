@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"time"
@@ -33,11 +34,13 @@ func (sh *shard) up(now time.Time, sa *sa, summary ike.Summary) {
 	if summary.Resumed {
 		server.tickets.count(TicketResumed)
 	}
-	server.log.Info("session established",
-		slog.String("device", summary.Device), slog.Any("virtual_ips", summary.VirtualIPs),
-		slog.String("remote", summary.Remote.String()),
-		slog.String("ike", summary.IKE), slog.String("esp", summary.ESP), slog.String("auth", summary.Auth),
-		slog.Bool("resumed", summary.Resumed))
+	if ctx := context.Background(); server.log.Enabled(ctx, slog.LevelInfo) {
+		server.log.LogAttrs(ctx, slog.LevelInfo, "session established",
+			slog.String("device", summary.Device), slog.Any("virtual_ips", summary.VirtualIPs),
+			slog.String("remote", summary.Remote.String()),
+			slog.String("ike", summary.IKE), slog.String("esp", summary.ESP), slog.String("auth", summary.Auth),
+			slog.Bool("resumed", summary.Resumed))
+	}
 	if len(summary.Legacy) > 0 {
 		server.log.Warn("session uses legacy algorithms",
 			slog.String("device", summary.Device), slog.Any("legacy", summary.Legacy), slog.String("client", summary.Client))
@@ -177,11 +180,14 @@ func (sh *shard) uncount(s *sa) {
 // many as the log can bear. What goes wrong in every negotiation, and what
 // anybody can cause without keys, is for debugging.
 func (sh *shard) logClosed(now time.Time, s *session, c ike.Closed) {
+	log := sh.server.log
+	if !log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
 	attrs := []any{
 		slog.String("device", s.device), slog.String("remote", s.remote.String()),
 		slog.String("reason", string(c.Reason)), slog.String("detail", c.Detail),
 	}
-	log := sh.server.log
 	switch {
 	case s.established():
 		log.Info("session closed", append(attrs,

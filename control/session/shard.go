@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/gate"
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
@@ -239,7 +240,7 @@ func (sh *shard) carryOut(now time.Time, s *sa, o ike.Output) {
 		}
 		s.session.evidence.erase()
 		s.session.evidence = keepEvidence(o, &sh.octets)
-		sh.decide(s.session, false)
+		sh.judge(s.session, admit.Evidence{IDType: uint8(o.ID.IDType), ID: o.ID.Data, Chain: o.Chain}, false)
 	case ike.AskLease:
 		sh.acquire(s.session, o)
 	case ike.Reserve:

@@ -40,23 +40,22 @@ func (b *Backend) Apply(changes []dataplane.Change) []error {
 	var children []*dataplane.Child
 	var asked []int // the index of each child's change
 	for i, c := range changes {
-		c, ok := c.(dataplane.Install)
-		if !ok {
+		if _, ok := c.(dataplane.Install); !ok {
 			continue
 		}
-		spi := c.Child.Inbound.SPI
+		install := c.(dataplane.Install) // a copy, for the layers
+		spi := install.Child.Inbound.SPI
 		if _, twice := b.known[spi]; twice {
 			errs[i] = dataplane.ErrNotReserved
 			continue
 		}
 		b.known[spi] = struct{}{}
-		children, asked = append(children, &c.Child), append(asked, i)
+		children, asked = append(children, &install.Child), append(asked, i)
 	}
 	for i, err := range b.admit(children) {
 		errs[asked[i]] = err
 	}
-	var allowed []dataplane.Change
-	var of []int
+	allowed, of := make([]dataplane.Change, 0, len(changes)), make([]int, 0, len(changes))
 	for i, c := range changes {
 		if errs[i] == nil {
 			allowed, of = append(allowed, c), append(of, i)

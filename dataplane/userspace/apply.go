@@ -14,7 +14,8 @@ func (b *Backend) Apply(changes []dataplane.Change) []error {
 	errs := make([]error, len(changes))
 	ready := make([]*prepared, len(changes))
 	for i, c := range changes {
-		if install, ok := c.(dataplane.Install); ok {
+		if _, ok := c.(dataplane.Install); ok {
+			install := c.(dataplane.Install) // a copy, that the loop may keep
 			ready[i], errs[i] = prepare(&install.Child, b.loops[0].locals, b.config.PathMTU)
 		}
 	}

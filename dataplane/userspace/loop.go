@@ -39,8 +39,8 @@ const (
 //
 // A round is: commands, what other loops passed on, a batch of each socket, some frames of the inside, and
 // all that came of them sent. A round without work ends in poll, through the
-// scheduler's normal path, so that garbage collection need not wait for it;
-// all other system calls are raw, because none of them blocks for longer than napTime.
+// scheduler's normal path, so that garbage collection need not wait for it, or with
+// the scheduler itself (parker); all other system calls are raw, because none of them blocks for longer than napTime.
 type loop struct {
 	config   Config
 	inside   Inside // its queue of the inside device
@@ -80,6 +80,7 @@ type loop struct {
 	answer     []byte // a frame back to the inside
 	fragments  fragmenter
 	pollSet    []unix.PollFd
+	parker     *parker // where it is alone
 	wakes      [8]byte
 	sealed     int    // packets in this round
 	passed     uint64 // packets given to other loops
@@ -126,6 +127,12 @@ func newLoop(number int, config Config, ls locals, d *directory, queue *ikeQueue
 	for _, at := range ls {
 		for _, s := range at.sockets() {
 			l.pollSet = append(l.pollSet, unix.PollFd{Fd: int32(s.FD()), Events: unix.POLLIN})
+		}
+	}
+	if l.alone {
+		if l.parker, err = newParker(l.pollSet); err != nil {
+			unix.Close(wake)
+			return nil, err
 		}
 	}
 	return l, nil
@@ -178,6 +185,7 @@ func (l *loop) wakeUp() {
 var wakeCall = binary.NativeEndian.AppendUint64(nil, 1)
 
 func (l *loop) closeWake() {
+	l.parker.close()
 	l.wakeMu.Lock()
 	defer l.wakeMu.Unlock()
 	unix.Close(l.wake)
@@ -282,8 +290,7 @@ func (l *loop) sleep() {
 }
 
 // giveWay lets everybody else run who can, and carries out what comes of it. Where
-// there is one processor that is what the loop would wait for: a poll would have
-// the scheduler find out that it blocks, and go on in another thread. Sockets aren't
+// there is one processor that is what the loop would wait for. Sockets aren't
 // left alone for longer than others take for one turn.
 func (l *loop) giveWay() {
 	for began := l.config.Now(); ; {

@@ -22,6 +22,9 @@ func (l *loop) poll(set []unix.PollFd, timeout int) error {
 			return err
 		}
 	}
+	if timeout < 0 && l.parker != nil {
+		return l.parker.wait(set)
+	}
 	_, err := unix.Poll(set, timeout)
 	return err
 }
