@@ -214,7 +214,7 @@ func (s *scenario) takes(t *testing.T, name string) takes {
 	}
 	heap := func(what string) uint64 { return uint64(s.metric(t, "go_memstats_heap_"+what+"_bytes")) }
 	inUse, garbage := heap("inuse"), heap("alloc")
-	kept := heap("idle") - heap("released")
+	kept := int64(heap("idle")) - int64(heap("released")) // of two scrapes
 	live := s.liveHeap(t, name)
 	t.Logf("%s: %d MiB resident; heap in use %d, of which objects %d, of these live %d; idle and not given back %d",
 		name, resident>>20, inUse>>20, garbage>>20, live>>20, kept>>20)

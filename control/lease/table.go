@@ -415,35 +415,6 @@ func (t *table) takeStale(n int) []key {
 
 // edit and editDevice return what they are given, to be changed by the caller.
 
-func (t *table) edit(l *lease) *lease {
-	old := *l
-	t.undo = append(t.undo, func() { *l = old })
-	return l
-}
-
-func (t *table) editDevice(d *device) *device {
-	old := *d
-	t.undo = append(t.undo, func() { *d = old })
-	return d
-}
-
-func (t *table) link(q *queue, l *lease) {
-	t.edit(l)
-	if q.tail != nil {
-		t.edit(q.tail)
-	}
-	q.push(l)
-}
-
-func (t *table) unlink(q *queue, l *lease) {
-	for _, neighbour := range []*lease{l.prev, l, l.next} {
-		if neighbour != nil {
-			t.edit(neighbour)
-		}
-	}
-	q.remove(l)
-}
-
 // restore puts back what the file says. rebuild has to follow.
 func (t *table) restore(k key, e entry) error {
 	l := t.newLease(lease{key: k, since: e.since, used: e.used})
