@@ -33,7 +33,7 @@ const (
 	crowdIdle = 30 * time.Second
 	// crowdSession is what a session may take, resident and in BPF maps, in octets,
 	// beside crowdOnce: queues, tables that are bounded, and pages of the program.
-	crowdSession = 5 << 10
+	crowdSession = 4 << 10
 	crowdOnce    = 24 << 20
 )
 
