@@ -24,7 +24,7 @@ import (
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // The harness runs two machines, "dev" the initiator and "gw" the responder,

@@ -8,7 +8,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/ikecrypto"
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // An IKE SA that is up and has nothing to do is laid to rest: what only it has

@@ -11,7 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // layToRest lays a machine to rest, if it can, and wakes it: nothing may be

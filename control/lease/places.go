@@ -1,6 +1,6 @@
 package lease
 
-import "github.com/roamgate/roamgate/slab"
+import "github.com/roamgate/roamgate/dataplane/slab"
 
 // places are where a table has its leases and devices. What a batch drops can come
 // back by a rollback, so it is given back when that is over.

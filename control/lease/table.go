@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 const (

@@ -8,7 +8,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/admit"
 	"github.com/roamgate/roamgate/control/ike"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // evidence is admit.Evidence as it is kept for decisions to come: the device's

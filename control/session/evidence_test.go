@@ -15,7 +15,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // certificates of one issuer, each with its own key, serial number and name.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 const (

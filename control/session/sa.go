@@ -11,7 +11,7 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/ikewire"
 	"github.com/roamgate/roamgate/control/lease"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // stepper is what a shard needs of an *ike.Machine.

@@ -9,7 +9,7 @@ import (
 	"github.com/roamgate/roamgate/control/ike"
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // session of a device: what stays when its IKE SA is rekeyed. Its shard's

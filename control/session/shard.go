@@ -11,7 +11,7 @@ import (
 	"github.com/roamgate/roamgate/control/lease"
 	"github.com/roamgate/roamgate/control/ticket"
 	"github.com/roamgate/roamgate/dataplane"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 const (

@@ -17,7 +17,7 @@ import (
 	"slices"
 
 	"github.com/roamgate/roamgate/bpf/acl"
-	"github.com/roamgate/roamgate/slab"
+	"github.com/roamgate/roamgate/dataplane/slab"
 )
 
 // Group is in force, or was when its devices came into it. Own is the enforcer's.
