@@ -251,7 +251,7 @@ func openJournal(path string) (*journal, error) {
 		return nil, err
 	}
 	info, err := f.Stat()
-	j := &journal{disk: journalFile{f}, half: journalHalf}
+	j := &journal{disk: newJournalFile(f), half: journalHalf}
 	if err == nil {
 		j.allocated = int(min(info.Size(), 2*journalHalf)) / frameAlign * frameAlign
 		err = errors.Join(f.Chmod(0o600), j.allocate(journalStep), f.Sync(), syncDir(path))
