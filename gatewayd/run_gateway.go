@@ -134,9 +134,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 		}
 	}
 
-	leases := built.Leases
-	leases.Log = logger
-	registry, err := lease.Open(filepath.Join(stateDir, "leases.db"), leases)
+	registry, err := lease.Open(filepath.Join(stateDir, "leases.db"), built.Leases)
 	if err != nil {
 		return fmt.Errorf("leases in %s: %w", stateDir, err)
 	}

@@ -2,7 +2,6 @@ package lease
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"math"
 	"net/netip"
@@ -34,9 +33,6 @@ type Config struct {
 	// SaveInterval is how long the time of last use may be only in memory; 0
 	// means ten minutes. Not changed by Reconfigure.
 	SaveInterval time.Duration
-	// Log is told of a journal that can't be made or doesn't count. nil: nobody
-	// is. Not changed by Reconfigure.
-	Log *slog.Logger
 }
 
 // Validate returns an error that wraps ErrConfig and names the value that is

@@ -46,38 +46,19 @@
 // # What is on disk
 //
 // An answer is given after the assignment it reports is on disk. Requests that
-// wait together share one write; a reconnect that changes no assignment causes
-// none. When an address was last used is written in batches, every
+// wait together share one transaction; a reconnect that changes no assignment
+// causes none. When an address was last used is written in batches, every
 // Config.SaveInterval and by Close. After a crash the order of addresses by
 // last use is therefore right except for what happened within that interval;
 // an address known to have been live counts as used until the last write.
 // Sessions don't survive a restart: all leases are idle after Open.
 //
-// A batch is one frame of a journal: one write, one sync. It is there as a whole
-// or not at all, so no address is between two devices whenever power fails. From
-// time to time what the journal says is written into the lease file, a bbolt
-// database; Close does so too, and removes the journal. What a damaged journal
-// can't tell is a last frame that was spoiled after its sync from one whose write
-// was cut: it is dropped. Any other frame that is missing is [ErrCorrupt].
-//
-// While a batch is being written nothing is decided: requests wait, and are the
-// next batch. So nothing is ever built on what may not come true. A batch that
-// can't be written is taken back and carried out again without what needs
-// writing, so that a full disk keeps no device out that has a lease. Such a batch
-// may be on disk nevertheless, or come there by a later write of the kernel's. Two
-// rules make that harmless: its addresses are part of the next write, whatever
-// the table says of them then; and the next write isn't appended to the journal
-// but is a transaction of all that the lease file lacks, with a new life of the
-// journal, in which frames of before count no more. Until one succeeds, a crash
-// finds what was acknowledged, or that and one refused batch as a whole, which
-// nobody was told of.
-//
 // # Parts
 //
-// table.go decides and does no I/O, reads no clock; space.go knows pools; file.go
-// is the lease file, journal.go the journal, store.go has both; loop.go is the one
-// goroutine that owns them. What doesn't live here: who may connect (package
-// admit), what is done with an address (package session).
+// table.go decides and does no I/O, reads no clock; space.go knows pools;
+// store.go is the file; registry.go is the one goroutine that owns them. What
+// doesn't live here: who may connect (package admit), what is done with an
+// address (package session).
 //
 // A lease takes about 270 octets of memory with a device name of 36 octets,
 // measured over a million.

@@ -151,7 +151,7 @@ func (r *Registry) commit(keys []key, now int64) error {
 	if len(r.unsaved) == 0 {
 		return nil
 	}
-	if err := r.store.write(entries(r.table, r.unsaved), now); err != nil {
+	if err := r.store.write(r.table, r.unsaved, now); err != nil {
 		r.writeErrors++
 		return err
 	}
@@ -186,8 +186,8 @@ func (r *Registry) finish() {
 	for more := true; more && err == nil; {
 		more, err = r.save()
 	}
-	if err == nil {
-		err = r.store.finish(r.table.live > 0, time.Now().UnixNano())
+	if err == nil && r.table.live > 0 {
+		err = r.store.write(r.table, nil, time.Now().UnixNano())
 	}
 	if err != nil {
 		err = fmt.Errorf("%w: %s: %w", ErrStore, r.path, err)
@@ -201,9 +201,6 @@ func (r *Registry) publish() {
 		Assigned: t.assigned, Outside: t.outside, Live: t.live,
 		Exhausted: t.exhausted, Displaced: t.displaced, Reassigned: t.reassigned,
 		Writes: r.writes, WriteErrors: r.writeErrors,
-	}
-	if r.store != nil {
-		s.WriteErrors += r.store.failedFolds.Load()
 	}
 	for f := range t.spaces {
 		s.Capacity[f] = t.spaces[f].capacity

@@ -3,7 +3,6 @@ package lease
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -34,13 +33,6 @@ func newModel(usable []netip.Addr) *model {
 		wished:  make(map[string]int64),
 		maxFree: maxFree,
 	}
-}
-
-// clone is for what may not come true.
-func (m *model) clone() *model {
-	c := *m
-	c.owner, c.unused, c.live, c.wished = maps.Clone(m.owner), maps.Clone(m.unused), maps.Clone(m.live), maps.Clone(m.wished)
-	return &c
 }
 
 // reconfigure looks from the first address on again.

@@ -2,7 +2,6 @@ package lease
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -107,8 +106,7 @@ type Stats struct {
 	Displaced uint64
 	// Reassigned addresses: taken from an idle device because none was free.
 	Reassigned uint64
-	// Writes are batches on disk, WriteErrors those that failed, and failed
-	// transactions that write half of the journal into the lease file.
+	// Writes are transactions on disk, WriteErrors those that failed.
 	Writes, WriteErrors uint64
 }
 
@@ -167,9 +165,6 @@ func Open(path string, cfg Config) (*Registry, error) {
 		table:        newTable(spaces),
 		unsaved:      make(map[key]struct{}),
 	}
-	if r.config.Log == nil {
-		r.config.Log = slog.New(slog.DiscardHandler)
-	}
 	if r.queue == 0 {
 		r.queue = defaultQueue
 	}
@@ -177,7 +172,7 @@ func Open(path string, cfg Config) (*Registry, error) {
 		r.saveInterval = defaultSaveInterval
 	}
 	if path != "" {
-		if r.store, err = openStore(path, r.table, r.config.Log); err != nil {
+		if r.store, err = openStore(path, r.table); err != nil {
 			return nil, err
 		}
 	}

@@ -1,208 +1,237 @@
 package lease
 
 import (
+	"encoding/binary"
 	"errors"
-	"log/slog"
-	"maps"
-	"math/rand/v2"
+	"fmt"
+	"net/netip"
 	"os"
-	"sync/atomic"
+	"path/filepath"
+	"runtime/debug"
+	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
-// store is what is on disk: the lease file, and the journal that each batch is
-// appended to. The file is a checkpoint: it has everything up to a frame of the
-// journal, and frames after that come on top. There are two ways from the one to
-// the other:
+// The file is a bbolt database with two buckets, all numbers in network order:
 //
-//   - a fold: when a half of the journal is full, what its frames said is written
-//     into the file while the loop goes on with the other half. A half is written
-//     over when its fold is on disk, so what the file lacks is always in the
-//     journal.
-//   - a checkpoint, which the loop waits for: a transaction of all that the file
-//     lacks and of the batch itself. A new life of the journal begins with it, so
-//     that no frame of before counts any more. It is the first write after Open,
-//     the last one, the one of a batch that is larger than half a journal, and the
-//     one after any failure.
+//	meta       "version" -> 4 octets; "written" -> time of the last write, 8 octets
+//	addresses  address, 4 or 16 octets -> entry
 //
-// The last is the rule for errors: a write that failed may be on disk or not, and
-// both is right as long as nothing is built on either. So after one the journal
-// isn't appended to; the next write is a checkpoint, until one succeeds.
+// Time is Unix time in nanoseconds. The address is the key, so that the file
+// can't give one to two devices.
+const fileVersion = 1
+
+var (
+	bucketMeta      = []byte("meta")
+	bucketAddresses = []byte("addresses")
+	keyVersion      = []byte("version")
+	keyWritten      = []byte("written")
+)
+
+// entry is what the file says about an address: 1 octet of flags, 8 since,
+// 8 used, then the name of the device, empty for a free address.
+type entry struct {
+	live        bool
+	since, used int64
+	device      string
+}
+
+const (
+	entryHeader = 17
+	flagLive    = 1
+)
+
+func (e entry) append(b []byte) []byte {
+	var flags byte
+	if e.live {
+		flags |= flagLive
+	}
+	b = append(b, flags)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.since))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.used))
+	return append(b, e.device...)
+}
+
+func parseEntry(b []byte) (entry, error) {
+	if len(b) < entryHeader || len(b) > entryHeader+maxDevice {
+		return entry{}, fmt.Errorf("entry of %d octets", len(b))
+	}
+	if b[0]&^flagLive != 0 {
+		return entry{}, fmt.Errorf("unknown flags %#x", b[0])
+	}
+	e := entry{
+		live:   b[0]&flagLive != 0,
+		since:  int64(binary.BigEndian.Uint64(b[1:])),
+		used:   int64(binary.BigEndian.Uint64(b[9:])),
+		device: string(b[entryHeader:]),
+	}
+	if e.live && e.device == "" {
+		return entry{}, errors.New("free address is marked live")
+	}
+	return e, nil
+}
+
+func parseKey(b []byte) (key, error) {
+	switch len(b) {
+	case 4:
+		return keyOf(netip.AddrFrom4([4]byte(b))), nil
+	case 16:
+		if a := netip.AddrFrom16([16]byte(b)); !a.Is4In6() {
+			return keyOf(a), nil
+		}
+	}
+	return key{}, fmt.Errorf("%x is not an address", b)
+}
+
+// store is the file. A nil store keeps nothing.
 type store struct {
-	path string
-	log  *slog.Logger
-	db   *bbolt.DB
-	// put is putChanges, and in tests one that fails.
-	put func(*bbolt.DB, map[key]change, position) error
-	// journal is nil before the first write, and where it can't be made.
-	journal *journal
-	// since is what the half in use says, or what was found in the journal by
-	// Open, and written the time of its last frame.
-	since   map[key]change
-	written int64
-	// folding is what the other half says, as long as the file doesn't, and
-	// folded has the end of the fold under way; nil: there is none, or it failed.
-	folding map[key]change
-	folded  chan error
-	// failedFolds is for the statistics.
-	failedFolds atomic.Uint64
+	db *bbolt.DB
 }
 
-var errFold = errors.New("half of the journal couldn't be written into the lease file")
-
-func journalPath(path string) string { return path + ".journal" }
-
-// openStore opens or makes the file, and restores t from it and its journal.
-func openStore(path string, t *table, log *slog.Logger) (*store, error) {
-	db, since, err := openFile(path, t, log)
-	if err != nil {
-		return nil, err
-	}
-	if since == nil {
-		since = make(map[key]change)
-	}
-	return &store{path: path, log: log, db: db, put: putChanges, since: since}, nil
-}
-
-// entries returns what the file is to say about these addresses.
-func entries(t *table, keys map[key]struct{}) map[key]change {
-	changes := make(map[key]change, len(keys))
-	for k := range keys {
-		l := t.leases[k]
-		if l == nil {
-			changes[k] = change{gone: true}
-			continue
+// openStore opens or makes the file, and restores t from it.
+func openStore(path string, t *table) (st *store, err error) {
+	// A damaged page can lead bbolt to an index or a mapping that doesn't
+	// exist.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var db *bbolt.DB
+	defer func() {
+		if r := recover(); r != nil {
+			st, err = nil, damaged(path, fmt.Errorf("%v", r))
+			if db != nil {
+				err = errors.Join(err, db.Close())
+			}
 		}
-		e := entry{live: l.live(), since: l.since, used: l.used}
-		if l.device != nil {
-			e.device = l.device.name
-		}
-		changes[k] = change{entry: e}
-	}
-	return changes
-}
-
-// write returns when these changes are on disk. If it fails, they may be or not.
-func (s *store) write(changes map[key]change, now int64) error {
-	j := s.journal
-	if j == nil || j.life == 0 {
-		return s.checkpoint(changes, now)
-	}
-	frame := j.frame(changes, now)
-	if !j.fits(frame) {
-		if len(frame) > j.half || s.settle() != nil {
-			return s.checkpoint(changes, now)
-		}
-		s.fold()
-	}
-	if err := j.append(frame); err != nil {
-		j.life = 0
-		return err
-	}
-	maps.Copy(s.since, changes)
-	s.written = now
-	return nil
-}
-
-// fold begins to write the half in use into the file, and turns to the other one.
-// There must be no other fold.
-func (s *store) fold() {
-	changes, folded := s.since, make(chan error, 1)
-	p := position{life: s.journal.life, sequence: s.journal.sequence, written: s.written}
-	go func() {
-		err := s.put(s.db, changes, p)
-		if err != nil {
-			s.failedFolds.Add(1)
-		}
-		folded <- err
 	}()
-	s.folding, s.folded, s.since = changes, folded, make(map[key]change)
-	s.journal.turn()
-}
-
-// settle waits for the end of a fold, if there is one. With an error the other
-// half must not be written over.
-func (s *store) settle() error {
-	if s.folded != nil {
-		if err := <-s.folded; err == nil {
-			s.folding = nil
-		}
-		s.folded = nil
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("%w: %s", ErrLocked, path)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%w: %s: %w; move it away or name another file", ErrForeign, path, err)
+	case errors.Is(err, berrors.ErrChecksum):
+		return nil, damaged(path, err)
+	case err != nil:
+		return nil, fmt.Errorf("open lease file %s: %w", path, err)
 	}
-	if s.folding != nil {
-		return errFold
+	// A file that somebody else made may be open to all.
+	err = os.Chmod(path, 0o600)
+	if err == nil {
+		err = loadStore(db, path, t)
 	}
-	return nil
-}
-
-// checkpoint writes these changes and all that the file lacks into it, and begins
-// a new life of the journal.
-func (s *store) checkpoint(changes map[key]change, now int64) error {
-	life, err := s.commit(changes, now)
 	if err != nil {
-		return err
+		return nil, errors.Join(err, db.Close())
 	}
-	if s.journal == nil {
-		if s.journal, err = openJournal(journalPath(s.path)); err != nil {
-			s.log.Warn("no journal of leases; the lease file is written each time", slog.Any("error", err))
+	return &store{db: db}, nil
+}
+
+func loadStore(db *bbolt.DB, path string, t *table) error {
+	fresh := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		if k, _ := tx.Cursor().First(); k == nil {
+			fresh = true
 			return nil
 		}
+		return readFile(tx, path, t)
+	})
+	if err != nil || !fresh {
+		return err
 	}
-	s.journal.begin(life)
-	return nil
+	if err := db.Update(initFile); err != nil {
+		return fmt.Errorf("make lease file %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
 }
 
-func (s *store) commit(changes map[key]change, now int64) (life uint64, err error) {
-	_ = s.settle() // what failed is in folding
-	all := maps.Clone(s.since)
-	for k, c := range s.folding {
-		if _, newer := all[k]; !newer {
-			all[k] = c
-		}
+func initFile(tx *bbolt.Tx) error {
+	if _, err := tx.CreateBucket(bucketAddresses); err != nil {
+		return err
 	}
-	maps.Copy(all, changes)
-	if s.journal != nil {
-		s.journal.life = 0
-	}
-	for life == 0 {
-		life = rand.Uint64()
-	}
-	if err := s.put(s.db, all, position{life: life, written: now}); err != nil {
-		return 0, err
-	}
-	s.folding, s.since = nil, make(map[key]change)
-	return life, nil
-}
-
-// finish leaves everything in the file and no journal. With live, the file says
-// that it was written now. The write before must not have failed: what the file
-// got of it would be mixed with what was before it.
-func (s *store) finish(live bool, now int64) error {
-	err := s.settle()
-	if live || err != nil || len(s.since) > 0 {
-		_, err = s.commit(nil, now)
-	}
+	meta, err := tx.CreateBucket(bucketMeta)
 	if err != nil {
 		return err
 	}
-	return removeJournal(journalPath(s.path))
+	if err := meta.Put(keyVersion, binary.BigEndian.AppendUint32(nil, fileVersion)); err != nil {
+		return err
+	}
+	return meta.Put(keyWritten, make([]byte, 8))
 }
 
-// close leaves the files as they are.
-func (s *store) close() error {
-	_ = s.settle() // what failed is in the journal
-	var err error
-	if s.journal != nil {
-		err = s.journal.disk.Close()
+// syncDir makes the name of a new file durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, s.db.Close())
+	return errors.Join(d.Sync(), d.Close())
 }
 
-func removeJournal(path string) error {
-	err := os.Remove(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+func readFile(tx *bbolt.Tx, path string, t *table) error {
+	meta, addresses := tx.Bucket(bucketMeta), tx.Bucket(bucketAddresses)
+	if meta == nil || len(meta.Get(keyVersion)) != 4 {
+		return fmt.Errorf("%w: %s; move it away or name another file", ErrForeign, path)
 	}
-	return errors.Join(err, syncDir(path))
+	if v := binary.BigEndian.Uint32(meta.Get(keyVersion)); v != fileVersion {
+		return fmt.Errorf("%w: %s has version %d, this gatewayd reads %d; use the gatewayd that wrote it or move the file away",
+			ErrVersion, path, v, fileVersion)
+	}
+	if addresses == nil {
+		return damaged(path, errors.New("bucket of addresses is missing"))
+	}
+	if len(meta.Get(keyWritten)) != 8 {
+		return damaged(path, errors.New("time of the last write is missing"))
+	}
+	written := int64(binary.BigEndian.Uint64(meta.Get(keyWritten)))
+	err := addresses.ForEach(func(k, v []byte) error {
+		address, err := parseKey(k)
+		if err != nil {
+			return err
+		}
+		e, err := parseEntry(v)
+		if err != nil {
+			return fmt.Errorf("%v: %w", address.addr(), err)
+		}
+		if e.live {
+			e.used = max(e.used, written)
+		}
+		return t.restore(address, e)
+	})
+	if err != nil {
+		return damaged(path, err)
+	}
+	return nil
 }
+
+func damaged(path string, err error) error {
+	return fmt.Errorf("%w: %s: %w; move it away to start with no leases, or restore a copy", ErrCorrupt, path, err)
+}
+
+// write puts what the table says of these addresses into the file, in one
+// transaction that is on disk when write returns nil.
+func (s *store) write(t *table, keys map[key]struct{}, now int64) error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		addresses := tx.Bucket(bucketAddresses)
+		for k := range keys {
+			name := k.addr().AsSlice()
+			l := t.leases[k]
+			if l == nil {
+				if err := addresses.Delete(name); err != nil {
+					return err
+				}
+				continue
+			}
+			e := entry{live: l.live(), since: l.since, used: l.used}
+			if l.device != nil {
+				e.device = l.device.name
+			}
+			value := e.append(nil)
+			if err := addresses.Put(name, value); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(keyWritten, binary.BigEndian.AppendUint64(nil, uint64(now)))
+	})
+}
+
+func (s *store) close() error { return s.db.Close() }

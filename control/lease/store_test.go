@@ -1,15 +1,17 @@
 package lease
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -20,7 +22,9 @@ func TestWriteFailure(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases.db")
 	r := open(t, path, pool24)
 	home := mustAcquire(t, r, "known", 1).Address
-	fillDisk(t, r, true)
+	if err := r.do(func() { r.store.db.Close() }); err != nil {
+		t.Fatal(err)
+	}
 
 	for s := SessionID(2); s < 5; s++ {
 		_, err := acquire(r, Request{Device: "new", Session: s})
@@ -43,7 +47,16 @@ func TestWriteFailure(t *testing.T) {
 	}
 
 	// The disk is back: the address that was refused is still free.
-	fillDisk(t, r, false)
+	err := r.do(func() {
+		db, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		r.store.db = db
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if g := mustAcquire(t, r, "new", 6); g.Address != home.Next() {
 		t.Fatalf("%+v", g)
 	}
@@ -52,25 +65,15 @@ func TestWriteFailure(t *testing.T) {
 	}
 }
 
-// fullDisk takes nothing.
-type fullDisk struct{ disk }
-
-func (fullDisk) WriteAt([]byte, int64) (int, error) { return 0, syscall.ENOSPC }
-
 func TestFileIsPrivateAndLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "leases.db")
-	for _, name := range []string{path, journalPath(path)} {
-		if err := os.WriteFile(name, nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	r := open(t, path, pool24)
-	mustAcquire(t, r, "d", 1)
-	for _, name := range []string{path, journalPath(path)} {
-		info, err := os.Stat(name)
-		if err != nil || info.Mode().Perm() != 0o600 {
-			t.Fatalf("%s: %v, %v", name, info.Mode(), err)
-		}
+	open(t, path, pool24)
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info.Mode(), err)
 	}
 	if _, err := Open(path, pool24); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), path) {
 		t.Fatal(err)
@@ -190,6 +193,75 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	if found < 5 {
 		t.Fatalf("only %d overwritten pages were noticed", found)
+	}
+}
+
+// kill: a process that hands out addresses is killed at a random moment. Each
+// answer that it gave is in its file.
+func TestKill(t *testing.T) {
+	if path := os.Getenv("LEASE_TEST_KILL"); path != "" {
+		handOut(path)
+		return
+	}
+	for range 3 {
+		path := filepath.Join(t.TempDir(), "leases.db")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKill$", "-test.count=1")
+		cmd.Env = append(os.Environ(), "LEASE_TEST_KILL="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		answers := make(map[string]string)
+		lines := bufio.NewScanner(out)
+		for killAt := 50 + rand.IntN(1000); lines.Scan(); {
+			if device, address, ok := strings.Cut(lines.Text(), " "); ok && strings.HasPrefix(device, "device-") {
+				answers[device] = address
+			}
+			if len(answers) == killAt {
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Fatal("the process ended by itself")
+		}
+		r := open(t, path, Config{Pools: prefixes("10.0.0.0/8")})
+		for _, l := range r.List() {
+			if a := answers[l.Device]; a != "" && a != l.Address.String() {
+				t.Errorf("%s was answered %s, the file says %v", l.Device, a, l.Address)
+			}
+			delete(answers, l.Device)
+		}
+		if len(answers) > 0 {
+			t.Fatalf("%d answers are not in the file", len(answers))
+		}
+	}
+}
+
+// handOut runs in the process that is killed, for a minute at most.
+func handOut(path string) {
+	r, err := Open(path, Config{Pools: prefixes("10.0.0.0/8")})
+	if err != nil {
+		panic(err)
+	}
+	for i, end := 0, time.Now().Add(time.Minute); time.Now().Before(end); i++ {
+		device := fmt.Sprintf("device-%d", i)
+		answer := func(g Grant, err error) {
+			if err == nil {
+				fmt.Fprintf(os.Stdout, "%s %v\n", device, g.Address)
+			}
+		}
+		if i%10 == 0 {
+			if g, err := acquire(r, Request{Device: device, Session: 1}); err == nil {
+				answer(g, nil)
+			}
+			continue
+		}
+		r.Acquire(Request{Device: device, Session: 1}, answer)
 	}
 }
 
