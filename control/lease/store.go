@@ -118,6 +118,11 @@ func openStore(path string, t *table) (st *store, err error) {
 	// A file that somebody else made may be open to all.
 	err = os.Chmod(path, 0o600)
 	if err == nil {
+		// A gatewayd that was killed may have left a transaction in the kernel's
+		// memory only. What is read here is answered without another write.
+		err = db.Sync()
+	}
+	if err == nil {
 		err = loadStore(db, path, t)
 	}
 	if err != nil {
