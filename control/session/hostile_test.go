@@ -47,3 +47,33 @@ func TestHostileForgottenChild(t *testing.T) {
 		}
 	})
 }
+
+// An IKE SA that is to be forgotten, because its session has too many, may carry the
+// session before that is done: then it stays, for its place is handed out again.
+func TestCarrierIsNotForgotten(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		m := w.open(1)
+		w.up(m, ike.Summary{Device: "phone", Inbound: 1})
+		next := ike.NewResponder(nil, 0, 0)
+		w.emit(m, ike.Spawned{Next: next, InitiatorSPI: 77, ResponderSPI: m.spi + 1})
+		rival := &script{spi: m.spi + 1}
+		sh := w.shardOf(m)
+		var phone *session
+		w.on(sh, func(time.Time) {
+			s := sh.machines[rival.spi]
+			sh.mail.put(forgetSA{s.spi})
+			sh.rekeyed(sh.machines[m.spi], ike.Rekeyed{Next: next})
+			phone, s.machine = s.session, rival
+		})
+		other := w.open(2)
+		before := other.count()
+		if phone.current.machine != stepper(rival) || sh.machines[rival.spi] != phone.current {
+			t.Fatalf("the session is carried by %x, want %x", phone.current.spi, rival.spi)
+		}
+		w.server.Kill(func(i Info) bool { return i.Device == "phone" })
+		w.settled()
+		if _, ok := rival.last().(ike.Close); !ok || other.count() != before {
+			t.Errorf("killed: its own IKE SA was told %v, another's %v", rival.inputs, other.inputs[before:])
+		}
+	})
+}

@@ -127,6 +127,9 @@ func (sh *shard) forget(s *sa) {
 	if sh.machines[s.spi] != s {
 		return // twice
 	}
+	if s.carries() && !s.session.over {
+		return // its session would point to a place that somebody else gets
+	}
 	sh.uncount(s)
 	sh.initOver(s)
 	delete(sh.machines, s.spi)

@@ -167,11 +167,14 @@ func (sh *shard) spawned(s *sa, o ike.Spawned) {
 	}
 }
 
-// forgetSA ends a machine at once. It is closed first, so that nothing of it
-// stays in the data plane.
+// forgetSA ends a machine at once, unless it carries a session by now. It is closed
+// first, so that nothing of it stays in the data plane.
 type forgetSA struct{ spi uint64 }
 
 func (f forgetSA) deliver(sh *shard, now time.Time) {
+	if s := sh.machines[f.spi]; s == nil || s.carries() && !s.session.over {
+		return
+	}
 	closeSA{f.spi, ike.Close{Reason: ike.CloseRekeyed}}.deliver(sh, now)
 	if s := sh.machines[f.spi]; s != nil {
 		sh.forget(s)

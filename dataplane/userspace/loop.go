@@ -263,9 +263,7 @@ func (l *loop) runCommands() (worked bool) {
 
 // sleep waits for input or a command, and notes what can be read.
 func (l *loop) sleep() {
-	if l.alone {
-		l.giveWay()
-	}
+	busy := l.alone && l.giveWay()
 	l.ciphers.bury()
 	if l.ended {
 		return
@@ -275,7 +273,7 @@ func (l *loop) sleep() {
 		set = set[:pollWake+1]
 	}
 	timeout := -1
-	if !l.called.CompareAndSwap(notCalled, asleep) {
+	if busy || !l.called.CompareAndSwap(notCalled, asleep) {
 		timeout = 0
 	}
 	err := l.poll(set, timeout)
@@ -291,19 +289,28 @@ func (l *loop) sleep() {
 
 // giveWay lets everybody else run who can, and carries out what comes of it. Where
 // there is one processor that is what the loop would wait for. Sockets aren't
-// left alone for longer than others take for one turn.
-func (l *loop) giveWay() {
+// left alone for longer than others take for one turn. It returns whether anybody
+// did run: then the loop doesn't sleep, for who waits by the scheduler is called
+// when nobody else has something to do, or by its monitor after 10 ms.
+func (l *loop) giveWay() (busy bool) {
 	for began := l.config.Now(); ; {
+		before := l.config.Now()
 		runtime.Gosched()
 		l.called.Store(notCalled)
-		if !l.runCommands() || l.ended || l.config.Now().Sub(began) > longTurn {
-			return
+		now := l.config.Now()
+		busy = now.Sub(before) > noTurn
+		if !l.runCommands() || l.ended || now.Sub(began) > longTurn {
+			return busy
 		}
 	}
 }
 
-// longTurn is a turn of others after which there may be something in the sockets.
-const longTurn = 100 * time.Microsecond
+const (
+	// longTurn is a turn of others after which there may be something in the sockets.
+	longTurn = 100 * time.Microsecond
+	// noTurn is what giving way takes at most where nobody wants to run.
+	noTurn = 5 * time.Microsecond
+)
 
 // insideFailed stops polling the inside device once it is gone, which poll
 // would report without end.

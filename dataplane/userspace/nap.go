@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"errors"
 	"time"
 	"unsafe"
 
@@ -23,7 +24,13 @@ func (l *loop) poll(set []unix.PollFd, timeout int) error {
 		}
 	}
 	if timeout < 0 && l.parker != nil {
-		return l.parker.wait(set)
+		err := l.parker.wait(set)
+		if err == nil || errors.Is(err, unix.EINTR) {
+			return err
+		}
+		// The scheduler can't wait for it, for want of watches perhaps.
+		l.parker.close()
+		l.parker = nil
 	}
 	_, err := unix.Poll(set, timeout)
 	return err
