@@ -57,7 +57,7 @@ func (o *office) want(err, want error) {
 // suite runs on both engines.
 var suite = map[string]func(*testing.T, *database.DB){
 	"grants": testGrants, "first": testFirst, "tokens": testTokens, "instances": testInstances, "log": testLog, "pages": testPages,
-	"makers of tokens": testMakers, "tampering": testTampering, "append only": testAppendOnly, "several servers": testServers, "long text": testLongText,
+	"makers of tokens": testMakers, "tokens that lost their roles": testPowerless, "chain of makers": testChain, "tampering": testTampering, "append only": testAppendOnly, "several servers": testServers, "long text": testLongText,
 }
 
 func TestSuite(t *testing.T) {
