@@ -104,6 +104,15 @@ func TestMigrations(t *testing.T) {
 		if all, err := o.Tokens(t.Context(), "", 0); err != nil || len(all) != 1 || all[0].Name != "ci" || all[0].Roles != access.SetOf(access.Device) {
 			t.Errorf("tokens %+v, %v", all, err)
 		}
+		// As README says: an older token goes with its maker's leave to give roles.
+		alice := access.Subject{Kind: access.ByCertificate, Name: "alice"}
+		_, err = o.Revoke(t.Context(), alice, access.Server)
+		o.must(err)
+		if all, err := o.Tokens(t.Context(), "", 0); err != nil || all[0].May != access.Nobody {
+			t.Errorf("tokens of who was server administrator %+v, %v", all, err)
+		}
+		_, _, err = o.Grant(t.Context(), alice, access.Server, root)
+		o.must(err)
 		if n, err := o.Verify(t.Context(), 0, nil); err != nil || n != 1 {
 			t.Errorf("%d entries, %v", n, err)
 		}
