@@ -84,8 +84,8 @@ func (s *enrollmentServer) makeFaces(ctx context.Context, cfg *config.Config, bu
 	}
 	if e.Protocols.SCEP {
 		if s.registrar, err = newRegistrar(ctx, registrarOptions{
-			base:   filepath.Join(filepath.Dir(cfg.Path(e.KeyFile)), "scep"),
-			issuer: issuer.Certificate(),
+			base:  filepath.Join(filepath.Dir(cfg.Path(e.KeyFile)), "scep"),
+			chain: chain(),
 			certify: func(ctx context.Context, r ca.Request) (*x509.Certificate, error) {
 				issued, err := s.service.Certify(ctx, directory.By{Name: "server"}, r)
 				return issued.Certificate, err

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,16 +30,19 @@ const (
 )
 
 // registrar keeps the registration authority of SCEP: a key and a certificate,
-// in files beside the key of the database.
+// in files beside the key of the database. Writing the certificate decides that it
+// is replaced: the new key waits in a third file for it, so that whatever fails, or
+// is killed, leaves the pair of before or the new one.
 type registrar struct {
 	registrarOptions
 	current atomic.Pointer[scep.Authority]
 }
 
 type registrarOptions struct {
-	// base of the files' names: .key and .pem.
-	base    string
-	issuer  *x509.Certificate
+	// base of the files' names: .key and .pem, and .key.new between the two.
+	base string
+	// chain from the issuing CA to the root.
+	chain   []*x509.Certificate
 	certify func(context.Context, ca.Request) (*x509.Certificate, error)
 	log     *slog.Logger
 }
@@ -63,9 +67,15 @@ func newRegistrar(ctx context.Context, o registrarOptions) (*registrar, error) {
 // authority of now.
 func (r *registrar) authority() scep.Authority { return *r.current.Load() }
 
-// good says whether it may go on for some time.
+// good says whether it may go on for some time, or to its end because another one
+// wouldn't outlive it.
 func (r *registrar) good(ra scep.Authority) bool {
-	return time.Until(ra.Certificate.NotAfter) > raEnding && ra.Certificate.CheckSignatureFrom(r.issuer) == nil
+	if ra.Certificate.CheckSignatureFrom(r.chain[0]) != nil {
+		return false
+	}
+	end := ra.Certificate.NotAfter
+	left := time.Until(end)
+	return left > raEnding || left > 0 && slices.ContainsFunc(r.chain, func(above *x509.Certificate) bool { return !end.Before(above.NotAfter) })
 }
 
 // run renews it in time until ctx ends. What fails is tried again an hour later.
@@ -102,16 +112,18 @@ func (r *registrar) replace(ctx context.Context) error {
 		return err
 	}
 	defer clear(text)
-	// Whoever is killed between the two leaves no pair, and makes one when started.
-	if err := ca.WriteFile(r.base+".key", text, 0o600, true); err != nil {
+	if err := ca.WriteFile(r.base+newKey, text, 0o600, true); err != nil {
 		return err
 	}
 	if err := ca.WriteFile(r.base+".pem", ca.EncodeCertificates(certificate), 0o644, true); err != nil {
 		return err
 	}
 	r.current.Store(&scep.Authority{Certificate: certificate, Key: key})
-	return nil
+	return os.Rename(r.base+newKey, r.base+".key")
 }
+
+// newKey ends the name of a key whose certificate may not be there yet.
+const newKey = ".key.new"
 
 // errNoPair: the key isn't that of the certificate.
 var errNoPair = errors.New("key and certificate don't belong together")
@@ -125,18 +137,30 @@ func readAuthority(base string) (ra scep.Authority, err error) {
 	if err != nil {
 		return ra, err
 	}
-	secret, err := os.ReadFile(base + ".key")
+	ra, err = readPair(base+".key", list[0])
+	if !errors.Is(err, errNoPair) && !errors.Is(err, fs.ErrNotExist) {
+		return ra, err
+	}
+	next, failure := readPair(base+newKey, list[0])
+	if failure != nil {
+		return ra, err
+	}
+	return next, os.Rename(base+newKey, base+".key")
+}
+
+func readPair(name string, certificate *x509.Certificate) (ra scep.Authority, err error) {
+	secret, err := os.ReadFile(name)
 	if err != nil {
 		return ra, err
 	}
 	defer clear(secret)
 	parsed, err := config.ParsePrivateKey(secret)
 	if err != nil {
-		return ra, fmt.Errorf("%s.key: %w", base, err)
+		return ra, fmt.Errorf("%s: %w", name, err)
 	}
 	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok || !key.PublicKey.Equal(list[0].PublicKey) {
-		return ra, fmt.Errorf("%w: %s.key and %s.pem", errNoPair, base, base)
+	if !ok || !key.PublicKey.Equal(certificate.PublicKey) {
+		return ra, fmt.Errorf("%w: %s and the certificate beside it", errNoPair, name)
 	}
-	return scep.Authority{Certificate: list[0], Key: key}, nil
+	return scep.Authority{Certificate: certificate, Key: key}, nil
 }

@@ -98,8 +98,8 @@ func (f *managerFlags) tokenCommand() *cobra.Command {
 		p, err := client.Call(c.Context(), m, api.RoleTokenList, &api.Paging{Limit: maxCompleted})
 		var names []string
 		for _, k := range p.Items {
-			if k.State == "valid" {
-				names = append(names, k.Name+"\t"+commas(k.Roles))
+			if k.State == "valid" || k.State == "powerless" {
+				names = append(names, k.Name+"\t"+commas(k.Given))
 			}
 		}
 		return names, err
@@ -108,9 +108,9 @@ func (f *managerFlags) tokenCommand() *cobra.Command {
 		f.tokenCreate(),
 		list(f, api.RoleTokenList, listOf[api.Paging, api.Token]{
 			example: "  gatewayd role token list",
-			head:    "NAME\tROLES\tSTATE\tEXPIRES\tUSED\tMADE\tBY",
+			head:    "NAME\tROLES\tGIVEN\tSTATE\tEXPIRES\tUSED\tMADE\tBY",
 			row: func(k api.Token) string {
-				return cells(k.Name, commas(k.Roles), k.State, k.Expires, k.Used, k.Created, k.By)
+				return cells(k.Name, commas(k.Roles), commas(k.Given), k.State, k.Expires, k.Used, k.Created, k.By)
 			},
 		}),
 		verb(f, api.RoleTokenRevoke, verbOf[api.RevokeToken, api.Token]{

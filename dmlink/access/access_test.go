@@ -57,7 +57,7 @@ func (o *office) want(err, want error) {
 // suite runs on both engines.
 var suite = map[string]func(*testing.T, *database.DB){
 	"grants": testGrants, "first": testFirst, "tokens": testTokens, "instances": testInstances, "log": testLog, "pages": testPages,
-	"makers of tokens": testMakers, "tampering": testTampering, "append only": testAppendOnly, "several servers": testServers, "long text": testLongText,
+	"makers of tokens": testMakers, "tokens that lost their roles": testPowerless, "chain of makers": testChain, "tampering": testTampering, "append only": testAppendOnly, "several servers": testServers, "long text": testLongText,
 }
 
 func TestSuite(t *testing.T) {
@@ -104,6 +104,15 @@ func TestMigrations(t *testing.T) {
 		if all, err := o.Tokens(t.Context(), "", 0); err != nil || len(all) != 1 || all[0].Name != "ci" || all[0].Roles != access.SetOf(access.Device) {
 			t.Errorf("tokens %+v, %v", all, err)
 		}
+		// As README says: an older token goes with its maker's leave to give roles.
+		alice := access.Subject{Kind: access.ByCertificate, Name: "alice"}
+		_, err = o.Revoke(t.Context(), alice, access.Server)
+		o.must(err)
+		if all, err := o.Tokens(t.Context(), "", 0); err != nil || all[0].May != access.Nobody {
+			t.Errorf("tokens of who was server administrator %+v, %v", all, err)
+		}
+		_, _, err = o.Grant(t.Context(), alice, access.Server, root)
+		o.must(err)
 		if n, err := o.Verify(t.Context(), 0, nil); err != nil || n != 1 {
 			t.Errorf("%d entries, %v", n, err)
 		}

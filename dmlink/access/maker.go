@@ -33,18 +33,41 @@ func (a *SQL) standing(ctx context.Context, s Subject, makers int) (Set, error) 
 // at this moment. A role that he had himself when he made it goes when his goes;
 // one that he gave without having it goes when he can't give roles any more.
 func (a *SQL) effective(ctx context.Context, k Token, makers int) (Set, error) {
-	if makers > maxMakers || !k.Revoked.IsZero() || !a.moment().Before(k.Expires) {
+	if makers > maxMakers || a.over(k) {
 		return Nobody, nil
 	}
 	maker, err := a.standing(ctx, k.By, makers)
 	if err != nil {
 		return Nobody, err
 	}
+	return k.lent(maker), nil
+}
+
+// over: revoked, or expired.
+func (a *SQL) over(k Token) bool { return !k.Revoked.IsZero() || !a.moment().Before(k.Expires) }
+
+// lent are the roles of a token whose maker has some.
+func (k Token) lent(maker Set) Set {
 	may := k.own & maker
 	if maker.Has(Server) {
 		may |= Everybody &^ k.own
 	}
-	return k.Roles & may, nil
+	return k.Roles & may
+}
+
+// mayMake refuses a token that would have more makers than effective follows.
+func (a *SQL) mayMake(ctx context.Context, by Subject) error {
+	for makers := 0; by.Kind == ByToken; makers++ {
+		if makers == maxMakers {
+			return fmt.Errorf("%w: %d tokens made one another already; have this one made by an administrator with a certificate", ErrInvalid, maxMakers)
+		}
+		k, err := a.token(ctx, by.Name)
+		if err != nil {
+			return err
+		}
+		by = k.By
+	}
+	return nil
 }
 
 // token by its name. ErrNotFound.

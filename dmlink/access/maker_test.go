@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -84,4 +85,60 @@ func testMakers(t *testing.T, db *database.DB) {
 	// root of the host gives what it doesn't have itself.
 	has("root's", create("root's", root, access.Security), access.Security)
 	has("nobody's", create("nobody's", access.Subject{}, access.Security))
+}
+
+// What is listed are the roles that a token has now, beside those it was given.
+func testPowerless(t *testing.T, db *database.DB) {
+	o, ctx := open(t, db, "home"), t.Context()
+	alice := access.Subject{Kind: access.ByCertificate, Name: "alice"}
+	_, _, err := o.Grant(ctx, alice, access.Server, root)
+	o.must(err)
+	both := access.SetOf(access.Server, access.Auditor)
+	for i, by := range []access.Subject{alice, {Kind: access.ByToken, Name: "a"}, root, root} {
+		k, _, err := o.CreateToken(ctx, "abcd"[i:i+1], both, time.Hour, by)
+		o.must(err)
+		if k.May != both {
+			t.Errorf("%s is made with %q", k.Name, k.May)
+		}
+	}
+	if k, err := o.RevokeToken(ctx, "d"); err != nil || k.May != access.Nobody {
+		t.Errorf("revoked it has %q, %v", k.May, err)
+	}
+	lists := func(when string, want ...access.Set) {
+		t.Helper()
+		all, err := o.Tokens(ctx, "", 10)
+		o.must(err)
+		for i, k := range all {
+			if k.May != want[i] || k.Roles != both {
+				t.Errorf("%s: %s has %q of %q, want %q", when, k.Name, k.May, k.Roles, want[i])
+			}
+		}
+	}
+	lists("at first", both, both, both, access.Nobody)
+	_, err = o.Revoke(ctx, alice, access.Server)
+	o.must(err)
+	lists("without alice", access.Nobody, access.Nobody, both, access.Nobody)
+	o.now = noon.Add(time.Hour)
+	lists("at the end", access.Nobody, access.Nobody, access.Nobody, access.Nobody)
+}
+
+// Each token of a chain works; the one that would not is refused.
+func testChain(t *testing.T, db *database.DB) {
+	o, ctx := open(t, db, "home"), t.Context()
+	by, made := root, 0
+	for ; made < 100; made++ {
+		name := fmt.Sprint("t", made)
+		_, secret, err := o.CreateToken(ctx, name, access.SetOf(access.Server), time.Hour, by)
+		if err != nil {
+			o.want(err, access.ErrInvalid)
+			break
+		}
+		if k, err := o.Authenticate(ctx, secret); err != nil || k.Roles != access.SetOf(access.Server) {
+			t.Fatalf("%s has %q, %v", name, k.Roles, err)
+		}
+		by = access.Subject{Kind: access.ByToken, Name: name}
+	}
+	if made != 17 {
+		t.Errorf("%d tokens in a chain, want one and 16 more", made)
+	}
 }

@@ -90,6 +90,9 @@ type Token struct {
 	// Roles that it was given. It has those that its maker may lend it: see
 	// Authenticate.
 	Roles Set
+	// May are those that it has at this moment, where Tokens, CreateToken or
+	// RevokeToken tell it.
+	May Set
 	// own are those of them that the maker had himself when he made it.
 	own     Set
 	Created time.Time

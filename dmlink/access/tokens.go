@@ -14,7 +14,8 @@ import (
 // CreateToken makes a token with roles, for a lifetime (zero: DefaultLifetime).
 // The secret is told here and never again. ErrExists: the name was used, be it
 // by a token that is over: names in the audit log mean one token for ever. One that
-// a token makes ends with it.
+// a token makes ends with it. ErrInvalid also after maxMakers tokens that made one
+// another.
 func (a *SQL) CreateToken(ctx context.Context, name string, roles Set, lifetime time.Duration, by Subject) (Token, *Secret, error) {
 	if lifetime == 0 {
 		lifetime = DefaultLifetime
@@ -26,6 +27,9 @@ func (a *SQL) CreateToken(ctx context.Context, name string, roles Set, lifetime 
 		return Token{}, nil, fmt.Errorf("%w: a token without a role may do nothing", ErrInvalid)
 	case lifetime < MinLifetime || lifetime > MaxLifetime:
 		return Token{}, nil, fmt.Errorf("%w: a lifetime of %v, must be from %v to %v", ErrInvalid, lifetime, MinLifetime, MaxLifetime)
+	}
+	if err := a.mayMake(ctx, by); err != nil {
+		return Token{}, nil, err
 	}
 	maker, err := a.standing(ctx, by, 0)
 	if err != nil {
@@ -57,6 +61,7 @@ func (a *SQL) CreateToken(ctx context.Context, name string, roles Set, lifetime 
 		s.Erase()
 		return Token{}, nil, err
 	}
+	k.May = k.lent(maker)
 	return k, s, nil
 }
 
@@ -160,11 +165,30 @@ func (a *SQL) RevokeToken(ctx context.Context, name string) (Token, error) {
 	return k, err
 }
 
-// Tokens in the order of their names, after one that was seen.
+// Tokens in the order of their names, after one that was seen, with the roles that
+// they have at this moment.
 func (a *SQL) Tokens(ctx context.Context, after string, limit int) ([]Token, error) {
 	var w database.Where
 	w.Add("instance = $%d", a.instance)
 	w.After("name", after)
 	list, err := database.Query(ctx, a.db, scanToken, `SELECT `+tokenColumns+` FROM dm_access_token`+w.Text("name", limit), w.Args...)
-	return list, unavailable(err)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	makers := map[Subject]Set{}
+	for i := range list {
+		k := &list[i]
+		if a.over(*k) {
+			continue
+		}
+		maker, ok := makers[k.By]
+		if !ok {
+			if maker, err = a.standing(ctx, k.By, 0); err != nil {
+				return nil, err
+			}
+			makers[k.By] = maker
+		}
+		k.May = k.lent(maker)
+	}
+	return list, nil
 }

@@ -61,6 +61,40 @@ func TestAdministrators(t *testing.T) {
 	}
 }
 
+// A token is listed with the roles that it has, and as powerless when none is left.
+func TestTokens(t *testing.T) {
+	i := newWorld(t, sqlite).instance("home")
+	list := i.token("list", access.Auditor)
+	alice := access.Subject{Kind: access.ByCertificate, Name: "alice"}
+	for _, r := range []access.Role{access.Server, access.Device} {
+		_, _, err := i.access.Grant(t.Context(), alice, r, access.Subject{Kind: access.ByHost, Name: "root"})
+		i.must(err)
+	}
+	_, _, err := i.access.CreateToken(t.Context(), "alice's", access.SetOf(access.Device, access.HelpDesk), time.Hour, alice)
+	i.must(err)
+	shows := func(state string, roles ...string) {
+		t.Helper()
+		p, err := call(i, list, RoleTokenList, &Paging{})
+		i.must(err)
+		k := p.Items[0]
+		if k.Name != "alice's" || k.State != state || !slices.Equal(k.Roles, roles) || !slices.Equal(k.Given, []string{"device", "helpdesk"}) {
+			t.Errorf("%+v, want %s with %q", k, state, roles)
+		}
+	}
+	shows("valid", "device", "helpdesk")
+	for _, c := range []struct {
+		lost  access.Role
+		state string
+		roles []string
+	}{{access.Server, "valid", []string{"device"}}, {access.Device, "powerless", nil}} {
+		_, err := i.access.Revoke(t.Context(), alice, c.lost)
+		i.must(err)
+		shows(c.state, c.roles...)
+	}
+	i.world.clock.add(2 * time.Hour)
+	shows("expired")
+}
+
 // A device, from being looked for to its wipe that is cancelled.
 func TestDevices(t *testing.T) {
 	i := newWorld(t, sqlite).instance("home")

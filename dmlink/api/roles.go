@@ -89,7 +89,7 @@ func grantOf(g access.Grant) Grant {
 
 func (s *api) tokenOf(k access.Token) Token {
 	t := Token{
-		Name: k.Name, ID: k.ID, Roles: k.Roles.Names(), State: "valid", Created: k.Created, By: k.By.String(),
+		Name: k.Name, ID: k.ID, Roles: k.May.Names(), Given: k.Roles.Names(), State: "valid", Created: k.Created, By: k.By.String(),
 		Expires: k.Expires, Used: k.Used, Revoked: k.Revoked,
 	}
 	switch {
@@ -97,6 +97,8 @@ func (s *api) tokenOf(k access.Token) Token {
 		t.State = "revoked"
 	case !s.Now().Before(k.Expires):
 		t.State = "expired"
+	case k.May == access.Nobody:
+		t.State = "powerless"
 	}
 	return t
 }

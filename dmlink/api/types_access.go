@@ -22,7 +22,7 @@ type ListGrants struct {
 
 // GrantPath names a grant.
 type GrantPath struct {
-	Subject string `path:"subject" maxLength:"120" doc:"certificate:NAME or local:USER; tokens have their roles for life."`
+	Subject string `path:"subject" maxLength:"120" doc:"certificate:NAME or local:USER; a token has those that it was made with."`
 	Role    string `path:"role" enum:"server,device,security,helpdesk,auditor"`
 }
 
@@ -39,8 +39,9 @@ type TakeGrant struct{ GrantPath }
 type Token struct {
 	Name    string    `json:"name"`
 	ID      string    `json:"id" doc:"Public part of the token, after its prefix."`
-	Roles   []string  `json:"roles"`
-	State   string    `json:"state" enum:"valid,expired,revoked"`
+	Roles   []string  `json:"roles" doc:"Those that it has at this moment: no more than its maker can."`
+	Given   []string  `json:"given" doc:"Those that it was made with."`
+	State   string    `json:"state" enum:"valid,powerless,expired,revoked" doc:"powerless: its maker lost all that it had from him, so that it lets nobody in."`
 	Created time.Time `json:"created"`
 	By      string    `json:"by"`
 	Expires time.Time `json:"expires"`

@@ -103,8 +103,10 @@ func (d *SQL) Groups(ctx context.Context, after string, limit int) ([]string, er
 
 // Revoke a certificate, and what its device renewed from it, in however many
 // steps: somebody else may have held its key. For ca.Superseded it goes alone,
-// because what took its place is meant to stay. They are on the next list that is
-// published. ErrRevoked: it was before.
+// because what took its place is meant to stay; where it is found out later that
+// it wasn't, a second call with another reason revokes the renewals. The certificate
+// itself keeps its entry then. They are on the next list that is published.
+// ErrRevoked: it was before, and with it all that this would revoke.
 func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reason, at time.Time) error {
 	text := ca.SerialString(serial)
 	return d.tells(ctx, func(t *tx) error {
@@ -121,11 +123,14 @@ func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reas
 		if c, err = scanCertificate(t.Row(`SELECT `+certificateColumns+` WHERE serial = $1`+t.ForUpdate(), text)); err != nil {
 			return err
 		}
-		if !c.Revoked.IsZero() {
+		before := !c.Revoked.IsZero()
+		switch {
+		case before && (c.Reason != ca.Superseded || reason == ca.Superseded):
 			return fmt.Errorf("certificate %s: %w", text, ErrRevoked)
-		}
-		if err := t.revoke(by, c, reason, reason.String(), at); err != nil || reason == ca.Superseded {
-			return err
+		case !before:
+			if err := t.revoke(by, c, reason, reason.String(), at); err != nil || reason == ca.Superseded {
+				return err
+			}
 		}
 		renewals, err := query(t.Context(), t, scanCertificate, `WITH RECURSIVE later (serial) AS (
 				SELECT serial FROM directory_certificate WHERE renews = $1
@@ -134,6 +139,9 @@ func (d *SQL) Revoke(ctx context.Context, by By, serial *big.Int, reason ca.Reas
 			text, at.UnixMicro())
 		if err != nil {
 			return err
+		}
+		if before && len(renewals) == 0 {
+			return fmt.Errorf("certificate %s: %w", text, ErrRevoked)
 		}
 		for _, each := range renewals {
 			if err := t.revoke(by, each, reason, reason.String()+", renewed from "+text, at); err != nil {

@@ -188,7 +188,7 @@ func (s *Service) Certify(ctx context.Context, by directory.By, r ca.Request) (I
 }
 
 // Revoke a certificate by its serial number, and what was renewed from it unless
-// the reason is ca.Superseded.
+// the reason is ca.Superseded. For another reason afterwards that is revoked still.
 func (s *Service) Revoke(ctx context.Context, by directory.By, serial *big.Int, reason ca.Reason) error {
 	if !reason.Valid() {
 		return fmt.Errorf("%w: revocation reason %d", ErrInvalid, int(reason))

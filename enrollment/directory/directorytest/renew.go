@@ -76,3 +76,35 @@ func (s *suite) revokeRenewed() {
 	s.must(s.Revoke(ctx, alice, first.Certificate.SerialNumber, ca.Unspecified, Noon))
 	revoked(true, false, true, true, true, true)
 }
+
+// revokeSuperseded: what was replaced turns out to be stolen, and the certificates
+// renewed from it go after it.
+func (s *suite) revokeSuperseded() {
+	ctx := s.t.Context()
+	first := s.enrolled("phone-1")
+	alone, second, third := s.sign(Noon, "phone-1"), s.sign(Noon, "phone-1"), s.sign(Noon, "phone-1")
+	s.must(s.renewal(first, alone, 9))
+	s.must(s.renewal(first, second, 9))
+	s.must(s.renewal(second, third, 9))
+	revoke := func(signed directory.Signed, reason ca.Reason, after time.Duration) error {
+		return s.Revoke(ctx, alice, signed.Certificate.SerialNumber, reason, Noon.Add(after))
+	}
+	s.must(revoke(alone, ca.Superseded, time.Hour))
+	s.want(revoke(alone, ca.KeyCompromise, 2*time.Hour), directory.ErrRevoked)
+	s.must(revoke(first, ca.Superseded, time.Hour))
+	s.want(revoke(first, ca.Superseded, 2*time.Hour), directory.ErrRevoked)
+	s.must(revoke(first, ca.KeyCompromise, 2*time.Hour))
+	s.want(revoke(first, ca.KeyCompromise, 3*time.Hour), directory.ErrRevoked)
+	for name, want := range map[string]struct {
+		signed directory.Signed
+		reason ca.Reason
+		after  time.Duration
+	}{
+		"first": {first, ca.Superseded, time.Hour}, "alone": {alone, ca.Superseded, time.Hour},
+		"second": {second, ca.KeyCompromise, 2 * time.Hour}, "third": {third, ca.KeyCompromise, 2 * time.Hour},
+	} {
+		if c, err := s.Certificate(ctx, serialOf(want.signed)); err != nil || !c.Revoked.Equal(Noon.Add(want.after)) || c.Reason != want.reason {
+			s.t.Errorf("%s: revoked at %v, %v, %v; want %v, %v", name, c.Revoked, c.Reason, err, Noon.Add(want.after), want.reason)
+		}
+	}
+}

@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(*testing.T) *directory.SQL) {
 		{"a device enrolls anew", (*suite).anew},
 		{"renewal", (*suite).renew},
 		{"a certificate goes with its renewals", (*suite).revokeRenewed},
+		{"a certificate turns out to be stolen after it was replaced", (*suite).revokeSuperseded},
 		{"revocation and closing", (*suite).revoke},
 		{"the end of one enrollment", (*suite).closeEnrollment},
 		{"news", (*suite).heard},
