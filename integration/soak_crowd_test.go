@@ -28,7 +28,7 @@ const (
 	// crowdRest is for how long all are silent before memory is looked at: what is
 	// dropped when idle is gone then, garbage is collected, and its memory was given
 	// back.
-	crowdRest = time.Minute
+	crowdRest = 2 * time.Minute
 	// crowdIdle is for how long nothing may happen.
 	crowdIdle = 30 * time.Second
 	// crowdSession is what a session may take, resident and in BPF maps, in octets,

@@ -55,7 +55,8 @@
 //
 // # Parts
 //
-// table.go decides and does no I/O, reads no clock; space.go knows pools;
+// table.go decides and does no I/O, reads no clock; space.go knows pools, places.go
+// where leases and devices lie, undo.go how a batch is taken back;
 // store.go is the file; registry.go is the one goroutine that owns them. What
 // doesn't live here: who may connect (package admit), what is done with an
 // address (package session).

@@ -44,32 +44,3 @@ func (t *table) drop(l *lease) {
 	t.gone = append(t.gone, l)
 	t.undo = append(t.undo, func() { t.leases[l.key] = l })
 }
-
-func (t *table) edit(l *lease) *lease {
-	old := *l
-	t.undo = append(t.undo, func() { *l = old })
-	return l
-}
-
-func (t *table) editDevice(d *device) *device {
-	old := *d
-	t.undo = append(t.undo, func() { *d = old })
-	return d
-}
-
-func (t *table) link(q *queue, l *lease) {
-	t.edit(l)
-	if q.tail != nil {
-		t.edit(q.tail)
-	}
-	q.push(l)
-}
-
-func (t *table) unlink(q *queue, l *lease) {
-	for _, neighbour := range []*lease{l.prev, l, l.next} {
-		if neighbour != nil {
-			t.edit(neighbour)
-		}
-	}
-	q.remove(l)
-}

@@ -413,8 +413,6 @@ func (t *table) takeStale(n int) []key {
 	return keys
 }
 
-// edit and editDevice return what they are given, to be changed by the caller.
-
 // restore puts back what the file says. rebuild has to follow.
 func (t *table) restore(k key, e entry) error {
 	l := t.newLease(lease{key: k, since: e.since, used: e.used})
