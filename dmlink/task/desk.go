@@ -248,6 +248,11 @@ func (d *Desk) SetGroups(ctx context.Context, device string, groups []string) er
 	if err := d.store.SetGroups(ctx, device, groups); err != nil {
 		return err
 	}
+	return d.tellDevice(ctx, device)
+}
+
+// tellDevice tells one when to come, unless it is closed.
+func (d *Desk) tellDevice(ctx context.Context, device string) error {
 	v, err := d.store.Device(ctx, device)
 	if err != nil || !v.Open {
 		return err
@@ -385,12 +390,5 @@ func (d *Desk) Recheck(ctx context.Context, device string, welcome store.Task) e
 	if text, err := json.Marshal(s); err != nil || string(text) == welcome.Detail {
 		return err
 	}
-	v, err := d.store.Device(ctx, device)
-	if err != nil || !v.Open {
-		return err
-	}
-	if err = d.tellSchedule(ctx, v); errors.Is(err, store.ErrClosed) {
-		return nil
-	}
-	return err
+	return d.tellDevice(ctx, device)
 }
