@@ -5,9 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
-	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // DB is the database of a role. Packages that keep tables in it share one, so
@@ -23,14 +23,19 @@ type DB struct {
 	// newer version now.
 	Migrated func(tables string, from, to int64)
 
-	writer writer // SQLite
+	writer writer              // SQLite
+	turns  *semaphore.Weighted // PostgreSQL: see again
 	often  prepared
 }
 
 // New makes a DB of one that was opened otherwise than by Open, as tests do. One
 // of SQLite has to begin its transactions with a lock (_txlock=immediate).
 func New(db *sql.DB, e Engine) *DB {
-	return &DB{DB: db, Engine: e, writer: writer{prepared: make(map[string]*sql.Stmt)}, often: prepared{db: db}}
+	return &DB{
+		DB: db, Engine: e,
+		writer: writer{prepared: make(map[string]*sql.Stmt)}, turns: semaphore.NewWeighted(everybody),
+		often: prepared{db: db},
+	}
 }
 
 // ErrPanic: what was to be done in a transaction panicked. Nothing of it stays,
@@ -53,14 +58,14 @@ func (d *DB) Write(ctx context.Context, work func(*Tx) error) error {
 	// Whatever the server's default: locks are taken, and what comes after a lock
 	// has to see what was committed while it was waited for.
 	o := &sql.TxOptions{Isolation: sql.LevelReadCommitted}
-	return again(ctx, func() error { return d.once(ctx, o, work) })
+	return d.again(ctx, func() error { return d.once(ctx, o, work) })
 }
 
 // AtOnce is a transaction of PostgreSQL that is one statement, with the rows that
 // it returns: one round trip, where Write has three. It may be executed again as
 // what Write does is; an error leaves as little, or as much unknown.
 func AtOnce[T any](ctx context.Context, d *DB, scan func(Row) (T, error), text string, args ...any) (all []T, err error) {
-	err = again(ctx, func() error {
+	err = d.again(ctx, func() error {
 		// The last row is followed by the word that it is committed, which Query waits
 		// for; or by why it isn't.
 		all, err = Query(ctx, d, scan, text, args...)
@@ -68,26 +73,6 @@ func AtOnce[T any](ctx context.Context, d *DB, scan func(Row) (T, error), text s
 	})
 	return all, err
 }
-
-// again while PostgreSQL gives a transaction up.
-func again(ctx context.Context, try func() error) error {
-	for attempt := 1; ; attempt++ {
-		err := try()
-		if err == nil || attempt == attempts || !isContention(err) {
-			return err
-		}
-		pause := time.NewTimer(rand.N(time.Duration(attempt) * 10 * time.Millisecond))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
-		}
-	}
-}
-
-// attempts of a transaction that PostgreSQL gave up.
-const attempts = 8
 
 // Read runs work in a transaction that sees the database as it is at one moment
 // and changes nothing. It waits for no writer.
@@ -122,12 +107,6 @@ func run(t *Tx, work func(*Tx) error) (err error) {
 		}
 	}()
 	return work(t)
-}
-
-// isContention: serialization_failure or deadlock_detected.
-func isContention(err error) bool {
-	var state interface{ SQLState() string }
-	return errors.As(err, &state) && (state.SQLState() == "40001" || state.SQLState() == "40P01")
 }
 
 // Tx is a transaction. It is good until the function that it was given to
