@@ -225,12 +225,8 @@ func (c *change) revoke(entries []Entry) error {
 		if e.Device != "" || e.Reason == superseded {
 			continue
 		}
-		n, err := c.Exec(`UPDATE gcm_gateway SET revoked = 1 WHERE serial = $1`, []byte(e.Serial))
-		if err != nil {
+		if err := c.revoked([]byte(e.Serial)); err != nil {
 			return err
-		}
-		if n > 0 {
-			c.touch(registry)
 		}
 	}
 	return nil

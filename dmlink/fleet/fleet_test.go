@@ -29,6 +29,7 @@ var suite = []struct {
 	{"ticket keys", ticketKeys},
 	{"revocations end", revocationsEnd},
 	{"gateways", gateways},
+	{"a certificate is revoked while renewed", revokedMeanwhile},
 	{"where devices are", where},
 	{"alerts and drains", notices},
 	{"a liar", liar},

@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,39 +80,25 @@ func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Finge
 	if _, err := f.Identity.Certificate(); err != nil {
 		return err
 	}
-	leaf, err := f.certify(ctx, g, known)
+	var leaf *x509.Certificate
+	err := f.certify(ctx, g, known, func(_ context.Context, signed *x509.Certificate) error { leaf = signed; return nil })
 	if err != nil {
 		return err
 	}
 	return f.change(ctx, func(c *change) error {
-		n, err := c.Exec(`INSERT INTO gcm_gateway (name, host, address, fingerprint, added_us, certified_us, expires_us, serial,
-				attempt_us, revoked, drain_to, drain_within, draining, cursor) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '', 0, 0, 0)
+		n, err := c.Exec(`INSERT INTO gcm_gateway (name, host, address, fingerprint, added_us, certified_us, expires_us,
+				attempt_us, revoked, drain_to, drain_within, draining, cursor) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, '', 0, 0, 0)
 				ON CONFLICT (name) DO NOTHING`,
-			g.Name, g.Host, g.Address.String(), known[:], c.now.UnixMicro(), c.now.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes())
+			g.Name, g.Host, g.Address.String(), known[:], c.now.UnixMicro(), c.now.UnixMicro(), leaf.NotAfter.UnixMicro())
 		if err == nil && n == 0 {
 			err = fmt.Errorf("gateway %q: %w", g.Name, ErrExists)
 		}
-		c.touch(registry)
-		return err
-	}, registry)
-}
-
-// certify a gateway and say what it has then.
-func (f *Fleet) certify(ctx context.Context, g push.Gateway, known push.Fingerprint) (*x509.Certificate, error) {
-	var leaf *x509.Certificate
-	err := f.push.Certify(ctx, g, &known, func(ctx context.Context, g push.Gateway, request *x509.CertificateRequest) ([]byte, error) {
-		chain, err := f.Sign(ctx, g, request)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		block, _ := pem.Decode(chain)
-		if block == nil {
-			return nil, fmt.Errorf("%w: no certificate was signed", ErrInvalid)
-		}
-		leaf, err = x509.ParseCertificate(block.Bytes)
-		return chain, err
-	})
-	return leaf, err
+		c.touch(registry)
+		return c.signed(g.Name, leaf)
+	}, registry)
 }
 
 // RemoveGateway from those that are managed. It keeps what it was told; its
@@ -128,8 +113,12 @@ func (f *Fleet) RemoveGateway(ctx context.Context, name string) error {
 			return err
 		}
 		c.touch(registry)
-		_, err = c.Exec(`DELETE FROM gcm_session WHERE gateway = $1`, name)
-		return err
+		for _, table := range []string{"gcm_session", "gcm_certificate"} {
+			if _, err := c.Exec(`DELETE FROM `+table+` WHERE gateway = $1`, name); err != nil {
+				return err
+			}
+		}
+		return nil
 	}, registry)
 }
 
@@ -214,50 +203,6 @@ func (f *Fleet) connected(name string, state gcm.State) {
 			f.Log.Warn("a gateway that is connected again isn't all that it shall be", slog.String("gateway", name), slog.Any("error", err))
 		}
 	}()
-}
-
-// attemptTime is how long one manager has to renew a certificate before another
-// one tries.
-const attemptTime = 10 * time.Minute
-
-// keepCertificates of gateways: renewed when a third of their time is left. One
-// that was revoked isn't, although its gateway has the key still: whoever wants it
-// back removes it and adds it again.
-func (f *Fleet) keepCertificates(ctx context.Context) error {
-	all, err := f.Gateways(ctx)
-	var wrong []error
-	for _, g := range all {
-		if due := g.Certified.Add(g.Expires.Sub(g.Certified) * 2 / 3); g.Revoked || f.Now().Before(due) {
-			continue
-		}
-		if err := f.renew(ctx, g); err != nil {
-			wrong = append(wrong, fmt.Errorf("renew the certificate of gateway %s: %w", g.Name, err))
-		}
-	}
-	return errors.Join(append(wrong, err)...)
-}
-
-func (f *Fleet) renew(ctx context.Context, g Gateway) error {
-	var mine int64
-	now := f.Now()
-	err := f.db.Write(ctx, func(t *database.Tx) (err error) {
-		mine, err = t.Exec(`UPDATE gcm_gateway SET attempt_us = $1 WHERE name = $2 AND attempt_us < $3 AND revoked = 0`,
-			now.UnixMicro(), g.Name, now.Add(-attemptTime).UnixMicro())
-		return err
-	})
-	if err != nil || mine == 0 {
-		return err
-	}
-	leaf, err := f.certify(ctx, g.Gateway, g.Fingerprint)
-	if err != nil {
-		return err
-	}
-	f.Log.Info("the certificate of a gateway is renewed", slog.String("gateway", g.Name), slog.Time("until", leaf.NotAfter))
-	return f.db.Write(ctx, func(t *database.Tx) error {
-		_, err := t.Exec(`UPDATE gcm_gateway SET certified_us = $1, expires_us = $2, serial = $3 WHERE name = $4`,
-			now.UnixMicro(), leaf.NotAfter.UnixMicro(), leaf.SerialNumber.Bytes(), g.Name)
-		return err
-	})
 }
 
 // Status of a gateway: what this manager knows of it.

@@ -1,7 +1,6 @@
 package fleet_test
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -49,13 +48,7 @@ func gateways(t *testing.T, w *world) {
 		return all[0]
 	}
 	eventually(t, "it has what was committed", func() bool { s := status(f); return s.Connected && len(s.Drift) == 0 && g.same(f) })
-	certificate := func() *x509.Certificate {
-		c, err := g.TLS().GetCertificate(nil)
-		must(t, err)
-		leaf, err := x509.ParseCertificate(c.Certificate[0])
-		must(t, err)
-		return leaf
-	}
+	certificate := func() *x509.Certificate { return g.certificate(t) }
 	first := certificate()
 	must(t, f.Keep(t.Context()))
 	if again := certificate(); !again.Equal(first) {
@@ -71,10 +64,7 @@ func gateways(t *testing.T, w *world) {
 	must(t, f.Push(t.Context(), "gateway-1"))
 	// A revoked certificate ends the connection that is there, and isn't renewed.
 	stolen := certificate()
-	w.outbox.tell(fleet.Entry{
-		Kind: fleet.Revoked, Issuer: sha256.Sum256(w.issuer.Chain()[0].RawSubjectPublicKeyInfo), Serial: string(stolen.SerialNumber.Bytes()),
-		Reason: 1, At: time.Now(), Until: stolen.NotAfter.AddDate(1, 0, 0),
-	})
+	w.outbox.tell(w.revocation(stolen))
 	must(t, f.Follow(t.Context()))
 	eventually(t, "it is cut off", func() bool { s := status(f); return !s.Connected && strings.Contains(s.Err, "revoked") })
 	w.clock.add(stolen.NotAfter.Sub(stolen.NotBefore) * 2)

@@ -60,7 +60,7 @@ func restored(t *testing.T, w *world) {
 // backup keeps all rows beside the tables; what it returns puts them back.
 func (w *world) backup(t *testing.T) (restore func()) {
 	t.Helper()
-	tables := []string{"gcm_section", "gcm_change", "gcm_cursor", "gcm_device", "gcm_address", "gcm_gateway"}
+	tables := []string{"gcm_section", "gcm_change", "gcm_cursor", "gcm_device", "gcm_address", "gcm_gateway", "gcm_certificate"}
 	do := func(text string) {
 		t.Helper()
 		if _, err := w.db.ExecContext(t.Context(), text); err != nil {

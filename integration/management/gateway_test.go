@@ -69,7 +69,7 @@ func TestGatewayOfManager(t *testing.T) {
 
 	// Its certificate is due: to the manager it was signed long ago.
 	serial := func() (n []byte) {
-		w.must("", w.db.QueryRowContext(ctx, `SELECT serial FROM gcm_gateway WHERE name = $1`, o.name).Scan(&n))
+		w.must("", w.db.QueryRowContext(ctx, `SELECT serial FROM gcm_certificate WHERE gateway = $1 ORDER BY until_us DESC LIMIT 1`, o.name).Scan(&n))
 		return n
 	}
 	had, since := serial(), gw().Since
