@@ -14,34 +14,46 @@ import (
 	"github.com/roamgate/roamgate/bench/report"
 )
 
+// wanted of measurements.
+type wanted struct {
+	trial      time.Duration
+	devices    int
+	congestion string
+}
+
 // kinds of measurements by the name of their flag value.
 var kinds = []struct {
 	name string
-	of   func(trial time.Duration, devices int) []compare.Measurement
+	of   func(wanted) []compare.Measurement
 }{
-	{"tcp", func(d time.Duration, _ int) []compare.Measurement {
-		return []compare.Measurement{compare.TCP(false, 1, d), compare.TCP(true, 1, d), compare.TCP(false, 4, d), compare.TCP(true, 4, d)}
+	{"tcp", func(w wanted) (all []compare.Measurement) {
+		for _, flows := range []int{1, 4} {
+			for _, down := range []bool{false, true} {
+				all = append(all, compare.TCP(down, flows, w.congestion, w.trial))
+			}
+		}
+		return all
 	}},
-	{"udp", func(d time.Duration, _ int) []compare.Measurement {
+	{"udp", func(w wanted) []compare.Measurement {
 		return []compare.Measurement{
-			compare.UDP("64 octets", flow.Mix{64}, false, d), compare.UDP("1,300 octets", flow.Mix{1300}, false, d), compare.UDP("IMIX", flow.IMIX, false, d),
+			compare.UDP("64 octets", flow.Mix{64}, false, w.trial), compare.UDP("1,300 octets", flow.Mix{1300}, false, w.trial), compare.UDP("IMIX", flow.IMIX, false, w.trial),
 		}
 	}},
-	{"cost", func(d time.Duration, _ int) []compare.Measurement {
-		return []compare.Measurement{compare.Cost(64, d), compare.Cost(1400, d)}
+	{"cost", func(w wanted) []compare.Measurement {
+		return []compare.Measurement{compare.Cost(64, w.trial), compare.Cost(1400, w.trial)}
 	}},
-	{"esp", func(d time.Duration, _ int) []compare.Measurement {
-		return []compare.Measurement{compare.Tunnels(1000, false, d), compare.Tunnels(1000, true, d)}
+	{"esp", func(w wanted) []compare.Measurement {
+		return []compare.Measurement{compare.Tunnels(1000, false, w.trial), compare.Tunnels(1000, true, w.trial)}
 	}},
-	{"ike", func(d time.Duration, _ int) []compare.Measurement {
-		return []compare.Measurement{compare.Handshakes(d)}
+	{"ike", func(w wanted) []compare.Measurement {
+		return []compare.Measurement{compare.Handshakes(w.trial)}
 	}},
-	{"resume", func(d time.Duration, _ int) []compare.Measurement {
-		return []compare.Measurement{compare.Resumptions(d)}
+	{"resume", func(w wanted) []compare.Measurement {
+		return []compare.Measurement{compare.Resumptions(w.trial)}
 	}},
-	{"roam", func(d time.Duration, _ int) []compare.Measurement { return []compare.Measurement{compare.Moves(d)} }},
-	{"memory", func(_ time.Duration, n int) []compare.Measurement { return []compare.Measurement{compare.Memory(n)} }},
-	{"storm", func(_ time.Duration, n int) []compare.Measurement { return []compare.Measurement{compare.Storm(n)} }},
+	{"roam", func(w wanted) []compare.Measurement { return []compare.Measurement{compare.Moves(w.trial)} }},
+	{"memory", func(w wanted) []compare.Measurement { return []compare.Measurement{compare.Memory(w.devices)} }},
+	{"storm", func(w wanted) []compare.Measurement { return []compare.Measurement{compare.Storm(w.devices)} }},
 }
 
 func kindNames() string {
@@ -54,11 +66,10 @@ func kindNames() string {
 
 func compareCommand() *cobra.Command {
 	var (
-		o       output
-		plan    compare.Plan
-		what    []string
-		trial   time.Duration
-		devices int
+		o    output
+		plan compare.Plan
+		what []string
+		w    wanted
 	)
 	c := &cobra.Command{
 		Use:   "compare",
@@ -86,7 +97,7 @@ the generator another with its share of the kernel's work, if there are two.`,
 			if os.Geteuid() != 0 {
 				return fmt.Errorf("namespaces need root: sudo %s", c.CommandPath())
 			}
-			if devices < 1 {
+			if w.devices < 1 {
 				return fmt.Errorf("%w: --devices: at least 1", errUsage)
 			}
 			if plan.Rounds < 1 {
@@ -96,7 +107,7 @@ the generator another with its share of the kernel's work, if there are two.`,
 				found := false
 				for _, k := range kinds {
 					if k.name == name {
-						plan.Measurements, found = append(plan.Measurements, k.of(trial, devices)...), true
+						plan.Measurements, found = append(plan.Measurements, k.of(w)...), true
 					}
 				}
 				if !found {
@@ -116,8 +127,9 @@ the generator another with its share of the kernel's work, if there are two.`,
 	f.StringSliceVar(&what, "measure", []string{"tcp", "udp", "esp", "ike"}, "what is measured: "+kindNames())
 	f.IntVar(&plan.Rounds, "rounds", 5, "how often each has its turn")
 	f.IntVar(&plan.Repeats, "repeats", 5, "how many rounds in all may be repeated because the host stole time")
-	f.IntVar(&devices, "devices", 10000, "of memory and storm")
-	f.DurationVar(&trial, "trial", 5*time.Second, "how long each measurement takes")
+	f.IntVar(&w.devices, "devices", 10000, "of memory and storm")
+	f.DurationVar(&w.trial, "trial", 5*time.Second, "how long each measurement takes")
+	f.StringVar(&w.congestion, "congestion", "cubic", "congestion control of tcp, whatever this machine's own is")
 	f.StringVar(&plan.Gatewayd, "gatewayd", "gatewayd", "its `program`")
 	f.StringVar(&plan.GatewaydTogether, "gatewayd-ipsecmb", "gatewayd-ipsecmb", "its `program`")
 	f.StringVar(&plan.BenchTogether, "bench-ipsecmb", "bench-ipsecmb", "the `program` for its client")

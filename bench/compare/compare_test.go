@@ -35,7 +35,7 @@ func TestRound(t *testing.T) {
 	plan := Plan{
 		Programs: programs(t), Contestants: names, Rounds: 1,
 		Measurements: []Measurement{
-			TCP(false, 1, time.Second), TCP(true, 1, time.Second),
+			TCP(false, 1, "cubic", time.Second), TCP(true, 1, "reno", time.Second),
 			{Name: "1,000 packets/s", Figures: one("1,000 packets/s", "pps"), run: func(ctx context.Context, t *turn) ([]float64, error) {
 				o, err := t.offer(ctx, flow.IMIX, false, 1000, time.Second)
 				return []float64{o.received}, err

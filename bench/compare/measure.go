@@ -49,25 +49,28 @@ type turn struct {
 
 func one(name, unit string) []Figure { return []Figure{{name, unit}} }
 
-// TCP by iperf3, in Gb/s that the receiver saw.
-func TCP(down bool, flows int, duration time.Duration) Measurement {
+// TCP by iperf3, in Gb/s that the receiver saw, by the congestion control of that
+// name: that of the machine is not that of others, and what paces itself (BBR) ends
+// a flow by its own estimate.
+func TCP(down bool, flows int, congestion string, duration time.Duration) Measurement {
 	way := "up"
 	if down {
 		way = "down"
 	}
-	name := fmt.Sprintf("TCP %s, %d flows", way, flows)
-	if flows == 1 {
-		name = "TCP " + way
+	name := "TCP " + way
+	if flows > 1 {
+		name += fmt.Sprintf(", %d flows", flows)
 	}
+	name += ", " + congestion
 	return Measurement{Name: name, Figures: one(name, "Gb/s"), run: func(ctx context.Context, t *turn) ([]float64, error) {
-		v, err := t.iperf(ctx, down, flows, duration)
+		v, err := t.iperf(ctx, down, flows, congestion, duration)
 		return []float64{v}, err
 	}}
 }
 
 const iperfPort = "5201"
 
-func (l *lab) iperf(ctx context.Context, down bool, flows int, duration time.Duration) (float64, error) {
+func (l *lab) iperf(ctx context.Context, down bool, flows int, congestion string, duration time.Duration) (float64, error) {
 	server, err := l.start(l.LAN, "iperf3", l.IPerf, "-s", "-1", "--forceflush", "-p", iperfPort)
 	if err != nil {
 		return 0, err
@@ -77,7 +80,7 @@ func (l *lab) iperf(ctx context.Context, down bool, flows int, duration time.Dur
 	}
 	// The first second is slow start.
 	args := []string{"-c", netns.LANHost.String(), "-p", iperfPort, "-J", "-O", "1",
-		"-t", strconv.Itoa(int(duration.Seconds())), "-P", strconv.Itoa(flows), "--connect-timeout", "5000"}
+		"-t", strconv.Itoa(int(duration.Seconds())), "-P", strconv.Itoa(flows), "-C", congestion, "--connect-timeout", "5000"}
 	if down {
 		args = append(args, "-R")
 	}

@@ -37,6 +37,9 @@ func host(number int) (*Device, error) {
 	if mtu := link.Attrs().MTU; mtu != 1400 {
 		return nil, fmt.Errorf("MTU is %d", mtu)
 	}
+	if n := link.Attrs().TxQLen; n != queueLen {
+		return nil, fmt.Errorf("%d frames wait", n)
+	}
 	for _, address := range []string{fmt.Sprintf("10.98.0.%d/24", number), fmt.Sprintf("fd98::%d/64", number)} {
 		a, err := netlink.ParseAddr(address)
 		if err != nil {
