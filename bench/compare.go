@@ -56,6 +56,16 @@ var kinds = []struct {
 	{"storm", func(w wanted) []compare.Measurement { return []compare.Measurement{compare.Storm(w.devices)} }},
 }
 
+// ownCongestion is the congestion control that namespaces of this machine begin
+// with.
+func ownCongestion() string {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		return "cubic" // what the kernel's own default is
+	}
+	return strings.TrimSpace(string(b))
+}
+
 func kindNames() string {
 	var names []string
 	for _, k := range kinds {
@@ -129,7 +139,7 @@ the generator another with its share of the kernel's work, if there are two.`,
 	f.IntVar(&plan.Repeats, "repeats", 5, "how many rounds in all may be repeated because the host stole time")
 	f.IntVar(&w.devices, "devices", 10000, "of memory and storm")
 	f.DurationVar(&w.trial, "trial", 5*time.Second, "how long each measurement takes")
-	f.StringVar(&w.congestion, "congestion", "cubic", "congestion control of tcp, whatever this machine's own is")
+	f.StringVar(&w.congestion, "congestion", ownCongestion(), "congestion control of tcp, which ends its flows as well as a gateway does")
 	f.StringVar(&plan.Gatewayd, "gatewayd", "gatewayd", "its `program`")
 	f.StringVar(&plan.GatewaydTogether, "gatewayd-ipsecmb", "gatewayd-ipsecmb", "its `program`")
 	f.StringVar(&plan.BenchTogether, "bench-ipsecmb", "bench-ipsecmb", "the `program` for its client")

@@ -8,25 +8,27 @@ type Reason uint8
 // device, outbound toward it.
 const (
 	// Inbound, outside.
-	ReasonTruncated      Reason = iota // datagram longer than any buffer
-	ReasonShort                        // too short for what it claims to be
-	ReasonOuterInside                  // outer source is in the pools or a virtual address
-	ReasonIKEQueueFull                 // IKE message, but its reader is behind
-	ReasonOwnerBehind                  // another loop's, whose ring is full (either direction)
-	ReasonUnknownSPI                   // nobody installed this SPI
-	ReasonHardLimit                    // a hard limit was reached (either direction)
-	ReasonReplay                       // sequence number seen before
-	ReasonReplayOld                    // sequence number left of the window
-	ReasonIntegrity                    // ICV is wrong
-	ReasonPadding                      // trailer contradicts the length (RFC 4303 section 2.4)
-	ReasonNextHeader                   // neither IPv4, IPv6 nor dummy
-	ReasonInnerMalformed               // inner header contradicts its length
-	ReasonInnerSource                  // source is not the device's virtual address
-	ReasonSelectorIn                   // outside the traffic selectors
-	ReasonECN                          // CE outside, Not-ECT inside (RFC 6040 section 4.2)
-	ReasonInsideWrite                  // inside interface refused it
+	ReasonOutsideQueueFull Reason = iota // before any loop read it: the socket's buffer had no room
+	ReasonTruncated                      // datagram longer than any buffer
+	ReasonShort                          // too short for what it claims to be
+	ReasonOuterInside                    // outer source is in the pools or a virtual address
+	ReasonIKEQueueFull                   // IKE message, but its reader is behind
+	ReasonOwnerBehind                    // another loop's, whose ring is full (either direction)
+	ReasonUnknownSPI                     // nobody installed this SPI
+	ReasonHardLimit                      // a hard limit was reached (either direction)
+	ReasonReplay                         // sequence number seen before
+	ReasonReplayOld                      // sequence number left of the window
+	ReasonIntegrity                      // ICV is wrong
+	ReasonPadding                        // trailer contradicts the length (RFC 4303 section 2.4)
+	ReasonNextHeader                     // neither IPv4, IPv6 nor dummy
+	ReasonInnerMalformed                 // inner header contradicts its length
+	ReasonInnerSource                    // source is not the device's virtual address
+	ReasonSelectorIn                     // outside the traffic selectors
+	ReasonECN                            // CE outside, Not-ECT inside (RFC 6040 section 4.2)
+	ReasonInsideWrite                    // inside interface refused it
 
 	// Outbound, inside.
+	ReasonInsideQueueFull   // before any loop read it: the inside device's queue had no room
 	ReasonInsideMalformed   // not an IP packet, or GSO metadata contradicts it
 	ReasonNoChild           // no Child SA for this virtual address
 	ReasonSelectorOut       // outside the traffic selectors
@@ -39,6 +41,7 @@ const (
 )
 
 var reasonNames = [NumReasons]string{
+	ReasonOutsideQueueFull:  "outside_queue_full",
 	ReasonTruncated:         "truncated",
 	ReasonShort:             "short",
 	ReasonOuterInside:       "outer_inside",
@@ -56,6 +59,7 @@ var reasonNames = [NumReasons]string{
 	ReasonSelectorIn:        "selector_in",
 	ReasonECN:               "ecn",
 	ReasonInsideWrite:       "inside_write",
+	ReasonInsideQueueFull:   "inside_queue_full",
 	ReasonInsideMalformed:   "inside_malformed",
 	ReasonNoChild:           "no_child",
 	ReasonSelectorOut:       "selector_out",

@@ -50,8 +50,7 @@ type turn struct {
 func one(name, unit string) []Figure { return []Figure{{name, unit}} }
 
 // TCP by iperf3, in Gb/s that the receiver saw, by the congestion control of that
-// name: that of the machine is not that of others, and what paces itself (BBR) ends
-// a flow by its own estimate.
+// name: what paces itself (BBR) ends a flow by its own estimate.
 func TCP(down bool, flows int, congestion string, duration time.Duration) Measurement {
 	way := "up"
 	if down {

@@ -46,6 +46,9 @@ func (p *pipe) WriteVector([]unix.Iovec) error { return unix.EINVAL }
 
 func (p *pipe) USO() bool { return false }
 
+// Overflowed implements userspace.Inside.
+func (p *pipe) Overflowed() uint64 { return 0 }
+
 // loopbackWorld is the userspace engine on loopback, with a host behind it that
 // counts packets, and certificates.
 type loopbackWorld struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -173,6 +174,21 @@ func (s *Socket) Send(parts [][]byte, remote netip.AddrPort) error {
 // family and with a port.
 func (s *Socket) Reaches(remote netip.AddrPort) bool {
 	return remote.Port() != 0 && remote.Addr().BitLen() == s.local.Addr().BitLen() && remote.Addr().Zone() == ""
+}
+
+// Lost is how many datagrams the kernel has dropped at the socket since it was made,
+// because its buffer had no room or, seldom, their checksum was wrong (SO_MEMINFO of
+// Linux 4.12). It wraps at 2^32.
+func (s *Socket) Lost() (uint32, error) {
+	// include/uapi/linux/sock_diag.h, SK_MEMINFO_DROPS is the last one.
+	var info [9]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, fmt.Errorf("SO_MEMINFO: %w", errno)
+	}
+	return info[len(info)-1], nil
 }
 
 // Close closes the descriptor. Nobody may use the socket any more.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,6 +35,8 @@ type Device struct {
 	name   string
 	uso    bool
 	closed atomic.Bool
+	// overflowed is what the kernel said last.
+	overflowed atomic.Uint64
 }
 
 // Create makes a TUN interface, which exists until Close, and is down until
@@ -149,6 +152,16 @@ func (d *Device) FD() int { return d.fd }
 
 // Name of the interface.
 func (d *Device) Name() string { return d.name }
+
+// Overflowed is how many frames the kernel has dropped before anybody read them,
+// for want of room in a queue: all queues of the interface together, a super-packet
+// once.
+func (d *Device) Overflowed() uint64 {
+	if l, err := netlink.LinkByName(d.name); err == nil && l.Attrs().Statistics != nil {
+		d.overflowed.Store(l.Attrs().Statistics.TxDropped)
+	}
+	return d.overflowed.Load()
+}
 
 // Read stores one frame, virtio header first, in p and returns its length; p
 // should have room for MaxFrame. When there is none it returns unix.EAGAIN.

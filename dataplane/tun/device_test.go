@@ -242,6 +242,42 @@ func TestDevice(t *testing.T) {
 	})
 }
 
+// What a queue had no room for is counted, before and after Close.
+func TestOverflow(t *testing.T) {
+	netns.Within(t, func() error {
+		d, err := host(1)
+		if err != nil {
+			return err
+		}
+		if n := d.Overflowed(); n != 0 {
+			return fmt.Errorf("%d of none", n)
+		}
+		c, err := net.Dial("udp4", "10.98.0.2:9")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		const tooMany = 7
+		for range queueLen + tooMany {
+			if _, err := c.Write([]byte{1}); err != nil {
+				return err
+			}
+		}
+		// The kernel may have words of its own for the network.
+		before := d.Overflowed()
+		if before < tooMany || before > 2*tooMany {
+			return fmt.Errorf("%d of %d too many", before, tooMany)
+		}
+		if err := d.Close(); err != nil {
+			return err
+		}
+		if n := d.Overflowed(); n != before {
+			return fmt.Errorf("%d afterwards", n)
+		}
+		return nil
+	})
+}
+
 // A super-packet that this kernel refuses would be lost: it takes all kinds.
 func TestKernelTakesSuperPackets(t *testing.T) {
 	netns.Within(t, func() error {

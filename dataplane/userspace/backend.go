@@ -147,10 +147,17 @@ func (b *Backend) Drops() dataplane.Drops {
 				sum[i] += n
 			}
 		}
-		if l.do(add) != nil {
+		look := func() {
+			for _, at := range l.locals {
+				l.drops[dataplane.ReasonOutsideQueueFull] += at.newlyLost()
+			}
+			add()
+		}
+		if l.do(look) != nil {
 			add() // it has ended, nobody writes any more
 		}
 	}
+	sum[dataplane.ReasonInsideQueueFull] = b.config.Inside[0].Overflowed()
 	sum[dataplane.ReasonOutsideSend] += b.transport.refused.Load()
 	return sum
 }

@@ -25,6 +25,8 @@ type Inside interface {
 	tun.Writer
 	// USO says that frames may be UDP super-packets.
 	USO() bool
+	// Overflowed is for how many frames the device, all of its queues, had no room.
+	Overflowed() uint64
 }
 
 // Steering tells the kernel which loop owns what. It is about speed: whatever

@@ -27,6 +27,7 @@ type pipe struct {
 	segmenter   tun.Segmenter
 	joined, cut []byte
 	super       atomic.Int64 // super-packets
+	overflowed  atomic.Uint64
 }
 
 func newPipe(t *testing.T) *pipe {
@@ -70,6 +71,9 @@ func (p *pipe) WriteVector(parts []unix.Iovec) error {
 }
 
 func (p *pipe) USO() bool { return true }
+
+// Overflowed implements Inside.
+func (p *pipe) Overflowed() uint64 { return p.overflowed.Load() }
 
 // Send hands an IP packet to the backend, with the header of a complete one.
 func (p *pipe) Send(packet []byte) error {

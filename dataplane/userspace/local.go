@@ -13,6 +13,8 @@ type local struct {
 	number     uint8
 	encap.Pair // IKE: of the first loop only
 	sender     *encap.Sender
+	// lost at each socket, as the kernel said last.
+	lost [2]uint32
 }
 
 func (at *local) sockets() []*encap.Socket {
@@ -20,6 +22,19 @@ func (at *local) sockets() []*encap.Socket {
 		return []*encap.Socket{at.Encap}
 	}
 	return []*encap.Socket{at.Encap, at.IKE}
+}
+
+// newlyLost datagrams at the sockets, since it was asked last.
+func (at *local) newlyLost() (sum uint64) {
+	for i, s := range at.sockets() {
+		now, err := s.Lost()
+		if err != nil {
+			continue // of an old kernel: nobody counts them
+		}
+		sum += uint64(now - at.lost[i])
+		at.lost[i] = now
+	}
+	return sum
 }
 
 // locals are few, so they are looked through.

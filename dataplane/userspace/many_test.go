@@ -24,6 +24,7 @@ func (s sink) Read([]byte) (int, error)       { return 0, unix.EAGAIN }
 func (s sink) Write([]byte) error             { return nil }
 func (s sink) WriteVector([]unix.Iovec) error { return nil }
 func (s sink) USO() bool                      { return true }
+func (s sink) Overflowed() uint64             { return 0 }
 
 // BenchmarkManySAs is what a packet costs the loop between the socket and TUN,
 // without either: look-up, window, opening, checks, coalescer. Packets of 64 octets

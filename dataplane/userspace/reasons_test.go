@@ -15,6 +15,23 @@ import (
 
 // causes has what makes the loop drop something for each reason.
 var causes = map[dataplane.Reason]func(*peer){
+	dataplane.ReasonOutsideQueueFull: func(p *peer) {
+		busy, over := make(chan struct{}), make(chan struct{})
+		go p.backend.loops[0].do(func() { close(busy); <-over })
+		<-busy
+		defer close(over)
+		socket := p.backend.loops[0].locals[0].Encap
+		for lost := uint32(0); lost == 0; {
+			for range 64 {
+				p.raw([]byte{0xFF}, p.Encap) // nothing comes of a keepalive
+			}
+			var err error
+			if lost, err = socket.Lost(); err != nil {
+				p.t.Fatal(err)
+			}
+		}
+	},
+	dataplane.ReasonInsideQueueFull: func(p *peer) { p.pipe.overflowed.Add(1) }, // the real one: TestOverflow of package tun
 	dataplane.ReasonTruncated: func(p *peer) {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 		if err != nil {
