@@ -85,15 +85,23 @@ func (f *Fleet) certify(ctx context.Context, g push.Gateway, known push.Fingerpr
 // renewed is a gateway's certificate, which may be revoked from now on, whether the
 // gateway gets it or not. Error: errUnwanted, where it isn't to have it.
 func (f *Fleet) renewed(ctx context.Context, g Gateway, leaf *x509.Certificate) error {
-	var wanted bool
+	var revoked bool
 	err := f.change(ctx, func(c *change) error {
+		// Another one of that name, added meanwhile, has nothing to do with it.
+		const itself = `SELECT EXISTS (SELECT 1 FROM gcm_gateway WHERE name = $1 AND fingerprint = $2 AND revoked = $3)`
+		var wanted bool
+		if err := c.Row(itself, g.Name, g.Fingerprint[:], 0).Scan(&wanted); err != nil {
+			return err
+		}
+		if !wanted {
+			return errUnwanted
+		}
 		if err := c.signed(g.Name, leaf); err != nil {
 			return err
 		}
-		return c.Row(`SELECT EXISTS (SELECT 1 FROM gcm_gateway WHERE name = $1 AND fingerprint = $2 AND revoked = 0)`,
-			g.Name, g.Fingerprint[:]).Scan(&wanted)
+		return c.Row(itself, g.Name, g.Fingerprint[:], 1).Scan(&revoked)
 	}, registry)
-	if err == nil && !wanted {
+	if err == nil && revoked {
 		err = errUnwanted
 	}
 	return err

@@ -85,20 +85,32 @@ func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Finge
 	if err != nil {
 		return err
 	}
-	return f.change(ctx, func(c *change) error {
+	exists := false
+	err = f.change(ctx, func(c *change) error {
 		n, err := c.Exec(`INSERT INTO gcm_gateway (name, host, address, fingerprint, added_us, certified_us, expires_us,
 				attempt_us, revoked, drain_to, drain_within, draining, cursor) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, '', 0, 0, 0)
 				ON CONFLICT (name) DO NOTHING`,
 			g.Name, g.Host, g.Address.String(), known[:], c.now.UnixMicro(), c.now.UnixMicro(), leaf.NotAfter.UnixMicro())
-		if err == nil && n == 0 {
-			err = fmt.Errorf("gateway %q: %w", g.Name, ErrExists)
-		}
 		if err != nil {
 			return err
 		}
-		c.touch(registry)
+		if exists = n == 0; exists {
+			// It was added by somebody else meanwhile. If it is this one, it may have the
+			// certificate from here.
+			var itself bool
+			err := c.Row(`SELECT EXISTS (SELECT 1 FROM gcm_gateway WHERE name = $1 AND fingerprint = $2)`, g.Name, known[:]).Scan(&itself)
+			if err != nil || !itself {
+				return err
+			}
+		} else {
+			c.touch(registry)
+		}
 		return c.signed(g.Name, leaf)
 	}, registry)
+	if err == nil && exists {
+		err = fmt.Errorf("gateway %q: %w", g.Name, ErrExists)
+	}
+	return err
 }
 
 // RemoveGateway from those that are managed. It keeps what it was told; its

@@ -11,8 +11,10 @@ import (
 // Attempts of a transaction that PostgreSQL gave up in favour of another one.
 const (
 	attempts = 8
-	// beside others; then alone.
-	beside = 3
+	// beside others; then alone, if that is to be had within patience: nobody else
+	// begins meanwhile.
+	beside   = 3
+	patience = 3 * time.Second
 )
 
 // everybody that writes, in turns: one who has it all is alone.
@@ -41,15 +43,22 @@ func (d *DB) again(ctx context.Context, try func() error) error {
 }
 
 func (d *DB) turn(ctx context.Context, attempt int, try func() error) error {
-	n := int64(1)
-	if attempt > beside {
-		n = everybody
+	if attempt > beside && d.alone(ctx) {
+		defer d.turns.Release(everybody)
+		return try()
 	}
-	if err := d.turns.Acquire(ctx, n); err != nil {
+	if err := d.turns.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	defer d.turns.Release(n)
+	defer d.turns.Release(1)
 	return try()
+}
+
+// alone waits for all others; false if one of them takes too long.
+func (d *DB) alone(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return d.turns.Acquire(ctx, everybody) == nil
 }
 
 // isContention: serialization_failure or deadlock_detected.

@@ -41,7 +41,7 @@ func TestWhoLosesGoesAlone(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		write("first", 0, time.Minute)
+		write("first", 0, patience)
 		write("loser", beside, time.Second)
 		time.Sleep(time.Second) // more than all pauses
 		write("third", 0, time.Second)
@@ -65,7 +65,8 @@ func TestLosesForever(t *testing.T) {
 		if err := db.again(t.Context(), lose); !errors.Is(err, deadlock) || n != attempts {
 			t.Errorf("%v after %d attempts", err, n)
 		}
-		// Another one's transaction lasts longer than this caller waits.
+		// Another one's transaction lasts longer than this caller waits, who tries beside
+		// it again.
 		all := sync.WaitGroup{}
 		all.Go(func() {
 			db.again(t.Context(), func() error { time.Sleep(time.Minute); return nil })
@@ -74,7 +75,7 @@ func TestLosesForever(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		n = 0
-		if err := db.again(ctx, lose); !errors.Is(err, context.DeadlineExceeded) || n != beside {
+		if err := db.again(ctx, lose); !errors.Is(err, context.DeadlineExceeded) || n <= beside {
 			t.Errorf("%v after %d attempts", err, n)
 		}
 		all.Wait()

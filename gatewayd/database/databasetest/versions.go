@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ import (
 // opens the package's store as a server does and looks whether everything is
 // there and works. Check is called twice: who starts again migrates nothing.
 //
-// What was left is in testdata/version1.sql and so on, a file for each version.
+// What was left is in testdata/version1.sql and so on, a file for each version,
+// which is put there before the next one migrates it.
 // Octets are written there as SQLite has them: x'00ff'.
 func Versions(t *testing.T, tables database.Tables, check func(t *testing.T, db *database.DB)) {
 	Each(t, func(t *testing.T, open func(testing.TB) *database.DB) {
@@ -32,10 +34,12 @@ func Versions(t *testing.T, tables database.Tables, check func(t *testing.T, db 
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := p.UpTo(t.Context(), version); err != nil {
-					t.Fatal(err)
+				for v := int64(1); v <= version; v++ {
+					if _, err := p.UpTo(t.Context(), v); err != nil {
+						t.Fatal(err)
+					}
+					seed(t, db, v)
 				}
-				seed(t, db, version)
 				for range 2 {
 					check(t, db)
 				}
@@ -47,28 +51,29 @@ func Versions(t *testing.T, tables database.Tables, check func(t *testing.T, db 
 	})
 }
 
-// seed what the files of all versions up to this one add, in order.
+// seed what a server of that version adds.
 func seed(t *testing.T, db *database.DB, version int64) {
 	t.Helper()
-	for v := int64(1); v <= version; v++ {
-		text, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("version%d.sql", v)))
-		if err != nil {
-			t.Fatalf("each version has a file of what it left behind: %v", err)
+	text, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("version%d.sql", version)))
+	if err != nil {
+		t.Fatalf("each version has a file of what it left behind: %v", err)
+	}
+	statements := string(text)
+	if db.Engine == database.Postgres {
+		statements = octets.ReplaceAllString(statements, `$1'\x`)
+	}
+	for statement := range strings.SplitSeq(statements, ";\n") {
+		if strings.TrimSpace(statement) == "" {
+			continue
 		}
-		statements := string(text)
-		if db.Engine == database.Postgres {
-			statements = strings.ReplaceAll(statements, " x'", ` '\x`)
-		}
-		for statement := range strings.SplitSeq(statements, ";\n") {
-			if strings.TrimSpace(statement) == "" {
-				continue
-			}
-			if _, err := db.ExecContext(t.Context(), statement); err != nil {
-				t.Fatalf("version %d: %v\n%s", v, err, statement)
-			}
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("version %d: %v\n%s", version, err, statement)
 		}
 	}
 }
+
+// octets as SQLite writes them begin so.
+var octets = regexp.MustCompile(`([ (])x'`)
 
 // StartAtOnce lets servers that share a new PostgreSQL open their stores at the
 // same moment.

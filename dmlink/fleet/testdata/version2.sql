@@ -1,0 +1,1 @@
+INSERT INTO gcm_setting (name, value) VALUES ('log.level', 'info');

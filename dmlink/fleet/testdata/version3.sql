@@ -1,0 +1,1 @@
+UPDATE gcm_gateway SET draining = 0 WHERE name = 'good';
