@@ -1,3 +1,6 @@
+-- A server of this version has gone over what its migration left.
+DELETE FROM dm_policy_device;
+DELETE FROM dm_survey;
 UPDATE dm_device SET unit = 'corp/sales' WHERE name = 'phone-1';
 INSERT INTO dm_policy_version (number, at_us, by_name, comment, document) VALUES (1, 1900000000000000, 'alice', 'first', '{"sets":[{"name":"base","settings":[{"uri":"./A","data":"1"}]}],"links":[{"unit":"corp","set":"base","order":1}]}');
 INSERT INTO dm_policy_read (uri) VALUES ('./DevInfo/Mod');
