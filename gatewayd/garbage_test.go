@@ -67,7 +67,7 @@ func TestLetGarbageGather(t *testing.T) {
 	for range 5 {
 		r := take()
 		at = at.Add(time.Millisecond)
-		r.at, r.forced, r.allocated = at, r.forced+1, r.allocated+10<<20
+		r.at, r.forced, r.allocated = at, c.last.forced+1, r.allocated+10<<20
 		c.look(r, true)
 	}
 	if p := current(); p > quietPercent {
