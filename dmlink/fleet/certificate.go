@@ -88,18 +88,16 @@ func (f *Fleet) renewed(ctx context.Context, g Gateway, leaf *x509.Certificate) 
 	var revoked bool
 	err := f.change(ctx, func(c *change) error {
 		// Another one of that name, added meanwhile, has nothing to do with it.
-		const itself = `SELECT EXISTS (SELECT 1 FROM gcm_gateway WHERE name = $1 AND fingerprint = $2 AND revoked = $3)`
 		var wanted bool
-		if err := c.Row(itself, g.Name, g.Fingerprint[:], 0).Scan(&wanted); err != nil {
+		err := c.Row(`SELECT EXISTS (SELECT 1 FROM gcm_gateway WHERE name = $1 AND fingerprint = $2 AND revoked = 0)`, g.Name, g.Fingerprint[:]).Scan(&wanted)
+		if err == nil && !wanted {
+			err = errUnwanted
+		}
+		if err != nil {
 			return err
 		}
-		if !wanted {
-			return errUnwanted
-		}
-		if err := c.signed(g.Name, leaf); err != nil {
-			return err
-		}
-		return c.Row(itself, g.Name, g.Fingerprint[:], 1).Scan(&revoked)
+		revoked, err = c.signed(g.Name, leaf)
+		return err
 	}, registry)
 	if err == nil && revoked {
 		err = errUnwanted
@@ -110,19 +108,18 @@ func (f *Fleet) renewed(ctx context.Context, g Gateway, leaf *x509.Certificate) 
 var errUnwanted = errors.New("the gateway was revoked or removed meanwhile")
 
 // signed is a certificate for a gateway. If it is revoked already so is the
-// gateway. The registry's row is locked, as it is for a revocation: one of the two
-// sees the other.
-func (c *change) signed(gateway string, leaf *x509.Certificate) error {
+// gateway, which is said. The registry's row is locked, as it is for a revocation:
+// one of the two sees the other.
+func (c *change) signed(gateway string, leaf *x509.Certificate) (revoked bool, err error) {
 	serial := leaf.SerialNumber.Bytes()
 	if _, err := c.Exec(`INSERT INTO gcm_certificate (serial, gateway, until_us) VALUES ($1, $2, $3)`, serial, gateway, leaf.NotAfter.UnixMicro()); err != nil {
-		return err
+		return false, err
 	}
-	var revoked bool
-	err := c.Row(`SELECT EXISTS (SELECT 1 FROM gcm_revocation WHERE serial = $1 AND reason <> $2)`, serial, superseded).Scan(&revoked)
-	if err != nil || !revoked {
-		return err
+	err = c.Row(`SELECT EXISTS (SELECT 1 FROM gcm_revocation WHERE serial = $1 AND reason <> $2)`, serial, superseded).Scan(&revoked)
+	if err == nil && revoked {
+		err = c.revoked(serial)
 	}
-	return c.revoked(serial)
+	return revoked, err
 }
 
 // revoked is a certificate, of a gateway if of anything that is registered.

@@ -105,7 +105,8 @@ func (f *Fleet) AddGateway(ctx context.Context, g push.Gateway, known push.Finge
 		} else {
 			c.touch(registry)
 		}
-		return c.signed(g.Name, leaf)
+		_, err = c.signed(g.Name, leaf)
+		return err
 	}, registry)
 	if err == nil && exists {
 		err = fmt.Errorf("gateway %q: %w", g.Name, ErrExists)
