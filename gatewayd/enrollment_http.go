@@ -32,8 +32,7 @@ func (s *enrollmentServer) monitoring() http.Handler {
 	return s.servers.monitoring(metrics.EnrollmentCollector(s.snapshot))
 }
 
-// monitoring of a role with a database. Healthy is who answers; ready is who
-// reaches the database.
+// monitoring of a role with a database. Healthy is who answers.
 func (s *servers) monitoring(collector prometheus.Collector) http.Handler {
 	registry := metrics.Registry(collector, version, revision())
 	mux := http.NewServeMux()
@@ -44,14 +43,26 @@ func (s *servers) monitoring(collector prometheus.Collector) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 		defer cancel()
-		if err := s.db.PingContext(ctx); err != nil {
-			s.logger.Warn("not ready", slog.Any("error", err))
-			http.Error(w, "the database can't be reached", http.StatusServiceUnavailable)
+		if state := s.state(ctx); state != "ready" {
+			http.Error(w, state, http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")
 	})
 	return mux
+}
+
+// state is "ready" where all roles listen and reach the database, or says what is
+// wrong.
+func (s *servers) state(ctx context.Context) string {
+	if !s.up.Load() {
+		return "starting"
+	}
+	if err := s.db.PingContext(ctx); err != nil {
+		s.logger.Warn("not ready", slog.Any("error", err))
+		return "the database can't be reached"
+	}
+	return "ready"
 }
 
 func (s *enrollmentServer) snapshot() metrics.Enrollment {

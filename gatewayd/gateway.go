@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/roamgate/roamgate/bpf/acl"
@@ -98,6 +99,9 @@ type gateway struct {
 	listen     []netip.AddrPort
 	mtu        int
 
+	// up is whether all that it offers is there: devices, managers and commands
+	// find somebody.
+	up atomic.Bool
 	// stop asks for an orderly end; stopping is closed when it has begun, and
 	// steps tells how it goes.
 	stop     func()
@@ -166,8 +170,11 @@ func (g *gateway) state() string {
 	case <-g.stopping:
 		return "stopping"
 	default:
-		return "ready"
 	}
+	if !g.up.Load() {
+		return "starting"
+	}
+	return "ready"
 }
 
 func (g *gateway) Status() local.Status {

@@ -218,6 +218,7 @@ func newRig(t *testing.T) *rig {
 		logger: slog.New(slog.DiscardHandler), level: new(slog.LevelVar), stopping: r.stopping, steps: &steps{},
 		stop: func() { close(r.stopping) }, file: cfg, config: cfg, built: built, loaded: time.Unix(1700000000, 0),
 	}
+	r.gateway.up.Store(true)
 	t.Cleanup(r.records.Close)
 	return r
 }
@@ -405,13 +406,18 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, string(body)
 }
 
-// /readyz turns false when the end begins; the metrics stay.
+// /readyz is false until all is up, and from when the end begins; the metrics stay.
 func TestMonitoring(t *testing.T) {
 	r := newRig(t)
 	h := r.monitoring(metrics.Registry(metrics.Collector(r.snapshot), "test", "test"))
 	if code, body := get(t, h, "/healthz"); code != http.StatusOK {
 		t.Errorf("healthz: %d %s", code, body)
 	}
+	r.up.Store(false)
+	if code, body := get(t, h, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "starting") {
+		t.Errorf("readyz while starting: %d %s", code, body)
+	}
+	r.up.Store(true)
 	if code, body := get(t, h, "/readyz"); code != http.StatusOK {
 		t.Errorf("readyz: %d %s", code, body)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,16 +90,13 @@ func (m *managerServer) status(ctx context.Context) local.ServerStatus {
 	st := m.dm.Stats()
 	loaded, _, needRestart := m.configuration()
 	out := local.ServerStatus{
-		Version: version, PID: os.Getpid(), Started: m.started, Roles: m.names, Name: c.Name, State: "ready",
+		Version: version, PID: os.Getpid(), Started: m.started, Roles: m.names, Name: c.Name,
 		Config: m.config.Name(), Loaded: loaded, NeedRestart: needRestart, URL: c.URL, Listen: c.Listen.AddrPort, Admin: c.Admin.Listen.AddrPort,
 		Database: string(m.db.Engine), Sessions: st.Sessions, Unproven: st.Unproven, MaxSessions: c.Sessions.Max,
 		Answered: st.Answered, Refused: st.Refused, Followed: m.accounts.Followed(),
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	if err := m.db.PingContext(ctx); err != nil {
-		m.logger.Warn("not ready", slog.Any("error", err))
-		out.State = "the database can't be reached"
-	}
+	out.State = m.state(ctx)
 	return out
 }

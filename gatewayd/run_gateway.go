@@ -258,6 +258,7 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 	}
 	followers.Go(func() { g.followSignals(hangup, over, manager) })
 	followers.Go(func() { g.followEnd(ctx, over, manager) })
+	g.up.Store(true)
 	logger.Info("gateway is ready",
 		slog.String("version", version), slog.Any("listen", g.listen), slog.String("interface", forward.name),
 		slog.Int("mtu", mtu), slog.String("backend", backend.Features().Name), slog.String("because", forward.why),

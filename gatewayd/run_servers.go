@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,6 +51,9 @@ type servers struct {
 	// certify makes certificates that aren't devices', and their chains; nil
 	// without enrollment.
 	certify func(context.Context, directory.By, ca.Request) ([]*x509.Certificate, error)
+
+	// up is whether all roles listen.
+	up atomic.Bool
 
 	mu            sync.Mutex // reloads
 	config        *config.Config
@@ -140,6 +144,7 @@ func runServers(ctx context.Context, file string, names []string, stderr io.Writ
 			return err
 		}
 	}
+	s.up.Store(true)
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var followers sync.WaitGroup
