@@ -47,7 +47,7 @@ func TestTsharkReadsBenchCaptures(t *testing.T) {
 		{args: []string{"resume", "--count", "3", "--duration", "0s", "--concurrency", "1"}, auths: 12},
 		{args: []string{"roam", "--count", "3", "--duration", "0s", "--concurrency", "1"}, auths: 6},
 		// The fourth asks the receiver.
-		{args: []string{"esp", "--to", "10.2.0.2:5202", "--rate", "100", "--duration", "300ms", "--pcap-limit", "20"}, auths: 8, inner: 15},
+		{args: []string{"esp", "--to", "10.2.0.2:5202", "--rate", "100", "--duration", "2s", "--pcap-limit", "20"}, auths: 8, inner: 15},
 	} {
 		t.Run(c.args[0], func(t *testing.T) {
 			pcap, keys := run(c.args...)

@@ -42,9 +42,9 @@ func TestDrain(t *testing.T) {
 			devices = append(devices, d)
 		}
 		stopped := make(chan error, 1)
-		args := []string{"stop", "--drain", "8s"}
+		args, patience := []string{"stop", "--drain", "8s"}, time.Second
 		if c.to != "" {
-			args = append(args, "--to", c.to)
+			args, patience = []string{"stop", "--drain", "12s", "--to", c.to}, 6*time.Second
 		}
 		var said string
 		go func() {
@@ -55,7 +55,7 @@ func TestDrain(t *testing.T) {
 		s.eventually(t, "the gateway to be drained", func() (bool, string) {
 			return strings.Count(s.gw.Log(), `msg="gateway is being drained"`) == round+1, s.gw.LogTail(3)
 		})
-		late := s.newcomer(t, s.top.Devices[2])
+		late := s.newcomer(t, s.top.Devices[2], patience)
 		if c.to == "" && !errors.Is(late, context.DeadlineExceeded) {
 			t.Errorf("a device that comes late: %v, want no answer", late)
 		}
@@ -84,19 +84,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// newcomer tries to connect for a second.
-func (s *scenario) newcomer(t *testing.T, dev netns.Device) error {
+// newcomer tries to connect for a while.
+func (s *scenario) newcomer(t *testing.T, dev netns.Device, patience time.Duration) error {
 	t.Helper()
-	d, err := device.New(s.ticketed(dev, s.root.device(t, "dev3", keyECDSA(t)), nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Vanish()
-	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
-	defer cancel()
-	info, err := d.Connect(ctx)
-	if err == nil {
-		t.Errorf("a device got in: %+v", info)
-	}
-	return err
+	return s.comes(t, s.ticketed(dev, s.root.device(t, "dev3", keyECDSA(t)), nil), patience)
 }

@@ -116,7 +116,7 @@ func newChromium(t *testing.T, scripts bool) *chromium {
 	b := &chromium{t: t, dir: t.TempDir()}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.IgnoreCertErrors, chromedp.UserDataDir(filepath.Join(b.dir, "profile")))
+		chromedp.IgnoreCertErrors) // its profile is chromedp's, which waits for who still writes there
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(cancel)
 	b.ctx, cancel = chromedp.NewContext(ctx)

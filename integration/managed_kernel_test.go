@@ -35,14 +35,16 @@ func TestXFRMManaged(t *testing.T) {
 	if status, err := s.gw.Status(s.ctx); err != nil || status.Backend != "xfrm" {
 		t.Fatalf("the gateway forwards with %q, %v", status.Backend, err)
 	}
-	other := udp(t, client.Namespace(), netip.AddrPortFrom(address, 6001))
+	port := uint16(6000)
 	reaches := func(step string, want bool) {
 		t.Helper()
 		patience := 10 * time.Second
 		if !want {
 			patience = 300 * time.Millisecond
 		}
-		if got := echo(t, other, closedPort, patience); got != want {
+		port++
+		another := udp(t, client.Namespace(), netip.AddrPortFrom(address, port))
+		if got := echo(t, another, closedPort, patience); got != want {
 			t.Errorf("%s: it reaches what staff may: %t", step, got)
 		}
 	}

@@ -103,14 +103,16 @@ func TestManaged(t *testing.T) {
 	}
 	from := netip.AddrPortFrom(netip.MustParseAddr("10.9.0.77"), 6000)
 	t.Run("released from quarantine and put back, no packet lost", func(t *testing.T) {
-		other := udp(t, client.Namespace(), netip.AddrPortFrom(from.Addr(), 6001))
+		port := from.Port()
 		reaches := func(step string, want bool) {
 			t.Helper()
 			patience := 10 * time.Second
 			if !want {
 				patience = 300 * time.Millisecond
 			}
-			if got := echo(t, other, closedPort, patience); got != want {
+			port++
+			another := udp(t, client.Namespace(), netip.AddrPortFrom(from.Addr(), port))
+			if got := echo(t, another, closedPort, patience); got != want {
 				t.Errorf("%s: it reaches what staff may: %t", step, got)
 			}
 		}

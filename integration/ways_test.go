@@ -17,7 +17,7 @@ import (
 //	dev1 (strongSwan) 10.1.1.2 -- net (loss, reordering) -- 10.1.0.1 gw (gatewayd) -- lan
 func TestLossAndReordering(t *testing.T) {
 	const size = 20e6
-	s := newScenario(t, options{router: true})
+	s := newScenario(t, options{router: true, patience: 10 * time.Minute}) // they are slow ways
 	if err := s.top.Router.Lose(s.ctx, 1); err != nil {
 		t.Fatal(err)
 	}

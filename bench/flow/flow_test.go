@@ -40,7 +40,7 @@ func TestLoopback(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() {
 				var err error
-				got, err = r.Run(ctx, 500*time.Millisecond)
+				got, err = r.Run(ctx, 3*time.Second)
 				ended <- err
 			}()
 			sent, err := Send(ctx, SendConfig{To: r.Addr(), Mix: c.mix, GSO: c.gso, Rate: 20000, Duration: 300 * time.Millisecond})

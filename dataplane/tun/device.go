@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,8 +34,7 @@ type Device struct {
 	name   string
 	uso    bool
 	closed atomic.Bool
-	// overflowed is what the kernel said last.
-	overflowed atomic.Uint64
+	counts counts
 }
 
 // Create makes a TUN interface, which exists until Close, and is down until
@@ -77,6 +75,7 @@ func open(c Config, multi bool) (*Device, error) {
 	}
 	d := &Device{fd: fd}
 	if err := d.configure(c, multi); err != nil {
+		d.counts.close()
 		unix.Close(fd)
 		return nil, fmt.Errorf("TUN %q: %w", c.Name, err)
 	}
@@ -97,6 +96,9 @@ func (d *Device) configure(c Config, multi bool) error {
 		return fmt.Errorf("TUNSETIFF: %w", err)
 	}
 	d.name = ifr.Name()
+	if d.counts.file, err = openCounts(); err != nil {
+		return err
+	}
 	if err := unix.IoctlSetPointerInt(d.fd, unix.TUNSETVNETHDRSZ, HeaderLen); err != nil {
 		return fmt.Errorf("TUNSETVNETHDRSZ: %w", err)
 	}
@@ -152,22 +154,6 @@ func (d *Device) FD() int { return d.fd }
 // Name of the interface.
 func (d *Device) Name() string { return d.name }
 
-// Overflowed is how many frames the kernel has dropped before anybody read them,
-// for want of room in a queue: all queues of the interface together, a super-packet
-// once.
-func (d *Device) Overflowed() uint64 {
-	l, err := netlink.LinkByName(d.name)
-	if err != nil || l.Attrs().Statistics == nil {
-		return d.overflowed.Load()
-	}
-	for now := l.Attrs().Statistics.TxDropped; ; {
-		before := d.overflowed.Load() // or after, if somebody else asked meanwhile
-		if before >= now || d.overflowed.CompareAndSwap(before, now) {
-			return max(before, now)
-		}
-	}
-}
-
 // Read stores one frame, virtio header first, in p and returns its length; p
 // should have room for MaxFrame. When there is none it returns unix.EAGAIN.
 //
@@ -208,5 +194,6 @@ func (d *Device) Close() error {
 	if d.closed.Swap(true) {
 		return nil
 	}
+	d.counts.close()
 	return unix.Close(d.fd)
 }

@@ -177,9 +177,16 @@ func (d *demo) release(ctx context.Context) (string, error) {
 		return "", err
 	}
 	time.Sleep(time.Second)
-	after, answered := pings.Answered(sent)
-	if answered != after {
-		return "", fmt.Errorf("since the release %d of %d echo requests were answered", answered, after)
+	pings.Enough()
+	var after int
+	err = eventually(ctx, "answers to all since the release", func() error {
+		if after, answered = pings.Answered(sent); answered != after {
+			return fmt.Errorf("%d of %d echo requests were answered", answered, after)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
 	}
 	now, err := d.session(ctx)
 	if err != nil {
@@ -256,8 +263,15 @@ func (d *demo) lock(ctx context.Context) (string, error) {
 	if _, err := d.gatewayd(ctx, "task", "place", "lock", "--device", device, "--wait"); err != nil {
 		return "", err
 	}
-	if !d.phone.locked.Load() || d.phone.heard.Load() == 0 {
-		return "", fmt.Errorf("locked %t, sessions that an alert began %d", d.phone.locked.Load(), d.phone.heard.Load())
+	// The server knows before the device's session has ended.
+	err := eventually(ctx, "the session of an alert", func() error {
+		if !d.phone.locked.Load() || d.phone.heard.Load() == 0 {
+			return fmt.Errorf("locked %t, sessions that an alert began %d", d.phone.locked.Load(), d.phone.heard.Load())
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("locked and confirmed %d ms after the administrator asked", time.Since(placed).Milliseconds()), nil
 }

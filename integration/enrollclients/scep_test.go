@@ -116,6 +116,12 @@ func TestCertmonger(t *testing.T) {
 	c.write("talk.sh", []byte(`set -e
 cd "$(dirname "$0")"
 getcert add-scep-ca -c test -u "$1" -r "$PWD/ra.pem" -I "$2"
+tries=0 # without what the server can do, which it is still being asked, it takes MD5 and DES
+until grep -qrs '^ca_capabilities=' "$HOME/.config/certmonger/cas"; do
+  tries=$((tries + 1))
+  [ $tries -lt 300 ] || { echo "certmonger doesn't learn what the server can do" >&2; exit 1; }
+  sleep 0.1
+done
 getcert request -c test -I till -k "$PWD/till.key" -f "$PWD/till.pem" -g 2048 -N CN=whatever -L "$3" -w -v
 cp till.key first.key
 cp till.pem first.pem

@@ -35,6 +35,10 @@ type Gateway struct {
 	process *netns.Process
 }
 
+// patience with one question to the program, on a machine that is busy with much
+// else.
+const patience = 30 * time.Second
+
 // New describes a gateway; program is gatewayd, config its file. The log goes
 // beside the configuration. Metrics are asked where the configuration says.
 func New(ns *netns.Namespace, program, config string, metrics netip.AddrPort) *Gateway {
@@ -100,12 +104,12 @@ func (g *Gateway) Done() <-chan struct{} { return g.process.Done() }
 func (g *Gateway) Kill() { g.process.Kill() }
 
 // Terminate sends SIGTERM and returns how the program ended.
-func (g *Gateway) Terminate(patience time.Duration) error { return g.process.Stop(patience) }
+func (g *Gateway) Terminate(grace time.Duration) error { return g.process.Stop(grace) }
 
 // Command runs a gatewayd command against the running program and returns its
 // standard output; the error holds what it said.
 func (g *Gateway) Command(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	out, err := g.ns.Run(ctx, exec.Command(g.program, append(args, "--config", g.config)...))
 	return string(out), err
@@ -206,10 +210,10 @@ func (g *Gateway) Metrics(ctx context.Context) (string, error) { return g.get(ct
 
 // get asks the metrics listener from inside the namespace.
 func (g *Gateway) get(ctx context.Context, path string) (string, error) {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return g.ns.Dial(g.metrics, time.Second)
+			return g.ns.Dial(g.metrics, patience)
 		},
 	}}
 	body, err := fetch(ctx, &client, "http://"+g.metrics.String()+path)
@@ -260,7 +264,7 @@ func (g *Gateway) LiveHeap(ctx context.Context) (uint64, error) {
 
 func (g *Gateway) heap(ctx context.Context, more string) ([]byte, error) {
 	socket := filepath.Join(filepath.Dir(g.config), "run", "gateway.sock")
-	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)

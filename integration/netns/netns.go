@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -302,22 +303,40 @@ func Connect(a *Namespace, aLink string, aAddr netip.Prefix, b *Namespace, bLink
 	return errors.Join(a.waitUp(aLink), b.waitUp(bLink))
 }
 
+// upTime is what the kernel gets for what it does in the background, where it has
+// much else to do.
+const upTime = 30 * time.Second
+
 // waitUp waits for the carrier, which the kernel notices in the background;
 // what is sent before is lost.
 func (n *Namespace) waitUp(link string) error {
 	return n.Do(func() error {
-		for range 2000 {
+		for end := time.Now().Add(upTime); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			l, err := netlink.LinkByName(link)
 			if err != nil {
 				return err
 			}
 			if l.Attrs().OperState == netlink.OperUp {
-				return nil
+				return usable(l)
 			}
-			time.Sleep(time.Millisecond)
 		}
 		return fmt.Errorf("%s: link %s has no carrier", n.name, link)
 	})
+}
+
+// usable waits until IPv6 addresses of an interface with a carrier are in use:
+// that is the background's work, too.
+func usable(l netlink.Link) error {
+	tentative := func(a netlink.Addr) bool {
+		return a.Flags&unix.IFA_F_TENTATIVE != 0 && a.Flags&unix.IFA_F_NODAD != 0
+	}
+	for end := time.Now().Add(upTime); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		addresses, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		if err != nil || !slices.ContainsFunc(addresses, tentative) {
+			return err
+		}
+	}
+	return fmt.Errorf("link %s: an address doesn't come into use", l.Attrs().Name)
 }
 
 func setUp(link string) error {
@@ -342,6 +361,9 @@ func addAddress(link string, p netip.Prefix) error {
 	}
 	if err := netlink.AddrAdd(l, a); err != nil {
 		return fmt.Errorf("link %s: address %s: %w", link, p, err)
+	}
+	if l.Attrs().OperState == netlink.OperUp {
+		return usable(l)
 	}
 	return setUp(link)
 }

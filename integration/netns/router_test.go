@@ -146,7 +146,7 @@ func volley(t *testing.T, dev, gw net.PacketConn, count, size int) (arrived, ove
 	}
 	got := make([]byte, size)
 	for highest := uint32(0); ; {
-		if err := gw.SetReadDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		if err := gw.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if _, _, err := gw.ReadFrom(got); err != nil {

@@ -138,7 +138,7 @@ func testParts(ctx context.Context) ([]part, error) {
 			name: "namespaces", strict: true, root: true,
 			env: programs,
 			// Tests that say t.Parallel wait most of the time.
-			args: append([]string{"-count=1", "-p=1", "-parallel=4", "-timeout=15m", "-skip=^TestSoak|^" + kernelPrefix}, spaces...),
+			args: append([]string{"-count=1", "-p=1", "-parallel=4", "-timeout=30m", "-skip=^TestSoak|^" + kernelPrefix}, spaces...),
 		},
 		{name: "vm", strict: true, root: true, env: programs, kernel: kernel},
 	}, nil

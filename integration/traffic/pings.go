@@ -18,6 +18,7 @@ type Pings struct {
 	to    netip.Addr
 	ended chan struct{}
 	over  chan struct{}
+	once  sync.Once // closes over
 
 	mu   sync.Mutex
 	sent []time.Time
@@ -88,7 +89,7 @@ func (p *Pings) receive() {
 }
 
 // Answered says how many were sent and answered from a moment on, but for those of
-// the last half second.
+// the last half second, which are on their way.
 func (p *Pings) Answered(since time.Time) (sent, answered int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,9 +119,12 @@ func (p *Pings) FirstAnswer(since time.Time) (sent, back time.Time) {
 	return sent, back
 }
 
+// Enough: no more are sent, and answers are still taken.
+func (p *Pings) Enough() { p.once.Do(func() { close(p.over) }) }
+
 // Stop ends them.
 func (p *Pings) Stop() {
-	close(p.over)
+	p.Enough()
 	p.conn.Close()
 	<-p.ended
 }
