@@ -102,6 +102,12 @@ func (s *suite) wipeExpired() {
 	_, unsent := s.orderWipe("a")
 	command, sent := s.orderWipe("b")
 	s.claim("b", command, 0)
+	// Nor one whose answer got lost, of which a session has said so.
+	s.enroll("c")
+	lost, asked := s.orderWipe("c")
+	s.claim("c", lost, 0)
+	s.record("c", session.Outcome{Task: lost, State: session.Unknown})
+	s.wipe("c", store.WipeOrdered)
 	if n, err := s.ExpireWipes(ctx, 0); err != nil || n != 0 {
 		s.t.Errorf("expired %d before the end, %v", n, err)
 	}
@@ -109,8 +115,12 @@ func (s *suite) wipeExpired() {
 	if n, err := s.ExpireWipes(ctx, 1); err != nil || n != 1 {
 		s.t.Errorf("expired %d, %v", n, err)
 	}
-	if n, err := s.ExpireWipes(ctx, 0); err != nil || n != 1 {
+	if n, err := s.ExpireWipes(ctx, 0); err != nil || n != 2 {
 		s.t.Errorf("expired %d, %v", n, err)
+	}
+	s.state(asked, "c", store.Unknown)
+	if w := s.wipe("c", store.WipeClosing); w.Reason != store.ExpiredReason {
+		s.t.Errorf("wipe %+v", w)
 	}
 	s.state(unsent, "a", store.Cancelled)
 	s.state(sent, "b", store.Unknown)
@@ -123,7 +133,7 @@ func (s *suite) wipeExpired() {
 	if w := s.wipe("b", store.WipeClosing); w.Reason != store.ExpiredReason {
 		s.t.Errorf("wipe %+v", w)
 	}
-	if events, err := s.Outbox(ctx, 0, 0); err != nil || len(events) != 2 {
+	if events, err := s.Outbox(ctx, 0, 0); err != nil || len(events) != 3 {
 		s.t.Errorf("outbox %+v, %v", events, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -38,6 +39,7 @@ import (
 const (
 	ringNode = "./Storm/Ring" // executed, once
 	setNode  = "./Storm/Set"  // replaced, again if need be
+	wipeNode = "./Vendor/MSFT/RemoteWipe/doWipe"
 )
 
 // roamer is a device in a storm: it enrolls, goes from gateway to gateway, and
@@ -54,10 +56,13 @@ type roamer struct {
 	// wakings by notifications out of the tunnel.
 	wakings atomic.Int64
 
-	dm *dm.Client
+	faults dm.Faults
+	dm     *dm.Client
 
 	mu     sync.Mutex
 	joined *client.Result
+	// came says when it last came for a session, and how that ended.
+	came   string
 	had    []netip.Addr
 	ticket *ike.Ticket
 	// fresh is one that nobody was shown.
@@ -105,7 +110,7 @@ func (r *roamer) begin(joined *client.Result) error {
 	t.Put(setNode, tree.Node{}, now)
 	done := func(time.Time, []byte) int { return syncml.StatusOK }
 	t.Put(ringNode, tree.Node{Exec: done}, now)
-	t.Put("./Vendor/MSFT/RemoteWipe/doWipe", tree.Node{Exec: done}, now)
+	t.Put(wipeNode, tree.Node{Exec: done}, now)
 	journal, err := dm.OpenJournal(r.journal)
 	if err != nil {
 		return err
@@ -121,6 +126,7 @@ func (r *roamer) begin(joined *client.Result) error {
 	r.dm = dm.New(dm.Config{
 		URL: told.Management, Device: r.name, Server: told.ManagementID, Syntax: wbxml.WBXML, Tree: t, Journal: journal,
 		Client: &http.Client{Transport: transport, Jar: jar, Timeout: 20 * time.Second}, Account: &dm.Account{Scheme: session.Certificate},
+		Faults: r.faults,
 	})
 	r.mu.Lock()
 	r.joined = joined
@@ -150,7 +156,11 @@ func (r *roamer) manage(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		_, _ = r.dm.Session(ctx)
+		began := time.Now()
+		_, err := r.dm.Session(ctx)
+		r.mu.Lock()
+		r.came = fmt.Sprintf("%s for %v: %v", began.Format(time.TimeOnly), time.Since(began).Round(time.Millisecond), err)
+		r.mu.Unlock()
 	}
 }
 
@@ -335,19 +345,8 @@ func (r *roamer) returns(ctx context.Context) (list []attempt) {
 
 // evidence that only it can give.
 func (r *roamer) evidence(ctx context.Context) *deviceEvidence {
-	e := &deviceEvidence{Executed: map[string]int{}, Up: r.connected(ctx)}
-	entries, err := dm.ReadJournal(r.journal)
-	if err != nil {
-		r.s.w.t.Error(err)
-	}
-	for _, v := range entries {
-		switch v.URI {
-		case ringNode, setNode:
-			e.Executed[v.Data]++
-		case "./Vendor/MSFT/RemoteWipe/doWipe":
-			e.Wiped++
-		}
-	}
+	e := &deviceEvidence{Up: r.connected(ctx)}
+	e.Executed, e.Wiped = r.executed()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.joined != nil {
@@ -355,6 +354,24 @@ func (r *roamer) evidence(ctx context.Context) *deviceEvidence {
 	}
 	e.Had = texts(r.had)
 	return e
+}
+
+// executed by its journal: how often which data, and how often it was wiped.
+func (r *roamer) executed() (times map[string]int, wiped int) {
+	entries, err := dm.ReadJournal(r.journal)
+	if err != nil {
+		r.s.w.t.Error(err)
+	}
+	times = map[string]int{}
+	for _, v := range entries {
+		switch v.URI {
+		case ringNode, setNode:
+			times[v.Data]++
+		case wipeNode:
+			wiped++
+		}
+	}
+	return times, wiped
 }
 
 func newRoamer(s *storm, name, code string) *roamer {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -155,6 +156,35 @@ func (s *storm) recorded(ctx context.Context, e *evidence) error {
 		}
 	}
 	return nil
+}
+
+// ending is how far devices are whom an acknowledged operation closes: the state
+// of its command, what the device has done of it, and how it last came.
+func (s *storm) ending(ctx context.Context) (text string) {
+	s.mu.Lock()
+	acknowledged := slices.Clone(s.acknowledged)
+	s.mu.Unlock()
+	for _, o := range acknowledged {
+		if !o.closes() {
+			continue
+		}
+		r := s.roamer(o.Device)
+		text += fmt.Sprintf("\n%s of %s", o.Kind, o.Device)
+		if o.Task != "" {
+			all, err := s.sealed.CommandsOfTask(ctx, o.Task, "", 0)
+			if text += ", task " + o.Task; err != nil {
+				text += ": " + err.Error()
+			}
+			for _, c := range all {
+				text += fmt.Sprintf(": %s, sent %d times, code %d", c.State, c.Attempt, c.Code)
+			}
+		}
+		_, wiped := r.executed()
+		r.mu.Lock()
+		text += fmt.Sprintf("; wiped %d times; last session at %s", wiped, r.came)
+		r.mu.Unlock()
+	}
+	return text
 }
 
 // told is what gateways told last of devices that have several sessions.

@@ -76,21 +76,9 @@ func brew(t *testing.T, n size) {
 		s.invite()
 	}
 
-	ctx, end := context.WithCancel(t.Context())
+	ctx := t.Context()
 	settle := make(chan struct{})
-	var lives sync.WaitGroup
-	t.Cleanup(func() { end(); lives.Wait() })
-	for i, r := range s.roamers {
-		lives.Go(func() {
-			pause(ctx, time.Duration(i)*time.Duration(n.kills)*n.every/time.Duration(2*n.devices))
-			if r.join(ctx); r.enrolled() == nil {
-				return
-			}
-			lives.Go(func() { r.manage(ctx) })
-			r.roam(ctx, settle)
-			r.vanish()
-		})
-	}
+	s.live(time.Duration(n.kills)*n.every/2, settle)
 	over := make(chan struct{})
 	var administrators sync.WaitGroup
 	for range 2 {
@@ -113,6 +101,37 @@ func brew(t *testing.T, n size) {
 	s.calm(ctx)
 	s.last(ctx)
 	lied(t, s.verdict(ctx))
+}
+
+// A device executes its wipe, and the answer gets lost with the session, as one
+// does whose manager or database dies under it. Nobody asks the device again, so
+// it stays open until somebody decides what that means, and is out for good then.
+func TestWipeWhoseAnswerIsLost(t *testing.T) {
+	if os.Getenv(netns.IntegrationEnv) == "" {
+		t.Skip("needs root and network namespaces: run `make test`, or set " + netns.IntegrationEnv + "=1")
+	}
+	db := postgres.Start(t)
+	w := newWorld(t, db.Name(db.Create(t)))
+	w.run("manager,enrollment", w.file, portEnrollMetrics, portDMMetrics)
+	s := newStormOf(w, 1, "")
+	s.invite()
+	r := s.roamers[0]
+	r.faults.CrashAfter = wipeNode
+	settle := make(chan struct{})
+	close(settle)
+	s.live(0, settle)
+	ctx := t.Context()
+	w.until("it is connected", func() bool { return r.enrolled() != nil && r.connected(ctx) })
+	s.doomed[r.name] = true
+	s.insist(ctx, operation{Kind: "wipe", Task: "wipe-1", Device: r.name})
+	s.calm(ctx)
+	e := s.verdict(ctx)
+	if c := e.Commands[slices.IndexFunc(e.Commands, func(c commandEvidence) bool { return c.Task == "wipe-1" })]; c.State != "unknown" {
+		t.Errorf("the wipe is %s", c.State)
+	}
+	if n := e.Devices[r.name].Wiped; n != 1 {
+		t.Errorf("wiped %d times", n)
+	}
 }
 
 // newStorm over a world that runs: gateways join, and know what devices may.
@@ -151,6 +170,25 @@ func (s *storm) invite() {
 	made, err := s.w.admins.CreateRequest(s.w.t.Context(), admin.NewRequest{User: "user-" + name, Device: name, Groups: []string{"sales"}})
 	s.w.must("", err)
 	s.roamers = append(s.roamers, newRoamer(s, name, made.Code))
+}
+
+// live: the devices enroll one after the other within a time, come to be managed,
+// and roam until settle, until the test ends.
+func (s *storm) live(within time.Duration, settle <-chan struct{}) {
+	ctx, end := context.WithCancel(s.w.t.Context())
+	var lives sync.WaitGroup
+	s.w.t.Cleanup(func() { end(); lives.Wait() })
+	for i, r := range s.roamers {
+		lives.Go(func() {
+			pause(ctx, time.Duration(i)*within/time.Duration(len(s.roamers)))
+			if r.join(ctx); r.enrolled() == nil {
+				return
+			}
+			lives.Go(func() { r.manage(ctx) })
+			r.roam(ctx, settle)
+			r.vanish()
+		})
+	}
 }
 
 // administer devices at random until over.
@@ -288,6 +326,7 @@ func (s *storm) calm(ctx context.Context) {
 	var before findings
 	w.until("peace", func() bool {
 		pause(ctx, time.Second) // to look is work, too
+		s.decide(ctx)
 		e, err := s.evidence(ctx)
 		if err != nil {
 			before = findings{err.Error()}
@@ -296,7 +335,7 @@ func (s *storm) calm(ctx context.Context) {
 		// That nobody has tried to come back yet is as it should be.
 		before = slices.DeleteFunc(judge(e), func(f string) bool { return strings.Contains(f, "hasn't tried") })
 		return len(before) == 0
-	}, func() string { return strings.Join(before, "\n") + s.told(t.Context()) })
+	}, func() string { return strings.Join(before, "\n") + s.ending(t.Context()) + s.told(t.Context()) })
 	last := map[string]operation{}
 	for _, r := range s.roamers {
 		if s.doomed[r.name] {
@@ -326,6 +365,26 @@ func (s *storm) calm(ctx context.Context) {
 	t.Logf("acknowledged: %v", n)
 }
 
+// decide what is left to administrators: a wipe is sent once, so if the session
+// died before its answer was recorded, nobody knows whether it was done, and the
+// device stays open until the wipe expires or somebody closes it. This one does.
+func (s *storm) decide(ctx context.Context) {
+	s.mu.Lock()
+	e := evidence{Acknowledged: slices.Clone(s.acknowledged)}
+	s.mu.Unlock()
+	shut := e.shut()
+	for _, o := range e.Acknowledged {
+		if o.Kind != "wipe" || shut[o.Device] != "wipe" {
+			continue
+		}
+		page, err := client.Call(ctx, s.manager, api.TaskCommands, &api.TaskCommandsOf{OneTask: api.OneTask{Task: o.Task}})
+		if err == nil && slices.ContainsFunc(page.Items, func(c api.Command) bool { return c.State == string(store.Unknown) }) {
+			s.w.t.Logf("nobody knows whether %s was wiped: it is closed", o.Device)
+			s.insist(ctx, operation{Kind: "close", Device: o.Device})
+		}
+	}
+}
+
 // last are a device that is wiped by a command that wakes it, and one that is
 // revoked, both while they are connected and have a ticket that was never shown.
 func (s *storm) last(ctx context.Context) {
@@ -345,7 +404,12 @@ func (s *storm) last(ctx context.Context) {
 		kinds = kinds[1:]
 		w.until(r.name+" has a ticket", func() bool { return r.ticketed() })
 		s.insist(ctx, o)
-		w.until(r.name+" is cut", func() bool { return !r.connected(ctx) })
+		// Gateways and device management hear of it side by side: that it's cut
+		// doesn't mean yet that its next session of management is refused.
+		w.until(r.name+" is cut, and its account closed", func() bool {
+			v, err := s.sealed.Device(ctx, r.name)
+			return err == nil && !v.Open && !r.connected(ctx)
+		})
 	}
 	if len(kinds) > 0 {
 		w.t.Errorf("nobody is left for %v", kinds)
@@ -374,6 +438,6 @@ func (s *storm) verdict(ctx context.Context) *evidence {
 		}
 		f = judge(e)
 		return len(f) == 0
-	}, func() string { return strings.Join(f, "\n") + s.told(ctx) })
+	}, func() string { return strings.Join(f, "\n") + s.ending(ctx) + s.told(ctx) })
 	return e
 }
