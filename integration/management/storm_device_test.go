@@ -57,7 +57,9 @@ type roamer struct {
 	wakings atomic.Int64
 
 	faults dm.Faults
-	dm     *dm.Client
+	// dm has one session at a time, which its turn sees to.
+	dm   *dm.Client
+	turn sync.Mutex
 
 	mu     sync.Mutex
 	joined *client.Result
@@ -143,6 +145,14 @@ func chain(joined *client.Result) [][]byte {
 	return all
 }
 
+// session with device management.
+func (r *roamer) session(ctx context.Context) error {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	_, err := r.dm.Session(ctx)
+	return err
+}
+
 // manage comes for sessions.
 func (r *roamer) manage(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -157,7 +167,7 @@ func (r *roamer) manage(ctx context.Context) {
 			return
 		}
 		began := time.Now()
-		_, err := r.dm.Session(ctx)
+		err := r.session(ctx)
 		r.mu.Lock()
 		r.came = fmt.Sprintf("%s for %v: %v", began.Format(time.TimeOnly), time.Since(began).Round(time.Millisecond), err)
 		r.mu.Unlock()
@@ -169,7 +179,7 @@ func (r *roamer) comes(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
-		_, err := r.dm.Session(ctx)
+		err := r.session(ctx)
 		if err == nil || errors.Is(err, dm.ErrStatus) {
 			return err == nil
 		}
