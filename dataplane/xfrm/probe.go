@@ -69,16 +69,29 @@ const probeID = 0x7E57_0001
 // network namespace of its own. The kernel may load modules.
 func Probe() Abilities {
 	found := make(chan Abilities)
-	go func() {
-		// The thread is not given back: it ends with this goroutine, and the
-		// namespace with it.
-		runtime.LockOSThread()
-		if unix.Unshare(unix.CLONE_NEWNET) != nil {
-			runtime.UnlockOSThread() // not allowed: it is done here
-		}
-		found <- probeHere()
-	}()
+	go func() { found <- probeApart() }()
 	return <-found
+}
+
+// probeApart is to be its goroutine's last call but for telling.
+func probeApart() Abilities {
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return probeHere()
+	}
+	defer own.Close()
+	runtime.LockOSThread()
+	if unix.Unshare(unix.CLONE_NEWNET) != nil {
+		runtime.UnlockOSThread() // not allowed
+		return probeHere()
+	}
+	a := probeHere()
+	// Only a thread that is back is given to others. The others end, but for the
+	// main thread, which /proc takes for the process.
+	if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
+	return a
 }
 
 func probeHere() Abilities {

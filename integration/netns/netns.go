@@ -17,7 +17,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,7 +56,7 @@ func New(name string) (*Namespace, error) {
 		gone: make(chan struct{}),
 	}
 	ready := make(chan error)
-	go n.thread(ready)
+	apart(func() { n.thread(ready) })
 	if err := <-ready; err != nil {
 		return nil, fmt.Errorf("making namespace %s: %w", name, err)
 	}
@@ -67,10 +66,8 @@ func New(name string) (*Namespace, error) {
 	return n, nil
 }
 
-// thread never unlocks its OS thread, so the runtime ends the thread with the
-// goroutine instead of giving it to others while it is in the namespace.
+// thread is inside the namespace, and what it starts dies with it.
 func (n *Namespace) thread(ready chan<- error) {
-	runtime.LockOSThread()
 	defer close(n.gone)
 	handle, err := netns.NewNamed(n.name)
 	ready <- err

@@ -3,7 +3,6 @@ package netns
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,14 +17,13 @@ func Within(t testing.TB, f func() error) {
 		t.Skip("needs root for a network namespace")
 	}
 	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	apart(func() {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			done <- fmt.Errorf("unshare: %w", err)
 			return
 		}
 		done <- f()
-	}()
+	})
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
