@@ -103,7 +103,7 @@ func interfaceIndex(link string) (int, error) {
 // run reads until it was told to stop and the socket is empty.
 func (c *Capture) run(file *os.File, snap int) (err error) {
 	w := bufio.NewWriterSize(file, 1<<20)
-	defer func() { err = errors.Join(err, w.Flush(), file.Close(), unix.Close(c.fd)) }()
+	defer func() { err = errors.Join(err, w.Flush(), file.Close()) }()
 	pcap := pcapgo.NewWriter(w)
 	if err := pcap.WriteFileHeader(uint32(snap), layers.LinkTypeEthernet); err != nil {
 		return err
@@ -144,8 +144,20 @@ func (c *Capture) lost() error {
 // when frames were lost. It is safe to call twice.
 func (c *Capture) Stop() error {
 	c.once.Do(func() {
+		err := c.takeNoMore()
 		close(c.stop)
-		c.err = <-c.done
+		c.err = errors.Join(err, <-c.done, unix.Close(c.fd))
 	})
 	return c.err
+}
+
+// takeNoMore: what comes from now on is not queued, so that the queue comes to an
+// end in the middle of traffic, too.
+func (c *Capture) takeNoMore() error {
+	nothing := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+	err := unix.SetsockoptSockFprog(c.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(nothing)), Filter: &nothing[0]})
+	if err != nil {
+		return fmt.Errorf("ending a capture: %w", err)
+	}
+	return nil
 }
