@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -19,8 +20,22 @@ func plentiful() Rates {
 	return Rates{Init: plenty, InitWide: plenty, InitNarrow: plenty, Cookie: plenty, CookieNarrow: plenty, Fragment: plenty, Report: plenty}
 }
 
-// exhausted: the first one passes, and no other for 1,000 s.
+// exhausted: the first one passes, and no other for 1,000 s (see slow).
 var exhausted = Rate{PerSecond: 1, Burst: 1}
+
+// slow makes of one a second one in 1,000 s, which is too slow for a
+// configuration: nothing comes back while a test runs.
+func (g *Guard) slow() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := g.settings
+	for i := range next.Rates {
+		if r := &next.Rates[i]; r.Interval == uint64(time.Second) {
+			r.Interval, r.Burst = 1000*r.Interval, 1000*r.Burst
+		}
+	}
+	return g.write(next)
+}
 
 func testConfig() Config {
 	return Config{
@@ -53,6 +68,9 @@ func loaded(t testing.TB, change ...func(*Config)) *Guard {
 		t.Fatalf("%+v", err)
 	}
 	t.Cleanup(func() { _ = g.Close() })
+	if err := g.slow(); err != nil {
+		t.Fatal(err)
+	}
 	for _, err := range g.Add([]uint32{knownSPI}) {
 		if err != nil {
 			t.Fatal(err)
