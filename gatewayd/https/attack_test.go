@@ -54,11 +54,12 @@ func TestAttackBoundsOfOtherTLS(t *testing.T) {
 		}},
 		Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	})
-	at := listen(t, s)
+	l := loopback(t)
+	run(t, s, l)
 	roots := x509.NewCertPool()
 	roots.AddCert(own.Leaf)
 	dial := func() (*tls.Conn, error) {
-		return tls.Dial("tcp", at, &tls.Config{RootCAs: roots, ServerName: "enroll.test", NextProtos: []string{"h2", "http/1.1"}})
+		return tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "enroll.test", NextProtos: []string{"h2", "http/1.1"}})
 	}
 	first, err := dial()
 	if err != nil {

@@ -1,7 +1,6 @@
 package https
 
 import (
-	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-var testLimits = Limits{Connections: 64, PerSource: 32, Rate: 1000, Burst: 1000, Body: 1024, Timeout: 2 * time.Second}
+var testLimits = Limits{Connections: 64, PerSource: 32, Rate: 1000, Burst: 1000, Body: 1024, Timeout: time.Minute}
 
 // certificate for names, self-signed.
 func certificate(t *testing.T, names ...string) tls.Certificate {
@@ -56,25 +56,36 @@ type served struct {
 
 func serve(t *testing.T, limits Limits, h http.HandlerFunc) served {
 	t.Helper()
+	return serveAt(t, loopback(t), new(net.Dialer).DialContext, limits, h)
+}
+
+// serveAt is serve for a listener that dial leads to.
+func serveAt(t *testing.T, l net.Listener, dial func(ctx context.Context, network, address string) (net.Conn, error), limits Limits, h http.HandlerFunc) served {
+	t.Helper()
 	own := certificate(t, "enroll.test")
 	certificates := new(Certificates)
 	certificates.Use([]tls.Certificate{own})
 	s := New(Config{Handler: h, Certificates: certificates, Limits: limits, Logger: slog.New(slog.DiscardHandler)})
-	at := listen(t, s)
+	run(t, s, l)
 	roots := x509.NewCertPool()
 	roots.AddCert(own.Leaf)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "enroll.test"}}
+	transport := &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "enroll.test"}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return served{s, at, &http.Client{Transport: transport, Timeout: 20 * time.Second}}
+	return served{s, l.Addr().String(), &http.Client{Transport: transport, Timeout: time.Minute}}
 }
 
-// listen on loopback until the test ends.
-func listen(t *testing.T, s *Server) (at string) {
+func loopback(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// run a server until the test ends.
+func run(t *testing.T, s *Server, l net.Listener) {
+	t.Helper()
 	over := make(chan error, 1)
 	go func() { over <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -83,7 +94,6 @@ func listen(t *testing.T, s *Server) (at string) {
 			t.Error(err)
 		}
 	})
-	return l.Addr().String()
 }
 
 func (s served) get(t *testing.T, path string) *http.Response {
@@ -164,43 +174,90 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// Clients that dribble are ended by the server, while another one is served.
+// pipes is a listener within the process: its connections live by the clock of
+// synctest.
+type pipes struct {
+	accepted chan net.Conn
+	closed   chan struct{}
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.accepted:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p pipes) Close() error { close(p.closed); return nil }
+
+func (pipes) Addr() net.Addr { return fakeAddr("203.0.113.1:443") }
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	p.accepted <- pipeEnd{theirs}
+	return ours, nil
+}
+
+type pipeEnd struct{ net.Conn }
+
+func (pipeEnd) RemoteAddr() net.Addr { return fakeAddr("192.0.2.1:1000") }
+
+// Clients that dribble are ended by the server in time, and not before; another
+// one is served meanwhile.
 func TestSlowClients(t *testing.T) {
-	limits := testLimits
-	limits.Timeout = 500 * time.Millisecond
-	s := serve(t, limits, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-	var slow sync.WaitGroup
-	for _, said := range []string{"", "GET / HT", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"} {
-		slow.Go(func() {
-			c, err := tls.Dial("tcp", s.at, s.client.Transport.(*http.Transport).TLSClientConfig)
+	synctest.Test(t, func(t *testing.T) {
+		p := pipes{make(chan net.Conn), make(chan struct{})}
+		s := serveAt(t, p, p.dial, testLimits, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+		began := time.Now()
+		var slow sync.WaitGroup
+		// ended waits for the server's end of a connection.
+		ended := func(what string, c io.Reader, want time.Duration) {
+			if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%s: still open", what)
+			} else if took := time.Since(began); took != want {
+				t.Errorf("%s: ended after %v, want %v (%v)", what, took, want, err)
+			}
+		}
+		dial := func() net.Conn {
+			c, err := p.dial(t.Context(), "", "")
 			if err != nil {
-				t.Error(err)
-				return
+				t.Fatal(err)
 			}
-			defer c.Close()
-			fmt.Fprint(c, said)
-			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
-			if _, err := io.Copy(io.Discard, bufio.NewReader(c)); errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%q is still open", said)
-			}
+			_ = c.SetReadDeadline(began.Add(10 * testLimits.Timeout))
+			return c
+		}
+		header, body := testLimits.Timeout/2, testLimits.Timeout
+		for said, want := range map[string]time.Duration{
+			"": header, "GET / HT": header, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf": body,
+		} {
+			raw := dial()
+			slow.Go(func() {
+				c := tls.Client(raw, s.client.Transport.(*http.Transport).TLSClientConfig)
+				defer c.Close()
+				if err := c.Handshake(); err != nil {
+					t.Error(err)
+					return
+				}
+				slow.Go(func() { fmt.Fprint(c, said) }) // a pipe has no buffer: who writes must read, too
+				ended(fmt.Sprintf("%q", said), c, want)
+			})
+		}
+		silent := dial() // not even TLS
+		slow.Go(func() {
+			defer silent.Close()
+			ended("a silent client", silent, header)
 		})
-	}
-	slow.Go(func() { // not even TLS
-		c, err := net.Dial("tcp", s.at)
-		if err != nil {
-			t.Error(err)
-			return
+		synctest.Wait() // all of them are slow now
+		if r := s.get(t, "/"); r.StatusCode != http.StatusOK {
+			t.Error(r.Status)
 		}
-		defer c.Close()
-		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
-		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a silent client: %v", err)
+		if took := time.Since(began); took != 0 {
+			t.Errorf("another client waited for %v", took)
 		}
+		slow.Wait()
 	})
-	if r := s.get(t, "/"); r.StatusCode != http.StatusOK {
-		t.Error(r.Status)
-	}
-	slow.Wait()
 }
 
 // fakeConn comes from an address of the test's choice.
