@@ -32,7 +32,7 @@ func (g *gateway) followEnd(ctx context.Context, over <-chan struct{}, manager n
 	}
 	manager.stopping()
 	g.logger.Info("gateway is stopping", slog.Int("sessions", g.sessions.Stats().Established))
-	time.AfterFunc(endBound, func() {
+	g.bound = time.AfterFunc(endBound, func() {
 		g.logger.Error("the end takes too long; the next start takes back what is left", slog.Duration("bound", endBound))
 		os.Exit(exitFailed)
 	})

@@ -107,6 +107,8 @@ type gateway struct {
 	stop     func()
 	stopping <-chan struct{}
 	steps    *steps
+	// bound of an orderly end, once that has begun.
+	bound *time.Timer
 
 	reload sync.Mutex // one reload at a time
 

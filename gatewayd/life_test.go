@@ -36,7 +36,7 @@ func inNamespace(t *testing.T) bool {
 	if os.Getuid() != 0 {
 		t.Skip("needs root for a network namespace")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), insideNamespace+"=1")
@@ -112,7 +112,7 @@ func begin(t *testing.T, file string) *life {
 	t.Helper()
 	l := &life{code: make(chan int, 1)}
 	go func() { l.code <- execute([]string{"run", "gateway", "--config", file}, l, l) }()
-	for range 500 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if code, out, _ := cli(t, "status", "--config", file); code == exitOK && strings.Contains(out, "ready") {
 			return l
 		}
@@ -329,7 +329,7 @@ func TestStartThatFails(t *testing.T) {
 }
 
 func fetch(url string) (string, error) {
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: time.Minute}
 	r, err := client.Get(url)
 	if err != nil {
 		return "", err

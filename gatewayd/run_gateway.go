@@ -105,6 +105,9 @@ func runGateway(ctx context.Context, file string, stderr io.Writer) (err error) 
 			defer cancel()
 			server.Close(bye)
 		}
+		if g.bound != nil {
+			g.bound.Stop() // the process may go on: that of a test does
+		}
 	}()
 
 	stateDir, runtimeDir := cfg.Path(cfg.StateDir), cfg.Path(cfg.RuntimeDir)

@@ -1,13 +1,14 @@
 package database
 
 import (
-	"context"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A commit of SQLite is durable, writers take turns instead of failing, and
@@ -34,32 +35,36 @@ func TestSQLite(t *testing.T) {
 	if _, err := db.Exec("INSERT INTO counter VALUES (0)"); err != nil {
 		t.Fatal(err)
 	}
-	var writers sync.WaitGroup
-	for range 8 {
-		writers.Go(func() {
-			for range 20 {
-				tx, err := db.BeginTx(context.Background(), nil)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				var n int
-				if err := tx.QueryRow("SELECT n FROM counter").Scan(&n); err != nil {
-					t.Error(err)
-				}
-				if _, err := tx.Exec("UPDATE counter SET n = $1", n+1); err != nil {
-					t.Error(err)
-				}
-				if err := tx.Commit(); err != nil {
-					t.Error(err)
-				}
+	const turns = 10
+	for range turns {
+		ours, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := count(t, ours)
+		read := make(chan struct{})
+		var other sync.WaitGroup
+		other.Go(func() {
+			theirs, err := db.Begin() // waits for its turn
+			if err != nil {
+				t.Error(err)
+				return
 			}
+			n := count(t, theirs)
+			close(read)
+			set(t, theirs, n+1)
 		})
+		select {
+		case <-read:
+			t.Error("two have their turn at once")
+		case <-time.After(10 * time.Millisecond): // a second turn would mostly come by then
+		}
+		set(t, ours, n+1)
+		other.Wait()
 	}
-	writers.Wait()
 	var n int
-	if err := db.QueryRow("SELECT n FROM counter").Scan(&n); err != nil || n != 160 {
-		t.Errorf("%d increments of 160 (%v)", n, err)
+	if err := db.QueryRow("SELECT n FROM counter").Scan(&n); err != nil || n != 2*turns {
+		t.Errorf("%d increments of %d (%v)", n, 2*turns, err)
 	}
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*"))
 	if err != nil || len(files) < 2 {
@@ -69,6 +74,25 @@ func TestSQLite(t *testing.T) {
 		if info, err := os.Stat(f); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v (%v)", f, info.Mode(), err)
 		}
+	}
+}
+
+func count(t *testing.T, tx *sql.Tx) (n int) {
+	t.Helper()
+	if err := tx.QueryRow("SELECT n FROM counter").Scan(&n); err != nil {
+		t.Error(err)
+	}
+	return n
+}
+
+// set the counter and commit.
+func set(t *testing.T, tx *sql.Tx, n int) {
+	t.Helper()
+	if _, err := tx.Exec("UPDATE counter SET n = $1", n); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
 	}
 }
 
