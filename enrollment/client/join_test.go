@@ -316,7 +316,7 @@ func connect(t *testing.T, published, other *jointest.Instance) {
 	listener.StartTLS()
 	t.Cleanup(listener.Close)
 	finder, err := discovery.New(discovery.Options{
-		Local: discovery.Local{Name: published.Name, Prover: published.Service}, Identity: asker,
+		Local: discovery.Local{Name: published.Name, Prover: published.Service}, Identity: asker, Deadline: time.Minute,
 		Others: []discovery.Instance{as(other, "two.internal", listener.URL)},
 	})
 	if err != nil {
