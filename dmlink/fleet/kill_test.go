@@ -93,33 +93,36 @@ func enrollment() *outbox {
 // Nothing is lost, nothing counts twice, and no address is given twice.
 func TestKilled(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
-		name := database.SQLiteName(t.TempDir() + "/manager.db")
-		db, err := sql.Open(databasetest.Driver(database.SQLite), name)
-		must(t, err)
-		t.Cleanup(func() { db.Close() })
-		killed(t, database.New(db, database.SQLite), name)
+		killed(t, database.SQLite, database.SQLiteName(t.TempDir()+"/manager.db"), func() {})
 	})
 	t.Run("postgres", func(t *testing.T) {
 		p := postgres.Start(t)
-		name := p.Name(p.Create(t))
-		db, err := sql.Open(databasetest.Driver(database.Postgres), name)
-		must(t, err)
-		t.Cleanup(func() { db.Close() })
-		killed(t, database.New(db, database.Postgres), name)
+		name := p.Create(t)
+		killed(t, database.Postgres, p.Name(name), func() { p.Settle(t, name) })
 	})
 }
 
-func killed(t *testing.T, db *database.DB, name string) {
-	f, err := fleet.New(t.Context(), db, withoutGateways(nil))
+// killed managers; settle returns when nothing comes of what they did any more.
+func killed(t *testing.T, engine database.Engine, name string, settle func()) {
+	connect := func() *sql.DB {
+		db, err := sql.Open(databasetest.Driver(engine), name)
+		must(t, err)
+		t.Cleanup(func() { db.Close() })
+		return db
+	}
+	db := connect()
+	f, err := fleet.New(t.Context(), database.New(db, engine), withoutGateways(nil))
 	must(t, err)
 	must(t, f.SetContent(t.Context(), pools("10.64.0.0/16", "2001:db8::/64")))
+	must(t, db.Close())
 	kills := 0
 	for done := false; !done; {
 		// The longer it takes, the longer it is left alone: it ends on any machine.
-		done = oneLife(t, db.Engine, name, time.Duration(rand.IntN(40*(kills+1)))*time.Millisecond)
+		done = oneLife(t, engine, name, time.Duration(rand.IntN(40*(kills+1)))*time.Millisecond)
 		kills++
 	}
 	t.Logf("killed %d times", kills-1)
+	settle()
 
 	all := enrollment().entries
 	open := map[string]bool{}
@@ -135,7 +138,7 @@ func killed(t *testing.T, db *database.DB, name string) {
 		case fleet.Renewed:
 		}
 	}
-	f, err = fleet.New(t.Context(), db, withoutGateways(nil))
+	f, err = fleet.New(t.Context(), database.New(connect(), engine), withoutGateways(nil))
 	must(t, err)
 	if at, err := f.Cursor(t.Context()); err != nil || at != int64(len(all)) {
 		t.Errorf("%d of %d are taken: %v", at, len(all), err)

@@ -275,11 +275,12 @@ func deviceOf(i int) string { return fmt.Sprintf("phone-%d", i) }
 // and what a device was told is so.
 func TestKilledInAStorm(t *testing.T) {
 	const devices, kills = 2000, 6
-	run := func(t *testing.T, s *storm) {
+	run := func(t *testing.T, s *storm, settle func()) {
 		told := make(map[string]string)
 		partly := 0
 		for round := range kills {
 			serveAndKill(t, s, told, 40+round*devices/(2*kills))
+			settle()
 			service, end, err := s.open(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -305,11 +306,12 @@ func TestKilledInAStorm(t *testing.T) {
 	}
 	t.Run("sqlite", func(t *testing.T) {
 		source := database.SQLiteName(filepath.Join(t.TempDir(), "directory.db"))
-		run(t, newStorm(t, devices, database.SQLite, source))
+		run(t, newStorm(t, devices, database.SQLite, source), func() {})
 	})
 	t.Run("postgres", func(t *testing.T) {
 		p := directorytest.StartPostgres(t)
-		run(t, newStorm(t, devices, database.Postgres, p.Name(p.Create(t))))
+		name := p.Create(t)
+		run(t, newStorm(t, devices, database.Postgres, p.Name(name)), func() { p.Settle(t, name) })
 	})
 }
 

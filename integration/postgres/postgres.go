@@ -212,6 +212,26 @@ func (p *Server) Create(t testing.TB) string {
 	return name
 }
 
+// Settle waits until nobody is connected to a database. A client that was killed
+// leaves sessions that still do what they were told last, be it COMMIT.
+func (p *Server) Settle(t testing.TB, database string) {
+	t.Helper()
+	db := p.Open(t, "postgres")
+	defer db.Close()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		var n int
+		err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'", database).Scan(&n)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case n == 0:
+			return
+		case time.Now().After(deadline):
+			t.Fatalf("%d are still connected to %s", n, database)
+		}
+	}
+}
+
 // Open a database; it is closed at the end of the test.
 func (p *Server) Open(t testing.TB, database string) *sql.DB {
 	t.Helper()
