@@ -406,6 +406,13 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, string(body)
 }
 
+// Servers are ready when all roles listen.
+func TestServersStart(t *testing.T) {
+	if state := new(servers).state(t.Context()); state != "starting" {
+		t.Errorf("%q before anybody listens, want starting", state)
+	}
+}
+
 // /readyz is false until all is up, and from when the end begins; the metrics stay.
 func TestMonitoring(t *testing.T) {
 	r := newRig(t)

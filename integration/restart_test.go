@@ -35,7 +35,6 @@ func TestKillAndRestart(t *testing.T) {
 		sessions := s.sessions(t)
 		return len(sessions) == 1 && sessions[0].BytesIn > 1<<20, spell(sessions)
 	})
-	recorded()
 	s.gw.Kill()
 	s.start()
 	stop()
@@ -52,6 +51,7 @@ func TestKillAndRestart(t *testing.T) {
 	// The old SA is dead; a device finds out, or its battery decides.
 	client.Vanish()
 	// Recorded apart: the one who was killed doesn't say which SPIs it has used.
+	recorded()
 	recorded = s.record(t, 96)
 	back := s.client(t, s.top.Devices[0], id)
 	if after := s.connect(t, back); after != before {

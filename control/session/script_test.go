@@ -386,6 +386,32 @@ func TestOrderForNobody(t *testing.T) {
 	})
 }
 
+// What shards told each other before they ended is dealt with: a lease ends that a
+// session of one of them was to end, or that was granted to nobody.
+func TestLeasesEndWithTheShards(t *testing.T) {
+	run(t, options{scripted: true}, func(w *world) {
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		sh := w.server.shards[1]
+		w.server.give(lease.SessionID(sh.number)<<56|5, heldLease{device: "phone", session: 5})
+		sh.mail.put(granted{
+			acquisition: acquisition{held: heldLease{device: "tablet", session: 6}}, grant: lease.Grant{Displaced: 7},
+		})
+		w.server.readRest()
+		var ended []string
+		for _, task := range w.server.data.tasks.drain(nil) {
+			if task.end != nil {
+				ended = append(ended, task.end.device)
+			}
+		}
+		slices.Sort(ended)
+		if !slices.Equal(ended, []string{"phone", "tablet"}) {
+			t.Errorf("leases ended of %v, want phone and tablet", ended)
+		}
+	})
+}
+
 // A reload is for machines to come.
 func TestReloadLeavesRunningMachinesAlone(t *testing.T) {
 	run(t, options{scripted: true}, func(w *world) {

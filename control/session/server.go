@@ -137,6 +137,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.drain()
 	close(quit)
 	front.Wait()
+	s.readRest()
 	// Shards are gone: what they asked for last is in the applier's queue.
 	close(backQuit)
 	back.Wait()
@@ -144,6 +145,23 @@ func (s *Server) Run(ctx context.Context) error {
 	close(lastQuit)
 	last.Wait()
 	return err
+}
+
+// readRest deals with what shards that have ended told each other last, and what
+// the lease registry has told them: no session is there any more, and the leases
+// that are held for one end.
+func (s *Server) readRest() {
+	for more := true; more; {
+		more = false
+		for _, sh := range s.shards {
+			letters := sh.mail.drain(nil)
+			for _, m := range letters {
+				m.deliver(sh, time.Now())
+				more = true
+			}
+			sh.flush()
+		}
+	}
 }
 
 // drain deletes all sessions, within shutdownGrace.

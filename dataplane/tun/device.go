@@ -96,9 +96,7 @@ func (d *Device) configure(c Config, multi bool) error {
 		return fmt.Errorf("TUNSETIFF: %w", err)
 	}
 	d.name = ifr.Name()
-	if d.counts.file, err = openCounts(); err != nil {
-		return err
-	}
+	d.counts.open()
 	if err := unix.IoctlSetPointerInt(d.fd, unix.TUNSETVNETHDRSZ, HeaderLen); err != nil {
 		return fmt.Errorf("TUNSETVNETHDRSZ: %w", err)
 	}

@@ -75,14 +75,14 @@ func Probe() Abilities {
 
 // probeApart is to be its goroutine's last call but for telling.
 func probeApart() Abilities {
-	own, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return probeHere()
-	}
-	defer own.Close()
 	runtime.LockOSThread()
-	if unix.Unshare(unix.CLONE_NEWNET) != nil {
-		runtime.UnlockOSThread() // not allowed
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err == nil {
+		defer own.Close()
+		err = unix.Unshare(unix.CLONE_NEWNET)
+	}
+	if err != nil { // not allowed
+		runtime.UnlockOSThread()
 		return probeHere()
 	}
 	a := probeHere()

@@ -29,7 +29,8 @@ type WipeState string
 
 // States of a wipe.
 const (
-	// WipeOrdered: the task waits, was sent, or was refused by the device.
+	// WipeOrdered: the task waits, was sent, or was refused by the device, or nobody
+	// knows what came of it.
 	WipeOrdered WipeState = "ordered"
 	// WipeClosing: the device is closed here, gateways are told; its certificate
 	// has to be revoked.

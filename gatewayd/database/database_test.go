@@ -35,36 +35,38 @@ func TestSQLite(t *testing.T) {
 	if _, err := db.Exec("INSERT INTO counter VALUES (0)"); err != nil {
 		t.Fatal(err)
 	}
-	const turns = 10
+	const turns, waiters = 5, 4
 	for range turns {
 		ours, err := db.Begin()
 		if err != nil {
 			t.Fatal(err)
 		}
 		n := count(t, ours)
-		read := make(chan struct{})
-		var other sync.WaitGroup
-		other.Go(func() {
-			theirs, err := db.Begin() // waits for its turn
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			n := count(t, theirs)
-			close(read)
-			set(t, theirs, n+1)
-		})
+		read := make(chan struct{}, waiters)
+		var others sync.WaitGroup
+		for range waiters {
+			others.Go(func() {
+				theirs, err := db.Begin() // waits for its turn
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n := count(t, theirs)
+				read <- struct{}{}
+				set(t, theirs, n+1)
+			})
+		}
 		select {
 		case <-read:
 			t.Error("two have their turn at once")
 		case <-time.After(10 * time.Millisecond): // a second turn would mostly come by then
 		}
 		set(t, ours, n+1)
-		other.Wait()
+		others.Wait()
 	}
 	var n int
-	if err := db.QueryRow("SELECT n FROM counter").Scan(&n); err != nil || n != 2*turns {
-		t.Errorf("%d increments of %d (%v)", n, 2*turns, err)
+	if err := db.QueryRow("SELECT n FROM counter").Scan(&n); err != nil || n != turns*(1+waiters) {
+		t.Errorf("%d increments of %d (%v)", n, turns*(1+waiters), err)
 	}
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(file), "*"))
 	if err != nil || len(files) < 2 {
