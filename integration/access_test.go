@@ -65,8 +65,8 @@ func udp(t *testing.T, ns *netns.Namespace, at netip.AddrPort) *net.UDPConn {
 }
 
 // echo asks a service for an answer, again and again, and returns whether one
-// came in time. There may be more of them: another question needs a socket of its
-// own.
+// came in time. There may be more of them: another question to the same port needs a
+// socket of its own.
 func echo(t *testing.T, conn *net.UDPConn, port uint16, patience time.Duration) bool {
 	t.Helper()
 	buf := make([]byte, 64)
